@@ -1,1 +1,26 @@
-//! placeholder
+//! Sessions: SQL text and protocol-level values in, result messages out. Knows no sockets.
+//!
+//! One session runs two executors. *Row plans* read and write rows on the engine and never pass through DataFusion;
+//! *analytic plans* run in DataFusion over snapshots of the columnar mirror. Modules in the order in which a statement
+//! meets them:
+//!
+//! - [`database`]: the opened directory: engine, mirror, and the sessions made from them.
+//! - [`session`]: prepared statements, portals, transactions, settings.
+//! - [`plan`]: text → statements → compiled plans.
+//! - [`exec`]: row plans, DML, DDL and COPY at work.
+//! - [`types`] and [`expr`]: PostgreSQL's types, formats and scalar expressions.
+//! - [`analytic`] and [`catalog_views`]: everything that DataFusion answers.
+//! - [`error`], [`tags`]: what a client hears at the end.
+
+pub mod database;
+pub mod error;
+pub mod session;
+pub mod tags;
+
+pub use database::{Database, DatabaseOptions};
+pub use error::Error;
+pub use session::{
+    CancelHandle, ColumnDescription, Executed, Notice, ParsedStatement, Session, SessionInfo,
+    StatementDescription, TransactionStatus,
+};
+pub use tags::CommandTag;
