@@ -1,0 +1,190 @@
+use super::*;
+use proptest::prelude::*;
+
+fn numeric(text: &str) -> Value {
+    Value::Numeric(Numeric::parse(text).expect("a number"))
+}
+
+fn every_type() -> RowLayout {
+    RowLayout::new(&[
+        DataType::Text,
+        DataType::Bool,
+        DataType::Int2,
+        DataType::Int4,
+        DataType::Bytea,
+        DataType::Int8,
+        DataType::Float4,
+        DataType::Float8,
+        DataType::Numeric(Some((10, 2))),
+        DataType::Numeric(Some((30, 5))),
+        DataType::Numeric(None),
+        DataType::Varchar(Some(20)),
+        DataType::Date,
+        DataType::Time,
+        DataType::Timestamp,
+        DataType::TimestampTz,
+        DataType::Uuid,
+        DataType::Jsonb,
+    ])
+}
+
+fn datum(ty: DataType) -> BoxedStrategy<Value> {
+    let any_value = match ty {
+        DataType::Bool => any::<bool>().prop_map(Value::Bool).boxed(),
+        DataType::Int2 => any::<i16>().prop_map(Value::Int2).boxed(),
+        DataType::Int4 => any::<i32>().prop_map(Value::Int4).boxed(),
+        DataType::Int8 => any::<i64>().prop_map(Value::Int8).boxed(),
+        DataType::Float4 => any::<f32>().prop_map(Value::Float4).boxed(),
+        DataType::Float8 => any::<f64>().prop_map(Value::Float8).boxed(),
+        DataType::Numeric(modifier) => {
+            let (precision, scale) = modifier.unwrap_or((20, 6));
+            let bound = 10i128.pow(u32::from(precision));
+            (-bound + 1..bound)
+                .prop_map(move |m| Value::Numeric(Numeric::new(m, scale).expect("within precision")))
+                .boxed()
+        }
+        DataType::Text | DataType::Varchar(_) | DataType::Char(_) => {
+            "\\PC{0,12}".prop_map(Value::Text).boxed()
+        }
+        DataType::Bytea => proptest::collection::vec(any::<u8>(), 0..12)
+            .prop_map(Value::Bytea)
+            .boxed(),
+        DataType::Date => any::<i32>().prop_map(Value::Date).boxed(),
+        DataType::Time => any::<i64>().prop_map(Value::Time).boxed(),
+        DataType::Timestamp => any::<i64>().prop_map(Value::Timestamp).boxed(),
+        DataType::TimestampTz => any::<i64>().prop_map(Value::TimestampTz).boxed(),
+        DataType::Uuid => any::<[u8; 16]>().prop_map(Value::Uuid).boxed(),
+        DataType::Jsonb => "[a-z]{0,9}".prop_map(Value::Jsonb).boxed(),
+    };
+    prop_oneof![1 => Just(Value::Null), 4 => any_value].boxed()
+}
+
+fn values() -> impl Strategy<Value = Vec<Value>> {
+    every_type()
+        .types()
+        .iter()
+        .map(|ty| datum(*ty))
+        .collect::<Vec<_>>()
+}
+
+proptest! {
+    #[test]
+    fn rows_give_back_what_was_put_in(values in values()) {
+        let layout = every_type();
+        let bytes = layout.encode(&values).expect("encodes");
+        layout.validate(&bytes).expect("is valid");
+        prop_assert_eq!(layout.row(&bytes).values(), values);
+    }
+
+    #[test]
+    fn an_update_equals_a_new_encoding(old in values(), new in values(), chosen in any::<u32>()) {
+        let layout = every_type();
+        let mut expected = old.clone();
+        let mut changes = Vec::new();
+        for (column, value) in new.iter().enumerate() {
+            if chosen >> column & 1 != 0 {
+                expected[column] = value.clone();
+                changes.push((column, value.as_datum()));
+            }
+        }
+        let before = layout.encode(&old).expect("encodes");
+        let after = layout.update(&before, &changes).expect("updates");
+        prop_assert_eq!(&after, &layout.encode(&expected).expect("encodes"));
+    }
+
+    #[test]
+    fn the_before_image_and_the_new_row_give_the_old_row_back(old in values(), new in values()) {
+        let layout = every_type();
+        let (old, new) = (layout.encode(&old).expect("encodes"), layout.encode(&new).expect("encodes"));
+        let before = layout.encode_before(&old, &new);
+        let changes = layout.decode_before(&before).expect("decodes");
+        prop_assert_eq!(layout.update(&new, &changes).expect("updates"), old);
+    }
+
+    #[test]
+    fn damaged_rows_are_refused_or_readable(values in values(), at in any::<usize>(), byte in any::<u8>(), cut in any::<bool>()) {
+        let layout = every_type();
+        let mut bytes = layout.encode(&values).expect("encodes");
+        let at = at % bytes.len();
+        if cut { bytes.truncate(at) } else { bytes[at] = byte }
+        if layout.validate(&bytes).is_ok() {
+            let _ = layout.row(&bytes).values();
+        }
+        let _ = layout.decode_before(&bytes);
+    }
+}
+
+#[test]
+fn an_unchanged_row_has_an_empty_before_image() {
+    let layout = RowLayout::new(&[DataType::Int4, DataType::Text]);
+    let row = layout
+        .encode(&[Value::Int4(1), Value::Text("x".into())])
+        .expect("encodes");
+    assert_eq!(
+        layout.decode_before(&layout.encode_before(&row, &row)),
+        Ok(vec![])
+    );
+}
+
+#[test]
+fn the_hot_update_needs_few_bytes() {
+    let layout = RowLayout::new(&[DataType::Int4, DataType::Int4, DataType::Int4, DataType::Char(84)]);
+    let row = layout
+        .encode(&[
+            Value::Int4(7),
+            Value::Int4(1),
+            Value::Int4(0),
+            Value::Text(String::new()),
+        ])
+        .expect("encodes");
+    let new = layout.update(&row, &[(2, Datum::Int4(-55))]).expect("updates");
+    assert_eq!(layout.row(&new).get(2), Datum::Int4(-55));
+    assert_eq!(layout.encode_before(&row, &new).len(), 2 + 4);
+}
+
+#[test]
+fn numerics_are_held_at_the_scale_of_their_column() {
+    let layout = RowLayout::new(&[DataType::Numeric(Some((10, 2))), DataType::Numeric(None)]);
+    let row = layout
+        .encode(&[numeric("1.5"), numeric("1.500")])
+        .expect("encodes");
+    assert_eq!(format!("{:?}", layout.row(&row)), "[Numeric(1.50), Numeric(1.5)]");
+}
+
+#[test]
+fn what_is_no_row_is_an_error_with_its_reason() {
+    let layout = RowLayout::new(&[DataType::Int4, DataType::Text]);
+    assert_eq!(
+        layout.encode(&[Value::Int4(1)]),
+        Err(RowError::WrongColumn { found: 1, columns: 2 })
+    );
+    assert_eq!(
+        layout.encode(&[Value::Int8(1), Value::Null]),
+        Err(RowError::WrongType {
+            column: 0,
+            expected: DataType::Int4
+        })
+    );
+    let large = "x".repeat(MAX_ROW_BYTES);
+    assert!(matches!(
+        layout.encode(&[Value::Int4(1), Value::Text(large)]),
+        Err(RowError::TooLarge { .. })
+    ));
+    let row = layout
+        .encode(&[Value::Int4(1), Value::Text("é".into())])
+        .expect("encodes");
+    assert!(matches!(
+        layout.validate(&row[..4]),
+        Err(RowError::Damaged { .. })
+    ));
+    let mut damaged = row.clone();
+    let last = damaged.len() - 1;
+    damaged[last] = b'x';
+    assert!(matches!(
+        layout.validate(&damaged),
+        Err(RowError::Damaged {
+            what: "invalid UTF-8",
+            ..
+        })
+    ));
+}
