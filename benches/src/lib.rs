@@ -1,1 +1,15 @@
-//! placeholder
+//! Loads and checks that talk to a server from outside, over the PostgreSQL protocol.
+//!
+//! Nothing here knows scry's inside: each program runs against PostgreSQL as well, which is how the programs themselves
+//! are tested. The benches that look inside are in `benches/`.
+//!
+//! Reading order:
+//! - [`client`]: connections, as the usual `PG*` environment variables say, and text results;
+//! - [`random`]: a small seeded generator, so that a run can be repeated;
+//! - [`tpch`]: TPC-H tables from the `tpchgen` crate, loading by COPY, comparison with reference answers;
+//! - [`crash`]: load, `kill -9`, restart, check.
+
+pub mod client;
+pub mod crash;
+pub mod random;
+pub mod tpch;
