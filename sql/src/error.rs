@@ -183,7 +183,10 @@ impl Error {
 
     /// For what PostgreSQL does and this server does not: 0A000.
     pub fn unsupported(what: impl fmt::Display) -> Error {
-        Error::new(SqlState::FEATURE_NOT_SUPPORTED, format!("{what} is not supported"))
+        Error::new(
+            SqlState::FEATURE_NOT_SUPPORTED,
+            format!("{what} is not supported"),
+        )
     }
 
     /// For what can only be a bug: XX000.
