@@ -1,0 +1,8 @@
+//! The `scry` program as a library: what `serve` and the tools are made of.
+//!
+//! In reading order: [`wire`], the protocol's bytes; [`server`], connections and their loop;
+//! `config`, `data_dir` and `serve`, the server as a process; `audit` (`scry log`), `verify` and
+//! `demo`, the other commands.
+
+pub mod server;
+pub mod wire;

@@ -1,0 +1,312 @@
+//! One client's connection: messages in, answers out.
+//!
+//! The loop takes every complete message that stands in the read buffer before it writes, and
+//! writes before it waits for more. A statement in steady state costs one `read` and one `write`.
+//!
+//! After an error in the extended protocol messages are skipped up to Sync. A broken frame, or a
+//! panic in the session, ends the connection; the session's drop rolls its transaction back.
+
+use std::any::Any;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use scry_sql::{Error, Executed, ParsedStatement, Session};
+use tokio::net::TcpStream;
+use tracing::{debug, error, warn};
+
+use super::link::{End, Input, Link, Output, WRITE_BYTES_MAX, split};
+use super::registry::{Control, Place};
+use super::{Shared, answer, handshake};
+use crate::wire::backend::{self, Report};
+use crate::wire::frontend::{self, Bind, Frame, Message, Target};
+
+/// Serves one client until it leaves, the protocol breaks, or the server stops.
+pub async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
+    let control = Arc::new(Control::default());
+    let mut link = Link::new(stream, control.clone());
+    let (mut input, mut output) = (Input::default(), Output::default());
+    let opened = tokio::time::timeout(
+        shared.limits.startup_timeout,
+        handshake::open(&mut link, &mut input, &mut output, &shared, peer),
+    );
+    let end = match opened.await {
+        Err(_elapsed) => return debug!(%peer, "startup timed out"),
+        Ok(Ok(handshake::Opened::Cancelled)) => return,
+        Ok(Err(end)) => {
+            say_goodbye(&end, &mut output);
+            end
+        }
+        Ok(Ok(handshake::Opened::Session(session, place))) => {
+            place.announce(session.cancel_handle(), control);
+            // A stop that came before the announcement would otherwise be missed.
+            if shared.stopping() {
+                link.stop();
+            }
+            let mut connection = Connection {
+                link,
+                input,
+                output,
+                session,
+                message_bytes_max: shared.limits.message_bytes_max,
+                skip_to_sync: false,
+                place,
+            };
+            let end = match AssertUnwindSafe(connection.run()).catch_unwind().await {
+                Ok(end) => end,
+                Err(panic) => {
+                    connection.output.abandon();
+                    End::Panicked(panic_text(panic.as_ref()))
+                }
+            };
+            say_goodbye(&end, &mut connection.output);
+            debug!(%peer, ?end, "connection ends");
+            let Connection { link: back, output: rest, session, place, .. } = connection;
+            (link, output) = (back, rest);
+            drop(session); // rolls back and frees its locks before the client can see the end
+            drop(place);
+            end
+        }
+    };
+    if !matches!(end, End::Disconnected(_)) && link.flush(&mut output).await.is_ok() {
+        link.close().await;
+    }
+}
+
+/// The last message of a connection that the client did not end itself.
+fn say_goodbye(end: &End, output: &mut Output) {
+    match end {
+        End::Terminated | End::Disconnected(_) | End::Refused => {}
+        End::Protocol(error) => {
+            warn!(%error, "protocol violation");
+            answer::wire_error(&mut output.open, error);
+        }
+        End::Stopping => {
+            let text = "terminating connection due to administrator command";
+            backend::error_response(&mut output.open, &Report::fatal("57P01", text));
+        }
+        End::Panicked(text) => {
+            error!(panic = %text, "a session panicked; its transaction is rolled back");
+            let report = Report {
+                detail: Some(text),
+                hint: Some("The open transaction was rolled back. Please report this."),
+                ..Report::fatal("XX000", "internal error in the session")
+            };
+            backend::error_response(&mut output.open, &report);
+        }
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "panic without a message".to_owned())
+}
+
+pub(super) struct Connection {
+    pub link: Link,
+    pub input: Input,
+    pub output: Output,
+    pub session: Box<Session>,
+    pub message_bytes_max: usize,
+    /// An extended-protocol error: nothing counts until Sync.
+    skip_to_sync: bool,
+    place: Place,
+}
+
+impl Connection {
+    async fn run(&mut self) -> End {
+        loop {
+            if let Err(end) = self.step().await {
+                return end;
+            }
+        }
+    }
+
+    /// Handles the message at the front of the input.
+    async fn step(&mut self) -> Result<(), End> {
+        let frame = self.next_frame().await?;
+        if self.skip_to_sync && !matches!(frame.tag, b'S' | b'X') {
+            self.input.consume(frame.bytes);
+            return Ok(());
+        }
+        let message = match frontend::decode(frame.tag, self.input.body(frame)) {
+            Ok(message) => message,
+            Err(error) => {
+                answer::wire_error(&mut self.output.open, &error);
+                self.input.consume(frame.bytes);
+                return self.failed(frame.tag == b'Q').await;
+            }
+        };
+        let Self { link, input, output, session, .. } = self;
+        let (ready, open) = split(output);
+        let result = match message {
+            Message::Bind(bind) => {
+                let Bind { portal, statement, parameter_formats, parameters, result_formats } = &bind;
+                let work = session.bind(portal, statement, parameter_formats, parameters, result_formats);
+                let result = link.drive(ready, work).await?;
+                result.map(|()| backend::bind_complete(open))
+            }
+            Message::Execute { portal, max_rows } => {
+                let first = link.drive(ready, session.execute(portal, max_rows, open)).await?;
+                self.input.consume(frame.bytes);
+                let result = self.finish(first).await?;
+                return self.conclude(result).await;
+            }
+            Message::Describe(Target::Portal(name)) => session
+                .describe_portal(name)
+                .map(|described| match described {
+                    Some((columns, formats)) => answer::columns(open, Some(&columns), &formats),
+                    None => backend::no_data(open),
+                }),
+            Message::Describe(Target::Statement(name)) => {
+                let result = link.drive(ready, session.describe_statement(name)).await?;
+                result.map(|described| {
+                    backend::parameter_description(open, &described.params);
+                    answer::columns(open, described.columns.as_ref(), &[]);
+                })
+            }
+            Message::Parse { name, sql, parameter_types } => {
+                let result = link.drive(ready, session.prepare(name, sql, &parameter_types)).await?;
+                result.map(|()| backend::parse_complete(open))
+            }
+            Message::Close(target) => {
+                match target {
+                    Target::Statement(name) => session.close_statement(name),
+                    Target::Portal(name) => session.close_portal(name),
+                }
+                backend::close_complete(open);
+                Ok(())
+            }
+            Message::Sync => {
+                self.input.consume(frame.bytes);
+                self.skip_to_sync = false;
+                return self.sync().await;
+            }
+            Message::Query(sql) => {
+                let script = session.parse_script(sql);
+                input.consume(frame.bytes);
+                return self.query(script).await;
+            }
+            Message::Flush => {
+                input.consume(frame.bytes);
+                return link.flush(output).await;
+            }
+            // The rest of a COPY that has failed already.
+            Message::CopyData(_) | Message::CopyDone | Message::CopyFail(_) => Ok(()),
+            Message::FunctionCall => {
+                let report = Report::error("0A000", "the function call protocol is not supported");
+                backend::error_response(open, &report);
+                input.consume(frame.bytes);
+                return self.failed(true).await;
+            }
+            Message::Terminate => return Err(End::Terminated),
+        };
+        self.input.consume(frame.bytes);
+        self.conclude(result).await
+    }
+
+    /// Waits until a whole message stands in the input; what is to be sent is sent before.
+    pub(super) async fn next_frame(&mut self) -> Result<Frame, End> {
+        loop {
+            match frontend::frame(self.input.bytes(), self.message_bytes_max)? {
+                Ok(frame) => return Ok(frame),
+                Err(wanted) => {
+                    self.link.flush_ready(&mut self.output).await?;
+                    self.link.fill(&mut self.input, wanted).await?;
+                }
+            }
+            if self.link.stopping() {
+                return Err(End::Stopping);
+            }
+        }
+    }
+
+    /// Reports an extended-protocol step's error and starts skipping.
+    async fn conclude(&mut self, result: Result<(), Error>) -> Result<(), End> {
+        if let Err(error) = result {
+            answer::notices(&mut self.output.open, &mut self.session);
+            answer::error(&mut self.output.open, &error);
+            self.skip_to_sync = true;
+            return self.link.settle(&mut self.output).await;
+        }
+        if self.output.open.len() >= WRITE_BYTES_MAX {
+            self.link.flush(&mut self.output).await?;
+        }
+        Ok(())
+    }
+
+    /// An error that the session does not know of has been written: it fails the transaction all
+    /// the same. Simple messages are answered at once, extended ones at the next Sync.
+    async fn failed(&mut self, simple: bool) -> Result<(), End> {
+        self.session.fail();
+        if simple {
+            return self.sync().await;
+        }
+        self.skip_to_sync = true;
+        self.link.settle(&mut self.output).await
+    }
+
+    /// Sync, or the end of a simple query.
+    async fn sync(&mut self) -> Result<(), End> {
+        let (ready, open) = split(&mut self.output);
+        let result = self.link.drive(ready, self.session.sync()).await?;
+        answer::notices(open, &mut self.session);
+        if let Err(error) = result {
+            answer::error(open, &error);
+        }
+        answer::ready(open, &self.session);
+        self.link.settle(&mut self.output).await
+    }
+
+    async fn query(&mut self, script: Result<Vec<ParsedStatement>, Error>) -> Result<(), End> {
+        match script {
+            Ok(statements) if statements.is_empty() => backend::empty_query_response(&mut self.output.open),
+            Ok(statements) => {
+                for statement in &statements {
+                    let (ready, open) = split(&mut self.output);
+                    let first = self.link.drive(ready, self.session.simple(statement, open)).await?;
+                    if let Err(error) = self.finish(first).await? {
+                        answer::notices(&mut self.output.open, &mut self.session);
+                        answer::error(&mut self.output.open, &error);
+                        break;
+                    }
+                }
+            }
+            Err(error) => answer::error(&mut self.output.open, &error),
+        }
+        self.sync().await
+    }
+
+    /// Takes a started statement to its end, sending large results piece by piece.
+    async fn finish(&mut self, first: Result<Executed, Error>) -> Result<Result<(), Error>, End> {
+        let mut step = first;
+        loop {
+            match step {
+                Ok(Executed::Complete(tag)) => {
+                    answer::notices(&mut self.output.open, &mut self.session);
+                    answer::complete(&mut self.output.open, tag);
+                    return Ok(Ok(()));
+                }
+                Ok(Executed::MoreRows) => {
+                    self.link.flush(&mut self.output).await?;
+                    let (ready, open) = split(&mut self.output);
+                    step = self.link.drive(ready, self.session.resume(open)).await?;
+                }
+                Ok(Executed::Suspended) => {
+                    backend::portal_suspended(&mut self.output.open);
+                    return Ok(Ok(()));
+                }
+                Ok(Executed::Empty) => {
+                    backend::empty_query_response(&mut self.output.open);
+                    return Ok(Ok(()));
+                }
+                Ok(Executed::CopyIn) => step = self.copy_in().await?,
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+    }
+}

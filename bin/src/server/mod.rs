@@ -1,0 +1,170 @@
+//! The listening server: accepts connections, one task each, and stops them in an orderly way.
+
+mod answer;
+mod connection;
+mod copy;
+mod handshake;
+mod link;
+mod registry;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use scry_sql::Database;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+pub use handshake::DATABASE;
+use registry::Registry;
+
+/// Connections that may be in their handshake, or be cancel requests, besides the sessions.
+const HANDSHAKES_MAX: usize = 256;
+/// Pause after a failed accept: with all file descriptors in use the next try fails as well.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Length of the kernel's queue of connections that are not accepted yet.
+const BACKLOG: u32 = 1024;
+
+/// Bounds on what clients may take.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Sessions at the same time; one more is refused with 53300.
+    pub sessions_max: usize,
+    /// Longest message that carries a statement, parameters or COPY data, in bytes.
+    pub message_bytes_max: usize,
+    /// Time from connecting to the end of the handshake.
+    pub startup_timeout: Duration,
+    /// Time that sessions have to end when the server stops.
+    pub stop_grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            sessions_max: 2000,
+            message_bytes_max: 64 << 20,
+            startup_timeout: Duration::from_secs(60),
+            stop_grace: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What all connections share.
+pub(crate) struct Shared {
+    database: Arc<Database>,
+    registry: Arc<Registry>,
+    limits: Limits,
+    stopping: AtomicBool,
+}
+
+impl Shared {
+    fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+}
+
+/// Stops a running server; cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Stop {
+    orderly: Arc<Notify>,
+    at_once: Arc<Notify>,
+}
+
+impl Stop {
+    /// Sessions are told to end; those that do not within the grace time are cut off.
+    pub fn orderly(&self) {
+        self.orderly.notify_one();
+    }
+
+    /// Sessions are cut off now.
+    pub fn at_once(&self) {
+        self.orderly.notify_one();
+        self.at_once.notify_one();
+    }
+}
+
+/// A bound listener in front of a database.
+pub struct Server {
+    listener: TcpListener,
+    shared: Arc<Shared>,
+}
+
+impl Server {
+    pub fn bind(address: SocketAddr, database: Arc<Database>, limits: Limits) -> io::Result<Self> {
+        let socket = match address {
+            SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
+        };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let listener = socket.listen(BACKLOG)?;
+        let registry = Arc::new(Registry::new(limits.sessions_max)?);
+        let shared = Shared { database, registry, limits, stopping: AtomicBool::new(false) };
+        Ok(Self { listener, shared: Arc::new(shared) })
+    }
+
+    /// The address in use: with its real port when port 0 was asked for.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `stop` says otherwise. When this returns no session is left.
+    pub async fn run(self, stop: Stop) {
+        let mut tasks = JoinSet::new();
+        let tasks_max = self.shared.limits.sessions_max + HANDSHAKES_MAX;
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.orderly.notified() => break,
+                Some(ended) = tasks.join_next(), if !tasks.is_empty() => log_panic(ended),
+                accepted = self.listener.accept(), if tasks.len() < tasks_max => match accepted {
+                    Ok((stream, peer)) => {
+                        prepare(&stream);
+                        tasks.spawn(connection::serve(stream, peer, self.shared.clone()));
+                    }
+                    Err(error) => {
+                        warn!(%error, "a connection could not be accepted");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+            }
+        }
+        let Self { listener, shared } = self;
+        drop(listener);
+        shared.stopping.store(true, Ordering::Release);
+        info!(sessions = shared.registry.sessions(), "stopping");
+        shared.registry.stop_all();
+        let grace = tokio::time::sleep(shared.limits.stop_grace);
+        tokio::pin!(grace);
+        while !tasks.is_empty() {
+            tokio::select! {
+                Some(ended) = tasks.join_next() => log_panic(ended),
+                () = &mut grace => break,
+                () = stop.at_once.notified() => break,
+            }
+        }
+        if !tasks.is_empty() {
+            warn!(connections = tasks.len(), "cutting off connections that did not end");
+            tasks.shutdown().await;
+        }
+    }
+}
+
+/// Answers are written whole, so the kernel must not hold them back.
+fn prepare(stream: &TcpStream) {
+    if let Err(error) = stream.set_nodelay(true) {
+        warn!(%error, "TCP_NODELAY could not be set");
+    }
+}
+
+fn log_panic(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a connection's task panicked");
+    }
+}
