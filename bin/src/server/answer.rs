@@ -35,7 +35,7 @@ pub fn notices(out: &mut BytesMut, session: &mut Session) {
 
 pub fn complete(out: &mut BytesMut, tag: CommandTag) {
     // The longest tag is a word or two and a count, so the text stays on the stack.
-    let mut text = TagText::default();
+    let mut text = TagText { bytes: [0; 48], used: 0 };
     match std::fmt::Write::write_fmt(&mut text, format_args!("{tag}")) {
         Ok(()) => backend::command_complete(out, text.as_str()),
         Err(_) => backend::command_complete(out, &tag.to_string()),
@@ -82,7 +82,6 @@ fn report<'a>(error: &'a Error, severity: &'a str) -> Report<'a> {
 }
 
 /// A small string on the stack.
-#[derive(Default)]
 struct TagText {
     bytes: [u8; 48],
     used: usize,

@@ -117,6 +117,17 @@ pub(super) struct Connection {
     place: Place,
 }
 
+/// What is left to do for a message once its bytes are no longer needed.
+enum Next {
+    Answered(Result<(), Error>),
+    Started(Result<Executed, Error>),
+    Script(Result<Vec<ParsedStatement>, Error>),
+    Sync,
+    Flush,
+    /// An error has been written that the session does not know of.
+    Failed { simple: bool },
+}
+
 impl Connection {
     async fn run(&mut self) -> End {
         loop {
@@ -126,23 +137,42 @@ impl Connection {
         }
     }
 
-    /// Handles the message at the front of the input.
+    /// Takes one message and what follows from it.
     async fn step(&mut self) -> Result<(), End> {
         let frame = self.next_frame().await?;
         if self.skip_to_sync && !matches!(frame.tag, b'S' | b'X') {
             self.input.consume(frame.bytes);
             return Ok(());
         }
-        let message = match frontend::decode(frame.tag, self.input.body(frame)) {
-            Ok(message) => message,
-            Err(error) => {
-                answer::wire_error(&mut self.output.open, &error);
-                self.input.consume(frame.bytes);
-                return self.failed(frame.tag == b'Q').await;
+        let next = self.handle(frame).await?;
+        self.input.consume(frame.bytes);
+        match next {
+            Next::Answered(result) => self.conclude(result).await,
+            Next::Started(first) => {
+                let result = self.finish(first).await?;
+                self.conclude(result).await
             }
-        };
+            Next::Sync => {
+                self.skip_to_sync = false;
+                self.sync().await
+            }
+            Next::Script(script) => self.query(script).await,
+            Next::Failed { simple } => self.failed(simple).await,
+            Next::Flush => self.link.flush(&mut self.output).await,
+        }
+    }
+
+    /// Handles the message at the front of the input, as far as its bytes are needed.
+    async fn handle(&mut self, frame: Frame) -> Result<Next, End> {
         let Self { link, input, output, session, .. } = self;
         let (ready, open) = split(output);
+        let message = match frontend::decode(frame.tag, input.body(frame)) {
+            Ok(message) => message,
+            Err(error) => {
+                answer::wire_error(open, &error);
+                return Ok(Next::Failed { simple: frame.tag == b'Q' });
+            }
+        };
         let result = match message {
             Message::Bind(bind) => {
                 let Bind { portal, statement, parameter_formats, parameters, result_formats } = &bind;
@@ -151,17 +181,15 @@ impl Connection {
                 result.map(|()| backend::bind_complete(open))
             }
             Message::Execute { portal, max_rows } => {
-                let first = link.drive(ready, session.execute(portal, max_rows, open)).await?;
-                self.input.consume(frame.bytes);
-                let result = self.finish(first).await?;
-                return self.conclude(result).await;
+                let work = session.execute(portal, max_rows, open);
+                return Ok(Next::Started(link.drive(ready, work).await?));
             }
-            Message::Describe(Target::Portal(name)) => session
-                .describe_portal(name)
-                .map(|described| match described {
-                    Some((columns, formats)) => answer::columns(open, Some(&columns), &formats),
-                    None => backend::no_data(open),
-                }),
+            Message::Sync => return Ok(Next::Sync),
+            Message::Query(sql) => return Ok(Next::Script(session.parse_script(sql))),
+            Message::Describe(Target::Portal(name)) => session.describe_portal(name).map(|described| {
+                let (columns, formats) = described.unzip();
+                answer::columns(open, columns.as_ref(), formats.as_deref().unwrap_or_default());
+            }),
             Message::Describe(Target::Statement(name)) => {
                 let result = link.drive(ready, session.describe_statement(name)).await?;
                 result.map(|described| {
@@ -181,32 +209,17 @@ impl Connection {
                 backend::close_complete(open);
                 Ok(())
             }
-            Message::Sync => {
-                self.input.consume(frame.bytes);
-                self.skip_to_sync = false;
-                return self.sync().await;
-            }
-            Message::Query(sql) => {
-                let script = session.parse_script(sql);
-                input.consume(frame.bytes);
-                return self.query(script).await;
-            }
-            Message::Flush => {
-                input.consume(frame.bytes);
-                return link.flush(output).await;
-            }
+            Message::Flush => return Ok(Next::Flush),
             // The rest of a COPY that has failed already.
             Message::CopyData(_) | Message::CopyDone | Message::CopyFail(_) => Ok(()),
             Message::FunctionCall => {
                 let report = Report::error("0A000", "the function call protocol is not supported");
                 backend::error_response(open, &report);
-                input.consume(frame.bytes);
-                return self.failed(true).await;
+                return Ok(Next::Failed { simple: true });
             }
             Message::Terminate => return Err(End::Terminated),
         };
-        self.input.consume(frame.bytes);
-        self.conclude(result).await
+        Ok(Next::Answered(result))
     }
 
     /// Waits until a whole message stands in the input; what is to be sent is sent before.
