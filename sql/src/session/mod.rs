@@ -147,6 +147,10 @@ impl Session {
         Error::new(crate::error::SqlState::QUERY_CANCELED, "COPY from stdin failed")
     }
 
+    /// An error that arose outside the session (a malformed message) was reported to the client: the transaction
+    /// fails as if one of the session's own statements had.
+    pub fn fail(&mut self) {}
+
     /// Sync, or the end of a simple query: commits the implicit transaction and waits until it is durable.
     pub async fn sync(&mut self) -> Result<(), Error> {
         Ok(())
