@@ -12,6 +12,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures::FutureExt;
+use scry_sql::error::Severity;
 use scry_sql::{Error, Executed, ParsedStatement, Session};
 use tokio::net::TcpStream;
 use tracing::{debug, error, warn};
@@ -51,7 +52,7 @@ pub async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
                 session,
                 message_bytes_max: shared.limits.message_bytes_max,
                 skip_to_sync: false,
-                place,
+                _place: place,
             };
             let end = match AssertUnwindSafe(connection.run()).catch_unwind().await {
                 Ok(end) => end,
@@ -62,7 +63,13 @@ pub async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
             };
             say_goodbye(&end, &mut connection.output);
             debug!(%peer, ?end, "connection ends");
-            let Connection { link: back, output: rest, session, place, .. } = connection;
+            let Connection {
+                link: back,
+                output: rest,
+                session,
+                _place: place,
+                ..
+            } = connection;
             (link, output) = (back, rest);
             drop(session); // rolls back and frees its locks before the client can see the end
             drop(place);
@@ -77,7 +84,8 @@ pub async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
 /// The last message of a connection that the client did not end itself.
 fn say_goodbye(end: &End, output: &mut Output) {
     match end {
-        End::Terminated | End::Disconnected(_) | End::Refused => {}
+        End::Terminated | End::Refused => {}
+        End::Disconnected(error) => debug!(%error, "client disconnected"),
         End::Protocol(error) => {
             warn!(%error, "protocol violation");
             answer::wire_error(&mut output.open, error);
@@ -114,7 +122,8 @@ pub(super) struct Connection {
     pub message_bytes_max: usize,
     /// An extended-protocol error: nothing counts until Sync.
     skip_to_sync: bool,
-    place: Place,
+    /// Given back when the session is gone.
+    _place: Place,
 }
 
 /// What is left to do for a message once its bytes are no longer needed.
@@ -125,7 +134,9 @@ enum Next {
     Sync,
     Flush,
     /// An error has been written that the session does not know of.
-    Failed { simple: bool },
+    Failed {
+        simple: bool,
+    },
 }
 
 impl Connection {
@@ -164,18 +175,32 @@ impl Connection {
 
     /// Handles the message at the front of the input, as far as its bytes are needed.
     async fn handle(&mut self, frame: Frame) -> Result<Next, End> {
-        let Self { link, input, output, session, .. } = self;
+        let Self {
+            link,
+            input,
+            output,
+            session,
+            ..
+        } = self;
         let (ready, open) = split(output);
         let message = match frontend::decode(frame.tag, input.body(frame)) {
             Ok(message) => message,
             Err(error) => {
                 answer::wire_error(open, &error);
-                return Ok(Next::Failed { simple: frame.tag == b'Q' });
+                return Ok(Next::Failed {
+                    simple: frame.tag == b'Q',
+                });
             }
         };
         let result = match message {
             Message::Bind(bind) => {
-                let Bind { portal, statement, parameter_formats, parameters, result_formats } = &bind;
+                let Bind {
+                    portal,
+                    statement,
+                    parameter_formats,
+                    parameters,
+                    result_formats,
+                } = &bind;
                 let work = session.bind(portal, statement, parameter_formats, parameters, result_formats);
                 let result = link.drive(ready, work).await?;
                 result.map(|()| backend::bind_complete(open))
@@ -197,8 +222,14 @@ impl Connection {
                     answer::columns(open, described.columns.as_ref(), &[]);
                 })
             }
-            Message::Parse { name, sql, parameter_types } => {
-                let result = link.drive(ready, session.prepare(name, sql, &parameter_types)).await?;
+            Message::Parse {
+                name,
+                sql,
+                parameter_types,
+            } => {
+                let result = link
+                    .drive(ready, session.prepare(name, sql, &parameter_types))
+                    .await?;
                 result.map(|()| backend::parse_complete(open))
             }
             Message::Close(target) => {
@@ -238,11 +269,20 @@ impl Connection {
         }
     }
 
+    /// Writes an error; one that is fatal ends the connection.
+    fn report(&mut self, error: &Error) -> Result<(), End> {
+        answer::notices(&mut self.output.open, &mut self.session);
+        answer::error(&mut self.output.open, error);
+        match error.severity {
+            Severity::Error => Ok(()),
+            Severity::Fatal => Err(End::Refused),
+        }
+    }
+
     /// Reports an extended-protocol step's error and starts skipping.
     async fn conclude(&mut self, result: Result<(), Error>) -> Result<(), End> {
         if let Err(error) = result {
-            answer::notices(&mut self.output.open, &mut self.session);
-            answer::error(&mut self.output.open, &error);
+            self.report(&error)?;
             self.skip_to_sync = true;
             return self.link.settle(&mut self.output).await;
         }
@@ -266,12 +306,11 @@ impl Connection {
     /// Sync, or the end of a simple query.
     async fn sync(&mut self) -> Result<(), End> {
         let (ready, open) = split(&mut self.output);
-        let result = self.link.drive(ready, self.session.sync()).await?;
-        answer::notices(open, &mut self.session);
-        if let Err(error) = result {
-            answer::error(open, &error);
+        match self.link.drive(ready, self.session.sync()).await? {
+            Ok(()) => answer::notices(open, &mut self.session),
+            Err(error) => self.report(&error)?,
         }
-        answer::ready(open, &self.session);
+        answer::ready(&mut self.output.open, &self.session);
         self.link.settle(&mut self.output).await
     }
 
@@ -281,15 +320,17 @@ impl Connection {
             Ok(statements) => {
                 for statement in &statements {
                     let (ready, open) = split(&mut self.output);
-                    let first = self.link.drive(ready, self.session.simple(statement, open)).await?;
+                    let first = self
+                        .link
+                        .drive(ready, self.session.simple(statement, open))
+                        .await?;
                     if let Err(error) = self.finish(first).await? {
-                        answer::notices(&mut self.output.open, &mut self.session);
-                        answer::error(&mut self.output.open, &error);
+                        self.report(&error)?;
                         break;
                     }
                 }
             }
-            Err(error) => answer::error(&mut self.output.open, &error),
+            Err(error) => self.report(&error)?,
         }
         self.sync().await
     }

@@ -1,5 +1,6 @@
 //! COPY FROM STDIN: the stretch of a connection in which only copy messages count.
 
+use scry_sql::error::SqlState;
 use scry_sql::{Error, Executed};
 
 use super::connection::Connection;
@@ -28,10 +29,18 @@ impl Connection {
                 Ok(Message::Flush | Message::Sync) => None,
                 Ok(Message::Terminate) => return Err(End::Terminated),
                 Ok(_) => {
-                    let text = format!("unexpected message type 0x{:02X} during COPY from stdin", frame.tag);
-                    Some(Err(self.session.copy_fail(&text)))
+                    let text = format!(
+                        "unexpected message type 0x{:02X} during COPY from stdin",
+                        frame.tag
+                    );
+                    self.session.copy_fail(&text);
+                    Some(Err(Error::new(SqlState::PROTOCOL_VIOLATION, text)))
                 }
-                Err(error) => Some(Err(self.session.copy_fail(&error.to_string()))),
+                Err(error) => {
+                    let text = error.to_string();
+                    self.session.copy_fail(&text);
+                    Some(Err(Error::new(SqlState::PROTOCOL_VIOLATION, text)))
+                }
             };
             self.input.consume(frame.bytes);
             if let Some(result) = result {

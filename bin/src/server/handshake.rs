@@ -83,7 +83,10 @@ fn enter(
         return Err(refuse(out, report));
     }
     let Some(place) = shared.registry.enter()? else {
-        return Err(refuse(out, Report::fatal("53300", "sorry, too many clients already")));
+        return Err(refuse(
+            out,
+            Report::fatal("53300", "sorry, too many clients already"),
+        ));
     };
     let info = SessionInfo {
         user: parameters.user.to_owned(),

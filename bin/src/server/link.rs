@@ -88,7 +88,10 @@ impl Input {
     /// arrived, so that a length word alone allocates nothing.
     fn reserve(&mut self, bytes: usize) {
         let missing = bytes.saturating_sub(self.buffer.len());
-        let step = self.buffer.len().clamp(READ_BYTES_MIN, READ_BYTES_MAX.max(self.buffer.len()));
+        let step = self
+            .buffer
+            .len()
+            .clamp(READ_BYTES_MIN, READ_BYTES_MAX.max(self.buffer.len()));
         self.buffer.reserve(missing.clamp(1, step));
     }
 }
@@ -198,11 +201,7 @@ impl Link {
     }
 
     /// Runs the session's work; completed answers leave when the work has to wait.
-    pub async fn drive<T>(
-        &mut self,
-        ready: &mut BytesMut,
-        work: impl Future<Output = T>,
-    ) -> Result<T, End> {
+    pub async fn drive<T>(&mut self, ready: &mut BytesMut, work: impl Future<Output = T>) -> Result<T, End> {
         if ready.is_empty() {
             return Ok(work.await);
         }
@@ -242,4 +241,3 @@ async fn send(stream: &mut TcpStream, buffer: &mut BytesMut) -> io::Result<()> {
     }
     Ok(())
 }
-

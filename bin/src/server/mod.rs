@@ -103,8 +103,16 @@ impl Server {
         socket.bind(address)?;
         let listener = socket.listen(BACKLOG)?;
         let registry = Arc::new(Registry::new(limits.sessions_max)?);
-        let shared = Shared { database, registry, limits, stopping: AtomicBool::new(false) };
-        Ok(Self { listener, shared: Arc::new(shared) })
+        let shared = Shared {
+            database,
+            registry,
+            limits,
+            stopping: AtomicBool::new(false),
+        };
+        Ok(Self {
+            listener,
+            shared: Arc::new(shared),
+        })
     }
 
     /// The address in use: with its real port when port 0 was asked for.
@@ -148,7 +156,10 @@ impl Server {
             }
         }
         if !tasks.is_empty() {
-            warn!(connections = tasks.len(), "cutting off connections that did not end");
+            warn!(
+                connections = tasks.len(),
+                "cutting off connections that did not end"
+            );
             tasks.shutdown().await;
         }
     }

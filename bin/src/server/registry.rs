@@ -76,7 +76,10 @@ impl Registry {
             }
             if let std::collections::hash_map::Entry::Vacant(vacant) = sessions.entry(key.pid) {
                 vacant.insert(None);
-                return Ok(Some(Place { registry: self.clone(), key }));
+                return Ok(Some(Place {
+                    registry: self.clone(),
+                    key,
+                }));
             }
         }
     }
@@ -108,7 +111,10 @@ impl Registry {
         self.random.lock().read_exact(&mut bytes)?;
         let [a, b, c, d, secret @ ..] = bytes;
         let pid = i32::from_be_bytes([a, b, c, d]) & i32::MAX;
-        Ok(Key { pid: pid.max(1), secret: u32::from_be_bytes(secret) })
+        Ok(Key {
+            pid: pid.max(1),
+            secret: u32::from_be_bytes(secret),
+        })
     }
 }
 
@@ -130,7 +136,11 @@ impl Place {
 
     /// From now on the session can be cancelled and stopped.
     pub fn announce(&self, cancel: CancelHandle, control: Arc<Control>) {
-        let entry = Entry { secret: self.key.secret, cancel, control };
+        let entry = Entry {
+            secret: self.key.secret,
+            cancel,
+            control,
+        };
         self.registry.sessions.lock().insert(self.key.pid, Some(entry));
     }
 }

@@ -35,11 +35,21 @@ pub struct Report<'a> {
 
 impl<'a> Report<'a> {
     pub fn fatal(code: &'a str, message: &'a str) -> Self {
-        Self { severity: "FATAL", code, message, ..Self::default() }
+        Self {
+            severity: "FATAL",
+            code,
+            message,
+            ..Self::default()
+        }
     }
 
     pub fn error(code: &'a str, message: &'a str) -> Self {
-        Self { severity: "ERROR", code, message, ..Self::default() }
+        Self {
+            severity: "ERROR",
+            code,
+            message,
+            ..Self::default()
+        }
     }
 }
 

@@ -43,7 +43,11 @@ impl<'a> Cursor<'a> {
 
     /// A zero-terminated string, without its zero byte.
     pub fn string(&mut self) -> Result<&'a str, WireError> {
-        let end = self.rest.iter().position(|&byte| byte == 0).ok_or(WireError::Unterminated)?;
+        let end = self
+            .rest
+            .iter()
+            .position(|&byte| byte == 0)
+            .ok_or(WireError::Unterminated)?;
         let text = &self.rest[..end];
         self.rest = &self.rest[end + 1..];
         std::str::from_utf8(text).map_err(|error| WireError::utf8(text, error))

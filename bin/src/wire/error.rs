@@ -67,8 +67,14 @@ impl WireError {
 
     pub(super) fn utf8(bytes: &[u8], error: std::str::Utf8Error) -> Self {
         let rest = &bytes[error.valid_up_to()..];
-        let bad = error.error_len().unwrap_or(rest.len()).clamp(1, 4).min(rest.len());
-        Self::InvalidUtf8 { bytes: rest[..bad].to_vec() }
+        let bad = error
+            .error_len()
+            .unwrap_or(rest.len())
+            .clamp(1, 4)
+            .min(rest.len());
+        Self::InvalidUtf8 {
+            bytes: rest[..bad].to_vec(),
+        }
     }
 }
 
@@ -76,7 +82,11 @@ impl fmt::Display for WireError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MessageLength { tag, length, limit } => {
-                write!(f, "invalid message length {length} for message type {} ", Tag(*tag))?;
+                write!(
+                    f,
+                    "invalid message length {length} for message type {} ",
+                    Tag(*tag)
+                )?;
                 write!(f, "(the limit is {limit} bytes)")
             }
             Self::UnknownType(tag) => write!(f, "invalid frontend message type {tag}"),
@@ -89,7 +99,10 @@ impl fmt::Display for WireError {
             }
             Self::Target { message, subtype } => write!(f, "invalid {message} message subtype {subtype}"),
             Self::FormatCount { formats, parameters } => {
-                write!(f, "bind message has {formats} parameter formats but {parameters} parameters")
+                write!(
+                    f,
+                    "bind message has {formats} parameter formats but {parameters} parameters"
+                )
             }
             Self::FormatCode(code) => write!(f, "unsupported format code: {code}"),
             Self::StartupLayout => f.write_str("invalid startup packet layout"),

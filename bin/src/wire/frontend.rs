@@ -40,9 +40,19 @@ pub fn frame(buffer: &[u8], large_bytes_max: usize) -> Result<Result<Frame, usiz
     let length = i32::from_be_bytes(length);
     let bytes = match usize::try_from(length) {
         Ok(bytes) if (4..=limit).contains(&bytes) => bytes + 1,
-        _ => return Err(WireError::MessageLength { tag, length: i64::from(length), limit }),
+        _ => {
+            return Err(WireError::MessageLength {
+                tag,
+                length: i64::from(length),
+                limit,
+            });
+        }
     };
-    Ok(if buffer.len() >= bytes { Ok(Frame { tag, bytes }) } else { Err(bytes) })
+    Ok(if buffer.len() >= bytes {
+        Ok(Frame { tag, bytes })
+    } else {
+        Err(bytes)
+    })
 }
 
 fn limit(tag: u8, large_bytes_max: usize) -> Result<usize, WireError> {
@@ -77,11 +87,18 @@ pub struct Bind<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Message<'a> {
     Query(&'a str),
-    Parse { name: &'a str, sql: &'a str, parameter_types: SmallVec<[u32; 8]> },
+    Parse {
+        name: &'a str,
+        sql: &'a str,
+        parameter_types: SmallVec<[u32; 8]>,
+    },
     Bind(Bind<'a>),
     Describe(Target<'a>),
     /// `max_rows` 0: all of them.
-    Execute { portal: &'a str, max_rows: usize },
+    Execute {
+        portal: &'a str,
+        max_rows: usize,
+    },
     Close(Target<'a>),
     Sync,
     Flush,
@@ -103,7 +120,10 @@ pub fn decode(tag: u8, body: &[u8]) -> Result<Message<'_>, WireError> {
         b'C' => Message::Close(target(&mut cursor, "CLOSE")?),
         b'E' => {
             let portal = cursor.string()?;
-            Message::Execute { portal, max_rows: usize::try_from(cursor.i32()?).unwrap_or(0) }
+            Message::Execute {
+                portal,
+                max_rows: usize::try_from(cursor.i32()?).unwrap_or(0),
+            }
         }
         b'S' => Message::Sync,
         b'H' => Message::Flush,
@@ -125,7 +145,11 @@ fn parse<'a>(cursor: &mut Cursor<'a>) -> Result<Message<'a>, WireError> {
     let oids = cursor.bytes(count * 4)?;
     let (oids, _) = oids.as_chunks::<4>();
     let parameter_types = oids.iter().map(|oid| u32::from_be_bytes(*oid)).collect();
-    Ok(Message::Parse { name, sql, parameter_types })
+    Ok(Message::Parse {
+        name,
+        sql,
+        parameter_types,
+    })
 }
 
 fn bind<'a>(cursor: &mut Cursor<'a>) -> Result<Bind<'a>, WireError> {
@@ -134,7 +158,10 @@ fn bind<'a>(cursor: &mut Cursor<'a>) -> Result<Bind<'a>, WireError> {
     let parameter_formats = formats(cursor)?;
     let count = usize::from(cursor.u16()?);
     if parameter_formats.len() > 1 && parameter_formats.len() != count {
-        return Err(WireError::FormatCount { formats: parameter_formats.len(), parameters: count });
+        return Err(WireError::FormatCount {
+            formats: parameter_formats.len(),
+            parameters: count,
+        });
     }
     let mut parameters = SmallVec::new();
     for _ in 0..count {
@@ -148,7 +175,13 @@ fn bind<'a>(cursor: &mut Cursor<'a>) -> Result<Bind<'a>, WireError> {
         });
     }
     let result_formats = formats(cursor)?;
-    Ok(Bind { portal, statement, parameter_formats, parameters, result_formats })
+    Ok(Bind {
+        portal,
+        statement,
+        parameter_formats,
+        parameters,
+        result_formats,
+    })
 }
 
 fn formats(cursor: &mut Cursor<'_>) -> Result<Formats, WireError> {
@@ -190,7 +223,9 @@ mod tests {
     #[test]
     fn bind_borrows_its_parameters() {
         let body = bind_body();
-        let Message::Bind(bind) = decode(b'B', &body).expect("valid") else { panic!("not a Bind") };
+        let Message::Bind(bind) = decode(b'B', &body).expect("valid") else {
+            panic!("not a Bind")
+        };
         assert_eq!((bind.portal, bind.statement), ("p", "s"));
         assert_eq!(bind.parameters.as_slice(), [Some(&b"abc"[..]), None]);
         assert_eq!(bind.parameter_formats.as_slice(), [1]);
@@ -228,7 +263,10 @@ mod tests {
         two_formats_one_parameter.extend_from_slice(&[0, 2, 0, 0, 0, 0, 0, 1]);
         assert_eq!(
             decode(b'B', &two_formats_one_parameter),
-            Err(WireError::FormatCount { formats: 2, parameters: 1 })
+            Err(WireError::FormatCount {
+                formats: 2,
+                parameters: 1
+            })
         );
         assert_eq!(decode(b'B', b"\0\0\0\x01\0\x07"), Err(WireError::FormatCode(7)));
     }
@@ -259,7 +297,10 @@ mod tests {
         }
         assert_eq!(
             frame(message, LIMIT),
-            Ok(Ok(Frame { tag: b'Q', bytes: message.len() }))
+            Ok(Ok(Frame {
+                tag: b'Q',
+                bytes: message.len()
+            }))
         );
     }
 

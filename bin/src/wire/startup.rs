@@ -43,13 +43,17 @@ pub struct Parameters<'a> {
 
 /// The packet at the front of `buffer` and its length; `None` when more bytes are needed.
 pub fn decode(buffer: &[u8]) -> Result<Option<(Startup<'_>, usize)>, WireError> {
-    let Some(length) = buffer.first_chunk() else { return Ok(None) };
+    let Some(length) = buffer.first_chunk() else {
+        return Ok(None);
+    };
     let length = i32::from_be_bytes(*length);
     let length = usize::try_from(length)
         .ok()
         .filter(|length| (8..=STARTUP_BYTES_MAX).contains(length))
         .ok_or(WireError::StartupLayout)?;
-    let Some(packet) = buffer.get(4..length) else { return Ok(None) };
+    let Some(packet) = buffer.get(4..length) else {
+        return Ok(None);
+    };
     let mut cursor = Cursor::new(packet);
     let startup = match cursor.u32()? {
         CANCEL => {
@@ -72,7 +76,10 @@ pub fn decode(buffer: &[u8]) -> Result<Option<(Startup<'_>, usize)>, WireError> 
 }
 
 fn parameters<'a>(cursor: &mut Cursor<'a>, minor: u16) -> Result<Parameters<'a>, WireError> {
-    let mut parameters = Parameters { minor, ..Parameters::default() };
+    let mut parameters = Parameters {
+        minor,
+        ..Parameters::default()
+    };
     for _ in 0..PARAMETERS_MAX {
         let name = layout(cursor.string())?;
         if name.is_empty() {
@@ -119,7 +126,9 @@ mod tests {
         );
         let (startup, used) = decode(&bytes).expect("valid").expect("complete");
         assert_eq!(used, bytes.len());
-        let Startup::Session(parameters) = startup else { panic!("{startup:?}") };
+        let Startup::Session(parameters) = startup else {
+            panic!("{startup:?}")
+        };
         assert_eq!(
             (parameters.minor, parameters.user, parameters.database),
             (2, "ada", Some("scry"))
@@ -149,7 +158,13 @@ mod tests {
 
     #[test]
     fn a_packet_whose_strings_do_not_end_is_a_layout_error() {
-        for body in [&b"user\0ada\0"[..], b"user\0ada", b"user\0ada\0\0rest", b"", b"user"] {
+        for body in [
+            &b"user\0ada\0"[..],
+            b"user\0ada",
+            b"user\0ada\0\0rest",
+            b"",
+            b"user",
+        ] {
             assert_eq!(decode(&packet(3 << 16, body)), Err(WireError::StartupLayout));
         }
         assert_eq!(decode(&packet(CANCEL, b"1234567")), Err(WireError::StartupLayout));
