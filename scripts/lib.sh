@@ -8,7 +8,7 @@ if [ -z "${HOME:-}" ]; then
   export HOME
 fi
 export PATH="$HOME/.cargo/bin:${CARGO_HOME:-$HOME/.cargo}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin${PATH:+:$PATH}"
-export LC_ALL=C.UTF-8
+export LC_ALL=C.UTF-8 PYTHONDONTWRITEBYTECODE=1
 REPO=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=${SCRY_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/scry}
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
@@ -166,4 +166,16 @@ psycopg_python() {
     fi
     "$venv/bin/pip" install -q --disable-pip-version-check 'psycopg[binary]>=3.2,<4'
   fi
+}
+
+# find_beside RELATIVE: the first folder of that name beside the checkout or one of its parents; empty when there is none.
+find_beside() {
+  local at=$REPO
+  while [ "$at" != / ]; do
+    at=$(dirname "$at")
+    if [ -d "$at/$1" ]; then
+      printf '%s\n' "$at/$1"
+      return
+    fi
+  done
 }
