@@ -4,5 +4,9 @@
 //! `config`, `data_dir` and `serve`, the server as a process; `audit` (`scry log`), `verify` and
 //! `demo`, the other commands.
 
+pub mod config;
+pub mod data_dir;
+pub mod serve;
 pub mod server;
+mod sys;
 pub mod wire;

@@ -1,0 +1,239 @@
+//! `scry serve`: a database directory served over the PostgreSQL protocol until a signal says stop.
+//!
+//! Standard output carries one line, the ready line; everything else is a log on standard error.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use scry_sql::{Database, DatabaseOptions};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Config, ConfigError};
+use crate::data_dir::{DataDir, DataDirError};
+use crate::server::{Server, Stop};
+use crate::sys;
+
+/// Stack of a serving thread: deeply nested expressions are parsed and planned on it.
+const STACK_BYTES: usize = 8 << 20;
+
+/// The command's arguments.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Directory of the database; created when it is not there
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Address and port to listen on; port 0 takes a free one [default: 127.0.0.1:5433]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// Configuration file
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Why the server did not start, or did not end well.
+#[derive(Debug)]
+pub enum ServeError {
+    Config(ConfigError),
+    DataDir(DataDirError),
+    /// An address that others could reach.
+    NotLoopback(SocketAddr),
+    Bind {
+        address: SocketAddr,
+        source: io::Error,
+    },
+    Runtime(io::Error),
+    Open {
+        dir: PathBuf,
+        source: scry_sql::Error,
+    },
+    Close {
+        dir: PathBuf,
+        source: scry_sql::Error,
+    },
+}
+
+impl fmt::Display for ServeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(f),
+            Self::DataDir(error) => error.fmt(f),
+            Self::NotLoopback(address) => write!(
+                f,
+                "will not listen on {address}: this version has no authentication, so it serves loopback addresses only (127.0.0.1 or [::1])"
+            ),
+            Self::Bind { address, source } => write!(f, "cannot listen on {address}: {source}"),
+            Self::Runtime(error) => write!(f, "cannot start the serving threads: {error}"),
+            Self::Open { dir, source } => {
+                write!(f, "cannot open the database in {}: {source}", dir.display())
+            }
+            Self::Close { dir, source } => {
+                write!(
+                    f,
+                    "the database in {} did not close cleanly: {source}",
+                    dir.display()
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for ServeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Config(error) => Some(error),
+            Self::DataDir(error) => Some(error),
+            Self::NotLoopback(_) => None,
+            Self::Bind { source, .. } | Self::Runtime(source) => Some(source),
+            Self::Open { source, .. } | Self::Close { source, .. } => Some(source),
+        }
+    }
+}
+
+impl From<ConfigError> for ServeError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+impl From<DataDirError> for ServeError {
+    fn from(error: DataDirError) -> Self {
+        Self::DataDir(error)
+    }
+}
+
+/// Runs the server until a signal stops it.
+pub fn run(args: &Args) -> Result<(), ServeError> {
+    log_to_stderr();
+    let config = args
+        .config
+        .as_deref()
+        .map(Config::read)
+        .transpose()?
+        .unwrap_or_default();
+    let listen = args.listen.unwrap_or(config.server.listen);
+    if !listen.ip().is_loopback() {
+        return Err(ServeError::NotLoopback(listen));
+    }
+    let dir = DataDir::open(&args.data)?;
+    match sys::raise_open_files() {
+        Ok(limit) if limit < config.server.connections_max as u64 => {
+            warn!(limit, "fewer open files are allowed than connections_max");
+        }
+        Ok(_) => {}
+        Err(error) => warn!(%error, "the limit of open files could not be raised"),
+    }
+    let runtime = runtime(config.server.worker_threads).map_err(ServeError::Runtime)?;
+    let _entered = runtime.enter();
+    let database = open(dir.path(), &config)?;
+    let served = runtime.block_on(serve(listen, &config, dir.path(), &database));
+    let closed = database.database.close().map_err(|source| ServeError::Close {
+        dir: dir.path().into(),
+        source,
+    });
+    info!("stopped");
+    served.and(closed)
+}
+
+struct Opened {
+    database: std::sync::Arc<Database>,
+    seconds: f64,
+}
+
+fn open(dir: &Path, config: &Config) -> Result<Opened, ServeError> {
+    let began = Instant::now();
+    let database = Database::open(dir, options(config)).map_err(|source| ServeError::Open {
+        dir: dir.into(),
+        source,
+    })?;
+    Ok(Opened {
+        database,
+        seconds: began.elapsed().as_secs_f64(),
+    })
+}
+
+async fn serve(listen: SocketAddr, config: &Config, dir: &Path, opened: &Opened) -> Result<(), ServeError> {
+    let bind = |source| ServeError::Bind {
+        address: listen,
+        source,
+    };
+    let server = Server::bind(listen, opened.database.clone(), config.server.limits()).map_err(bind)?;
+    let address = server.address().map_err(bind)?;
+    let stop = Stop::default();
+    let signals = tokio::spawn(stop_on_signals(stop.clone()));
+    ready_line(address, dir, opened);
+    server.run(stop).await;
+    signals.abort();
+    Ok(())
+}
+
+/// Whoever started the server waits for this line. A closed standard output is not our trouble.
+fn ready_line(address: SocketAddr, dir: &Path, opened: &Opened) {
+    let log_mb = 0.0 / 1e6;
+    let line = format!(
+        "scry ready: listening on {address}, data {}, recovered {log_mb:.1} MB of log in {:.2} s",
+        dir.display(),
+        opened.seconds
+    );
+    let mut out = io::stdout().lock();
+    if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush()) {
+        warn!(%error, "the ready line could not be written");
+    }
+    info!("{line}");
+}
+
+/// SIGTERM or SIGINT: the first lets sessions end, the second cuts them off.
+async fn stop_on_signals(stop: Stop) {
+    let (mut terminate, mut interrupt) =
+        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+            (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
+            (Err(error), _) | (_, Err(error)) => {
+                return warn!(%error, "signals cannot be watched; the default action ends the server");
+            }
+        };
+    let mut seen = 0;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        seen += 1;
+        match seen {
+            1 => stop.orderly(),
+            _ => stop.at_once(),
+        }
+    }
+}
+
+fn runtime(worker_threads: usize) -> io::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if worker_threads > 0 {
+        builder.worker_threads(worker_threads);
+    }
+    builder
+        .thread_name("scry-serve")
+        .thread_stack_size(STACK_BYTES)
+        .enable_all()
+        .build()
+}
+
+fn options(_config: &Config) -> DatabaseOptions {
+    DatabaseOptions::default()
+}
+
+/// What is logged: the variable SCRY_LOG in the syntax of `RUST_LOG`; without it, warnings of
+/// libraries and what scry itself has to say.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("SCRY_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("warn,scry_server=info,scry_sql=info,scry_mirror=info,scry_stream=info,scry_engine=info,scry_wal=info"));
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
+    // A second server in one process (tests) keeps the first one's log.
+    let _ = subscriber.try_init();
+}
