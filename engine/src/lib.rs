@@ -1,7 +1,42 @@
-//! Tables, row versions and transactions.
+//! Tables, row versions and transactions: the row store over the audit trail.
 //!
-//! In reading order: `types` (what a column can hold), `row` (rows as bytes), `key` (order-preserving keys).
+//! In reading order: `types` (what a column can hold), `row` (rows as bytes), `key` (order-preserving keys), `catalog`
+//! and `catalog_change` (tables, and how the log says so), `store` (the memtable: rows, versions, row locks), `locks`
+//! (who waits for whom), `snapshots` (visible LSN and horizon), `overlay` (a transaction's changes), `txn` (what a
+//! transaction can do), `commit` (the one critical section), `recovery` (from the log), `engine` (all of it, open).
+//!
+//! It knows nothing of SQL text, of Arrow, of sockets, nor of who reads its log.
 
+pub mod catalog;
+pub mod catalog_change;
+mod catalogs;
+mod collector;
+mod commit;
+mod directory;
+pub mod engine;
+pub mod error;
 pub mod key;
+mod locks;
+mod overlay;
+mod recovery;
 pub mod row;
+mod snapshots;
+mod stats;
+mod store;
+pub mod txn;
 pub mod types;
+
+pub use catalog::{Catalog, ColumnDef, FIRST_OID, NewTable, PrimaryKey, Table, TableDef};
+pub use catalog_change::{CatalogChange, CatalogChangeError};
+pub use directory::FORMAT_VERSION;
+pub use engine::{Engine, EngineOptions, EngineSession, SessionInfo};
+pub use error::{Advice, Error};
+pub use key::{Key, KeyRange};
+pub use overlay::{OwnWrites, Version};
+pub use row::{Row, RowLayout, RowRef};
+pub use stats::Stats;
+pub use txn::{
+    CHANGES_MAX, InsertOutcome, Isolation, KEY_BYTES_MAX, ROW_BYTES_MAX, SAVEPOINTS_MAX, SavepointId,
+    ScanCursor, Txn,
+};
+pub use types::{DataType, Datum, Numeric, Value};

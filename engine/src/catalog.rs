@@ -1,0 +1,256 @@
+//! Tables and the catalog: immutable snapshots, replaced as a whole by a commit with DDL.
+//!
+//! A statement holds `Arc<Table>`s that it took from its transaction's catalog; they stay valid for reading at the
+//! snapshot they were taken for, whatever happens to the table meanwhile. Writers find out in time: they take the
+//! table's lock first, and a store that was replaced is *retired* before that lock is given back.
+
+use crate::catalog_change::CatalogChange;
+use crate::error::Error;
+use crate::key::Key;
+use crate::locks::TableLock;
+use crate::row::RowLayout;
+use crate::store::Store;
+use crate::types::{DataType, Value};
+use scry_wal::StoreId;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The first oid of a user's table, as in PostgreSQL; those below are the SQL layer's own.
+pub const FIRST_OID: u32 = 16384;
+
+/// One column.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ColumnDef {
+    pub name: String,
+    pub ty: DataType,
+    pub not_null: bool,
+    /// Expression text, opaque to the engine.
+    pub default: Option<String>,
+}
+
+/// The columns by which rows are known and kept in order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PrimaryKey {
+    /// The constraint's name.
+    pub name: String,
+    /// Column numbers from 0, in key order.
+    pub columns: Vec<usize>,
+}
+
+/// What a table is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TableDef {
+    /// Stable; visible to PostgreSQL clients.
+    pub oid: u32,
+    pub name: String,
+    pub columns: Vec<ColumnDef>,
+    pub primary_key: Option<PrimaryKey>,
+    /// The identity of the present data; TRUNCATE changes it.
+    pub store: StoreId,
+}
+
+/// A table to be created: the engine gives it its oid and store.
+#[derive(Clone, Debug)]
+pub struct NewTable {
+    pub name: String,
+    pub columns: Vec<ColumnDef>,
+    pub primary_key: Option<PrimaryKey>,
+}
+
+/// A table as one catalog knows it.
+pub struct Table {
+    pub def: TableDef,
+    pub layout: Arc<RowLayout>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) lock: Arc<TableLock>,
+}
+
+impl Table {
+    pub(crate) fn new(def: TableDef, store: Arc<Store>, lock: Arc<TableLock>) -> Table {
+        let layout = Arc::clone(&store.layout);
+        Table {
+            def,
+            layout,
+            store,
+            lock,
+        }
+    }
+
+    /// A table whose store is new and empty.
+    pub(crate) fn with_fresh_store(def: TableDef, lock: Arc<TableLock>) -> Table {
+        let types: Vec<DataType> = def.columns.iter().map(|column| column.ty).collect();
+        let store = Arc::new(Store::new(def.store, Arc::new(RowLayout::new(&types))));
+        Table::new(def, store, lock)
+    }
+
+    /// The number of the column of this name.
+    pub fn column(&self, name: &str) -> Option<usize> {
+        self.def.columns.iter().position(|column| column.name == name)
+    }
+
+    /// The columns of the primary key, in key order.
+    pub fn key_columns(&self) -> Option<&[usize]> {
+        self.def.primary_key.as_ref().map(|key| key.columns.as_slice())
+    }
+
+    /// The primary key of a row; `None` without primary key or when a column of it is NULL.
+    pub fn key_of(&self, row: &[u8]) -> Option<Key> {
+        key_of(&self.layout, self.key_columns()?, row).ok()
+    }
+
+    /// Committed rows, approximately: for estimates.
+    pub fn live_rows(&self) -> u64 {
+        self.store.counters.live_rows()
+    }
+}
+
+impl std::fmt::Debug for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Table")
+            .field("def", &self.def)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The key that `columns` of a row make; the error is the column that is NULL.
+pub(crate) fn key_of(layout: &RowLayout, columns: &[usize], row: &[u8]) -> Result<Key, usize> {
+    let row = layout.row(row);
+    let mut key = Key::new();
+    for column in columns {
+        let value = row.get(*column);
+        if value.is_null() {
+            return Err(*column);
+        }
+        key.push(&value);
+    }
+    Ok(key)
+}
+
+/// The values of a key of `columns`, for messages.
+pub(crate) fn key_values(layout: &RowLayout, columns: &[usize], row: &[u8]) -> Vec<Value> {
+    let row = layout.row(row);
+    columns.iter().map(|column| row.get(*column).to_value()).collect()
+}
+
+/// A change of the catalog with the objects that it brings.
+#[derive(Clone)]
+pub(crate) struct AppliedChange {
+    pub(crate) change: CatalogChange,
+    /// The table as it is after the change; `None` when it is gone.
+    pub(crate) table: Option<Arc<Table>>,
+    /// The store that nobody may write to any more.
+    pub(crate) retires: Option<Arc<Store>>,
+}
+
+/// All tables, as one commit left them or as one transaction sees them.
+#[derive(Default)]
+pub struct Catalog {
+    version: u64,
+    by_oid: BTreeMap<u32, Arc<Table>>,
+    by_name: BTreeMap<String, u32>,
+}
+
+/// Catalogs are numbered through the whole process, transactions' private ones included.
+static NEXT_VERSION: AtomicU64 = AtomicU64::new(1);
+
+impl Catalog {
+    /// The table of this name.
+    pub fn table(&self, name: &str) -> Option<&Arc<Table>> {
+        self.by_oid.get(self.by_name.get(name)?)
+    }
+
+    pub fn by_oid(&self, oid: u32) -> Option<&Arc<Table>> {
+        self.by_oid.get(&oid)
+    }
+
+    /// All tables by rising oid.
+    pub fn tables(&self) -> impl Iterator<Item = &Arc<Table>> {
+        self.by_oid.values()
+    }
+
+    /// Two catalogs of one process are the same when their versions are: what was planned against one holds for
+    /// the other.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// This catalog with `changes` made.
+    pub(crate) fn with(&self, changes: &[AppliedChange]) -> Result<Catalog, Error> {
+        let mut next = Catalog {
+            version: NEXT_VERSION.fetch_add(1, Ordering::Relaxed),
+            by_oid: self.by_oid.clone(),
+            by_name: self.by_name.clone(),
+        };
+        for applied in changes {
+            next.apply(applied)?;
+        }
+        Ok(next)
+    }
+
+    fn apply(&mut self, applied: &AppliedChange) -> Result<(), Error> {
+        match (&applied.change, &applied.table) {
+            (CatalogChange::CreateTable(def), Some(table)) => {
+                if self.by_name.contains_key(&def.name) {
+                    return Err(Error::DuplicateTable {
+                        name: def.name.clone(),
+                    });
+                }
+                self.by_name.insert(def.name.clone(), def.oid);
+                self.by_oid.insert(def.oid, Arc::clone(table));
+            }
+            (CatalogChange::DropTable { oid, .. }, _) => {
+                let table = self.by_oid.remove(oid).ok_or_else(|| undefined(*oid))?;
+                self.by_name.remove(&table.def.name);
+            }
+            (CatalogChange::Truncate { oid, .. } | CatalogChange::AddPrimaryKey { oid, .. }, Some(table)) => {
+                let place = self.by_oid.get_mut(oid).ok_or_else(|| undefined(*oid))?;
+                *place = Arc::clone(table);
+            }
+            _ => unreachable!("a catalog change without the table it makes"),
+        }
+        Ok(())
+    }
+}
+
+fn undefined(oid: u32) -> Error {
+    Error::UndefinedTable {
+        name: format!("oid {oid}"),
+    }
+}
+
+/// Whether a definition makes sense by itself.
+pub(crate) fn check_definition(
+    name: &str,
+    columns: &[ColumnDef],
+    primary_key: Option<&PrimaryKey>,
+) -> Result<(), Error> {
+    let invalid = |reason| {
+        Err(Error::InvalidDefinition {
+            table: name.to_owned(),
+            reason,
+        })
+    };
+    if columns.len() > crate::row::MAX_COLUMNS {
+        return invalid("too many columns");
+    }
+    let mut names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+    names.sort_unstable();
+    if names.windows(2).any(|pair| pair[0] == pair[1]) {
+        return invalid("a column name is used twice");
+    }
+    if let Some(key) = primary_key {
+        let mut numbers = key.columns.clone();
+        numbers.sort_unstable();
+        if numbers.is_empty() {
+            return invalid("a primary key needs a column");
+        }
+        if numbers.windows(2).any(|pair| pair[0] == pair[1]) {
+            return invalid("a column appears twice in the primary key");
+        }
+        if numbers.last().is_some_and(|last| *last >= columns.len()) {
+            return invalid("a column of the primary key does not exist");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,310 @@
+//! Changes of the catalog as the log carries them.
+//!
+//! Integers are little-endian. A text is its length (u32) and its UTF-8 bytes; an option is a byte 0 or 1 and the
+//! value; a list is its length (u32) and its items.
+//!
+//! | change | bytes |
+//! |---|---|
+//! | every change | version u8 = 1, kind u8, then: |
+//! | 1 create table | oid u32, store u32, name, list of columns, option of primary key |
+//! | 2 drop table | oid u32, store u32 |
+//! | 3 truncate | oid u32, old store u32, new store u32 |
+//! | 4 add primary key | oid u32, primary key |
+//! | column | name, type (5 bytes, see `DataType::encode`), not null u8, option of default text |
+//! | primary key | constraint name, list of column numbers u32 |
+
+use crate::catalog::{ColumnDef, PrimaryKey, TableDef};
+use crate::types::DataType;
+use scry_wal::StoreId;
+use std::fmt;
+
+const FORMAT: u8 = 1;
+
+/// One change of the catalog, as it stands in the log.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CatalogChange {
+    CreateTable(TableDef),
+    DropTable {
+        oid: u32,
+        store: StoreId,
+    },
+    Truncate {
+        oid: u32,
+        old: StoreId,
+        new: StoreId,
+    },
+    /// Columns of the key become NOT NULL. Store and ordinals stay.
+    AddPrimaryKey {
+        oid: u32,
+        key: PrimaryKey,
+    },
+}
+
+/// Bytes that are no catalog change, or one of a newer version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CatalogChangeError {
+    pub offset: usize,
+    pub what: &'static str,
+}
+
+impl fmt::Display for CatalogChangeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "catalog change: {} at byte {}", self.what, self.offset)
+    }
+}
+
+impl std::error::Error for CatalogChangeError {}
+
+impl CatalogChange {
+    /// Appends the encoded change.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(FORMAT);
+        match self {
+            CatalogChange::CreateTable(def) => {
+                out.push(1);
+                put_u32(out, def.oid);
+                put_u32(out, def.store.get());
+                put_text(out, &def.name);
+                put_len(out, def.columns.len());
+                for column in &def.columns {
+                    put_text(out, &column.name);
+                    column.ty.encode(out);
+                    out.push(u8::from(column.not_null));
+                    out.push(u8::from(column.default.is_some()));
+                    if let Some(default) = &column.default {
+                        put_text(out, default);
+                    }
+                }
+                out.push(u8::from(def.primary_key.is_some()));
+                if let Some(key) = &def.primary_key {
+                    put_key(out, key);
+                }
+            }
+            CatalogChange::DropTable { oid, store } => {
+                out.push(2);
+                put_u32(out, *oid);
+                put_u32(out, store.get());
+            }
+            CatalogChange::Truncate { oid, old, new } => {
+                out.push(3);
+                put_u32(out, *oid);
+                put_u32(out, old.get());
+                put_u32(out, new.get());
+            }
+            CatalogChange::AddPrimaryKey { oid, key } => {
+                out.push(4);
+                put_u32(out, *oid);
+                put_key(out, key);
+            }
+        }
+    }
+
+    /// Reads one change, which must fill `bytes`.
+    pub fn decode(bytes: &[u8]) -> Result<CatalogChange, CatalogChangeError> {
+        let mut reader = Reader { bytes, at: 0 };
+        if reader.u8()? != FORMAT {
+            return Err(CatalogChangeError {
+                offset: 0,
+                what: "unknown version",
+            });
+        }
+        let change = match reader.u8()? {
+            1 => {
+                let oid = reader.u32()?;
+                let store = StoreId::new(reader.u32()?);
+                let name = reader.text()?;
+                let mut columns = Vec::new();
+                for _ in 0..reader.u32()? {
+                    columns.push(reader.column()?);
+                }
+                let primary_key = if reader.flag()? { Some(reader.key()?) } else { None };
+                CatalogChange::CreateTable(TableDef {
+                    oid,
+                    name,
+                    columns,
+                    primary_key,
+                    store,
+                })
+            }
+            2 => CatalogChange::DropTable {
+                oid: reader.u32()?,
+                store: StoreId::new(reader.u32()?),
+            },
+            3 => CatalogChange::Truncate {
+                oid: reader.u32()?,
+                old: StoreId::new(reader.u32()?),
+                new: StoreId::new(reader.u32()?),
+            },
+            4 => CatalogChange::AddPrimaryKey {
+                oid: reader.u32()?,
+                key: reader.key()?,
+            },
+            _ => {
+                return Err(CatalogChangeError {
+                    offset: 1,
+                    what: "unknown kind",
+                });
+            }
+        };
+        if reader.at != bytes.len() {
+            return Err(reader.error("bytes after the end"));
+        }
+        Ok(change)
+    }
+}
+
+fn put_u32(out: &mut Vec<u8>, value: u32) {
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+fn put_len(out: &mut Vec<u8>, length: usize) {
+    put_u32(
+        out,
+        u32::try_from(length).expect("names and column lists are far below 4 GiB"),
+    );
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    put_len(out, text.len());
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn put_key(out: &mut Vec<u8>, key: &PrimaryKey) {
+    put_text(out, &key.name);
+    put_len(out, key.columns.len());
+    for column in &key.columns {
+        put_len(out, *column);
+    }
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn error(&self, what: &'static str) -> CatalogChangeError {
+        CatalogChangeError {
+            offset: self.at,
+            what,
+        }
+    }
+
+    fn take(&mut self, count: usize) -> Result<&'a [u8], CatalogChangeError> {
+        let end = self.at.checked_add(count).filter(|end| *end <= self.bytes.len());
+        let end = end.ok_or_else(|| self.error("a field reaches beyond the end"))?;
+        let taken = &self.bytes[self.at..end];
+        self.at = end;
+        Ok(taken)
+    }
+
+    fn u8(&mut self) -> Result<u8, CatalogChangeError> {
+        Ok(self.take(1)?[0])
+    }
+
+    fn flag(&mut self) -> Result<bool, CatalogChangeError> {
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(self.error("a flag is neither 0 nor 1")),
+        }
+    }
+
+    fn u32(&mut self) -> Result<u32, CatalogChangeError> {
+        let bytes = self.take(4)?;
+        Ok(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+    }
+
+    fn text(&mut self) -> Result<String, CatalogChangeError> {
+        let length = self.u32()? as usize;
+        let bytes = self.take(length)?;
+        let text = std::str::from_utf8(bytes).map_err(|_| self.error("a text is not UTF-8"))?;
+        Ok(text.to_owned())
+    }
+
+    fn column(&mut self) -> Result<ColumnDef, CatalogChangeError> {
+        let name = self.text()?;
+        let ty = self.take(DataType::ENCODED_BYTES)?;
+        let ty = DataType::decode(ty).ok_or_else(|| self.error("unknown column type"))?;
+        let not_null = self.flag()?;
+        let default = if self.flag()? { Some(self.text()?) } else { None };
+        Ok(ColumnDef {
+            name,
+            ty,
+            not_null,
+            default,
+        })
+    }
+
+    fn key(&mut self) -> Result<PrimaryKey, CatalogChangeError> {
+        let name = self.text()?;
+        let mut columns = Vec::new();
+        for _ in 0..self.u32()? {
+            columns.push(self.u32()? as usize);
+        }
+        Ok(PrimaryKey { name, columns })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn samples() -> Vec<CatalogChange> {
+        let column = |name: &str, ty, not_null, default: Option<&str>| ColumnDef {
+            name: name.to_owned(),
+            ty,
+            not_null,
+            default: default.map(str::to_owned),
+        };
+        let key = PrimaryKey {
+            name: "orders_pkey".to_owned(),
+            columns: vec![1, 0],
+        };
+        vec![
+            CatalogChange::CreateTable(TableDef {
+                oid: 16384,
+                name: "orders".to_owned(),
+                columns: vec![
+                    column("id", DataType::Int8, true, None),
+                    column("note", DataType::Varchar(Some(20)), false, Some("'né'")),
+                ],
+                primary_key: Some(key.clone()),
+                store: StoreId::new(3),
+            }),
+            CatalogChange::DropTable {
+                oid: 16385,
+                store: StoreId::new(4),
+            },
+            CatalogChange::Truncate {
+                oid: 16386,
+                old: StoreId::new(5),
+                new: StoreId::new(6),
+            },
+            CatalogChange::AddPrimaryKey { oid: 16387, key },
+        ]
+    }
+
+    #[test]
+    fn a_change_reads_back_as_it_was_written_and_every_cut_is_refused() {
+        for change in samples() {
+            let mut bytes = Vec::new();
+            change.encode(&mut bytes);
+            assert_eq!(CatalogChange::decode(&bytes), Ok(change));
+            for length in 0..bytes.len() {
+                assert!(
+                    CatalogChange::decode(&bytes[..length]).is_err(),
+                    "cut at {length}"
+                );
+            }
+            bytes.push(0);
+            assert!(CatalogChange::decode(&bytes).is_err(), "trailing byte");
+        }
+    }
+
+    #[test]
+    fn another_version_or_kind_is_refused() {
+        assert!(CatalogChange::decode(&[2, 2, 0, 0, 0, 0, 0, 0, 0, 0]).is_err());
+        assert!(CatalogChange::decode(&[1, 9, 0, 0, 0, 0, 0, 0, 0, 0]).is_err());
+    }
+}

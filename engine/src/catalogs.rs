@@ -1,0 +1,54 @@
+//! The committed catalogs: the newest, and the older ones that snapshots still look at.
+
+use crate::catalog::Catalog;
+use parking_lot::Mutex;
+use scry_wal::Lsn;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub(crate) struct Catalogs {
+    /// The LSN of the newest, so that a statement sees with one load that nothing changed.
+    lsn: AtomicU64,
+    /// Oldest first; never empty.
+    history: Mutex<VecDeque<(Lsn, Arc<Catalog>)>>,
+}
+
+impl Catalogs {
+    pub(crate) fn new(lsn: Lsn, catalog: Arc<Catalog>) -> Catalogs {
+        Catalogs {
+            lsn: AtomicU64::new(lsn.get()),
+            history: Mutex::new(VecDeque::from([(lsn, catalog)])),
+        }
+    }
+
+    pub(crate) fn lsn(&self) -> Lsn {
+        Lsn::new(self.lsn.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn latest(&self) -> (Lsn, Arc<Catalog>) {
+        self.at(Lsn::MAX)
+    }
+
+    /// The catalog that a snapshot sees.
+    pub(crate) fn at(&self, snapshot: Lsn) -> (Lsn, Arc<Catalog>) {
+        let history = self.history.lock();
+        let found = history
+            .iter()
+            .rev()
+            .find(|(lsn, _)| *lsn <= snapshot)
+            .or(history.front());
+        let (lsn, catalog) = found.expect("there is always a catalog");
+        (*lsn, Arc::clone(catalog))
+    }
+
+    /// A commit's catalog. Those that no snapshot at or after `horizon` sees go.
+    pub(crate) fn install(&self, lsn: Lsn, catalog: Arc<Catalog>, horizon: Lsn) {
+        let mut history = self.history.lock();
+        history.push_back((lsn, catalog));
+        while history.get(1).is_some_and(|(second, _)| *second <= horizon) {
+            history.pop_front();
+        }
+        self.lsn.store(lsn.get(), Ordering::Release);
+    }
+}

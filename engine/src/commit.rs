@@ -1,0 +1,280 @@
+//! The commit.
+//!
+//! Everything that can be done outside of the critical section is: encoding, putting the new versions on their
+//! chains (pending: nobody sees them), making room for them. Inside, under the log's append lock, a commit takes its
+//! place in the log and its ordinals, copies its records, sets its stamp (which turns all of its pending versions
+//! into committed ones at once) and publishes its LSN. Nothing in there waits for a disk or another lock, and
+//! nothing depends on how many rows the transaction changed beyond the copy of at most about a megabyte.
+//!
+//! Afterwards the versions are settled and the row locks given back, before the commit is durable. Whoever reads
+//! such a row depends on this commit's LSN, and holds its answer back until that is durable.
+//!
+//! Invariants:
+//! - LSNs, ordinals and the visible LSN rise together, in one order, under one lock;
+//! - a store's ordinals are dense: what is taken is exactly what the records count;
+//! - a commit that the log refuses leaves no version behind and takes no ordinal.
+
+use crate::collector::Grave;
+use crate::error::Error;
+use crate::locks::{Firsts, Holder, RowRef};
+use crate::overlay::{Logged, Pending};
+use crate::txn::{SPILL_BYTES, Txn};
+use scry_wal::record::{encode_catalog, encode_commit};
+use scry_wal::{Commit, CommitSlots, Lsn, Micros, NodeId, Ordinal, StoreRange, StoreRanges};
+use smallvec::SmallVec;
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Commits between two advances of the horizon: often enough for hot rows to stay short, seldom enough that looking
+/// at every session costs nothing.
+const COMMITS_PER_ADVANCE: u64 = 64;
+
+/// The records of one commit, ready but for LSN and ordinals.
+struct Prepared {
+    bytes: Vec<u8>,
+    records: u32,
+    slots: CommitSlots,
+    ranges: SmallVec<[StoreRange; 4]>,
+}
+
+/// Larger buffers are not kept.
+const BUFFER_BYTES_MAX: usize = 4 << 20;
+
+thread_local! {
+    /// The last commit's buffer, kept for the next one of this thread.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+impl Txn {
+    /// Commits. `tag` is kept in the audit trail, e.g. the statement's command tag. Answers the commit LSN, or `None`
+    /// when nothing was written. The commit is visible and *not yet durable*: it may be acknowledged only after
+    /// `Log::durable(lsn)`.
+    ///
+    /// # Errors
+    /// `Log` when the log refuses, `DuplicateTable` when another commit took a name; the transaction is rolled
+    /// back then.
+    pub fn commit(mut self, tag: &str) -> Result<Option<Lsn>, Error> {
+        let Some(holder) = self.holder_if_any().cloned() else {
+            self.finish();
+            return Ok(None);
+        };
+        if !self.has_writes() {
+            self.release_rows(None);
+            self.release_tables();
+            self.finish();
+            return Ok(None);
+        }
+        if self.overlay.unlogged_bytes() > SPILL_BYTES {
+            self.spill()?;
+        }
+        let prepared = self.prepare(&holder, tag)?;
+        if prepared.records == 1 && self.tentative.is_none() && self.ddl.is_empty() {
+            // Nothing but the commit record: all changes cancelled out.
+            self.release_rows(None);
+            self.release_tables();
+            self.finish();
+            return Ok(None);
+        }
+        self.install();
+        let (lsn, firsts) = match self.enter_log(&holder, prepared) {
+            Ok(done) => done,
+            Err(error) => {
+                self.take_back();
+                return Err(error);
+            }
+        };
+        // From here on the tentative records belong to the commit.
+        self.tentative = None;
+        self.release_rows(Some((lsn, &firsts)));
+        self.release_tables();
+        self.finish();
+        if self.engine.counters.commit().is_multiple_of(COMMITS_PER_ADVANCE) {
+            self.engine.snapshots.advance();
+        }
+        Ok(Some(lsn))
+    }
+
+    /// Encodes catalog changes, what is left of row changes, and the commit record.
+    fn prepare(&mut self, holder: &Holder, tag: &str) -> Result<Prepared, Error> {
+        let mut bytes = BUFFER.take();
+        bytes.clear();
+        let mut records = 0;
+        let mut payload = Vec::new();
+        for applied in &self.ddl {
+            payload.clear();
+            applied.change.encode(&mut payload);
+            encode_catalog(&mut bytes, &payload)?;
+            records += 1;
+        }
+        let catalog = (!self.ddl.is_empty()).then(|| Arc::clone(self.catalog()));
+        let live = |store| {
+            catalog
+                .as_ref()
+                .is_none_or(|catalog| catalog.tables().any(|table| table.def.store == store))
+        };
+        records += self.overlay.encode(&mut bytes, usize::MAX, None, live)?;
+        let ranges: SmallVec<[StoreRange; 4]> = self
+            .overlay
+            .appended
+            .iter()
+            .filter(|appended| live(appended.store))
+            .map(|appended| StoreRange {
+                store: appended.store,
+                first: Ordinal::default(),
+                count: u64::from(appended.count),
+            })
+            .collect();
+        let commit = Commit {
+            txn: holder.id(),
+            time: now(),
+            origin_node: NodeId::default(),
+            origin_lsn: Lsn::ZERO,
+            user: &self.info.user,
+            client: &self.info.client,
+            application: &self.info.application,
+            tag,
+            election: 0,
+            candidate: 0,
+            adopts: self.tentative,
+            stores: StoreRanges::new(&ranges),
+        };
+        let slots = encode_commit(&mut bytes, &commit)?;
+        Ok(Prepared {
+            bytes,
+            records: records + 1,
+            slots,
+            ranges,
+        })
+    }
+
+    /// Puts the new versions on their chains, pending.
+    fn install(&mut self) {
+        let horizon = self.engine.snapshots.horizon();
+        for pending in &mut self.overlay.changes {
+            let Some(entry) = &pending.entry else { continue };
+            let (row, local) = match &pending.logged {
+                Logged::Row { row, local } => (Some(Arc::clone(row)), *local),
+                Logged::Gone if pending.base.is_some() => (None, 0),
+                Logged::Gone | Logged::Nothing => continue,
+            };
+            entry.lock().push(row, local, horizon);
+            pending.installed = true;
+        }
+    }
+
+    /// The critical section. Answers the commit LSN and the first ordinals of the stores in `ranges`.
+    fn enter_log(&mut self, holder: &Holder, mut prepared: Prepared) -> Result<(Lsn, Firsts), Error> {
+        let engine = &self.engine;
+        let mut firsts = Firsts::new();
+        let mut appender = engine.log().lock()?;
+        let catalog = match self.ddl.is_empty() {
+            true => None,
+            false => Some(Arc::new(engine.catalogs.latest().1.with(&self.ddl)?)),
+        };
+        let base = appender.reserve(prepared.bytes.len())?;
+        let lsn = base.plus(prepared.slots.start() as u64);
+        for (index, range) in prepared.ranges.iter().enumerate() {
+            let written = self
+                .overlay
+                .stores
+                .iter()
+                .find(|written| written.store.id == range.store);
+            let counters = &written.expect("a range for each store written").store.counters;
+            let first = counters.take_ordinals(range.count);
+            prepared
+                .slots
+                .patch_first_ordinal(&mut prepared.bytes, index, first);
+            firsts.push((range.store, first));
+        }
+        appender.put(&prepared.bytes, prepared.records, catalog.is_some());
+        holder.commit(lsn, firsts.clone());
+        if let Some(catalog) = catalog {
+            for retired in self.ddl.iter().filter_map(|applied| applied.retires.as_ref()) {
+                retired.retire();
+            }
+            engine.catalogs.install(lsn, catalog, engine.snapshots.horizon());
+        }
+        engine.snapshots.publish(lsn);
+        drop(appender);
+        if prepared.bytes.capacity() <= BUFFER_BYTES_MAX {
+            BUFFER.set(prepared.bytes);
+        }
+        Ok((lsn, firsts))
+    }
+
+    /// The log refused: takes the pending versions off again.
+    fn take_back(&mut self) {
+        for pending in &mut self.overlay.changes {
+            if std::mem::replace(&mut pending.installed, false)
+                && let Some(entry) = &pending.entry
+            {
+                entry.lock().take_back();
+            }
+        }
+    }
+
+    /// Settles what was installed and gives all row locks back, each row in one step.
+    fn release_rows(&mut self, committed: Option<(Lsn, &[(scry_wal::StoreId, Ordinal)])>) {
+        let mut live_rows: SmallVec<[i64; 4]> = SmallVec::from_elem(0, self.overlay.stores.len());
+        let mut graves = Vec::new();
+        for mut pending in std::mem::take(&mut self.overlay.changes) {
+            let Some(entry) = pending.entry.take() else {
+                continue;
+            };
+            let store = &self.overlay.stores[pending.store as usize].store;
+            let mut state = entry.lock();
+            let mut tombstone = None;
+            if pending.installed
+                && let Some((lsn, firsts)) = committed
+            {
+                let first = firsts
+                    .iter()
+                    .find(|(id, _)| *id == store.id)
+                    .map(|(_, first)| *first);
+                state.settle(lsn, first.unwrap_or_default());
+                live_rows[pending.store as usize] += growth(&pending);
+                tombstone = matches!(pending.logged, Logged::Gone).then_some(lsn);
+            }
+            let row = |key, entry| RowRef {
+                store: Arc::clone(store),
+                key,
+                entry,
+            };
+            if let Some(lsn) = tombstone {
+                graves.push(Grave {
+                    lsn,
+                    row: row(pending.key.clone(), Arc::clone(&entry)),
+                });
+            }
+            if state.contended {
+                drop(state);
+                self.engine.waits.pass_row_on(&row(pending.key, entry));
+            } else if state.clear_owner() {
+                drop(state);
+                store.remove(&pending.key, &entry);
+            }
+        }
+        for (written, difference) in self.overlay.stores.iter().zip(live_rows) {
+            written.store.counters.add_live_rows(difference);
+        }
+        if !graves.is_empty() {
+            self.engine.collector.bury(graves);
+        }
+    }
+}
+
+/// By how many rows a committed change makes its table grow.
+fn growth(pending: &Pending) -> i64 {
+    match (&pending.base, &pending.logged) {
+        (None, Logged::Row { .. }) => 1,
+        (Some(_), Logged::Gone) => -1,
+        _ => 0,
+    }
+}
+
+/// The wall clock, for the audit trail.
+fn now() -> Micros {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Micros::new(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,202 @@
+//! The data directory: whose it is, which format it has, and that only one process has it open.
+//!
+//! | name | content |
+//! |---|---|
+//! | `LOCK` | empty; locked (`flock`) by the process that has the directory open |
+//! | `FORMAT` | `scry data directory\nformat 1\n` |
+//! | `wal/` | the log |
+
+use crate::error::Error;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The format that this version writes, and the newest that it reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+const MAGIC: &str = "scry data directory";
+
+/// An open data directory. Dropped, it may be opened by another process.
+pub(crate) struct DataDirectory {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl DataDirectory {
+    /// Opens a directory, or makes a new one of an empty or missing directory.
+    pub(crate) fn open(path: &Path) -> Result<DataDirectory, Error> {
+        let failed = |doing| {
+            move |source| Error::Io {
+                path: path.to_owned(),
+                doing,
+                source,
+            }
+        };
+        fs::create_dir_all(path).map_err(failed("create"))?;
+        let is_new = is_new(path)?;
+        let lock_path = path.join("LOCK");
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path);
+        let lock = lock.map_err(|source| Error::Io {
+            path: lock_path.clone(),
+            doing: "open",
+            source,
+        })?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::DirectoryLocked {
+                    path: path.to_owned(),
+                });
+            }
+            Err(TryLockError::Error(source)) => {
+                return Err(Error::Io {
+                    path: lock_path,
+                    doing: "lock",
+                    source,
+                });
+            }
+        }
+        if is_new {
+            write_format(path).map_err(failed("write FORMAT in"))?;
+        }
+        check_format(path)?;
+        Ok(DataDirectory {
+            path: path.to_owned(),
+            _lock: lock,
+        })
+    }
+
+    pub(crate) fn wal(&self) -> PathBuf {
+        self.path.join("wal")
+    }
+}
+
+/// Whether nothing was made of the directory yet. Anything foreign in it is an error.
+fn is_new(path: &Path) -> Result<bool, Error> {
+    let failed = |source| Error::Io {
+        path: path.to_owned(),
+        doing: "read",
+        source,
+    };
+    let mut foreign = None;
+    for entry in fs::read_dir(path).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        if name == "FORMAT" {
+            return Ok(false);
+        }
+        // What a creation that was cut short leaves, and what file systems and operators put there first.
+        if name != "LOCK" && name != "FORMAT.new" && name != "lost+found" && name != "scry.toml" {
+            foreign = Some(name);
+        }
+    }
+    match foreign {
+        None => Ok(true),
+        Some(name) => {
+            let found = format!(
+                "it is not empty and has no file FORMAT, but \"{}\"",
+                name.to_string_lossy()
+            );
+            Err(Error::NotADataDirectory {
+                path: path.to_owned(),
+                found,
+            })
+        }
+    }
+}
+
+/// Writes `FORMAT` so that it is there whole or not at all.
+fn write_format(path: &Path) -> io::Result<()> {
+    let new = path.join("FORMAT.new");
+    fs::write(&new, format!("{MAGIC}\nformat {FORMAT_VERSION}\n"))?;
+    File::open(&new)?.sync_all()?;
+    fs::rename(&new, path.join("FORMAT"))?;
+    File::open(path)?.sync_all()
+}
+
+fn check_format(path: &Path) -> Result<(), Error> {
+    let file = path.join("FORMAT");
+    let bytes = fs::read(&file).map_err(|source| Error::Io {
+        path: file.clone(),
+        doing: "read",
+        source,
+    })?;
+    let text = String::from_utf8_lossy(&bytes);
+    let mut lines = text.lines();
+    let magic = lines.next() == Some(MAGIC);
+    let version = lines
+        .next()
+        .and_then(|line| line.strip_prefix("format ")?.parse::<u32>().ok());
+    match version {
+        Some(found) if magic && found > FORMAT_VERSION => Err(Error::NewerFormat {
+            path: path.to_owned(),
+            found,
+            supported: FORMAT_VERSION,
+        }),
+        Some(found) if magic && found > 0 => Ok(()),
+        _ => {
+            let found = "its file FORMAT has other content".to_owned();
+            Err(Error::NotADataDirectory {
+                path: path.to_owned(),
+                found,
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_directory_is_made_and_opened_again_but_never_twice_at_once() {
+        let parent = tempfile::tempdir().expect("temporary directory");
+        let path = parent.path().join("data");
+        let first = DataDirectory::open(&path).expect("new");
+        assert!(matches!(
+            DataDirectory::open(&path),
+            Err(Error::DirectoryLocked { .. })
+        ));
+        drop(first);
+        DataDirectory::open(&path).expect("again");
+    }
+
+    #[test]
+    fn foreign_directories_and_newer_formats_are_refused_and_left_alone() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let path = directory.path();
+        fs::write(path.join("thesis.tex"), "important").expect("write");
+        assert!(matches!(
+            DataDirectory::open(path),
+            Err(Error::NotADataDirectory { .. })
+        ));
+        assert!(!path.join("LOCK").exists() && !path.join("FORMAT").exists());
+
+        fs::remove_file(path.join("thesis.tex")).expect("remove");
+        fs::write(path.join("FORMAT"), format!("{MAGIC}\nformat 2\n")).expect("write");
+        assert!(matches!(
+            DataDirectory::open(path),
+            Err(Error::NewerFormat {
+                found: 2,
+                supported: 1,
+                ..
+            })
+        ));
+        fs::write(path.join("FORMAT"), "something\nformat 1\n").expect("write");
+        assert!(matches!(
+            DataDirectory::open(path),
+            Err(Error::NotADataDirectory { .. })
+        ));
+    }
+
+    #[test]
+    fn a_creation_that_was_cut_short_is_finished() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        fs::write(directory.path().join("LOCK"), "").expect("write");
+        fs::write(directory.path().join("FORMAT.new"), "scry da").expect("write");
+        DataDirectory::open(directory.path()).expect("finished");
+    }
+}

@@ -1,0 +1,200 @@
+//! The engine: one data directory, open. And its sessions.
+
+use crate::catalog::Catalog;
+use crate::catalogs::Catalogs;
+use crate::collector::Collector;
+use crate::directory::DataDirectory;
+use crate::error::Error;
+use crate::locks::WaitTable;
+use crate::recovery;
+use crate::snapshots::{Slot, Snapshots};
+use crate::stats::{Counters, Stats};
+use crate::txn::{Isolation, Txn};
+use scry_wal::{Log, LogOptions, Lsn, StoreId, TxnId};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// How an engine is opened.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    pub log: LogOptions,
+    /// Memory that the changes of one transaction may take.
+    pub transaction_bytes_max: u64,
+    /// How many transactions may wait for locks at once.
+    pub lock_waiters_max: usize,
+}
+
+impl Default for EngineOptions {
+    fn default() -> EngineOptions {
+        EngineOptions {
+            log: LogOptions::default(),
+            transaction_bytes_max: 8 << 30,
+            lock_waiters_max: 65_536,
+        }
+    }
+}
+
+/// The row store of one data directory.
+pub struct Engine {
+    pub(crate) options: EngineOptions,
+    log: Arc<Log>,
+    pub(crate) catalogs: Catalogs,
+    pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) waits: WaitTable,
+    pub(crate) collector: Collector,
+    pub(crate) counters: Counters,
+    next_txn: AtomicU64,
+    next_oid: AtomicU32,
+    next_store: AtomicU32,
+    _directory: DataDirectory,
+}
+
+impl Engine {
+    /// Opens a data directory, or makes a new one of an empty or missing directory; rebuilds everything from the log.
+    ///
+    /// # Errors
+    /// `DirectoryLocked`, `NotADataDirectory`, `NewerFormat`, `Io`; `Log` and `Corrupt` when the log is damaged.
+    pub fn open(path: &Path, options: EngineOptions) -> Result<Arc<Engine>, Error> {
+        let directory = DataDirectory::open(path)?;
+        let (log, state) = recovery::open_log(&directory.wal(), options.log.clone())?;
+        let log = Arc::new(log);
+        let snapshots = Arc::new(Snapshots::new(state.visible));
+        let collector =
+            Collector::start(Arc::clone(&snapshots), Arc::clone(&log)).map_err(|source| Error::Io {
+                path: path.to_owned(),
+                doing: "start the collector of",
+                source,
+            })?;
+        Ok(Arc::new(Engine {
+            waits: WaitTable::new(options.lock_waiters_max),
+            options,
+            log,
+            catalogs: Catalogs::new(state.catalog_lsn, Arc::new(state.catalog)),
+            snapshots,
+            collector,
+            counters: Counters::default(),
+            next_txn: AtomicU64::new(state.next_txn),
+            next_oid: AtomicU32::new(state.next_oid),
+            next_store: AtomicU32::new(state.next_store),
+            _directory: directory,
+        }))
+    }
+
+    /// The audit trail.
+    pub fn log(&self) -> &Arc<Log> {
+        &self.log
+    }
+
+    /// The newest committed catalog.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.catalogs.latest().1
+    }
+
+    /// The LSN of the newest visible commit: what a snapshot taken now would see.
+    pub fn visible_lsn(&self) -> Lsn {
+        self.snapshots.visible()
+    }
+
+    /// No snapshot older than this is held by anyone, nor will be taken; versions behind it may go.
+    pub fn horizon(&self) -> Lsn {
+        self.snapshots.advance()
+    }
+
+    /// A session: one client, one transaction at a time.
+    pub fn session(self: &Arc<Self>, info: SessionInfo) -> EngineSession {
+        let (catalog_lsn, catalog) = self.catalogs.latest();
+        EngineSession {
+            engine: Arc::clone(self),
+            slot: self.snapshots.register(),
+            info: Arc::new(info),
+            catalog_lsn,
+            catalog,
+        }
+    }
+
+    pub fn stats(&self) -> Stats {
+        self.counters.read()
+    }
+
+    /// Stops the background thread and closes the log. Sessions that are still open can read; their commits fail.
+    ///
+    /// # Errors
+    /// When the log could not be written to its end.
+    pub fn close(&self) -> Result<(), Error> {
+        self.collector.stop();
+        Ok(self.log.close()?)
+    }
+
+    pub(crate) fn next_txn_id(&self) -> TxnId {
+        TxnId::new(self.next_txn.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn next_oid(&self) -> u32 {
+        self.next_oid.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn next_store_id(&self) -> StoreId {
+        StoreId::new(self.next_store.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.collector.stop();
+    }
+}
+
+/// Who works in a session; goes into the audit trail with each commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SessionInfo {
+    pub user: String,
+    /// The client's address.
+    pub client: String,
+    pub application: String,
+}
+
+/// A client's place in the engine. It owns the slot in which its transactions hold their snapshots.
+pub struct EngineSession {
+    engine: Arc<Engine>,
+    slot: Arc<Slot>,
+    info: Arc<SessionInfo>,
+    /// The catalog as of the last look: mostly it is still the newest.
+    catalog_lsn: Lsn,
+    catalog: Arc<Catalog>,
+}
+
+impl EngineSession {
+    /// Begins a transaction.
+    pub fn begin(&mut self, isolation: Isolation) -> Txn {
+        // A former transaction that is still open keeps its slot.
+        if !self.slot.is_idle() {
+            self.slot = self.engine.snapshots.register();
+        }
+        if self.engine.catalogs.lsn() != self.catalog_lsn {
+            (self.catalog_lsn, self.catalog) = self.engine.catalogs.at(self.engine.visible_lsn());
+        }
+        Txn::begin(
+            Arc::clone(&self.engine),
+            Arc::clone(&self.slot),
+            Arc::clone(&self.info),
+            isolation,
+            self.catalog_lsn,
+            Arc::clone(&self.catalog),
+        )
+    }
+
+    /// The application's name for the audit trail, from the next transaction on.
+    pub fn set_application(&mut self, application: &str) {
+        if self.info.application != application {
+            self.info = Arc::new(SessionInfo {
+                application: application.to_owned(),
+                ..(*self.info).clone()
+            });
+        }
+    }
+
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+}

@@ -1,0 +1,212 @@
+//! Everything that can go wrong in the engine, with what the caller does about it.
+
+use scry_wal::{Lsn, RecordError, StoreId};
+use std::fmt;
+use std::path::PathBuf;
+
+/// What the caller does now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advice {
+    /// Roll back and run the transaction (or, for `TableChanged`, the statement) again.
+    Retry,
+    /// The request cannot be done; nothing is wrong with the data.
+    Refuse,
+    /// Bytes on disk are not what was written.
+    Corrupt,
+    /// The server itself cannot go on: the disk or the log failed.
+    Unavailable,
+}
+
+/// An error of the engine.
+#[derive(Debug)]
+pub enum Error {
+    /// The log refused; after a failed write it refuses everything.
+    Log(scry_wal::Error),
+    /// The changes do not fit into the log's records.
+    Record(RecordError),
+    /// Waiting for this lock would have closed a circle of waits.
+    Deadlock { waiting_for: String },
+    /// Under REPEATABLE READ another transaction changed the row after the snapshot was taken.
+    SerializationFailure { table: String },
+    /// The table was truncated, dropped or altered after the statement resolved it: resolve it again.
+    TableChanged { table: String },
+    /// Two rows with one primary key.
+    UniqueViolation {
+        table: String,
+        constraint: String,
+        key: Vec<crate::Value>,
+    },
+    /// A row without a value where one is required.
+    NotNullViolation { table: String, column: String },
+    /// A table of this name exists.
+    DuplicateTable { name: String },
+    /// No table of this name.
+    UndefinedTable { name: String },
+    /// The table has a primary key already.
+    PrimaryKeyExists { table: String },
+    /// The definition of a table contradicts itself.
+    InvalidDefinition { table: String, reason: &'static str },
+    /// An encoded row or key beyond its limit.
+    RowTooLarge {
+        table: String,
+        bytes: usize,
+        limit: usize,
+    },
+    KeyTooLarge {
+        table: String,
+        bytes: usize,
+        limit: usize,
+    },
+    /// The changes of one transaction outgrew `EngineOptions::transaction_bytes_max`.
+    TransactionTooLarge { limit: u64 },
+    /// One transaction touched more rows than can be numbered.
+    TooManyChanges { limit: u64 },
+    /// More nested savepoints than `SAVEPOINTS_MAX`.
+    TooManySavepoints { limit: usize },
+    /// More transactions wait for locks than `EngineOptions::lock_waiters_max`.
+    TooManyWaiters { limit: usize },
+    /// The savepoint is gone: released, or rolled back past.
+    UnknownSavepoint,
+    /// Another process has the data directory open.
+    DirectoryLocked { path: PathBuf },
+    /// The directory holds something else.
+    NotADataDirectory { path: PathBuf, found: String },
+    /// The directory was written by a newer version.
+    NewerFormat {
+        path: PathBuf,
+        found: u32,
+        supported: u32,
+    },
+    /// A file operation failed.
+    Io {
+        path: PathBuf,
+        doing: &'static str,
+        source: std::io::Error,
+    },
+    /// The log's records contradict each other or do not decode, although their checksums hold.
+    Corrupt {
+        lsn: Lsn,
+        store: Option<StoreId>,
+        what: String,
+    },
+}
+
+impl Error {
+    /// What the caller does now.
+    pub fn advice(&self) -> Advice {
+        match self {
+            Error::Deadlock { .. } | Error::SerializationFailure { .. } | Error::TableChanged { .. } => {
+                Advice::Retry
+            }
+            Error::Corrupt { .. } => Advice::Corrupt,
+            Error::Log(_) | Error::Io { .. } => Advice::Unavailable,
+            _ => Advice::Refuse,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Log(source) => write!(f, "log: {source}"),
+            Error::Record(source) => write!(f, "log record: {source}"),
+            Error::Deadlock { waiting_for } => write!(f, "deadlock detected while waiting for {waiting_for}"),
+            Error::SerializationFailure { table } => {
+                write!(f, "a row of \"{table}\" was changed by a concurrent transaction")
+            }
+            Error::TableChanged { table } => {
+                write!(f, "table \"{table}\" was changed by a concurrent transaction")
+            }
+            Error::UniqueViolation { constraint, .. } => {
+                write!(
+                    f,
+                    "duplicate key value violates unique constraint \"{constraint}\""
+                )
+            }
+            Error::NotNullViolation { table, column } => {
+                write!(
+                    f,
+                    "column \"{column}\" of relation \"{table}\" contains null values"
+                )
+            }
+            Error::DuplicateTable { name } => write!(f, "relation \"{name}\" already exists"),
+            Error::UndefinedTable { name } => write!(f, "relation \"{name}\" does not exist"),
+            Error::PrimaryKeyExists { table } => {
+                write!(f, "multiple primary keys for table \"{table}\" are not allowed")
+            }
+            Error::InvalidDefinition { table, reason } => write!(f, "table \"{table}\": {reason}"),
+            Error::RowTooLarge { table, bytes, limit } => {
+                write!(f, "a row of \"{table}\" has {bytes} bytes, the limit is {limit}")
+            }
+            Error::KeyTooLarge { table, bytes, limit } => {
+                write!(
+                    f,
+                    "a primary key of \"{table}\" has {bytes} bytes, the limit is {limit}"
+                )
+            }
+            Error::TransactionTooLarge { limit } => {
+                write!(
+                    f,
+                    "the transaction's changes need more than {limit} bytes of memory"
+                )
+            }
+            Error::TooManyChanges { limit } => write!(f, "the transaction touched more than {limit} rows"),
+            Error::TooManySavepoints { limit } => {
+                write!(f, "more than {limit} savepoints in one transaction")
+            }
+            Error::TooManyWaiters { limit } => write!(f, "more than {limit} transactions wait for locks"),
+            Error::UnknownSavepoint => f.write_str("savepoint does not exist"),
+            Error::DirectoryLocked { path } => {
+                write!(f, "{} is in use by another process", path.display())
+            }
+            Error::NotADataDirectory { path, found } => {
+                write!(f, "{} is not a scry data directory: {found}", path.display())
+            }
+            Error::NewerFormat {
+                path,
+                found,
+                supported,
+            } => write!(
+                f,
+                "{} has format {found}; this version reads formats up to {supported}",
+                path.display()
+            ),
+            Error::Io { path, doing, source } => write!(f, "{doing} {}: {source}", path.display()),
+            Error::Corrupt {
+                lsn,
+                store: Some(store),
+                what,
+            } => {
+                write!(f, "log record at {lsn}, store {store}: {what}")
+            }
+            Error::Corrupt {
+                lsn,
+                store: None,
+                what,
+            } => write!(f, "log record at {lsn}: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Log(source) => Some(source),
+            Error::Record(source) => Some(source),
+            Error::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl From<RecordError> for Error {
+    fn from(source: RecordError) -> Error {
+        Error::Record(source)
+    }
+}
+
+impl From<scry_wal::Error> for Error {
+    fn from(source: scry_wal::Error) -> Error {
+        Error::Log(source)
+    }
+}

@@ -1,0 +1,96 @@
+//! The lock of a table: shared by the transactions that write rows, exclusive for the one that alters the table.
+//!
+//! Readers take none: they go by the catalog of their snapshot.
+
+use super::Holder;
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// How a table is locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Writes rows.
+    Shared,
+    /// Alters the table.
+    Exclusive,
+}
+
+#[derive(Default)]
+pub(crate) struct TableLock {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    holders: SmallVec<[(Arc<Holder>, Mode); 2]>,
+    contended: bool,
+}
+
+impl State {
+    /// Makes `holder` hold the lock in `mode`, unless another's hold stands against it.
+    fn grant(&mut self, holder: &Arc<Holder>, mode: Mode) -> bool {
+        let mut own = None;
+        for (index, (other, held)) in self.holders.iter().enumerate() {
+            if Arc::ptr_eq(other, holder) {
+                own = Some(index);
+            } else if mode == Mode::Exclusive || *held == Mode::Exclusive {
+                return false;
+            }
+        }
+        match own {
+            Some(index) if mode == Mode::Exclusive => self.holders[index].1 = mode,
+            Some(_) => {}
+            None => self.holders.push((Arc::clone(holder), mode)),
+        }
+        true
+    }
+}
+
+impl TableLock {
+    /// Takes the lock if it is free for that, and nobody queues who would be overtaken.
+    pub(crate) fn try_lock(&self, holder: &Arc<Holder>, mode: Mode) -> bool {
+        let mut state = self.state.lock();
+        !state.contended && state.grant(holder, mode)
+    }
+
+    /// Gives the lock back. True when somebody queues for it: the wait table then goes on.
+    #[must_use]
+    pub(crate) fn unlock(&self, holder: &Arc<Holder>) -> bool {
+        let mut state = self.state.lock();
+        state.holders.retain(|(other, _)| !Arc::ptr_eq(other, holder));
+        state.contended
+    }
+
+    /// From the wait table: takes the lock regardless of who queues, or marks it contended.
+    pub(super) fn grant_or_contend(&self, holder: &Arc<Holder>, mode: Mode) -> bool {
+        let mut state = self.state.lock();
+        let granted = state.grant(holder, mode);
+        state.contended |= !granted;
+        granted
+    }
+
+    pub(super) fn set_contended(&self, contended: bool) {
+        self.state.lock().contended = contended;
+    }
+
+    /// Whether `holder` has the lock in any mode.
+    pub(super) fn is_held_by(&self, holder: &Arc<Holder>) -> bool {
+        self.state
+            .lock()
+            .holders
+            .iter()
+            .any(|(other, _)| Arc::ptr_eq(other, holder))
+    }
+
+    /// Everybody but `holder` who has the lock.
+    pub(super) fn others(&self, holder: &Arc<Holder>) -> Vec<Arc<Holder>> {
+        let state = self.state.lock();
+        state
+            .holders
+            .iter()
+            .filter(|(other, _)| !Arc::ptr_eq(other, holder))
+            .map(|(other, _)| Arc::clone(other))
+            .collect()
+    }
+}

@@ -1,0 +1,381 @@
+//! An open transaction's changes, private until it commits.
+//!
+//! Changes stand in the order in which the transaction first touched the rows; a change's place is its *slot*. The
+//! way from a key to its change leads through the memtable: the transaction owns the row's lock, and the entry
+//! says the owner's slot. So reading one's own writes costs one comparison of pointers in a lookup that is made
+//! anyway, and scans merge them without a second ordered map.
+//!
+//! Each change is *net*: what the transaction found (`base`), what it means to leave (`now`), and what the log
+//! already has of it (`logged`). A record is written for the difference between what is logged and `now`. That makes
+//! insert-then-update one insert, delete-then-insert one update, and lets a transaction that wrote ahead into the
+//! log roll back to a savepoint without a record of its own: the next difference leads back.
+//!
+//! Invariants:
+//! - a change with an entry owns that row's lock, and the entry's slot is the change's place;
+//! - local indexes count the inserts and updates of one store in record order, across everything logged so far;
+//! - `dirty` lists exactly the slots whose `dirty` flag is set.
+
+use crate::Row;
+use crate::key::Key;
+use crate::store::Store;
+use crate::store::entry::RowEntry;
+use scry_wal::{Change, Ended, Lsn, Op, Ordinal, RecordError, StoreId, TentativeId};
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// What a change costs in memory beside its key and row: its slot, its entry, its version.
+const CHANGE_OVERHEAD_BYTES: usize = 256;
+
+/// One version of one row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// The commit that made it; `Lsn::ZERO` for the transaction's own uncommitted write.
+    pub lsn: Lsn,
+    /// `None` for the transaction's own uncommitted write.
+    pub ordinal: Option<Ordinal>,
+    pub row: Row,
+}
+
+/// What the transaction made of a row.
+#[derive(Clone, Debug)]
+pub(crate) enum Now {
+    /// Locked, not written.
+    Untouched,
+    Row(Row),
+    Gone,
+}
+
+/// What the log has of a change, written ahead of the commit.
+#[derive(Clone, Debug)]
+pub(crate) enum Logged {
+    Nothing,
+    Row { row: Row, local: u32 },
+    Gone,
+}
+
+/// One row that the transaction has locked.
+pub(crate) struct Pending {
+    /// Index into `Overlay::stores`.
+    pub(crate) store: u32,
+    pub(crate) key: Key,
+    /// `None` once the lock was given back.
+    pub(crate) entry: Option<Arc<RowEntry>>,
+    /// The committed row under the lock.
+    pub(crate) base: Option<Version>,
+    pub(crate) now: Now,
+    pub(crate) logged: Logged,
+    pub(crate) dirty: bool,
+    /// Its version is on the chain, pending.
+    pub(crate) installed: bool,
+}
+
+/// A store in which the transaction locked rows.
+pub(crate) struct WrittenStore {
+    pub(crate) store: Arc<Store>,
+}
+
+/// How many versions of a store the transaction has logged; also names the stores of its records.
+pub(crate) struct Appended {
+    pub(crate) store: StoreId,
+    pub(crate) count: u32,
+}
+
+/// How to undo one step, back to a savepoint.
+pub(crate) enum Undo {
+    Now {
+        slot: u32,
+        now: Now,
+    },
+    /// ALTER TABLE … ADD PRIMARY KEY moved the change to another store object.
+    Rekeyed {
+        slot: u32,
+        store: u32,
+        key: Key,
+        entry: Option<Arc<RowEntry>>,
+    },
+}
+
+/// Rows that a transaction changed in one store, to be laid over a columnar snapshot.
+#[derive(Clone, Debug, Default)]
+pub struct OwnWrites {
+    /// Ordinals of committed versions that this transaction ends.
+    pub hidden: Vec<Ordinal>,
+    /// The rows that it means to leave.
+    pub rows: Vec<Row>,
+}
+
+#[derive(Default)]
+pub(crate) struct Overlay {
+    pub(crate) changes: Vec<Pending>,
+    pub(crate) stores: SmallVec<[WrittenStore; 2]>,
+    pub(crate) appended: SmallVec<[Appended; 4]>,
+    pub(crate) undo: Vec<Undo>,
+    dirty: Vec<u32>,
+    unlogged_bytes: usize,
+    total_bytes: u64,
+}
+
+/// A record to be written.
+struct Delta<'a> {
+    op: Op,
+    ended: Ended,
+    old: Option<&'a Row>,
+    new: Option<&'a Row>,
+}
+
+impl Pending {
+    pub(crate) fn locked(
+        store: u32,
+        key: Key,
+        entry: Arc<RowEntry>,
+        base: Option<Version>,
+        now: Now,
+    ) -> Pending {
+        Pending {
+            store,
+            key,
+            entry: Some(entry),
+            base,
+            now,
+            logged: Logged::Nothing,
+            dirty: false,
+            installed: false,
+        }
+    }
+
+    /// The row as the transaction sees it.
+    pub(crate) fn current(&self) -> Option<Version> {
+        match &self.now {
+            Now::Untouched => self.base.clone(),
+            Now::Row(row) => Some(Version {
+                lsn: Lsn::ZERO,
+                ordinal: None,
+                row: Arc::clone(row),
+            }),
+            Now::Gone => None,
+        }
+    }
+
+    pub(crate) fn current_row(&self) -> Option<&Row> {
+        match &self.now {
+            Now::Untouched => self.base.as_ref().map(|base| &base.row),
+            Now::Row(row) => Some(row),
+            Now::Gone => None,
+        }
+    }
+
+    fn delta(&self) -> Option<Delta<'_>> {
+        let new = self.current_row();
+        let (ended, old) = match &self.logged {
+            Logged::Nothing => match (&self.base, &self.now) {
+                (_, Now::Untouched) => return None,
+                (Some(base), _) => (Ended::Ordinal(base.ordinal.unwrap_or_default()), Some(&base.row)),
+                (None, _) => (Ended::None, None),
+            },
+            Logged::Row { row, local } => {
+                if new.is_some_and(|new| Arc::ptr_eq(new, row)) {
+                    return None;
+                }
+                (Ended::Own(*local), Some(row))
+            }
+            Logged::Gone => (Ended::None, None),
+        };
+        let op = match (old, new) {
+            (None, None) => return None,
+            (None, Some(_)) => Op::Insert,
+            (Some(_), Some(_)) => Op::Update,
+            (Some(_), None) => Op::Delete,
+        };
+        Some(Delta { op, ended, old, new })
+    }
+
+    fn unlogged_bytes(&self) -> usize {
+        let new = self.current_row().map_or(0, |row| row.len());
+        self.key.len() + new + 48
+    }
+}
+
+impl Overlay {
+    pub(crate) fn next_slot(&self) -> u32 {
+        u32::try_from(self.changes.len()).expect("bounded by CHANGES_MAX")
+    }
+
+    /// The number of this store object in the transaction, if it has one.
+    pub(crate) fn store_index(&self, store: &Arc<Store>) -> Option<u32> {
+        let index = self
+            .stores
+            .iter()
+            .position(|written| Arc::ptr_eq(&written.store, store))?;
+        u32::try_from(index).ok()
+    }
+
+    pub(crate) fn add_store(&mut self, store: &Arc<Store>) -> u32 {
+        self.stores.push(WrittenStore {
+            store: Arc::clone(store),
+        });
+        u32::try_from(self.stores.len() - 1).expect("one store for each table of a statement")
+    }
+
+    pub(crate) fn store_of(&self, pending: &Pending) -> &Arc<Store> {
+        &self.stores[pending.store as usize].store
+    }
+
+    pub(crate) fn get(&self, slot: u32) -> &Pending {
+        &self.changes[slot as usize]
+    }
+
+    /// Adds a row that was just locked, at `next_slot`.
+    pub(crate) fn push(&mut self, pending: Pending) {
+        let slot = self.next_slot();
+        let written = !matches!(pending.now, Now::Untouched);
+        self.total_bytes += (CHANGE_OVERHEAD_BYTES + pending.key.len()) as u64;
+        self.changes.push(pending);
+        if written {
+            self.mark(slot);
+        }
+    }
+
+    /// Changes what the transaction makes of a row. `keep_from`: rows at or beyond this slot are younger than the
+    /// innermost savepoint and need no undo.
+    pub(crate) fn write(&mut self, slot: u32, now: Now, undo_below: u32) {
+        let before = std::mem::replace(&mut self.changes[slot as usize].now, now);
+        if slot < undo_below {
+            self.undo.push(Undo::Now { slot, now: before });
+        }
+        self.mark(slot);
+    }
+
+    /// Notes that a change may differ from what the log has.
+    pub(crate) fn mark(&mut self, slot: u32) {
+        let pending = &mut self.changes[slot as usize];
+        let bytes = pending.unlogged_bytes();
+        self.total_bytes += bytes as u64;
+        if !pending.dirty {
+            pending.dirty = true;
+            self.dirty.push(slot);
+        }
+        self.unlogged_bytes += bytes;
+    }
+
+    pub(crate) fn unlogged_bytes(&self) -> usize {
+        self.unlogged_bytes
+    }
+
+    /// Memory that the changes take, roughly; never less than their rows and keys.
+    pub(crate) fn total_bytes(&self) -> u64 {
+        self.total_bytes
+    }
+
+    pub(crate) fn is_clean(&self) -> bool {
+        self.dirty.is_empty()
+    }
+
+    /// After changes at the end were taken away: forgets their slots.
+    pub(crate) fn forget_dirty_beyond_end(&mut self) {
+        let (changes, dirty) = (&self.changes, &mut self.dirty);
+        dirty.retain(|slot| (*slot as usize) < changes.len());
+        self.unlogged_bytes = dirty
+            .iter()
+            .map(|slot| changes[*slot as usize].unlogged_bytes())
+            .sum();
+    }
+
+    /// Encodes what is not in the log yet, oldest touch first, until `out` holds at least `enough` bytes. Answers
+    /// the number of records. Changes of stores that `live` denies are void: nobody will ever look for them.
+    pub(crate) fn encode(
+        &mut self,
+        out: &mut Vec<u8>,
+        enough: usize,
+        tentative: Option<TentativeId>,
+        live: impl Fn(StoreId) -> bool,
+    ) -> Result<u32, RecordError> {
+        let mut records = 0;
+        let mut done = 0;
+        for slot in &self.dirty {
+            if out.len() >= enough {
+                break;
+            }
+            done += 1;
+            let pending = &mut self.changes[*slot as usize];
+            pending.dirty = false;
+            let store = &self.stores[pending.store as usize].store;
+            let Some(delta) = pending.delta() else { continue };
+            if !live(store.id) {
+                continue;
+            }
+            let appended = match self
+                .appended
+                .iter()
+                .position(|appended| appended.store == store.id)
+            {
+                Some(index) => index,
+                None => {
+                    self.appended.push(Appended {
+                        store: store.id,
+                        count: 0,
+                    });
+                    self.appended.len() - 1
+                }
+            };
+            let changed;
+            let before: &[u8] = match (delta.old, delta.new) {
+                (Some(old), Some(new)) => {
+                    changed = store.layout.encode_before(old, new);
+                    &changed
+                }
+                (Some(old), None) => old,
+                (None, _) => &[],
+            };
+            let after: &[u8] = delta.new.map_or(&[], |row| row);
+            let key = pending.key.as_ref();
+            let change = Change {
+                store: store.id,
+                op: delta.op,
+                key,
+                ended: delta.ended,
+                before,
+                after,
+            };
+            match tentative {
+                Some(id) => scry_wal::record::encode_tentative(out, id, &change)?,
+                None => scry_wal::record::encode_change(out, &change)?,
+            }
+            records += 1;
+            pending.logged = match delta.new {
+                Some(row) => {
+                    let local = self.appended[appended].count;
+                    self.appended[appended].count += 1;
+                    Logged::Row {
+                        row: Arc::clone(row),
+                        local,
+                    }
+                }
+                None => Logged::Gone,
+            };
+        }
+        self.dirty.drain(..done);
+        self.unlogged_bytes = match self.dirty.is_empty() {
+            true => 0,
+            false => self
+                .dirty
+                .iter()
+                .map(|slot| self.changes[*slot as usize].unlogged_bytes())
+                .sum(),
+        };
+        Ok(records)
+    }
+
+    /// What the transaction changed in one store.
+    pub(crate) fn own_writes(&self, store: StoreId) -> OwnWrites {
+        let mut own = OwnWrites::default();
+        for pending in &self.changes {
+            if matches!(pending.now, Now::Untouched) || self.store_of(pending).id != store {
+                continue;
+            }
+            own.hidden
+                .extend(pending.base.as_ref().and_then(|base| base.ordinal));
+            own.rows.extend(pending.current_row().cloned());
+        }
+        own
+    }
+}

@@ -1,0 +1,494 @@
+//! Rebuilding the row store from the log.
+//!
+//! Every frame is replayed in order. A transaction's plain records are collected until its commit record, which
+//! says the LSN and the first ordinals of everything; tentative records are kept until a commit adopts them or a drop
+//! record ends them. Nobody reads meanwhile, so each row has one version and a deleted row is none.
+//!
+//! What is checked: rows against their layout (once; the getters rely on it from then on), that ordinals follow each
+//! other without a gap, and that every ended version is the one that is there. A contradiction is damage that
+//! checksums could not see, and the engine does not open.
+//!
+//! A transaction that adds a primary key to a table is replayed by ordinals instead of keys: its records may carry
+//! the old keys or the new ones.
+
+use crate::Row;
+use crate::catalog::{AppliedChange, Catalog, FIRST_OID, PrimaryKey, Table, TableDef, key_of};
+use crate::catalog_change::CatalogChange;
+use crate::error::Error;
+use crate::key::Key;
+use crate::locks::TableLock;
+use crate::store::Store;
+use crate::store::entry::RowEntry;
+use scry_wal::{
+    BoxError, Change, Commit, Ended, Frame, Log, LogOptions, Lsn, Op, Ordinal, Record, StoreId, TentativeId,
+};
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// What the log says.
+pub(crate) struct Recovered {
+    pub(crate) visible: Lsn,
+    pub(crate) catalog: Catalog,
+    pub(crate) catalog_lsn: Lsn,
+    pub(crate) next_txn: u64,
+    pub(crate) next_oid: u32,
+    pub(crate) next_store: u32,
+}
+
+/// Opens the log and replays all of it.
+pub(crate) fn open_log(dir: &Path, options: LogOptions) -> Result<(Log, Recovered), Error> {
+    let mut replay = Replay::default();
+    let mut failure = None;
+    let log = Log::open(dir, options, &mut |frame| {
+        replay.frame(frame).map_err(|error| {
+            let text: BoxError = error.to_string().into();
+            failure = Some(error);
+            text
+        })
+    });
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    let log = log?;
+    replay.end_unfinished(&log)?;
+    Ok((log, replay.finish()))
+}
+
+#[derive(Default)]
+struct Replay {
+    visible: Lsn,
+    catalog: Catalog,
+    catalog_lsn: Lsn,
+    /// The stores of the catalog's tables.
+    stores: HashMap<StoreId, StoreState>,
+    tentative: HashMap<TentativeId, Vec<OwnedChange>>,
+    last_txn: u64,
+    last_oid: u32,
+    last_store: u32,
+}
+
+struct StoreState {
+    store: Arc<Store>,
+    has_primary_key: bool,
+}
+
+/// A tentative change, until its fate is known.
+struct OwnedChange {
+    store: StoreId,
+    op: Op,
+    ended: Ended,
+    key: Key,
+    after: Row,
+}
+
+/// Local indexes of one commit: by store, its first ordinal, how many versions it announced and began.
+struct Progress {
+    first: Ordinal,
+    announced: u64,
+    begun: u64,
+    /// Rows by ordinal, while the transaction adds a primary key.
+    by_ordinal: Option<HashMap<Ordinal, (Lsn, Row)>>,
+}
+
+impl Replay {
+    fn frame(&mut self, frame: &Frame) -> Result<(), Error> {
+        let mut changes: Vec<(Lsn, Change<'_>)> = Vec::new();
+        let mut catalog = Vec::new();
+        let mut at = frame.lsn();
+        for record in frame.records() {
+            let (lsn, record) = record.map_err(|error| corrupt(at, None, error.to_string()))?;
+            at = lsn;
+            match record {
+                Record::Change(change) => changes.push((lsn, change)),
+                Record::Catalog(bytes) => {
+                    let change = CatalogChange::decode(bytes);
+                    catalog.push(change.map_err(|error| corrupt(lsn, None, error.to_string()))?);
+                }
+                Record::Tentative { id, change } => self.keep_tentative(lsn, id, &change),
+                Record::TentativeDrop(id) => {
+                    self.tentative.remove(&id);
+                }
+                Record::Commit(commit) => {
+                    self.commit(lsn, &commit, &catalog, &changes)?;
+                    changes.clear();
+                    catalog.clear();
+                }
+            }
+        }
+        if !changes.is_empty() || !catalog.is_empty() {
+            return Err(corrupt(
+                at,
+                None,
+                "a transaction's records end without its commit record".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    fn keep_tentative(&mut self, _lsn: Lsn, id: TentativeId, change: &Change<'_>) {
+        self.last_txn = self.last_txn.max(id.get());
+        self.last_store = self.last_store.max(change.store.get());
+        self.tentative.entry(id).or_default().push(OwnedChange {
+            store: change.store,
+            op: change.op,
+            ended: change.ended,
+            key: Key::from_bytes(change.key),
+            after: Row::from(change.after),
+        });
+    }
+
+    fn commit(
+        &mut self,
+        lsn: Lsn,
+        commit: &Commit<'_>,
+        catalog: &[CatalogChange],
+        changes: &[(Lsn, Change<'_>)],
+    ) -> Result<(), Error> {
+        if lsn <= self.visible {
+            return Err(corrupt(
+                lsn,
+                None,
+                format!("commit does not follow the one at {}", self.visible),
+            ));
+        }
+        self.last_txn = self.last_txn.max(commit.txn.get());
+        let mut new_keys = HashMap::new();
+        for change in catalog {
+            if let Some((store, key)) = self.alter(lsn, change)? {
+                new_keys.insert(store, key);
+            }
+        }
+        let mut progress = HashMap::new();
+        for range in commit.stores.iter() {
+            let state = self.stores.get(&range.store);
+            let state = state.ok_or_else(|| corrupt(lsn, Some(range.store), "unknown store".to_owned()))?;
+            let expected = state.store.counters.next_ordinal();
+            if range.first != expected {
+                let what = format!("ordinals from {} where {expected} is next", range.first);
+                return Err(corrupt(lsn, Some(range.store), what));
+            }
+            state.store.counters.take_ordinals(range.count);
+            let by_ordinal = new_keys
+                .contains_key(&range.store)
+                .then(|| rows_by_ordinal(&state.store));
+            let (first, announced) = (range.first, range.count);
+            progress.insert(
+                range.store,
+                Progress {
+                    first,
+                    announced,
+                    begun: 0,
+                    by_ordinal,
+                },
+            );
+        }
+        if let Some(id) = commit.adopts {
+            for change in self.tentative.remove(&id).unwrap_or_default() {
+                let (store, op, ended) = (change.store, change.op, change.ended);
+                self.change(
+                    lsn,
+                    &mut progress,
+                    lsn,
+                    store,
+                    op,
+                    ended,
+                    &change.key,
+                    change.after,
+                )?;
+            }
+        }
+        for (at, change) in changes {
+            let (store, op, ended) = (change.store, change.op, change.ended);
+            let after = Row::from(change.after);
+            self.change(*at, &mut progress, lsn, store, op, ended, change.key, after)?;
+        }
+        for (store, progress) in &mut progress {
+            if progress.begun != progress.announced {
+                let what = format!(
+                    "{} versions announced, {} found",
+                    progress.announced, progress.begun
+                );
+                return Err(corrupt(lsn, Some(*store), what));
+            }
+        }
+        for (store, key) in new_keys {
+            let rows = progress
+                .get_mut(&store)
+                .and_then(|progress| progress.by_ordinal.take());
+            self.rekey(lsn, store, &key, rows)?;
+        }
+        self.visible = lsn;
+        Ok(())
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the fields of a record, owned or borrowed"
+    )]
+    fn change(
+        &self,
+        at: Lsn,
+        progress: &mut HashMap<StoreId, Progress>,
+        lsn: Lsn,
+        store_id: StoreId,
+        op: Op,
+        ended: Ended,
+        key: &[u8],
+        after: Row,
+    ) -> Result<(), Error> {
+        // Changes of a store that the commit does not name are void: the transaction dropped the store itself.
+        let (Some(progress), Some(state)) = (progress.get_mut(&store_id), self.stores.get(&store_id)) else {
+            return Ok(());
+        };
+        let store = &state.store;
+        let wrong = |what: String| corrupt(at, Some(store_id), what);
+        let ended = match ended {
+            Ended::None => None,
+            Ended::Ordinal(ordinal) => Some(ordinal),
+            Ended::Own(local) => Some(progress.first.plus(u64::from(local))),
+        };
+        if ended.is_some() != (op != Op::Insert) {
+            return Err(wrong(
+                "operation and ended version contradict each other".to_owned(),
+            ));
+        }
+        let begun = match op {
+            Op::Delete => None,
+            Op::Insert | Op::Update => {
+                store
+                    .layout
+                    .validate(&after)
+                    .map_err(|error| wrong(error.to_string()))?;
+                let ordinal = progress.first.plus(progress.begun);
+                progress.begun += 1;
+                Some((ordinal, after))
+            }
+        };
+        store
+            .counters
+            .add_live_rows(i64::from(begun.is_some()) - i64::from(ended.is_some()));
+        if !state.has_primary_key
+            && let Ok(row_id) = <[u8; 8]>::try_from(key)
+        {
+            store.counters.saw_hidden_key(u64::from_be_bytes(row_id));
+        }
+        if let Some(rows) = &mut progress.by_ordinal {
+            if let Some(ended) = ended {
+                rows.remove(&ended)
+                    .ok_or_else(|| wrong(format!("ended version {ended} does not exist")))?;
+            }
+            rows.extend(begun.map(|(ordinal, row)| (ordinal, (lsn, row))));
+            return Ok(());
+        }
+        match (ended, begun) {
+            (None, Some((ordinal, row))) => {
+                let new = Arc::new(RowEntry::committed(lsn, ordinal, row));
+                let placed = store
+                    .rows
+                    .get_or_insert_with(Key::from_bytes(key), || Arc::clone(&new));
+                if !Arc::ptr_eq(&placed, &new) {
+                    return Err(wrong("a row with the key of an inserted row exists".to_owned()));
+                }
+            }
+            (Some(ended), begun) => {
+                let found = store.rows.with(key, |entry| {
+                    let mut state = entry.lock();
+                    let ordinal = state.newest(store_id).ordinal;
+                    match begun {
+                        _ if ordinal != ended => {
+                            return Err(wrong(format!("version {ended} ended, {ordinal} found")));
+                        }
+                        Some((ordinal, row)) => state.replace(lsn, ordinal, row),
+                        None => {
+                            drop(state);
+                            store.remove(key, entry);
+                        }
+                    }
+                    Ok(())
+                });
+                found.unwrap_or_else(|| {
+                    Err(wrong(format!(
+                        "version {ended} ended, but its row does not exist"
+                    )))
+                })?;
+            }
+            (None, None) => {}
+        }
+        Ok(())
+    }
+
+    /// Makes one change of the catalog. For a new primary key: which store is to be keyed anew.
+    fn alter(&mut self, lsn: Lsn, change: &CatalogChange) -> Result<Option<(StoreId, PrimaryKey)>, Error> {
+        let table_of = |oid: u32| {
+            let table = self.catalog.by_oid(oid).cloned();
+            table.ok_or_else(|| corrupt(lsn, None, format!("the catalog has no table with oid {oid}")))
+        };
+        let mut new_key = None;
+        let table = match change {
+            CatalogChange::CreateTable(def) => {
+                crate::catalog::check_definition(&def.name, &def.columns, def.primary_key.as_ref())
+                    .map_err(|error| corrupt(lsn, Some(def.store), error.to_string()))?;
+                Some(Table::with_fresh_store(
+                    def.clone(),
+                    Arc::new(TableLock::default()),
+                ))
+            }
+            CatalogChange::DropTable { oid, .. } => {
+                table_of(*oid)?;
+                None
+            }
+            CatalogChange::Truncate { oid, new, .. } => {
+                let old = table_of(*oid)?;
+                let def = TableDef {
+                    store: *new,
+                    ..old.def.clone()
+                };
+                Some(Table::with_fresh_store(def, Arc::clone(&old.lock)))
+            }
+            CatalogChange::AddPrimaryKey { oid, key } => {
+                let old = table_of(*oid)?;
+                crate::catalog::check_definition(&old.def.name, &old.def.columns, Some(key))
+                    .map_err(|error| corrupt(lsn, Some(old.def.store), error.to_string()))?;
+                let mut def = old.def.clone();
+                for column in &key.columns {
+                    def.columns[*column].not_null = true;
+                }
+                def.primary_key = Some(key.clone());
+                new_key = Some((def.store, key.clone()));
+                Some(Table::new(def, Arc::clone(&old.store), Arc::clone(&old.lock)))
+            }
+        };
+        let table = table.map(Arc::new);
+        if let CatalogChange::DropTable { store: old, .. } | CatalogChange::Truncate { old, .. } = change {
+            self.stores.remove(old);
+        }
+        if let Some(table) = &table {
+            self.last_oid = self.last_oid.max(table.def.oid);
+            self.last_store = self.last_store.max(table.def.store.get());
+            let has_primary_key = table.def.primary_key.is_some();
+            let store = Arc::clone(&table.store);
+            self.stores.insert(
+                table.def.store,
+                StoreState {
+                    store,
+                    has_primary_key,
+                },
+            );
+        }
+        let applied = AppliedChange {
+            change: change.clone(),
+            table,
+            retires: None,
+        };
+        let next = self.catalog.with(std::slice::from_ref(&applied));
+        self.catalog = next.map_err(|error| corrupt(lsn, None, error.to_string()))?;
+        self.catalog_lsn = lsn;
+        Ok(new_key)
+    }
+
+    /// Puts the rows of a store under its new primary key.
+    fn rekey(
+        &mut self,
+        lsn: Lsn,
+        store_id: StoreId,
+        key: &PrimaryKey,
+        rows: Option<HashMap<Ordinal, (Lsn, Row)>>,
+    ) -> Result<(), Error> {
+        // The transaction may have dropped the table after all.
+        let Some(state) = self.stores.get(&store_id) else {
+            return Ok(());
+        };
+        let Some(table) = self.catalog.tables().find(|table| table.def.store == store_id) else {
+            return Ok(());
+        };
+        let old = Arc::clone(&state.store);
+        let rows = rows.unwrap_or_else(|| rows_by_ordinal(&old));
+        let store = Store::with_counters(store_id, Arc::clone(&old.layout), Arc::clone(&old.counters));
+        for (ordinal, (version_lsn, row)) in rows {
+            let wrong = |what: String| corrupt(lsn, Some(store_id), what);
+            let new_key = key_of(&store.layout, &key.columns, &row).map_err(|column| {
+                wrong(format!(
+                    "row {ordinal} has NULL in column {column} of the new key"
+                ))
+            })?;
+            let entry = Arc::new(RowEntry::committed(version_lsn, ordinal, row));
+            if !Arc::ptr_eq(
+                &store.rows.get_or_insert_with(new_key, || Arc::clone(&entry)),
+                &entry,
+            ) {
+                return Err(wrong(format!("row {ordinal} has the new key of another row")));
+            }
+        }
+        let store = Arc::new(store);
+        let table = Arc::new(Table::new(
+            table.def.clone(),
+            Arc::clone(&store),
+            Arc::clone(&table.lock),
+        ));
+        self.stores.insert(
+            store_id,
+            StoreState {
+                store,
+                has_primary_key: true,
+            },
+        );
+        let change = CatalogChange::AddPrimaryKey {
+            oid: table.def.oid,
+            key: key.clone(),
+        };
+        let applied = AppliedChange {
+            change,
+            table: Some(table),
+            retires: None,
+        };
+        let next = self.catalog.with(std::slice::from_ref(&applied));
+        self.catalog = next.map_err(|error| corrupt(lsn, None, error.to_string()))?;
+        Ok(())
+    }
+
+    /// Ends the tentative identities that the last run left open, for all who read the log.
+    fn end_unfinished(&mut self, log: &Log) -> Result<(), Error> {
+        let mut open: Vec<TentativeId> = self.tentative.drain().map(|(id, _)| id).collect();
+        open.sort_unstable();
+        let mut records = Vec::new();
+        for id in &open {
+            scry_wal::record::encode_tentative_drop(&mut records, *id);
+        }
+        if !open.is_empty() {
+            let mut appender = log.lock()?;
+            appender.reserve(records.len())?;
+            appender.put(&records, u32::try_from(open.len()).unwrap_or(u32::MAX), false);
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Recovered {
+        Recovered {
+            visible: self.visible,
+            catalog: self.catalog,
+            catalog_lsn: self.catalog_lsn,
+            next_txn: self.last_txn + 1,
+            next_oid: self.last_oid.saturating_add(1).max(FIRST_OID),
+            next_store: self.last_store + 1,
+        }
+    }
+}
+
+fn corrupt(lsn: Lsn, store: Option<StoreId>, what: String) -> Error {
+    Error::Corrupt { lsn, store, what }
+}
+
+/// All rows of a store, each by the ordinal of its one version.
+fn rows_by_ordinal(store: &Store) -> HashMap<Ordinal, (Lsn, Row)> {
+    let mut rows = HashMap::new();
+    store.rows.range(&crate::key::KeyRange::all(), |_, entry| {
+        let state = entry.lock();
+        let newest = state.newest(store.id);
+        if let Some(row) = newest.row {
+            rows.insert(newest.ordinal, (newest.lsn, Arc::clone(row)));
+        }
+        true
+    });
+    rows
+}

@@ -1,0 +1,305 @@
+//! One row of a store: its versions, newest first, and its lock.
+//!
+//! The row lock lives here and not in a lock table, so that taking it costs nothing beyond the short mutex that
+//! reading the row costs anyway. Who waits for it is in the wait table (`crate::locks`); `contended` says that
+//! somebody does.
+//!
+//! A committing transaction puts its versions on the chains before it enters the commit's critical section.
+//! Such a version is *pending*: its LSN is `Lsn::MAX`, its ordinal is the local index, and its real place is in the
+//! owner's `CommitStamp`, which the critical section sets with one store. The committer settles the versions
+//! afterwards, in the same step that gives the lock back. So a pending version always has an owner, and a reader
+//! that meets one asks the owner's stamp.
+//!
+//! Invariants:
+//! - only the owner pushes, settles and takes back versions;
+//! - all versions but the newest are settled, and their LSNs fall strictly from newest to oldest;
+//! - a dead entry has no owner, is about to leave the memtable, and is never written again.
+
+use crate::Row;
+use crate::locks::Holder;
+use parking_lot::{Mutex, MutexGuard};
+use scry_wal::{Lsn, Ordinal, StoreId};
+use std::sync::Arc;
+
+/// How far a push looks for versions that can go. Under a snapshot that is held for long a hot row's chain
+/// grows; walking all of it at each push would make every update pay for that snapshot.
+const PRUNE_DEPTH: usize = 16;
+
+/// A row of the memtable, shared by the map, by transactions that hold its lock and by waiters.
+pub(crate) struct RowEntry {
+    state: Mutex<RowState>,
+}
+
+struct StoredVersion {
+    lsn: Lsn,
+    ordinal: Ordinal,
+    /// `None`: the row was deleted here, or (at `Lsn::ZERO`) never was.
+    row: Option<Row>,
+}
+
+struct Older {
+    version: StoredVersion,
+    next: Option<Box<Older>>,
+}
+
+/// What the mutex guards.
+pub(crate) struct RowState {
+    newest: StoredVersion,
+    older: Option<Box<Older>>,
+    owner: Option<Arc<Holder>>,
+    /// The owner's number for this row: the index of its pending change.
+    slot: u32,
+    /// Somebody queues for the row lock.
+    pub(crate) contended: bool,
+    /// The owner means to delete the row: an inserter of the same key waits for the outcome.
+    pub(crate) ending: bool,
+    dead: bool,
+}
+
+/// A version as a reader sees it; `row` is `None` for a deletion.
+pub(crate) struct Seen<'a> {
+    pub(crate) lsn: Lsn,
+    pub(crate) ordinal: Ordinal,
+    pub(crate) row: Option<&'a Row>,
+}
+
+const NOTHING: StoredVersion = StoredVersion {
+    lsn: Lsn::ZERO,
+    ordinal: Ordinal::new(0),
+    row: None,
+};
+
+impl RowEntry {
+    /// A row that does not exist yet, locked by `owner`, which is about to insert it.
+    pub(crate) fn locked(owner: Arc<Holder>, slot: u32) -> RowEntry {
+        let mut state = RowState::unowned(NOTHING);
+        state.set_owner(owner, slot);
+        RowEntry {
+            state: Mutex::new(state),
+        }
+    }
+
+    /// A row with one committed version.
+    pub(crate) fn committed(lsn: Lsn, ordinal: Ordinal, row: Row) -> RowEntry {
+        RowEntry {
+            state: Mutex::new(RowState::unowned(StoredVersion {
+                lsn,
+                ordinal,
+                row: Some(row),
+            })),
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, RowState> {
+        self.state.lock()
+    }
+}
+
+impl RowState {
+    fn unowned(newest: StoredVersion) -> RowState {
+        RowState {
+            newest,
+            older: None,
+            owner: None,
+            slot: 0,
+            contended: false,
+            ending: false,
+            dead: false,
+        }
+    }
+
+    pub(crate) fn owner(&self) -> Option<&Arc<Holder>> {
+        self.owner.as_ref()
+    }
+
+    /// The slot under which `holder` knows this row, when it holds the row's lock.
+    pub(crate) fn slot_of(&self, holder: &Arc<Holder>) -> Option<u32> {
+        match &self.owner {
+            Some(owner) if Arc::ptr_eq(owner, holder) => Some(self.slot),
+            _ => None,
+        }
+    }
+
+    /// Gives the row lock to `owner`, who is either its first taker or the next in its queue.
+    pub(crate) fn set_owner(&mut self, owner: Arc<Holder>, slot: u32) {
+        assert!(!self.dead, "a row that left the memtable was locked");
+        assert!(
+            self.newest.lsn != Lsn::MAX,
+            "a row lock changed hands over a pending version"
+        );
+        self.owner = Some(owner);
+        self.slot = slot;
+        self.ending = false;
+    }
+
+    /// Takes the lock from its owner. A row of which nothing is left dies: the answer is true, and the caller
+    /// takes the entry out of the memtable.
+    pub(crate) fn clear_owner(&mut self) -> bool {
+        assert!(
+            self.newest.lsn != Lsn::MAX,
+            "a row lock was given back over a pending version"
+        );
+        self.owner = None;
+        self.ending = false;
+        self.dead = self.is_nothing();
+        self.dead
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.dead
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.newest.lsn == Lsn::ZERO && self.newest.row.is_none()
+    }
+
+    /// The newest committed version, for whoever holds or is about to take the lock.
+    pub(crate) fn newest(&self, store: StoreId) -> Seen<'_> {
+        self.read(Lsn::new(Lsn::MAX.get() - 1), store).unwrap_or(Seen {
+            lsn: Lsn::ZERO,
+            ordinal: Ordinal::new(0),
+            row: None,
+        })
+    }
+
+    /// The version that a snapshot sees; `None` when the row did not exist yet.
+    pub(crate) fn read(&self, snapshot: Lsn, store: StoreId) -> Option<Seen<'_>> {
+        let newest = &self.newest;
+        if newest.lsn <= snapshot {
+            return Some(Seen {
+                lsn: newest.lsn,
+                ordinal: newest.ordinal,
+                row: newest.row.as_ref(),
+            });
+        }
+        if newest.lsn == Lsn::MAX
+            && let Some((lsn, first)) = self.owner.as_ref().and_then(|owner| owner.committed(store))
+            && lsn <= snapshot
+        {
+            let ordinal = first.plus(newest.ordinal.get());
+            return Some(Seen {
+                lsn,
+                ordinal,
+                row: newest.row.as_ref(),
+            });
+        }
+        let mut older = self.older.as_deref();
+        while let Some(Older { version, next }) = older {
+            if version.lsn <= snapshot {
+                return Some(Seen {
+                    lsn: version.lsn,
+                    ordinal: version.ordinal,
+                    row: version.row.as_ref(),
+                });
+            }
+            older = next.as_deref();
+        }
+        None
+    }
+
+    /// Puts the owner's version on top, pending. Versions that no snapshot at or after `horizon` can reach go.
+    pub(crate) fn push(&mut self, row: Option<Row>, local: u32, horizon: Lsn) {
+        assert!(
+            self.owner.is_some() && self.newest.lsn != Lsn::MAX,
+            "a version was pushed by no owner or twice"
+        );
+        let pending = StoredVersion {
+            lsn: Lsn::MAX,
+            ordinal: Ordinal::new(u64::from(local)),
+            row,
+        };
+        let version = std::mem::replace(&mut self.newest, pending);
+        if version.row.is_none() && version.lsn <= horizon {
+            // No snapshot sees anything at or behind this deletion.
+            drop_chain(self.older.take());
+            return;
+        }
+        if version.lsn <= horizon {
+            // Nothing behind it is reachable: its place in memory takes the version itself.
+            match self.older.take() {
+                Some(mut head) => {
+                    drop_chain(head.next.take());
+                    head.version = version;
+                    self.older = Some(head);
+                }
+                None => self.older = Some(Box::new(Older { version, next: None })),
+            }
+            return;
+        }
+        let next = self.older.take();
+        self.older = Some(Box::new(Older { version, next }));
+        let mut behind = self.older.as_deref_mut();
+        for _ in 0..PRUNE_DEPTH {
+            let Some(link) = behind else { return };
+            if link.version.lsn <= horizon {
+                drop_chain(link.next.take());
+                return;
+            }
+            behind = link.next.as_deref_mut();
+        }
+    }
+
+    /// Gives the pending version its place.
+    pub(crate) fn settle(&mut self, lsn: Lsn, first: Ordinal) {
+        assert!(self.newest.lsn == Lsn::MAX, "a version was settled twice");
+        debug_assert!(self.older.as_ref().is_none_or(|older| older.version.lsn < lsn));
+        self.newest.lsn = lsn;
+        self.newest.ordinal = first.plus(self.newest.ordinal.get());
+    }
+
+    /// Takes the pending version off again: the log refused the commit.
+    pub(crate) fn take_back(&mut self) {
+        assert!(self.newest.lsn == Lsn::MAX, "no pending version to take back");
+        self.newest = match self.older.take() {
+            Some(older) => {
+                let Older { version, next } = *older;
+                self.older = next;
+                version
+            }
+            None => NOTHING,
+        };
+    }
+
+    /// Marks the row dead when all of it is a deletion at or before `limit` and nobody holds its lock.
+    pub(crate) fn bury(&mut self, limit: Lsn) -> bool {
+        let buried =
+            self.owner.is_none() && !self.dead && self.newest.row.is_none() && self.newest.lsn <= limit;
+        self.dead |= buried;
+        buried
+    }
+
+    /// During recovery: the one version there is.
+    pub(crate) fn replace(&mut self, lsn: Lsn, ordinal: Ordinal, row: Row) {
+        self.newest = StoredVersion {
+            lsn,
+            ordinal,
+            row: Some(row),
+        };
+    }
+
+    #[cfg(test)]
+    pub(crate) fn version_count(&self) -> usize {
+        let mut count = 1;
+        let mut older = self.older.as_deref();
+        while let Some(link) = older {
+            count += 1;
+            older = link.next.as_deref();
+        }
+        count
+    }
+}
+
+/// Frees a chain link by link: a recursive drop of a long one would overflow the stack.
+fn drop_chain(mut link: Option<Box<Older>>) {
+    while let Some(mut current) = link {
+        link = current.next.take();
+    }
+}
+
+impl Drop for RowState {
+    fn drop(&mut self) {
+        if self.older.is_some() {
+            drop_chain(self.older.take());
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The data of one table.
+
+pub(crate) mod entry;
+pub(crate) mod memtable;
+
+use crate::key::Key;
+use crate::row::RowLayout;
+use entry::RowEntry;
+use memtable::Memtable;
+use scry_wal::{Ordinal, StoreId};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+
+/// Rows by key, and the counters of their versions. ALTER TABLE … ADD PRIMARY KEY makes a second `Store` object
+/// of the same `StoreId`, with other keys and the same counters.
+pub(crate) struct Store {
+    pub(crate) id: StoreId,
+    pub(crate) layout: Arc<RowLayout>,
+    pub(crate) rows: Memtable,
+    pub(crate) counters: Arc<StoreCounters>,
+    /// Set when a committed DDL statement put another store in this one's place, or nothing. Whoever gets the
+    /// table's lock afterwards must not write here.
+    retired: AtomicBool,
+}
+
+#[derive(Default)]
+pub(crate) struct StoreCounters {
+    /// Changed only inside the commit's critical section, or during recovery.
+    next_ordinal: AtomicU64,
+    next_row_id: AtomicU64,
+    live_rows: AtomicI64,
+}
+
+impl Store {
+    pub(crate) fn new(id: StoreId, layout: Arc<RowLayout>) -> Store {
+        Store::with_counters(id, layout, Arc::default())
+    }
+
+    /// The same data under other keys.
+    pub(crate) fn with_counters(id: StoreId, layout: Arc<RowLayout>, counters: Arc<StoreCounters>) -> Store {
+        Store {
+            id,
+            layout,
+            rows: Memtable::default(),
+            counters,
+            retired: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
+
+    /// Takes a dead entry out of the map.
+    pub(crate) fn remove(&self, key: &[u8], entry: &Arc<RowEntry>) {
+        self.rows.remove(key, entry);
+    }
+}
+
+impl StoreCounters {
+    /// Takes `count` ordinals and answers the first. Only inside the commit's critical section.
+    pub(crate) fn take_ordinals(&self, count: u64) -> Ordinal {
+        let first = Ordinal::new(self.next_ordinal.load(Ordering::Relaxed));
+        self.next_ordinal
+            .store(first.plus(count).get(), Ordering::Relaxed);
+        first
+    }
+
+    pub(crate) fn next_ordinal(&self) -> Ordinal {
+        Ordinal::new(self.next_ordinal.load(Ordering::Relaxed))
+    }
+
+    /// The key of a new row of a table without primary key.
+    pub(crate) fn hidden_key(&self) -> Key {
+        Key::from_bytes(&self.next_row_id.fetch_add(1, Ordering::Relaxed).to_be_bytes())
+    }
+
+    /// During recovery: hidden keys up to this one are taken.
+    pub(crate) fn saw_hidden_key(&self, row_id: u64) {
+        self.next_row_id
+            .fetch_max(row_id.saturating_add(1), Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_live_rows(&self, difference: i64) {
+        if difference != 0 {
+            self.live_rows.fetch_add(difference, Ordering::Relaxed);
+        }
+    }
+
+    /// Committed rows; approximate while commits are under way.
+    pub(crate) fn live_rows(&self) -> u64 {
+        self.live_rows.load(Ordering::Relaxed).max(0).unsigned_abs()
+    }
+}

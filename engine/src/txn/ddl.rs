@@ -1,0 +1,271 @@
+//! CREATE, DROP, TRUNCATE TABLE and ALTER TABLE … ADD PRIMARY KEY, inside transactions.
+//!
+//! A transaction's DDL is a list of changes over the committed catalog, private until the commit lays it over the
+//! newest one. Whoever alters a table holds its lock exclusively until the end, so that no two transactions alter
+//! one table and no writer is under way. Readers are not disturbed: old snapshots keep the catalog, and with it the
+//! stores, that they began with.
+
+use super::Txn;
+use crate::catalog::{
+    AppliedChange, NewTable, PrimaryKey, Table, TableDef, check_definition, key_of, key_values,
+};
+use crate::catalog_change::CatalogChange;
+use crate::error::Error;
+use crate::key::{Key, KeyRange};
+use crate::locks::{Mode, TableLock};
+use crate::overlay::{Undo, Version};
+use crate::store::Store;
+use crate::store::entry::RowEntry;
+use std::future::Future;
+use std::ops::Bound;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// How many rows a new primary key takes on before other tasks of the thread get their turn.
+const REKEY_BATCH: usize = 2048;
+
+impl Txn {
+    /// Creates an empty table. Primary key columns become NOT NULL.
+    ///
+    /// # Errors
+    /// `DuplicateTable`, `InvalidDefinition`. Two transactions may create one name at once: the second to commit
+    /// gets `DuplicateTable` from its commit.
+    pub async fn create_table(&mut self, new: NewTable) -> Result<Arc<Table>, Error> {
+        check_definition(&new.name, &new.columns, new.primary_key.as_ref())?;
+        if self.catalog.table(&new.name).is_some() {
+            return Err(Error::DuplicateTable { name: new.name });
+        }
+        self.holder();
+        let store = self.engine.next_store_id();
+        let NewTable {
+            name,
+            mut columns,
+            primary_key,
+        } = new;
+        for column in primary_key.iter().flat_map(|key| &key.columns) {
+            columns[*column].not_null = true;
+        }
+        let def = TableDef {
+            oid: self.engine.next_oid(),
+            name,
+            columns,
+            primary_key,
+            store,
+        };
+        let table = Arc::new(Table::with_fresh_store(
+            def.clone(),
+            Arc::new(TableLock::default()),
+        ));
+        self.alter(CatalogChange::CreateTable(def), Some(Arc::clone(&table)), None)?;
+        Ok(table)
+    }
+
+    /// Drops a table. Waits for its writers.
+    pub async fn drop_table(&mut self, table: &Table) -> Result<(), Error> {
+        self.lock_table(table, Mode::Exclusive).await?;
+        let change = CatalogChange::DropTable {
+            oid: table.def.oid,
+            store: table.def.store,
+        };
+        self.alter(change, None, Some(Arc::clone(&table.store)))
+    }
+
+    /// Gives a table a new, empty store. Waits for its writers.
+    pub async fn truncate(&mut self, table: &Table) -> Result<Arc<Table>, Error> {
+        self.lock_table(table, Mode::Exclusive).await?;
+        let def = TableDef {
+            store: self.engine.next_store_id(),
+            ..table.def.clone()
+        };
+        let change = CatalogChange::Truncate {
+            oid: def.oid,
+            old: table.def.store,
+            new: def.store,
+        };
+        let new = Arc::new(Table::with_fresh_store(def, Arc::clone(&table.lock)));
+        self.alter(change, Some(Arc::clone(&new)), Some(Arc::clone(&table.store)))?;
+        Ok(new)
+    }
+
+    /// Makes columns the primary key of a table that has none. Waits for its writers; then reads every row.
+    ///
+    /// # Errors
+    /// `UniqueViolation` and `NotNullViolation` for rows that cannot have such a key.
+    pub async fn add_primary_key(&mut self, table: &Table, key: PrimaryKey) -> Result<Arc<Table>, Error> {
+        if table.def.primary_key.is_some() {
+            return Err(Error::PrimaryKeyExists {
+                table: table.def.name.clone(),
+            });
+        }
+        check_definition(&table.def.name, &table.def.columns, Some(&key))?;
+        self.lock_table(table, Mode::Exclusive).await?;
+
+        let layout = Arc::clone(&table.layout);
+        let store = Store::with_counters(table.def.store, layout, Arc::clone(&table.store.counters));
+        let mut moved = Vec::new();
+        let mut left = KeyRange::all();
+        while let Some(last) = self.rekey_batch(table, &key, &store, &left, &mut moved)? {
+            left.lower = Bound::Excluded(last);
+            YieldOnce::default().await;
+        }
+
+        let store = Arc::new(store);
+        let new_store = self.overlay.add_store(&store);
+        for (slot, new_key, entry) in moved {
+            let pending = &mut self.overlay.changes[slot as usize];
+            self.overlay.undo.push(Undo::Rekeyed {
+                slot,
+                store: std::mem::replace(&mut pending.store, new_store),
+                key: std::mem::replace(&mut pending.key, new_key),
+                entry: pending.entry.replace(entry),
+            });
+        }
+        let mut def = table.def.clone();
+        for column in &key.columns {
+            def.columns[*column].not_null = true;
+        }
+        def.primary_key = Some(key.clone());
+        let change = CatalogChange::AddPrimaryKey { oid: def.oid, key };
+        let new = Arc::new(Table::new(def, store, Arc::clone(&table.lock)));
+        self.alter(change, Some(Arc::clone(&new)), Some(Arc::clone(&table.store)))?;
+        Ok(new)
+    }
+
+    /// Puts the next rows of a table under their new keys. Answers the last old key, while there may be more.
+    fn rekey_batch(
+        &self,
+        table: &Table,
+        key: &PrimaryKey,
+        store: &Store,
+        left: &KeyRange,
+        moved: &mut Vec<(u32, Key, Arc<RowEntry>)>,
+    ) -> Result<Option<Key>, Error> {
+        let mut count = 0;
+        let mut last = None;
+        let mut failure = None;
+        table.store.rows.range(left, |old_key, entry| {
+            count += 1;
+            if count == REKEY_BATCH {
+                last = Some(old_key.clone());
+            }
+            // Under the exclusive lock nothing is pending but what is this transaction's own.
+            let state = entry.lock();
+            let own = self.own_slot(&state).map(|slot| (slot, self.overlay.get(slot)));
+            let newest = state.newest(store.id);
+            let base = newest.row.map(|row| Version {
+                lsn: newest.lsn,
+                ordinal: Some(newest.ordinal),
+                row: Arc::clone(row),
+            });
+            drop(state);
+            let row = match own {
+                Some((_, pending)) => pending.current_row().cloned(),
+                None => base.as_ref().map(|base| Arc::clone(&base.row)),
+            };
+            let Some(row) = row else {
+                return count < REKEY_BATCH;
+            };
+            match place(
+                table,
+                key,
+                store,
+                &row,
+                base,
+                own.map(|(slot, _)| (self.holder_if_any(), slot)),
+            ) {
+                Ok((new_key, entry)) => {
+                    if let Some((slot, _)) = own {
+                        moved.push((slot, new_key, entry));
+                    }
+                }
+                Err(error) => failure = Some(error),
+            }
+            failure.is_none() && count < REKEY_BATCH
+        });
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(last),
+        }
+    }
+
+    /// Adds one change to this transaction's catalog.
+    fn alter(
+        &mut self,
+        change: CatalogChange,
+        table: Option<Arc<Table>>,
+        retires: Option<Arc<Store>>,
+    ) -> Result<(), Error> {
+        let applied = AppliedChange {
+            change,
+            table,
+            retires,
+        };
+        self.catalog = Arc::new(self.catalog.with(std::slice::from_ref(&applied))?);
+        self.ddl.push(applied);
+        Ok(())
+    }
+}
+
+/// Puts one row under its new key: `base` below, and the lock to its owner when there is one.
+fn place(
+    table: &Table,
+    key: &PrimaryKey,
+    store: &Store,
+    row: &[u8],
+    base: Option<Version>,
+    own: Option<(Option<&Arc<crate::locks::Holder>>, u32)>,
+) -> Result<(Key, Arc<RowEntry>), Error> {
+    let new_key = key_of(&table.layout, &key.columns, row).map_err(|column| Error::NotNullViolation {
+        table: table.def.name.clone(),
+        column: table.def.columns[column].name.clone(),
+    })?;
+    if new_key.as_ref().len() > super::KEY_BYTES_MAX {
+        let (bytes, limit) = (new_key.as_ref().len(), super::KEY_BYTES_MAX);
+        return Err(Error::KeyTooLarge {
+            table: table.def.name.clone(),
+            bytes,
+            limit,
+        });
+    }
+    let entry = Arc::new(match (base, own) {
+        (Some(base), own) => {
+            let entry = RowEntry::committed(base.lsn, base.ordinal.unwrap_or_default(), base.row);
+            if let Some((Some(holder), slot)) = own {
+                entry.lock().set_owner(Arc::clone(holder), slot);
+            }
+            entry
+        }
+        (None, Some((Some(holder), slot))) => RowEntry::locked(Arc::clone(holder), slot),
+        (None, _) => unreachable!("a row that is neither committed nor this transaction's own"),
+    });
+    let placed = store
+        .rows
+        .get_or_insert_with(new_key.clone(), || Arc::clone(&entry));
+    if !Arc::ptr_eq(&placed, &entry) {
+        return Err(Error::UniqueViolation {
+            table: table.def.name.clone(),
+            constraint: key.name.clone(),
+            key: key_values(&table.layout, &key.columns, row),
+        });
+    }
+    Ok((new_key, entry))
+}
+
+/// Lets other tasks of the thread run once.
+#[derive(Default)]
+struct YieldOnce {
+    yielded: bool,
+}
+
+impl Future for YieldOnce {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if std::mem::replace(&mut self.yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}

@@ -1,0 +1,367 @@
+//! Transactions.
+//!
+//! A transaction reads at a snapshot, an LSN, and writes into its overlay. It gets a number (and with it an identity
+//! that others can wait for) only when it first locks something; a transaction that only reads costs a store to
+//! its session's slot and a few loads.
+//!
+//! READ COMMITTED takes a snapshot for each statement and, where it has to wait for a row, goes on with the newest
+//! committed version. REPEATABLE READ keeps the snapshot of its first statement and fails where it would have to
+//! overwrite something newer.
+//!
+//! Locks of a commit are given back before the commit is durable. So every read notes the highest LSN that it
+//! depends on, and the caller holds the answer back until that LSN is durable.
+//!
+//! Invariants:
+//! - the slot holds the snapshot for as long as the transaction reads at it;
+//! - every future here can be dropped at any await: what was granted meanwhile passes on, nothing is half done;
+//! - after commit, rollback or drop the transaction holds no lock.
+
+mod ddl;
+mod rows;
+mod savepoints;
+mod scan;
+mod spill;
+
+pub use rows::InsertOutcome;
+pub use savepoints::{SAVEPOINTS_MAX, SavepointId};
+pub use scan::ScanCursor;
+pub use spill::SPILL_BYTES;
+
+use crate::catalog::{AppliedChange, Catalog, Table};
+use crate::engine::{Engine, SessionInfo};
+use crate::error::Error;
+use crate::locks::{Holder, Mode, Outcome, Request, RowRef, TableLock};
+use crate::overlay::{Overlay, OwnWrites, Undo};
+use crate::snapshots::Slot;
+use scry_wal::{Lsn, StoreId, TentativeId, TxnId};
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// What a transaction sees of others' commits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// Each statement sees what was committed before it began.
+    ReadCommitted,
+    /// The whole transaction sees what was committed before its first statement began.
+    RepeatableRead,
+}
+
+/// The most rows that one transaction can touch: slots and local indexes have 32 bits.
+pub const CHANGES_MAX: u32 = u32::MAX - 1;
+
+/// The longest encoded row. An update logs the old columns and the new row in one record, so two must fit.
+pub const ROW_BYTES_MAX: usize = (scry_wal::MAX_RECORD_BYTES - (1 << 20)) / 2;
+
+/// The longest encoded primary key.
+pub const KEY_BYTES_MAX: usize = 8 << 10;
+
+/// A transaction. Dropping an unfinished one rolls it back.
+pub struct Txn {
+    pub(crate) engine: Arc<Engine>,
+    slot: Arc<Slot>,
+    pub(crate) info: Arc<SessionInfo>,
+    isolation: Isolation,
+    /// Whether a statement has begun: REPEATABLE READ takes its snapshot at the first one.
+    begun: bool,
+    snapshot: Lsn,
+    depends_on: Lsn,
+    catalog_lsn: Lsn,
+    /// As of the snapshot, with the transaction's own changes.
+    catalog: Arc<Catalog>,
+    holder: Option<Arc<Holder>>,
+    pub(crate) overlay: Overlay,
+    pub(crate) ddl: Vec<AppliedChange>,
+    table_locks: SmallVec<[(Arc<TableLock>, Mode); 4]>,
+    savepoints: Vec<savepoints::Savepoint>,
+    next_savepoint: u64,
+    /// Set once changes were written ahead.
+    pub(crate) tentative: Option<TentativeId>,
+    finished: bool,
+}
+
+impl Txn {
+    pub(crate) fn begin(
+        engine: Arc<Engine>,
+        slot: Arc<Slot>,
+        info: Arc<SessionInfo>,
+        isolation: Isolation,
+        catalog_lsn: Lsn,
+        catalog: Arc<Catalog>,
+    ) -> Txn {
+        let snapshot = engine.snapshots.take(&slot);
+        let mut txn = Txn {
+            engine,
+            slot,
+            info,
+            isolation,
+            begun: false,
+            snapshot,
+            depends_on: Lsn::ZERO,
+            catalog_lsn,
+            catalog,
+            holder: None,
+            overlay: Overlay::default(),
+            ddl: Vec::new(),
+            table_locks: SmallVec::new(),
+            savepoints: Vec::new(),
+            next_savepoint: 0,
+            tentative: None,
+            finished: false,
+        };
+        txn.follow_catalog();
+        txn
+    }
+
+    /// The transaction's number, once it has locked or written something.
+    pub fn id(&self) -> Option<TxnId> {
+        self.holder.as_ref().map(|holder| holder.id())
+    }
+
+    pub fn isolation(&self) -> Isolation {
+        self.isolation
+    }
+
+    /// To be called at the start of each statement: under READ COMMITTED, and at the first statement, it takes
+    /// a fresh snapshot.
+    pub fn statement(&mut self) {
+        if self.isolation == Isolation::ReadCommitted || !self.begun {
+            self.begun = true;
+            self.snapshot = self.engine.snapshots.take(&self.slot);
+            self.follow_catalog();
+        }
+    }
+
+    /// To be called when a READ COMMITTED transaction waits for its client between statements: lets go of the
+    /// snapshot, so that it does not hold old versions in memory. Nothing may be read until `statement`.
+    pub fn rest(&mut self) {
+        if self.isolation == Isolation::ReadCommitted {
+            self.slot.release();
+        }
+    }
+
+    /// Brings the catalog to the snapshot.
+    fn follow_catalog(&mut self) {
+        if self.engine.catalogs.lsn() != self.catalog_lsn {
+            let (lsn, catalog) = self.engine.catalogs.at(self.snapshot);
+            if lsn != self.catalog_lsn {
+                self.catalog_lsn = lsn;
+                self.catalog = catalog;
+                if !self.ddl.is_empty() {
+                    self.rebuild_catalog();
+                }
+            }
+        }
+        self.depends_on = self.depends_on.max(self.catalog_lsn);
+    }
+
+    /// Lays the transaction's own DDL over the committed catalog. Where another commit took a name that this
+    /// transaction also gave, the other's table is seen; the commit will be refused.
+    fn rebuild_catalog(&mut self) {
+        let (_, committed) = self.engine.catalogs.at(self.snapshot);
+        self.catalog = match committed.with(&self.ddl) {
+            Ok(catalog) => Arc::new(catalog),
+            Err(_) => committed,
+        };
+    }
+
+    /// The LSN that the current statement reads at.
+    pub fn snapshot(&self) -> Lsn {
+        self.snapshot
+    }
+
+    /// The catalog as of the snapshot, with the transaction's own changes.
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// The highest LSN of everything read, locked or ended so far. No answer may leave before the log is durable
+    /// beyond it.
+    pub fn depends_on(&self) -> Lsn {
+        self.depends_on
+    }
+
+    /// Whether the transaction has changed anything that a commit would log.
+    pub fn has_writes(&self) -> bool {
+        !self.overlay.is_clean() || self.tentative.is_some() || !self.ddl.is_empty()
+    }
+
+    /// What this transaction changed in a store, to be laid over a columnar snapshot that covers `depends_on`.
+    pub fn own_writes(&self, store: StoreId) -> OwnWrites {
+        self.overlay.own_writes(store)
+    }
+
+    /// Undoes everything and gives all locks back.
+    pub fn rollback(mut self) {
+        self.undo_everything();
+    }
+
+    fn depend_on(&mut self, lsn: Lsn) {
+        self.depends_on = self.depends_on.max(lsn);
+    }
+
+    /// The identity under which this transaction locks; made at first use.
+    pub(crate) fn holder(&mut self) -> Arc<Holder> {
+        let engine = &self.engine;
+        Arc::clone(
+            self.holder
+                .get_or_insert_with(|| Arc::new(Holder::new(engine.next_txn_id()))),
+        )
+    }
+
+    pub(crate) fn holder_if_any(&self) -> Option<&Arc<Holder>> {
+        self.holder.as_ref()
+    }
+
+    /// Takes a table's lock and answers the number of its store in the overlay. Fails when the store was
+    /// replaced since the statement resolved the table.
+    async fn enter(&mut self, table: &Table) -> Result<u32, Error> {
+        if let Some(index) = self.overlay.store_index(&table.store)
+            && self.ddl.is_empty()
+        {
+            return Ok(index);
+        }
+        self.lock_table(table, Mode::Shared).await?;
+        Ok(match self.overlay.store_index(&table.store) {
+            Some(index) => index,
+            None => self.overlay.add_store(&table.store),
+        })
+    }
+
+    /// Takes a table's lock; waits for it. Fails when the table is not what the statement resolved any more.
+    async fn lock_table(&mut self, table: &Table, mode: Mode) -> Result<(), Error> {
+        let held = self
+            .table_locks
+            .iter()
+            .position(|(lock, _)| Arc::ptr_eq(lock, &table.lock));
+        let enough =
+            held.is_some_and(|index| self.table_locks[index].1 == Mode::Exclusive || mode == Mode::Shared);
+        if !enough {
+            let holder = self.holder();
+            if !table.lock.try_lock(&holder, mode) {
+                let request = Request::Table {
+                    lock: Arc::clone(&table.lock),
+                    mode,
+                };
+                match self
+                    .engine
+                    .waits
+                    .request(&holder, request)
+                    .map_err(|error| self.refused(error, table))?
+                {
+                    Outcome::Granted | Outcome::Gone => {}
+                    Outcome::Wait(wait) => {
+                        self.engine.counters.lock_wait();
+                        wait.await;
+                    }
+                }
+            }
+            match held {
+                Some(index) => self.table_locks[index].1 = mode,
+                None => self.table_locks.push((Arc::clone(&table.lock), mode)),
+            }
+        }
+        let replaced = self.ddl.iter().any(|applied| {
+            applied
+                .retires
+                .as_ref()
+                .is_some_and(|retired| Arc::ptr_eq(retired, &table.store))
+        });
+        if replaced || table.store.is_retired() {
+            let table = table.def.name.clone();
+            return Err(match self.isolation {
+                Isolation::ReadCommitted => Error::TableChanged { table },
+                Isolation::RepeatableRead => Error::SerializationFailure { table },
+            });
+        }
+        Ok(())
+    }
+
+    /// Counts a refused lock and names the table in the error.
+    fn refused(&self, error: Error, table: &Table) -> Error {
+        match error {
+            Error::Deadlock { .. } => {
+                self.engine.counters.deadlock();
+                Error::Deadlock {
+                    waiting_for: format!("a lock of \"{}\"", table.def.name),
+                }
+            }
+            other => other,
+        }
+    }
+
+    /// Rolls back: every lock is given back, nothing was ever seen by anybody.
+    pub(crate) fn undo_everything(&mut self) {
+        if std::mem::replace(&mut self.finished, true) {
+            return;
+        }
+        if self.holder.is_some() {
+            self.engine.counters.abort();
+        }
+        self.drop_tentative();
+        // Changes that a new primary key moved go back to the entries whose locks are to be given back.
+        for undo in std::mem::take(&mut self.overlay.undo).into_iter().rev() {
+            if let Undo::Rekeyed {
+                slot,
+                store,
+                key,
+                entry,
+            } = undo
+            {
+                let pending = &mut self.overlay.changes[slot as usize];
+                (pending.store, pending.key, pending.entry) = (store, key, entry);
+            }
+        }
+        while let Some(slot) = self.overlay.changes.len().checked_sub(1) {
+            self.give_back(slot);
+            self.overlay.changes.pop();
+        }
+        self.release_tables();
+        self.slot.release();
+    }
+
+    /// Gives the row lock of a change back.
+    fn give_back(&mut self, slot: usize) {
+        let pending = &mut self.overlay.changes[slot];
+        let Some(entry) = pending.entry.take() else { return };
+        let store = Arc::clone(&self.overlay.stores[pending.store as usize].store);
+        self.engine.waits.release_row(&RowRef {
+            store,
+            key: pending.key.clone(),
+            entry,
+        });
+    }
+
+    pub(crate) fn release_tables(&mut self) {
+        if let Some(holder) = &self.holder {
+            for (lock, _) in self.table_locks.drain(..) {
+                self.engine.waits.release_table(&lock, holder);
+            }
+        }
+    }
+
+    /// The commit is done: nothing is left to undo.
+    pub(crate) fn finish(&mut self) {
+        self.finished = true;
+        self.slot.release();
+    }
+}
+
+impl Drop for Txn {
+    fn drop(&mut self) {
+        self.undo_everything();
+    }
+}
+
+/// Transactions move between threads, and so do their waits.
+const _: () = {
+    const fn send<T: Send + 'static>() {}
+    send::<Txn>();
+    send::<ScanCursor>();
+    fn _futures_are_send(txn: &mut Txn, table: &Table) {
+        fn send(_: impl Send) {}
+        send(txn.lock(table, &[]));
+        send(txn.insert(table, None, Vec::new()));
+        send(txn.truncate(table));
+        send(txn.room());
+    }
+};

@@ -1,0 +1,448 @@
+//! Reading, locking and writing single rows.
+
+use super::{CHANGES_MAX, Isolation, KEY_BYTES_MAX, ROW_BYTES_MAX, Txn};
+use crate::Row;
+use crate::catalog::Table;
+use crate::error::Error;
+use crate::key::Key;
+use crate::locks::{Holder, Outcome, Request, RowRef};
+use crate::overlay::{Now, Pending, Version};
+use crate::store::entry::{RowEntry, RowState, Seen};
+use scry_wal::Lsn;
+use std::sync::Arc;
+
+/// What became of an insert.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InsertOutcome {
+    /// The row is in, under this key.
+    Inserted(Key),
+    /// A row with this key exists; it is not locked. An own uncommitted row has no ordinal.
+    Exists(Version),
+}
+
+/// One try at a row's lock, made without waiting.
+enum Attempt<T> {
+    Done(T),
+    /// The entry left the memtable: look the key up again.
+    Again,
+    /// Somebody holds the lock.
+    Busy(Arc<RowEntry>),
+}
+
+fn version(seen: &Seen<'_>) -> Option<Version> {
+    let row = Arc::clone(seen.row?);
+    Some(Version {
+        lsn: seen.lsn,
+        ordinal: Some(seen.ordinal),
+        row,
+    })
+}
+
+impl Txn {
+    /// The row of a key: the transaction's own write, else what the snapshot sees.
+    pub fn get(&mut self, table: &Table, key: &[u8]) -> Option<Version> {
+        let store = &table.store;
+        let (lsn, found) = store.rows.with(key, |entry| {
+            let state = entry.lock();
+            if let Some(slot) = self.own_slot(&state)
+                && !matches!(self.overlay.get(slot).now, Now::Untouched)
+            {
+                return (Lsn::ZERO, self.overlay.get(slot).current());
+            }
+            match state.read(self.snapshot, store.id) {
+                Some(seen) => (seen.lsn, version(&seen)),
+                None => (Lsn::ZERO, None),
+            }
+        })?;
+        self.depend_on(lsn);
+        found
+    }
+
+    /// The slot of a row that this transaction has locked.
+    pub(super) fn own_slot(&self, state: &RowState) -> Option<u32> {
+        state.slot_of(self.holder_if_any()?)
+    }
+
+    /// Locks a row for writing; waits for whoever has it.
+    ///
+    /// Answers the row as it is under the lock: the transaction's own write, else the newest committed version;
+    /// `None` when there is no row (any more), and then nothing is locked. The caller checks its condition again.
+    ///
+    /// # Errors
+    /// `SerializationFailure` under REPEATABLE READ when the row changed after the snapshot, `Deadlock` when the
+    /// wait would never end, `TableChanged` when the table was replaced after the statement resolved it.
+    pub async fn lock(&mut self, table: &Table, key: &[u8]) -> Result<Option<Version>, Error> {
+        let store = self.enter(table).await?;
+        self.room_if_full().await?;
+        self.check_bounds()?;
+        let holder = self.holder();
+        loop {
+            match self.try_lock(table, store, key, &holder)? {
+                Attempt::Done(found) => return Ok(found),
+                Attempt::Again => {}
+                Attempt::Busy(entry) => {
+                    let row = RowRef {
+                        store: Arc::clone(&table.store),
+                        key: Key::from_bytes(key),
+                        entry,
+                    };
+                    if self.wait_for(table, &row, &holder).await? {
+                        return self.took_lock(table, store, row);
+                    }
+                }
+            }
+        }
+    }
+
+    fn try_lock(
+        &mut self,
+        table: &Table,
+        store: u32,
+        key: &[u8],
+        holder: &Arc<Holder>,
+    ) -> Result<Attempt<Option<Version>>, Error> {
+        let Some(entry) = table.store.rows.get(key) else {
+            return Ok(Attempt::Done(None));
+        };
+        let mut state = entry.lock();
+        if let Some(slot) = state.slot_of(holder) {
+            return Ok(Attempt::Done(self.overlay.get(slot).current()));
+        }
+        if state.is_dead() {
+            drop(state);
+            table.store.remove(key, &entry);
+            return Ok(Attempt::Again);
+        }
+        if state.owner().is_some() {
+            drop(state);
+            return Ok(Attempt::Busy(entry));
+        }
+        let (lsn, base) = {
+            let newest = state.newest(table.store.id);
+            (newest.lsn, version(&newest))
+        };
+        self.check_conflict(table, lsn)?;
+        self.depend_on(lsn);
+        let Some(base) = base else {
+            return Ok(Attempt::Done(None));
+        };
+        state.set_owner(Arc::clone(holder), self.overlay.next_slot());
+        drop(state);
+        self.overlay.push(Pending::locked(
+            store,
+            Key::from_bytes(key),
+            entry,
+            Some(base.clone()),
+            Now::Untouched,
+        ));
+        Ok(Attempt::Done(Some(base)))
+    }
+
+    /// The wait is over and the lock is this transaction's: what is under it?
+    fn took_lock(&mut self, table: &Table, store: u32, row: RowRef) -> Result<Option<Version>, Error> {
+        let (lsn, base) = {
+            let state = row.entry.lock();
+            let newest = state.newest(table.store.id);
+            (newest.lsn, version(&newest))
+        };
+        self.depend_on(lsn);
+        if let Err(conflict) = self.check_conflict(table, lsn) {
+            self.engine.waits.release_row(&row);
+            return Err(conflict);
+        }
+        let Some(base) = base else {
+            self.engine.waits.release_row(&row);
+            return Ok(None);
+        };
+        self.overlay.push(Pending::locked(
+            store,
+            row.key,
+            row.entry,
+            Some(base.clone()),
+            Now::Untouched,
+        ));
+        Ok(Some(base))
+    }
+
+    /// Under REPEATABLE READ nothing newer than the snapshot may be overwritten.
+    fn check_conflict(&self, table: &Table, newest: Lsn) -> Result<(), Error> {
+        if self.isolation == Isolation::RepeatableRead && newest > self.snapshot {
+            self.engine.counters.conflict();
+            return Err(Error::SerializationFailure {
+                table: table.def.name.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Waits for a row's lock. False: the row left the memtable, look again.
+    async fn wait_for(&mut self, table: &Table, row: &RowRef, holder: &Arc<Holder>) -> Result<bool, Error> {
+        let request = Request::Row {
+            row: row.clone(),
+            slot: self.overlay.next_slot(),
+        };
+        match self
+            .engine
+            .waits
+            .request(holder, request)
+            .map_err(|error| self.refused(error, table))?
+        {
+            Outcome::Granted => Ok(true),
+            Outcome::Gone => {
+                row.store.remove(&row.key, &row.entry);
+                Ok(false)
+            }
+            Outcome::Wait(wait) => {
+                self.engine.counters.lock_wait();
+                wait.await;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Gives back the lock of a row that was locked and then found not to match. A written row stays locked.
+    pub fn unlock_unwritten(&mut self, table: &Table, key: &[u8]) {
+        let Some(slot) = self.slot_of(table, key) else {
+            return;
+        };
+        let pending = self.overlay.get(slot);
+        let written = !matches!(pending.now, Now::Untouched)
+            || !matches!(pending.logged, crate::overlay::Logged::Nothing)
+            || pending.dirty;
+        // A row below the innermost savepoint may have an undo step that names its slot.
+        if written || slot < self.undo_below() {
+            return;
+        }
+        self.give_back(slot as usize);
+        if slot as usize + 1 == self.overlay.changes.len() {
+            self.overlay.changes.pop();
+        }
+    }
+
+    /// Inserts a row. Without a key it goes in under a new hidden row id. Waits for a concurrent transaction that
+    /// inserted or is deleting the same key.
+    ///
+    /// # Errors
+    /// As `lock`; and the limits of rows, keys and transactions.
+    pub async fn insert(
+        &mut self,
+        table: &Table,
+        key: Option<Key>,
+        row: impl Into<Row>,
+    ) -> Result<InsertOutcome, Error> {
+        let row = row.into();
+        let store = self.enter(table).await?;
+        self.room_if_full().await?;
+        self.check_bounds()?;
+        check_row(table, &row)?;
+        let key = match key {
+            Some(key) => key,
+            None => table.store.counters.hidden_key(),
+        };
+        check_key(table, &key)?;
+        let holder = self.holder();
+        loop {
+            match self.try_insert(table, store, &key, &row, &holder) {
+                Attempt::Done(None) => return Ok(InsertOutcome::Inserted(key)),
+                Attempt::Done(Some(existing)) => return Ok(InsertOutcome::Exists(existing)),
+                Attempt::Again => {}
+                Attempt::Busy(entry) => {
+                    let place = RowRef {
+                        store: Arc::clone(&table.store),
+                        key: key.clone(),
+                        entry,
+                    };
+                    if !self.wait_for(table, &place, &holder).await? {
+                        continue;
+                    }
+                    let (lsn, existing) = {
+                        let state = place.entry.lock();
+                        let newest = state.newest(table.store.id);
+                        (newest.lsn, version(&newest))
+                    };
+                    self.depend_on(lsn);
+                    if let Some(existing) = existing {
+                        self.engine.waits.release_row(&place);
+                        return Ok(InsertOutcome::Exists(existing));
+                    }
+                    self.overlay.push(Pending::locked(
+                        store,
+                        key.clone(),
+                        place.entry,
+                        None,
+                        Now::Row(row),
+                    ));
+                    return Ok(InsertOutcome::Inserted(key));
+                }
+            }
+        }
+    }
+
+    fn try_insert(
+        &mut self,
+        table: &Table,
+        store: u32,
+        key: &Key,
+        row: &Row,
+        holder: &Arc<Holder>,
+    ) -> Attempt<Option<Version>> {
+        let slot = self.overlay.next_slot();
+        let mut made = None;
+        let entry = table.store.rows.get_or_insert_with(key.clone(), || {
+            Arc::clone(made.insert(Arc::new(RowEntry::locked(Arc::clone(holder), slot))))
+        });
+        let is_new = made.is_some_and(|made| Arc::ptr_eq(&made, &entry));
+        if !is_new {
+            let mut state = entry.lock();
+            if let Some(own) = state.slot_of(holder) {
+                drop(state);
+                if let Some(existing) = self.overlay.get(own).current() {
+                    return Attempt::Done(Some(existing));
+                }
+                let undo_below = self.undo_below();
+                self.overlay.write(own, Now::Row(Arc::clone(row)), undo_below);
+                return Attempt::Done(None);
+            }
+            if state.is_dead() {
+                drop(state);
+                table.store.remove(key, &entry);
+                return Attempt::Again;
+            }
+            let (lsn, existing) = {
+                let newest = state.newest(table.store.id);
+                (newest.lsn, version(&newest))
+            };
+            if let Some(existing) = existing
+                && (state.owner().is_none() || !state.ending)
+            {
+                drop(state);
+                self.depend_on(lsn);
+                return Attempt::Done(Some(existing));
+            }
+            if state.owner().is_some() {
+                drop(state);
+                return Attempt::Busy(entry);
+            }
+            state.set_owner(Arc::clone(holder), slot);
+            drop(state);
+            self.depend_on(lsn);
+        }
+        self.overlay.push(Pending::locked(
+            store,
+            key.clone(),
+            entry,
+            None,
+            Now::Row(Arc::clone(row)),
+        ));
+        Attempt::Done(None)
+    }
+
+    /// Replaces a row that this transaction has locked or written; the key stays.
+    ///
+    /// # Panics
+    /// When the row is not locked by this transaction, or is gone.
+    pub fn update(&mut self, table: &Table, key: &[u8], row: impl Into<Row>) -> Result<(), Error> {
+        let row = row.into();
+        check_row(table, &row)?;
+        self.check_bounds()?;
+        let slot = self.locked_slot(table, key);
+        let undo_below = self.undo_below();
+        self.overlay.write(slot, Now::Row(row), undo_below);
+        Ok(())
+    }
+
+    /// Replaces a row that this transaction has locked by one under another key. `Exists`: the new key is taken,
+    /// and nothing was changed.
+    pub async fn update_key(
+        &mut self,
+        table: &Table,
+        key: &[u8],
+        new_key: Key,
+        row: impl Into<Row>,
+    ) -> Result<InsertOutcome, Error> {
+        if new_key.as_ref() == key {
+            self.update(table, key, row)?;
+            return Ok(InsertOutcome::Inserted(new_key));
+        }
+        let outcome = self.insert(table, Some(new_key), row).await?;
+        if matches!(outcome, InsertOutcome::Inserted(_)) {
+            self.delete(table, key)?;
+        }
+        Ok(outcome)
+    }
+
+    /// Deletes a row that this transaction has locked or written.
+    ///
+    /// # Panics
+    /// When the row is not locked by this transaction, or is gone.
+    pub fn delete(&mut self, table: &Table, key: &[u8]) -> Result<(), Error> {
+        let slot = self.locked_slot(table, key);
+        if let Some(entry) = &self.overlay.get(slot).entry {
+            entry.lock().ending = true;
+        }
+        let undo_below = self.undo_below();
+        self.overlay.write(slot, Now::Gone, undo_below);
+        Ok(())
+    }
+
+    /// The slot of a row that must be locked by this transaction and exist in its eyes.
+    fn locked_slot(&self, table: &Table, key: &[u8]) -> u32 {
+        let slot = self.slot_of(table, key);
+        let slot = slot.filter(|slot| self.overlay.get(*slot).current_row().is_some());
+        slot.expect("a row must be locked before it is written")
+    }
+
+    /// The slot of a row, if this transaction has locked it.
+    fn slot_of(&self, table: &Table, key: &[u8]) -> Option<u32> {
+        // Most often it is the row that was locked last.
+        if let Some(last) = self.overlay.changes.last()
+            && last.key.as_ref() == key
+            && last.entry.is_some()
+            && Arc::ptr_eq(self.overlay.store_of(last), &table.store)
+        {
+            return Some(self.overlay.next_slot() - 1);
+        }
+        table
+            .store
+            .rows
+            .with(key, |entry| self.own_slot(&entry.lock()))
+            .flatten()
+    }
+
+    fn check_bounds(&self) -> Result<(), Error> {
+        if self.overlay.changes.len() >= CHANGES_MAX as usize {
+            return Err(Error::TooManyChanges {
+                limit: u64::from(CHANGES_MAX),
+            });
+        }
+        let limit = self.engine.options.transaction_bytes_max;
+        if self.overlay.total_bytes() > limit {
+            return Err(Error::TransactionTooLarge { limit });
+        }
+        Ok(())
+    }
+}
+
+fn check_row(table: &Table, row: &Row) -> Result<(), Error> {
+    if row.len() > ROW_BYTES_MAX {
+        let table = table.def.name.clone();
+        return Err(Error::RowTooLarge {
+            table,
+            bytes: row.len(),
+            limit: ROW_BYTES_MAX,
+        });
+    }
+    Ok(())
+}
+
+fn check_key(table: &Table, key: &Key) -> Result<(), Error> {
+    let bytes = key.as_ref().len();
+    if bytes > KEY_BYTES_MAX {
+        return Err(Error::KeyTooLarge {
+            table: table.def.name.clone(),
+            bytes,
+            limit: KEY_BYTES_MAX,
+        });
+    }
+    Ok(())
+}

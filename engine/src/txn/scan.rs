@@ -1,0 +1,151 @@
+//! Reading ranges: in one go, or by a cursor in batches.
+
+use super::Txn;
+use crate::catalog::Table;
+use crate::key::{Key, KeyRange};
+use crate::overlay::{Now, Version};
+use crate::snapshots::Slot;
+use crate::store::Store;
+use scry_wal::Lsn;
+use std::collections::HashMap;
+use std::ops::{Bound, ControlFlow};
+use std::sync::Arc;
+
+impl Txn {
+    /// Visits the rows of a range in key order: the transaction's own writes, else what the snapshot sees.
+    pub fn scan(
+        &mut self,
+        table: &Table,
+        range: &KeyRange,
+        visit: &mut dyn FnMut(&[u8], &Version) -> ControlFlow<()>,
+    ) {
+        let store = &table.store;
+        let mut depends_on = Lsn::ZERO;
+        store.rows.range(range, |key, entry| {
+            let state = entry.lock();
+            let own = self.own_slot(&state).map(|slot| self.overlay.get(slot));
+            let found = match own {
+                Some(pending) if !matches!(pending.now, Now::Untouched) => pending.current(),
+                _ => match state.read(self.snapshot, store.id) {
+                    Some(seen) => {
+                        depends_on = depends_on.max(seen.lsn);
+                        let (lsn, ordinal) = (seen.lsn, Some(seen.ordinal));
+                        seen.row.map(|row| Version {
+                            lsn,
+                            ordinal,
+                            row: Arc::clone(row),
+                        })
+                    }
+                    None => None,
+                },
+            };
+            drop(state);
+            found.is_none_or(|version| visit(key, &version).is_continue())
+        });
+        self.depend_on(depends_on);
+    }
+
+    /// A cursor over a range at the present snapshot, with a copy of the transaction's own writes as they are now.
+    /// It outlives the statement and the transaction, and may move to another thread. Rolling back to a savepoint
+    /// does not reach it: such a cursor is to be dropped.
+    pub fn begin_scan(&mut self, table: &Table, range: KeyRange) -> ScanCursor {
+        let slot = self.engine.snapshots.register();
+        self.engine.snapshots.share(&slot, self.snapshot);
+        let mut own = HashMap::new();
+        for pending in &self.overlay.changes {
+            if let Some(entry) = &pending.entry
+                && !matches!(pending.now, Now::Untouched)
+                && Arc::ptr_eq(self.overlay.store_of(pending), &table.store)
+            {
+                own.insert(Arc::as_ptr(entry) as usize, pending.current());
+            }
+        }
+        let own_entries = match own.is_empty() {
+            true => Vec::new(),
+            false => self
+                .overlay
+                .changes
+                .iter()
+                .filter_map(|pending| pending.entry.clone())
+                .collect(),
+        };
+        ScanCursor {
+            store: Arc::clone(&table.store),
+            slot,
+            snapshot: self.snapshot,
+            range,
+            done: false,
+            depends_on: Lsn::ZERO,
+            own,
+            _own_entries: own_entries,
+        }
+    }
+}
+
+/// A scan that goes on where it stopped.
+pub struct ScanCursor {
+    store: Arc<Store>,
+    slot: Arc<Slot>,
+    snapshot: Lsn,
+    /// What is left.
+    range: KeyRange,
+    done: bool,
+    depends_on: Lsn,
+    /// The transaction's rows by the address of their entry, which `_own_entries` keeps from being used again.
+    own: HashMap<usize, Option<Version>>,
+    _own_entries: Vec<Arc<crate::store::entry::RowEntry>>,
+}
+
+impl ScanCursor {
+    /// The next rows, at most `max_rows`; fewer only at the end of the range.
+    pub fn next_batch(&mut self, max_rows: usize) -> Vec<(Key, Version)> {
+        let mut batch = Vec::new();
+        if self.done || max_rows == 0 {
+            return batch;
+        }
+        let mut depends_on = self.depends_on;
+        self.store.rows.range(&self.range, |key, entry| {
+            let found = match self.own.get(&(Arc::as_ptr(entry) as usize)) {
+                Some(own) => own.clone(),
+                None => match entry.lock().read(self.snapshot, self.store.id) {
+                    Some(seen) => {
+                        depends_on = depends_on.max(seen.lsn);
+                        let (lsn, ordinal) = (seen.lsn, Some(seen.ordinal));
+                        seen.row.map(|row| Version {
+                            lsn,
+                            ordinal,
+                            row: Arc::clone(row),
+                        })
+                    }
+                    None => None,
+                },
+            };
+            if let Some(version) = found {
+                batch.push((key.clone(), version));
+            }
+            batch.len() < max_rows
+        });
+        self.depends_on = depends_on;
+        match batch.last() {
+            Some((last, _)) if batch.len() == max_rows => self.range.lower = Bound::Excluded(last.clone()),
+            _ => self.done = true,
+        }
+        batch
+    }
+
+    /// The LSN that the cursor reads at.
+    pub fn snapshot(&self) -> Lsn {
+        self.snapshot
+    }
+
+    /// The highest LSN of the rows read so far: see `Txn::depends_on`.
+    pub fn depends_on(&self) -> Lsn {
+        self.depends_on
+    }
+}
+
+impl Drop for ScanCursor {
+    fn drop(&mut self) {
+        self.slot.release();
+    }
+}

@@ -1,0 +1,69 @@
+//! Writing ahead: a transaction whose unlogged changes grow puts them into the log as tentative records.
+//!
+//! So the records that are left for the commit's critical section are always few, however large the load. A commit
+//! adopts the tentative records; a rollback ends them with a drop record; a crash leaves them without a commit, which
+//! says the same.
+
+use super::Txn;
+use crate::error::Error;
+use scry_wal::TentativeId;
+
+/// Unlogged changes beyond this are written ahead, and no chunk is much longer: what the commit's critical section
+/// copies takes well under a millisecond.
+pub const SPILL_BYTES: usize = 1 << 20;
+
+impl Txn {
+    /// For bulk loads, between rows: writes ahead when much is unlogged, and waits until the log's writer has room.
+    ///
+    /// # Errors
+    /// When the log fails.
+    pub async fn room(&mut self) -> Result<(), Error> {
+        self.room_if_full().await
+    }
+
+    pub(super) async fn room_if_full(&mut self) -> Result<(), Error> {
+        if self.overlay.unlogged_bytes() > SPILL_BYTES {
+            self.engine.log().room().await?;
+            self.spill()?;
+        }
+        Ok(())
+    }
+
+    /// Puts everything unlogged into the log as tentative records.
+    pub(crate) fn spill(&mut self) -> Result<(), Error> {
+        let Some(id) = self.id() else { return Ok(()) };
+        let id = TentativeId::new(id.get());
+        let catalog = (!self.ddl.is_empty()).then(|| std::sync::Arc::clone(self.catalog()));
+        let live = |store| {
+            catalog
+                .as_ref()
+                .is_none_or(|catalog| catalog.tables().any(|table| table.def.store == store))
+        };
+        let mut records = Vec::with_capacity(SPILL_BYTES + SPILL_BYTES / 4);
+        while !self.overlay.is_clean() {
+            records.clear();
+            let count = self.overlay.encode(&mut records, SPILL_BYTES, Some(id), live)?;
+            if count == 0 {
+                continue;
+            }
+            let mut appender = self.engine.log().lock()?;
+            appender.reserve(records.len())?;
+            // From here on the log has something that only a commit or a drop record ends.
+            self.tentative = Some(id);
+            appender.put(&records, count, false);
+        }
+        Ok(())
+    }
+
+    /// Ends what was written ahead. When the log is gone, recovery does it.
+    pub(super) fn drop_tentative(&mut self) {
+        let Some(id) = self.tentative.take() else { return };
+        let mut record = Vec::new();
+        scry_wal::record::encode_tentative_drop(&mut record, id);
+        if let Ok(mut appender) = self.engine.log().lock()
+            && appender.reserve(record.len()).is_ok()
+        {
+            appender.put(&record, 1, false);
+        }
+    }
+}
