@@ -1,13 +1,17 @@
 #!/usr/bin/env bash
 # TPC-H: all eight tables by COPY, all 22 queries on the mirror against the reference answers, while pgbench writes.
 #
-#   tpch.sh [scry|postgres]           SCALE=1 (there are answers for 1 and 0.01)
-#                                     TPCH=folder with queries/ and answers-sf*/ (default: shared/data/tpch beside the checkout)
-#                                     REQUIRED=1: a missing folder is an error, else the check is skipped with a message
+#   tpch.sh [scry|postgres]           SCALE=0.01
+#                                     TPCH=folder with queries/ and answers-sf$SCALE/ (default: benches/testdata/tpch, which has the
+#                                     answers for 0.01, then shared/data/tpch beside the checkout)
+#                                     REQUIRED=1: missing answers are an error, else the check is skipped with a message
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
-SCALE=${SCALE:-1}
-TPCH=${TPCH:-$(find_beside shared/data/tpch)}
+SCALE=${SCALE:-0.01}
+if [ -z "${TPCH:-}" ]; then
+  TPCH=$REPO/benches/testdata/tpch
+  [ -d "$TPCH/answers-sf$SCALE" ] || TPCH=$(find_beside shared/data/tpch)
+fi
 if [ -z "$TPCH" ] || [ ! -d "$TPCH/answers-sf$SCALE" ]; then
   [ -z "${REQUIRED:-}" ] || die "no reference answers for TPC-H scale $SCALE: set TPCH to a folder with queries/ and answers-sf$SCALE/"
   log "skipped - tpch: no folder with queries/ and answers-sf$SCALE/ (set TPCH)"
