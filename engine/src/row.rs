@@ -36,7 +36,9 @@ const NARROW_PRECISION: u8 = 18;
 pub enum RowError {
     /// The row would have `bytes`, more than `MAX_ROW_BYTES`.
     TooLarge { bytes: usize },
-    /// A value of another type than the column's, or a numeric that does not fit: a bug of the caller.
+    /// A numeric with more digits before the point than the column holds.
+    NumericOverflow { column: usize, expected: DataType },
+    /// A value of another type than the column's: a bug of the caller.
     WrongType { column: usize, expected: DataType },
     /// Not as many values as columns, or a column that does not exist: a bug of the caller.
     WrongColumn { found: usize, columns: usize },
@@ -49,6 +51,9 @@ impl fmt::Display for RowError {
         match self {
             RowError::TooLarge { bytes } => {
                 write!(f, "row is too big: {bytes} bytes, maximum size {MAX_ROW_BYTES}")
+            }
+            RowError::NumericOverflow { column, expected } => {
+                write!(f, "numeric field overflow: column {column} of type {expected}")
             }
             RowError::WrongType { column, expected } => {
                 write!(f, "column {column} was given a value that is no {expected}")
@@ -249,6 +254,13 @@ impl RowLayout {
         }
     }
 
+    fn overflow(&self, column: usize) -> RowError {
+        RowError::NumericOverflow {
+            column,
+            expected: self.types[column],
+        }
+    }
+
     fn variable_bytes<'d>(&self, index: usize, datum: &Datum<'d>) -> Result<&'d [u8], RowError> {
         match (self.columns[index].kind, datum) {
             (Kind::Text, Datum::Text(text)) | (Kind::Jsonb, Datum::Jsonb(text)) => Ok(text.as_bytes()),
@@ -276,14 +288,14 @@ impl RowLayout {
                     .rescale(scale)
                     .ok()
                     .and_then(|v| i64::try_from(v.mantissa()).ok());
-                put(&fitted.ok_or_else(|| self.wrong_type(index))?.to_le_bytes());
+                put(&fitted.ok_or_else(|| self.overflow(index))?.to_le_bytes());
             }
             (Kind::NumericWide { scale }, Datum::Numeric(v)) => {
-                let fitted = v.rescale(scale).map_err(|_| self.wrong_type(index))?;
+                let fitted = v.rescale(scale).map_err(|_| self.overflow(index))?;
                 put(&fitted.mantissa().to_le_bytes());
             }
             (Kind::NumericFree, Datum::Numeric(v)) => {
-                let fitted = v.fit_free().map_err(|_| self.wrong_type(index))?;
+                let fitted = v.fit_free().map_err(|_| self.overflow(index))?;
                 let mut bytes = [0; 17];
                 bytes[0] = fitted.scale();
                 bytes[1..].copy_from_slice(&fitted.mantissa().to_le_bytes());

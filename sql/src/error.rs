@@ -271,6 +271,7 @@ impl From<RowError> for Error {
     fn from(error: RowError) -> Error {
         let code = match error {
             RowError::TooLarge { .. } => SqlState::PROGRAM_LIMIT_EXCEEDED,
+            RowError::NumericOverflow { .. } => SqlState::NUMERIC_VALUE_OUT_OF_RANGE,
             RowError::WrongType { .. } | RowError::WrongColumn { .. } => SqlState::INTERNAL_ERROR,
             RowError::Damaged { .. } => SqlState::DATA_CORRUPTED,
         };

@@ -16,6 +16,7 @@ pub mod database;
 pub mod error;
 pub mod session;
 pub mod tags;
+pub mod types;
 
 pub use database::{Database, DatabaseOptions};
 pub use error::Error;
