@@ -78,10 +78,17 @@ pub enum Flaw {
     ChainHash,
     /// The bytes that fill up the write unit are not zero.
     Padding,
-    /// Unknown or contradictory flags, or a count that does not fit the content.
+    /// Unknown or contradictory flags.
     Flags(u32),
     /// It claims that more was durable than stands before it.
     Watermark(Lsn),
+    /// It holds another number of records than it says.
+    RecordCount {
+        /// How many there are.
+        found: u32,
+        /// How many it says.
+        stated: u32,
+    },
     /// A record inside is malformed.
     Record(RecordError),
     /// The file has another size than a segment of this log.
@@ -118,8 +125,11 @@ impl fmt::Display for Flaw {
                 f.write_str("the chain is broken: the content does not have the chain value written")
             }
             Self::Padding => f.write_str("the padding is not zero"),
-            Self::Flags(flags) => write!(f, "impossible flags or record count (flags {flags:#x})"),
+            Self::Flags(flags) => write!(f, "impossible flags {flags:#x}"),
             Self::Watermark(lsn) => write!(f, "impossible watermark {lsn}"),
+            Self::RecordCount { found, stated } => {
+                write!(f, "the frame holds {found} records and says {stated}")
+            }
             Self::Record(error) => write!(f, "malformed record: {error}"),
             Self::FileSize { found, expected } => {
                 write!(

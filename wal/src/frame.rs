@@ -5,8 +5,9 @@
 
 use std::fmt;
 
+use crate::error::Flaw;
 use crate::format::{
-    Chain, FLAG_CATALOG, FLAG_FILLER, FLAG_WATERMARK, FRAME_HEADER_BYTES, FrameHeader, Geometry,
+    Chain, DatabaseId, FLAG_CATALOG, FLAG_FILLER, FLAG_WATERMARK, FRAME_HEADER_BYTES, FrameHeader, Geometry,
 };
 use crate::ids::Lsn;
 use crate::record::{self, Record, RecordError};
@@ -94,6 +95,15 @@ impl Frame {
     /// The chain value of the frame before.
     pub(crate) fn link(&self) -> Chain {
         self.header.link
+    }
+
+    pub(crate) fn database(&self) -> DatabaseId {
+        self.header.database
+    }
+
+    /// Whether the chain value is the hash of the content.
+    pub(crate) fn check_chain(&self) -> Result<(), Flaw> {
+        self.header.check_chain(self.bytes())
     }
 
     /// Bytes of records.

@@ -12,3 +12,5 @@
 )]
 
 pub(crate) mod buffer;
+pub(crate) mod call;
+pub(crate) mod uring;

@@ -1,0 +1,460 @@
+//! Reading the log from its files: frame by frame, everything checked, nothing changed.
+//!
+//! [`Segments`] is what the folder holds, [`Reader`] reads single frames, [`Walk`] follows the chain from a segment's
+//! beginning and stops at the first byte that is not what should be there. What the stop means is for others
+//! to say: for [`crate::recover`] a torn tail or damage, for [`crate::verify`] a problem or the end.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::error::{Error, Flaw, Place};
+use crate::format::{
+    Chain, DatabaseId, FORMAT_VERSION, FRAME_HEADER_BYTES, FrameHeader, Geometry, HeaderFlaw, SegmentHeader,
+    UNIT, WRITE_UNIT, genesis, segment_base, segment_name,
+};
+use crate::frame::Frame;
+use crate::ids::Lsn;
+use crate::storage::{Access, SegmentFile, Storage};
+use crate::sys::buffer::{Block, Pool};
+
+/// Bytes read at once from one end to the other: large enough that the disk runs at its full speed.
+const SEQUENTIAL_CHUNK_BYTES: usize = 4 << 20;
+/// Bytes read at once behind a writer.
+const LIVE_CHUNK_BYTES: usize = 1 << 20;
+
+/// Where `lsn` is, for a message.
+pub(crate) fn place(storage: &dyn Storage, geometry: Geometry, lsn: u64) -> Place {
+    let base = geometry.base(lsn);
+    Place {
+        file: storage.path(&segment_name(base)),
+        offset: lsn - base,
+        lsn: Lsn::new(lsn),
+    }
+}
+
+fn io_error(storage: &dyn Storage, name: &str, action: &'static str, source: io::Error) -> Error {
+    Error::Io {
+        action,
+        path: storage.path(name),
+        source,
+    }
+}
+
+/// The segments of a folder, without a gap from the first one.
+pub(crate) struct Segments {
+    pub(crate) geometry: Geometry,
+    pub(crate) database: DatabaseId,
+    /// The end of the last segment.
+    pub(crate) end: u64,
+}
+
+impl Segments {
+    /// Looks at names, sizes and the first header. `None` when there is no segment at all.
+    pub(crate) fn find(storage: &dyn Storage) -> Result<Option<Self>, Error> {
+        let files = storage
+            .list()
+            .map_err(|source| io_error(storage, "", "list", source))?;
+        let damaged = |name: &str, base: u64, flaw: Flaw| {
+            let place = Place {
+                file: storage.path(name),
+                offset: 0,
+                lsn: Lsn::new(base),
+            };
+            Error::Damaged {
+                place,
+                flaw,
+                witness: None,
+            }
+        };
+        let mut found = Vec::new();
+        for (name, bytes) in files {
+            if name.ends_with(".wal") {
+                let base = segment_base(&name).ok_or_else(|| damaged(&name, 0, Flaw::FileName))?;
+                found.push((base, bytes));
+            }
+        }
+        if found.is_empty() {
+            return Ok(None);
+        }
+        found.sort_unstable();
+        let first = segment_name(0);
+        if found[0].0 != 0 {
+            return Err(damaged(&first, 0, Flaw::MissingSegment));
+        }
+        let header = match first_header(storage, &first)? {
+            Ok(header) => header,
+            Err(HeaderFlaw::Newer(version)) => return Err(newer(storage, &first, version)),
+            Err(HeaderFlaw::Bad(flaw)) => return Err(damaged(&first, 0, flaw)),
+        };
+        if header.base != 0 {
+            return Err(damaged(&first, 0, Flaw::Misplaced(Lsn::new(header.base))));
+        }
+        let geometry = Geometry::new(header.segment_bytes)
+            .ok_or_else(|| damaged(&first, 0, Flaw::Length(header.segment_bytes)))?;
+        if header.chain != genesis(&header.database) {
+            return Err(damaged(&first, 0, Flaw::ChainLink));
+        }
+        let mut end = 0;
+        for (base, bytes) in found {
+            if !base.is_multiple_of(geometry.segment_bytes()) {
+                return Err(damaged(&segment_name(base), base, Flaw::FileName));
+            }
+            if base != end {
+                return Err(damaged(&segment_name(end), end, Flaw::MissingSegment));
+            }
+            if bytes != geometry.segment_bytes() {
+                let flaw = Flaw::FileSize {
+                    found: bytes,
+                    expected: geometry.segment_bytes(),
+                };
+                return Err(damaged(&segment_name(base), base, flaw));
+            }
+            end = geometry.end(base);
+        }
+        Ok(Some(Self {
+            geometry,
+            database: header.database,
+            end,
+        }))
+    }
+}
+
+fn first_header(storage: &dyn Storage, name: &str) -> Result<Result<SegmentHeader, HeaderFlaw>, Error> {
+    let file = storage
+        .open(name, Access::Sequential)
+        .map_err(|source| io_error(storage, name, "open", source))?;
+    let mut block = Pool::new().block(WRITE_UNIT);
+    let unit = &mut block.bytes_mut()[..WRITE_UNIT];
+    let count = file
+        .read_at(0, unit)
+        .map_err(|source| io_error(storage, name, "read", source))?;
+    if count < WRITE_UNIT {
+        return Ok(Err(HeaderFlaw::Bad(Flaw::FileSize {
+            found: count as u64,
+            expected: UNIT,
+        })));
+    }
+    Ok(SegmentHeader::decode(unit))
+}
+
+/// The error for a segment that a newer program wrote.
+fn newer(storage: &dyn Storage, name: &str, found: u32) -> Error {
+    Error::NewerFormat {
+        path: storage.path(name),
+        found,
+        supported: FORMAT_VERSION,
+    }
+}
+
+/// Reads single frames and headers.
+pub(crate) struct Reader {
+    storage: Arc<dyn Storage>,
+    geometry: Geometry,
+    access: Access,
+    pool: Arc<Pool>,
+    file: Option<(u64, Arc<dyn SegmentFile>)>,
+    chunk: Block,
+    /// The LSN of the chunk's first byte, and how many of its bytes were read.
+    chunk_at: u64,
+    chunk_bytes: usize,
+    /// Nothing at or behind this position is read.
+    limit: u64,
+}
+
+impl Reader {
+    pub(crate) fn new(
+        storage: Arc<dyn Storage>,
+        geometry: Geometry,
+        pool: Arc<Pool>,
+        access: Access,
+        limit: u64,
+    ) -> Self {
+        let chunk_bytes = match access {
+            Access::Sequential => SEQUENTIAL_CHUNK_BYTES,
+            Access::Live | Access::Write => LIVE_CHUNK_BYTES,
+        };
+        let chunk = pool.block(chunk_bytes.min(geometry.segment_bytes() as usize));
+        Self {
+            storage,
+            geometry,
+            access,
+            pool,
+            file: None,
+            chunk,
+            chunk_at: 0,
+            chunk_bytes: 0,
+            limit,
+        }
+    }
+
+    pub(crate) fn storage(&self) -> &dyn Storage {
+        self.storage.as_ref()
+    }
+
+    pub(crate) fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// What lies before `limit` may be read from now on.
+    pub(crate) fn set_limit(&mut self, limit: u64) {
+        self.limit = limit;
+    }
+
+    /// Forgets what was read ahead.
+    pub(crate) fn forget(&mut self) {
+        self.chunk_bytes = 0;
+    }
+
+    /// Makes `[lsn, lsn + len)` part of the chunk. All within one segment and before the limit.
+    fn load(&mut self, lsn: u64, len: usize) -> Result<&[u8], Error> {
+        assert!(lsn.is_multiple_of(UNIT) && lsn + len as u64 <= self.limit);
+        let loaded = lsn >= self.chunk_at && lsn + len as u64 <= self.chunk_at + self.chunk_bytes as u64;
+        if !loaded {
+            self.refill(lsn, len)?;
+        }
+        let at = (lsn - self.chunk_at) as usize;
+        Ok(&self.chunk.bytes()[at..at + len])
+    }
+
+    fn refill(&mut self, lsn: u64, len: usize) -> Result<(), Error> {
+        let base = self.geometry.base(lsn);
+        let name = segment_name(base);
+        let file = match &self.file {
+            Some((open, file)) if *open == base => Arc::clone(file),
+            _ => {
+                let opened = self.storage.open(&name, self.access);
+                let file = opened.map_err(|source| io_error(self.storage(), &name, "open", source))?;
+                self.file = Some((base, Arc::clone(&file)));
+                file
+            }
+        };
+        self.chunk_bytes = 0;
+        self.chunk.grow(len, 0);
+        let available = self.geometry.end(lsn).min(self.limit.next_multiple_of(UNIT)) - lsn;
+        let want =
+            usize::try_from(available).map_or(self.chunk.capacity(), |all| all.min(self.chunk.capacity()));
+        let count = file
+            .read_at(lsn - base, &mut self.chunk.bytes_mut()[..want])
+            .map_err(|source| io_error(self.storage(), &name, "read", source))?;
+        if count < len {
+            let found = lsn - base + count as u64;
+            return Err(Error::Damaged {
+                place: place(self.storage(), self.geometry, lsn),
+                flaw: Flaw::FileSize {
+                    found,
+                    expected: self.geometry.segment_bytes(),
+                },
+                witness: None,
+            });
+        }
+        self.chunk_at = lsn;
+        self.chunk_bytes = count;
+        Ok(())
+    }
+
+    /// The header of the segment at `base`. Refuses a newer format.
+    pub(crate) fn segment_header(&mut self, base: u64) -> Result<Result<SegmentHeader, Flaw>, Error> {
+        match SegmentHeader::decode(self.load(base, WRITE_UNIT)?) {
+            Ok(header) if header.base != base => Ok(Err(Flaw::Misplaced(Lsn::new(header.base)))),
+            Ok(header) => Ok(Ok(header)),
+            Err(HeaderFlaw::Newer(found)) => Err(newer(self.storage(), &segment_name(base), found)),
+            Err(HeaderFlaw::Bad(flaw)) => Ok(Err(flaw)),
+        }
+    }
+
+    /// The frame at `lsn`: right magic, length, place and checksum, nothing more.
+    pub(crate) fn frame(&mut self, lsn: u64) -> Result<Result<Frame, Flaw>, Error> {
+        let geometry = self.geometry;
+        let room = geometry.end(lsn).min(self.limit) - lsn;
+        let header = match FrameHeader::decode(self.load(lsn, FRAME_HEADER_BYTES)?, lsn, room) {
+            Ok(header) => header,
+            Err(flaw) => return Ok(Err(flaw)),
+        };
+        let bytes = header.frame_bytes() as usize;
+        let mut block = self.pool.block(bytes);
+        let loaded = self.load(lsn, bytes)?;
+        if let Err(flaw) = header.check(loaded) {
+            return Ok(Err(flaw));
+        }
+        block.bytes_mut()[..bytes].copy_from_slice(loaded);
+        Ok(Ok(Frame::new(block, header, geometry)))
+    }
+}
+
+/// What a walk meets.
+pub(crate) enum Step {
+    /// The next frame.
+    Frame(Frame),
+    /// The header of the next segment was right.
+    Entered,
+    /// What stands here is not the continuation of what stands before it.
+    Stop(Stop),
+    /// There is no further segment.
+    End,
+}
+
+/// Where and why a walk stopped.
+#[derive(Debug, Clone)]
+pub(crate) struct Stop {
+    pub(crate) at: u64,
+    pub(crate) flaw: Flaw,
+    /// The bytes are whole but wrong: no crash leaves such a thing behind.
+    pub(crate) forged: bool,
+}
+
+/// Follows the log from the beginning of a segment.
+pub(crate) struct Walk {
+    pub(crate) reader: Reader,
+    database: DatabaseId,
+    position: u64,
+    chain: Chain,
+    epoch: u64,
+    /// Whether to compute the hash chain or only to compare its links.
+    hash: bool,
+}
+
+impl Walk {
+    /// From the first byte of the log.
+    pub(crate) fn new(reader: Reader, database: DatabaseId, hash: bool) -> Self {
+        Self {
+            reader,
+            database,
+            position: 0,
+            chain: genesis(&database),
+            epoch: 0,
+            hash,
+        }
+    }
+
+    /// From the segment at `base`, whose header is believed. `None` when the log has not come that far.
+    pub(crate) fn from_segment(
+        mut reader: Reader,
+        database: DatabaseId,
+        base: u64,
+    ) -> Result<Option<Self>, Error> {
+        match reader.segment_header(base)? {
+            Ok(header) => {
+                let (chain, epoch) = (header.chain, header.epoch);
+                Ok(Some(Self {
+                    reader,
+                    database,
+                    position: base,
+                    chain,
+                    epoch,
+                    hash: true,
+                }))
+            }
+            Err(Flaw::Zeros) => Ok(None),
+            Err(flaw) => {
+                let place = place(reader.storage(), reader.geometry(), base);
+                Err(Error::Damaged {
+                    place,
+                    flaw,
+                    witness: None,
+                })
+            }
+        }
+    }
+
+    /// The end of what was found good.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The chain value there.
+    pub(crate) fn chain(&self) -> Chain {
+        self.chain
+    }
+
+    /// The epoch there.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Takes one step. After a stop or the end the walk stays where it is.
+    pub(crate) fn step(&mut self) -> Result<Step, Error> {
+        if self.position >= self.reader.limit() {
+            return Ok(Step::End);
+        }
+        if self.position == self.reader.geometry().base(self.position) {
+            self.enter()
+        } else {
+            self.frame()
+        }
+    }
+
+    fn stop(&self, flaw: Flaw, forged: bool) -> Step {
+        Step::Stop(Stop {
+            at: self.position,
+            flaw,
+            forged,
+        })
+    }
+
+    fn enter(&mut self) -> Result<Step, Error> {
+        let header = match self.reader.segment_header(self.position)? {
+            Ok(header) => header,
+            // A whole header of another place: files were swapped or copied.
+            Err(flaw @ Flaw::Misplaced(_)) => return Ok(self.stop(flaw, true)),
+            Err(flaw) => return Ok(self.stop(flaw, false)),
+        };
+        if header.database != self.database {
+            return Ok(self.stop(Flaw::Foreign, true));
+        }
+        if header.epoch < self.epoch {
+            return Ok(self.stop(
+                Flaw::OldEpoch {
+                    found: header.epoch,
+                    current: self.epoch,
+                },
+                false,
+            ));
+        }
+        if header.segment_bytes != self.reader.geometry().segment_bytes() {
+            return Ok(self.stop(Flaw::Length(header.segment_bytes), true));
+        }
+        if header.chain != self.chain {
+            return Ok(self.stop(Flaw::ChainLink, true));
+        }
+        self.epoch = header.epoch;
+        self.position += UNIT;
+        Ok(Step::Entered)
+    }
+
+    fn frame(&mut self) -> Result<Step, Error> {
+        let frame = match self.reader.frame(self.position)? {
+            Ok(frame) => frame,
+            // Those are looked for behind a checksum that was right.
+            Err(flaw @ (Flaw::Flags(_) | Flaw::Watermark(_))) => return Ok(self.stop(flaw, true)),
+            Err(flaw) => return Ok(self.stop(flaw, false)),
+        };
+        if frame.database() != self.database {
+            return Ok(self.stop(Flaw::Foreign, true));
+        }
+        if frame.epoch() < self.epoch {
+            return Ok(self.stop(
+                Flaw::OldEpoch {
+                    found: frame.epoch(),
+                    current: self.epoch,
+                },
+                false,
+            ));
+        }
+        if frame.link() != self.chain {
+            return Ok(self.stop(Flaw::ChainLink, true));
+        }
+        if self.hash
+            && let Err(flaw) = frame.check_chain()
+        {
+            return Ok(self.stop(flaw, true));
+        }
+        self.epoch = frame.epoch();
+        self.chain = frame.chain();
+        self.position = frame.raw_end();
+        Ok(Step::Frame(frame))
+    }
+}

@@ -1,0 +1,196 @@
+//! Segments as files in a folder.
+//!
+//! A segment is prepared under a temporary name: space allocated, zeros written, synced, renamed, the folder synced.
+//! The zeros matter: overwriting blocks that were written before changes no metadata, so a synchronous write to a
+//! prepared segment costs one write to the device and no journal.
+//!
+//! Writes go past the page cache (`O_DIRECT | O_DSYNC`) where the file system allows it, through it otherwise.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::queue::BlockingQueue;
+use super::{Access, SegmentFile, Storage, WriteQueue};
+use crate::format::WRITE_UNIT;
+use crate::log::Backend;
+use crate::sys::buffer::Pool;
+use crate::sys::call;
+use crate::sys::uring::UringQueue;
+
+/// What a segment is called until it is whole.
+const UNFINISHED: &str = ".wal.tmp";
+
+/// Zeros written at once while a segment is prepared: large enough for the disk's speed, small enough not to keep a
+/// commit waiting behind it for long.
+const ZEROING_BYTES: usize = 1 << 20;
+
+/// A folder.
+pub struct DiskStorage {
+    folder: PathBuf,
+    backend: Backend,
+    pool: Arc<Pool>,
+}
+
+impl DiskStorage {
+    /// The folder as it is. Nothing is created.
+    pub fn new(folder: &Path, backend: Backend) -> Self {
+        Self {
+            folder: folder.to_path_buf(),
+            backend,
+            pool: Pool::new(),
+        }
+    }
+
+    /// Makes the folder if it is not there.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn make_folder(&self) -> io::Result<()> {
+        if self.folder.is_dir() {
+            return Ok(());
+        }
+        fs::create_dir_all(&self.folder)?;
+        match self.folder.canonicalize()?.parent() {
+            Some(parent) => File::open(parent)?.sync_all(),
+            None => Ok(()),
+        }
+    }
+
+    /// Opens with direct I/O when that is possible.
+    fn open_direct(&self, path: &Path, options: &mut OpenOptions, flags: i32) -> io::Result<File> {
+        match options.custom_flags(flags | libc::O_DIRECT).open(path) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                options.custom_flags(flags).open(path)
+            }
+            opened => opened,
+        }
+    }
+
+    fn fill(&self, path: &Path, bytes: u64, header: &[u8]) -> io::Result<()> {
+        let file = self.open_direct(
+            path,
+            OpenOptions::new().write(true).create(true).truncate(true),
+            0,
+        )?;
+        call::allocate(file.as_fd(), bytes)?;
+        let mut block = self.pool.block(ZEROING_BYTES);
+        let zeros = block.bytes_mut();
+        zeros.fill(0);
+        zeros[..header.len()].copy_from_slice(header);
+        let mut offset = 0;
+        while offset < bytes {
+            let step = usize::try_from(bytes - offset).map_or(zeros.len(), |rest| rest.min(zeros.len()));
+            file.write_all_at(&zeros[..step], offset)?;
+            if offset == 0 {
+                zeros[..header.len()].fill(0);
+            }
+            offset += step as u64;
+        }
+        file.sync_all()
+    }
+
+    fn sync_folder(&self) -> io::Result<()> {
+        File::open(&self.folder)?.sync_all()
+    }
+}
+
+impl Storage for DiskStorage {
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            // A name that is not UTF-8 is none of ours.
+            if let Ok(name) = entry.file_name().into_string() {
+                files.push((name, entry.metadata()?.len()));
+            }
+        }
+        Ok(files)
+    }
+
+    fn create(&self, name: &str, bytes: u64, header: &[u8]) -> io::Result<()> {
+        assert!(header.len() <= WRITE_UNIT);
+        let path = self.path(name);
+        let unfinished = self.path(&format!("{name}.tmp"));
+        let made = self
+            .fill(&unfinished, bytes, header)
+            .and_then(|()| fs::rename(&unfinished, &path));
+        if let Err(error) = made {
+            // Gives back the space; that the file is gone already, or cannot go, changes nothing.
+            let _ = fs::remove_file(&unfinished);
+            return Err(error);
+        }
+        self.sync_folder()
+    }
+
+    fn clean(&self) -> io::Result<()> {
+        for (name, _) in self.list()? {
+            if name.ends_with(UNFINISHED) {
+                fs::remove_file(self.path(&name))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn SegmentFile>> {
+        let path = self.path(name);
+        let file = match access {
+            Access::Sequential => File::open(&path)?,
+            Access::Live => self.open_direct(&path, OpenOptions::new().read(true), 0)?,
+            Access::Write => {
+                self.open_direct(&path, OpenOptions::new().read(true).write(true), libc::O_DSYNC)?
+            }
+        };
+        Ok(Arc::new(DiskFile { file }))
+    }
+
+    fn queue(&self, in_flight_max: usize) -> io::Result<Box<dyn WriteQueue>> {
+        match self.backend {
+            Backend::Blocking => Ok(Box::<BlockingQueue>::default()),
+            Backend::IoUring => Ok(Box::new(UringQueue::new(in_flight_max)?)),
+            Backend::Auto => match UringQueue::new(in_flight_max) {
+                Ok(queue) => Ok(Box::new(queue)),
+                // Refused by the kernel, a container's filter or a limit: all the same here.
+                Err(_) => Ok(Box::<BlockingQueue>::default()),
+            },
+        }
+    }
+}
+
+struct DiskFile {
+    file: File,
+}
+
+impl SegmentFile for DiskFile {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.file.read_at(&mut buffer[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write_at(bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.file.as_fd())
+    }
+}

@@ -1,0 +1,149 @@
+//! Checking a log without opening it: every checksum, every link of the chain, every record, every segment header.
+//!
+//! Nothing is changed, and the log may be in use by another process: what is being written meanwhile looks like a torn tail.
+//! The rule that tells a torn tail from damage is that of [`crate::recover`].
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::{Error, Flaw, Place};
+use crate::format::Geometry;
+use crate::ids::Lsn;
+use crate::log::Backend;
+use crate::recover::{Torn, judge};
+use crate::scan::{Reader, Segments, Step, Walk, place};
+use crate::storage::disk::DiskStorage;
+use crate::storage::{Access, Storage};
+use crate::sys::buffer::Pool;
+
+/// What was checked, and the first thing that was wrong.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Segment files that are there, those prepared for later included.
+    pub segments: u64,
+    /// Frames whose checksum, chain and records are right.
+    pub frames: u64,
+    /// Records in them.
+    pub records: u64,
+    /// Bytes from the beginning to the end of the last good frame.
+    pub bytes: u64,
+    /// Where the good part ends: the LSN of the next frame.
+    pub end: Lsn,
+    /// The epoch of the last good frame.
+    pub epoch: u64,
+    /// The chain value of the last good frame: whoever keeps it can tell later that nothing before it was changed.
+    pub chain: [u8; 32],
+    /// A tail that was never acknowledged.
+    pub torn: Option<Torn>,
+    /// The first problem; everything before it was checked and is good.
+    pub problem: Option<Problem>,
+}
+
+/// Something that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Where.
+    pub place: Place,
+    /// What.
+    pub flaw: Flaw,
+    /// The frame that shows that this had been acknowledged.
+    pub witness: Option<Lsn>,
+}
+
+/// Checks the log in a folder.
+///
+/// # Errors
+/// What the file system says, or [`Error::NewerFormat`]. Damage is no error here: it is in the report.
+pub fn verify(dir: &Path) -> Result<Report, Error> {
+    verify_on(&(Arc::new(DiskStorage::new(dir, Backend::Blocking)) as Arc<dyn Storage>))
+}
+
+/// As [`verify`], on any storage.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_on(storage: &Arc<dyn Storage>) -> Result<Report, Error> {
+    let mut report = Report::default();
+    match check(storage, &mut report) {
+        Ok(()) => Ok(report),
+        Err(Error::Damaged { place, flaw, witness }) => {
+            report.problem = Some(Problem { place, flaw, witness });
+            Ok(report)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn check(storage: &Arc<dyn Storage>, report: &mut Report) -> Result<(), Error> {
+    let Some(segments) = Segments::find(storage.as_ref())? else {
+        return Ok(());
+    };
+    let geometry = segments.geometry;
+    report.segments = segments.end / geometry.segment_bytes();
+    let pool = Pool::new();
+    let reader = Reader::new(
+        Arc::clone(storage),
+        geometry,
+        pool,
+        Access::Sequential,
+        segments.end,
+    );
+    let mut walk = Walk::new(reader, segments.database, true);
+    let stop = loop {
+        let step = walk.step()?;
+        if let Step::Frame(frame) = &step {
+            check_records(storage.as_ref(), geometry, frame)?;
+            report.frames += 1;
+            report.records += u64::from(frame.record_count());
+        }
+        report.bytes = walk.position();
+        report.end = Lsn::new(geometry.frame_at(walk.position()));
+        report.epoch = walk.epoch();
+        report.chain = walk.chain();
+        match step {
+            Step::Frame(_) | Step::Entered => {}
+            Step::Stop(stop) => break stop,
+            Step::End => return Ok(()),
+        }
+    };
+    let remains = judge(&mut walk.reader, &segments, report.epoch, &stop)?;
+    if stop.flaw != Flaw::Zeros || remains.frames > 0 {
+        report.torn = Some(Torn {
+            lsn: Lsn::new(stop.at),
+            flaw: stop.flaw,
+            frames_behind: remains.frames,
+        });
+    }
+    Ok(())
+}
+
+/// Decodes every record; a frame must hold as many as it says.
+fn check_records(
+    storage: &dyn Storage,
+    geometry: Geometry,
+    frame: &crate::frame::Frame,
+) -> Result<(), Error> {
+    let damaged = |lsn: Lsn, flaw: Flaw| Error::Damaged {
+        place: place(storage, geometry, lsn.get()),
+        flaw,
+        witness: None,
+    };
+    let (mut count, mut next) = (0_u32, frame.lsn());
+    for record in frame.records() {
+        match record {
+            Ok((lsn, _)) => (count, next) = (count + 1, lsn),
+            Err(error) => return Err(damaged(next, Flaw::Record(error))),
+        }
+    }
+    if count == frame.record_count() {
+        Ok(())
+    } else {
+        Err(damaged(
+            frame.lsn(),
+            Flaw::RecordCount {
+                found: count,
+                stated: frame.record_count(),
+            },
+        ))
+    }
+}
