@@ -107,18 +107,17 @@ impl Txn {
             encode_catalog(&mut bytes, &payload)?;
             records += 1;
         }
-        let catalog = (!self.ddl.is_empty()).then(|| Arc::clone(self.catalog()));
-        let live = |store| {
-            catalog
-                .as_ref()
-                .is_none_or(|catalog| catalog.tables().any(|table| table.def.store == store))
+        let live = self.live_stores();
+        records += self.overlay.encode(&mut bytes, usize::MAX, None, &live)?;
+        let is_live = |store| {
+            let mut stores = self.overlay.stores.iter().zip(&live);
+            stores.any(|(written, live)| written.store.id == store && *live)
         };
-        records += self.overlay.encode(&mut bytes, usize::MAX, None, live)?;
         let ranges: SmallVec<[StoreRange; 4]> = self
             .overlay
             .appended
             .iter()
-            .filter(|appended| live(appended.store))
+            .filter(|appended| is_live(appended.store))
             .map(|appended| StoreRange {
                 store: appended.store,
                 first: Ordinal::default(),

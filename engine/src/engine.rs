@@ -167,8 +167,8 @@ pub struct EngineSession {
 impl EngineSession {
     /// Begins a transaction.
     pub fn begin(&mut self, isolation: Isolation) -> Txn {
-        // A former transaction that is still open keeps its slot.
-        if !self.slot.is_idle() {
+        // A former transaction that is still open keeps its slot. The list of slots and the session know it, too.
+        if Arc::strong_count(&self.slot) > 2 {
             self.slot = self.engine.snapshots.register();
         }
         if self.engine.catalogs.lsn() != self.catalog_lsn {

@@ -26,6 +26,9 @@ use std::sync::Arc;
 /// What a change costs in memory beside its key and row: its slot, its entry, its version.
 const CHANGE_OVERHEAD_BYTES: usize = 256;
 
+/// What a record has beside key and rows, about.
+const RECORD_OVERHEAD_BYTES: usize = 48;
+
 /// One version of one row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
@@ -65,6 +68,8 @@ pub(crate) struct Pending {
     pub(crate) now: Now,
     pub(crate) logged: Logged,
     pub(crate) dirty: bool,
+    /// Its part of `Overlay::unlogged_bytes`, while dirty.
+    counted_bytes: usize,
     /// Its version is on the chain, pending.
     pub(crate) installed: bool,
 }
@@ -139,6 +144,7 @@ impl Pending {
             now,
             logged: Logged::Nothing,
             dirty: false,
+            counted_bytes: 0,
             installed: false,
         }
     }
@@ -189,9 +195,14 @@ impl Pending {
         Some(Delta { op, ended, old, new })
     }
 
-    fn unlogged_bytes(&self) -> usize {
-        let new = self.current_row().map_or(0, |row| row.len());
-        self.key.len() + new + 48
+    /// At most what the record of this change takes in the log.
+    fn record_bytes(&self) -> usize {
+        let old = match &self.logged {
+            Logged::Nothing => self.base.as_ref().map_or(0, |base| base.row.len()),
+            Logged::Row { row, .. } => row.len(),
+            Logged::Gone => 0,
+        };
+        self.key.len() + old + self.current_row().map_or(0, |row| row.len()) + RECORD_OVERHEAD_BYTES
     }
 }
 
@@ -227,7 +238,14 @@ impl Overlay {
     /// Adds a row that was just locked, at `next_slot`.
     pub(crate) fn push(&mut self, pending: Pending) {
         let slot = self.next_slot();
-        let written = !matches!(pending.now, Now::Untouched);
+        let written = match &pending.now {
+            Now::Row(row) => {
+                self.total_bytes += row.len() as u64;
+                true
+            }
+            Now::Gone => true,
+            Now::Untouched => false,
+        };
         self.total_bytes += (CHANGE_OVERHEAD_BYTES + pending.key.len()) as u64;
         self.changes.push(pending);
         if written {
@@ -235,12 +253,22 @@ impl Overlay {
         }
     }
 
-    /// Changes what the transaction makes of a row. `keep_from`: rows at or beyond this slot are younger than the
+    /// Changes what the transaction makes of a row. Rows at or beyond slot `undo_below` are younger than the
     /// innermost savepoint and need no undo.
     pub(crate) fn write(&mut self, slot: u32, now: Now, undo_below: u32) {
+        let bytes = |now: &Now| {
+            if let Now::Row(row) = now {
+                row.len() as u64
+            } else {
+                0
+            }
+        };
+        self.total_bytes += bytes(&now);
         let before = std::mem::replace(&mut self.changes[slot as usize].now, now);
         if slot < undo_below {
             self.undo.push(Undo::Now { slot, now: before });
+        } else {
+            self.total_bytes -= bytes(&before);
         }
         self.mark(slot);
     }
@@ -248,12 +276,12 @@ impl Overlay {
     /// Notes that a change may differ from what the log has.
     pub(crate) fn mark(&mut self, slot: u32) {
         let pending = &mut self.changes[slot as usize];
-        let bytes = pending.unlogged_bytes();
-        self.total_bytes += bytes as u64;
         if !pending.dirty {
             pending.dirty = true;
             self.dirty.push(slot);
         }
+        let bytes = pending.record_bytes();
+        self.unlogged_bytes -= std::mem::replace(&mut pending.counted_bytes, bytes);
         self.unlogged_bytes += bytes;
     }
 
@@ -276,18 +304,19 @@ impl Overlay {
         dirty.retain(|slot| (*slot as usize) < changes.len());
         self.unlogged_bytes = dirty
             .iter()
-            .map(|slot| changes[*slot as usize].unlogged_bytes())
+            .map(|slot| changes[*slot as usize].counted_bytes)
             .sum();
     }
 
     /// Encodes what is not in the log yet, oldest touch first, until `out` holds at least `enough` bytes. Answers
-    /// the number of records. Changes of stores that `live` denies are void: nobody will ever look for them.
+    /// the number of records. Changes of stores that are not `live` (by number) are void: nobody
+    /// will ever look for them.
     pub(crate) fn encode(
         &mut self,
         out: &mut Vec<u8>,
         enough: usize,
         tentative: Option<TentativeId>,
-        live: impl Fn(StoreId) -> bool,
+        live: &[bool],
     ) -> Result<u32, RecordError> {
         let mut records = 0;
         let mut done = 0;
@@ -298,9 +327,10 @@ impl Overlay {
             done += 1;
             let pending = &mut self.changes[*slot as usize];
             pending.dirty = false;
+            self.unlogged_bytes -= std::mem::take(&mut pending.counted_bytes);
             let store = &self.stores[pending.store as usize].store;
             let Some(delta) = pending.delta() else { continue };
-            if !live(store.id) {
+            if !live[pending.store as usize] {
                 continue;
             }
             let appended = match self
@@ -354,14 +384,6 @@ impl Overlay {
             };
         }
         self.dirty.drain(..done);
-        self.unlogged_bytes = match self.dirty.is_empty() {
-            true => 0,
-            false => self
-                .dirty
-                .iter()
-                .map(|slot| self.changes[*slot as usize].unlogged_bytes())
-                .sum(),
-        };
         Ok(records)
     }
 

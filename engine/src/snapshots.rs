@@ -99,8 +99,11 @@ impl Snapshots {
         self.announced.0.store(goal, Ordering::SeqCst);
         let mut least = goal;
         slots.retain(|slot| {
-            least = least.min(slot.at.0.load(Ordering::SeqCst));
-            Arc::strong_count(slot) > 1
+            let held = Arc::strong_count(slot) > 1;
+            if held {
+                least = least.min(slot.at.0.load(Ordering::SeqCst));
+            }
+            held
         });
         let before = self.horizon.0.fetch_max(least, Ordering::SeqCst);
         assert!(
@@ -114,10 +117,6 @@ impl Snapshots {
 impl Slot {
     pub(crate) fn release(&self) {
         self.at.0.store(IDLE, Ordering::Release);
-    }
-
-    pub(crate) fn is_idle(&self) -> bool {
-        self.at.0.load(Ordering::Relaxed) == IDLE
     }
 }
 

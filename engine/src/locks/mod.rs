@@ -15,3 +15,6 @@ mod wait;
 pub(crate) use holder::{Firsts, Holder};
 pub(crate) use table::{Mode, TableLock};
 pub(crate) use wait::{Outcome, Request, RowRef, WaitTable};
+
+#[cfg(test)]
+mod tests;

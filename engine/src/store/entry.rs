@@ -303,3 +303,7 @@ impl Drop for RowState {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "entry_tests.rs"]
+mod tests;

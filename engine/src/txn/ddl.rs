@@ -203,6 +203,7 @@ impl Txn {
         };
         self.catalog = Arc::new(self.catalog.with(std::slice::from_ref(&applied))?);
         self.ddl.push(applied);
+        self.had_ddl = true;
         Ok(())
     }
 }

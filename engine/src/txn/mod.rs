@@ -71,6 +71,8 @@ pub struct Txn {
     holder: Option<Arc<Holder>>,
     pub(crate) overlay: Overlay,
     pub(crate) ddl: Vec<AppliedChange>,
+    /// Whether `ddl` ever had anything: what was written ahead may name stores that were rolled back since.
+    had_ddl: bool,
     table_locks: SmallVec<[(Arc<TableLock>, Mode); 4]>,
     savepoints: Vec<savepoints::Savepoint>,
     next_savepoint: u64,
@@ -102,6 +104,7 @@ impl Txn {
             holder: None,
             overlay: Overlay::default(),
             ddl: Vec::new(),
+            had_ddl: false,
             table_locks: SmallVec::new(),
             savepoints: Vec::new(),
             next_savepoint: 0,

@@ -113,14 +113,15 @@ impl Txn {
             table.store.remove(key, &entry);
             return Ok(Attempt::Again);
         }
-        if state.owner().is_some() {
-            drop(state);
-            return Ok(Attempt::Busy(entry));
-        }
         let (lsn, base) = {
             let newest = state.newest(table.store.id);
             (newest.lsn, version(&newest))
         };
+        // What another transaction is about to insert is not there yet, and nothing to wait for.
+        if state.owner().is_some() && base.is_some() {
+            drop(state);
+            return Ok(Attempt::Busy(entry));
+        }
         self.check_conflict(table, lsn)?;
         self.depend_on(lsn);
         let Some(base) = base else {

@@ -7,6 +7,7 @@
 use super::Txn;
 use crate::error::Error;
 use scry_wal::TentativeId;
+use smallvec::SmallVec;
 
 /// Unlogged changes beyond this are written ahead, and no chunk is much longer: what the commit's critical section
 /// copies takes well under a millisecond.
@@ -33,16 +34,11 @@ impl Txn {
     pub(crate) fn spill(&mut self) -> Result<(), Error> {
         let Some(id) = self.id() else { return Ok(()) };
         let id = TentativeId::new(id.get());
-        let catalog = (!self.ddl.is_empty()).then(|| std::sync::Arc::clone(self.catalog()));
-        let live = |store| {
-            catalog
-                .as_ref()
-                .is_none_or(|catalog| catalog.tables().any(|table| table.def.store == store))
-        };
+        let live = self.live_stores();
         let mut records = Vec::with_capacity(SPILL_BYTES + SPILL_BYTES / 4);
         while !self.overlay.is_clean() {
             records.clear();
-            let count = self.overlay.encode(&mut records, SPILL_BYTES, Some(id), live)?;
+            let count = self.overlay.encode(&mut records, SPILL_BYTES, Some(id), &live)?;
             if count == 0 {
                 continue;
             }
@@ -53,6 +49,17 @@ impl Txn {
             appender.put(&records, count, false);
         }
         Ok(())
+    }
+
+    /// Which of the overlay's stores will exist after this transaction: it may have dropped, truncated or never
+    /// really created some itself.
+    pub(crate) fn live_stores(&self) -> SmallVec<[bool; 4]> {
+        let live = |store| !self.had_ddl || self.catalog.tables().any(|table| table.def.store == store);
+        self.overlay
+            .stores
+            .iter()
+            .map(|written| live(written.store.id))
+            .collect()
     }
 
     /// Ends what was written ahead. When the log is gone, recovery does it.

@@ -1,0 +1,132 @@
+use super::*;
+use crate::locks::Firsts;
+use scry_wal::TxnId;
+
+const STORE: StoreId = StoreId::new(1);
+
+fn row(text: &str) -> Row {
+    Row::from(text.as_bytes())
+}
+
+fn holder(id: u64) -> Arc<Holder> {
+    Arc::new(Holder::new(TxnId::new(id)))
+}
+
+/// One transaction's write of a row, from the lock to its release.
+fn write(entry: &RowEntry, lsn: u64, text: Option<&str>, horizon: u64) {
+    let owner = holder(lsn);
+    let mut state = entry.lock();
+    state.set_owner(Arc::clone(&owner), 0);
+    state.push(text.map(row), 0, Lsn::new(horizon));
+    state.settle(Lsn::new(lsn), Ordinal::new(lsn));
+    state.clear_owner();
+}
+
+fn read(entry: &RowEntry, snapshot: u64) -> Option<String> {
+    let state = entry.lock();
+    let seen = state.read(Lsn::new(snapshot), STORE)?;
+    seen.row.map(|row| String::from_utf8_lossy(row).into_owned())
+}
+
+#[test]
+fn a_snapshot_sees_the_newest_version_at_or_before_it() {
+    let entry = RowEntry::committed(Lsn::new(10), Ordinal::new(0), row("a"));
+    write(&entry, 20, Some("b"), 0);
+    write(&entry, 30, None, 0);
+    write(&entry, 40, Some("d"), 0);
+    for (snapshot, expected) in [
+        (9, None),
+        (10, Some("a")),
+        (19, Some("a")),
+        (20, Some("b")),
+        (30, None),
+        (40, Some("d")),
+        (99, Some("d")),
+    ] {
+        assert_eq!(read(&entry, snapshot).as_deref(), expected, "at {snapshot}");
+    }
+}
+
+#[test]
+fn versions_that_no_snapshot_can_reach_go_and_the_others_stay() {
+    let entry = RowEntry::committed(Lsn::new(10), Ordinal::new(0), row("a"));
+    for lsn in [20, 30, 40] {
+        write(&entry, lsn, Some("x"), 0);
+    }
+    assert_eq!(entry.lock().version_count(), 4);
+    // A snapshot at 25 still needs the version of 20, and nothing older.
+    write(&entry, 50, Some("y"), 25);
+    assert_eq!(entry.lock().version_count(), 4);
+    assert_eq!(read(&entry, 25).as_deref(), Some("x"));
+    assert_eq!(read(&entry, 19), None, "pruned");
+    write(&entry, 60, Some("z"), 55);
+    assert_eq!(entry.lock().version_count(), 2);
+    write(&entry, 70, None, 65);
+    write(&entry, 80, Some("again"), 75);
+    assert_eq!(
+        entry.lock().version_count(),
+        1,
+        "behind a deletion that everybody sees is nothing"
+    );
+}
+
+#[test]
+fn a_pending_version_becomes_visible_through_its_owners_stamp() {
+    let entry = RowEntry::committed(Lsn::new(10), Ordinal::new(0), row("old"));
+    let owner = holder(1);
+    entry.lock().set_owner(Arc::clone(&owner), 7);
+    entry.lock().push(Some(row("new")), 3, Lsn::ZERO);
+    assert_eq!(read(&entry, 1000).as_deref(), Some("old"));
+    owner.commit(Lsn::new(50), Firsts::from_slice(&[(STORE, Ordinal::new(100))]));
+    assert_eq!(read(&entry, 49).as_deref(), Some("old"));
+    assert_eq!(read(&entry, 50).as_deref(), Some("new"));
+    assert_eq!(entry.lock().newest(STORE).ordinal, Ordinal::new(103));
+    entry.lock().settle(Lsn::new(50), Ordinal::new(100));
+    assert_eq!(entry.lock().newest(STORE).ordinal, Ordinal::new(103));
+}
+
+#[test]
+fn a_version_taken_back_leaves_the_row_as_it_was() {
+    let entry = RowEntry::committed(Lsn::new(10), Ordinal::new(0), row("old"));
+    write(&entry, 20, Some("newer"), 0);
+    entry.lock().set_owner(holder(1), 0);
+    entry.lock().push(Some(row("never")), 0, Lsn::new(30));
+    entry.lock().take_back();
+    assert!(!entry.lock().clear_owner(), "the row lives on");
+    assert_eq!(read(&entry, 30).as_deref(), Some("newer"));
+
+    let inserted = RowEntry::locked(holder(2), 0);
+    inserted.lock().push(Some(row("never")), 0, Lsn::ZERO);
+    inserted.lock().take_back();
+    assert!(inserted.lock().clear_owner(), "nothing is left of it");
+}
+
+#[test]
+fn only_a_deleted_and_unlocked_row_at_or_before_the_limit_is_buried() {
+    let entry = RowEntry::committed(Lsn::new(10), Ordinal::new(0), row("a"));
+    assert!(!entry.lock().bury(Lsn::new(99)), "a live row");
+    write(&entry, 20, None, 0);
+    assert!(!entry.lock().bury(Lsn::new(19)), "somebody may still see the row");
+    entry.lock().set_owner(holder(1), 0);
+    assert!(
+        !entry.lock().bury(Lsn::new(20)),
+        "somebody is about to insert it again"
+    );
+    entry.lock().clear_owner();
+    assert!(entry.lock().bury(Lsn::new(20)));
+    assert!(entry.lock().is_dead());
+}
+
+#[test]
+fn a_very_long_chain_is_freed_without_recursion() {
+    let entry = RowEntry::committed(Lsn::new(1), Ordinal::new(0), row("a"));
+    for lsn in 2..200_000 {
+        write(&entry, lsn, Some("x"), 0);
+    }
+    assert_eq!(
+        read(&entry, 1).as_deref(),
+        Some("a"),
+        "an old snapshot holds it all"
+    );
+    drop(entry);
+}

@@ -1,0 +1,185 @@
+//! What the engine's tests share: a small executor, a directory that is opened again and again, and a table of
+//! (id int4, value int8).
+#![allow(dead_code, clippy::unwrap_used)]
+
+use scry_engine::*;
+use std::future::Future;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Runs a future on this thread.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return output;
+        }
+        std::thread::park();
+    }
+}
+
+/// Polls once with a waker that does nothing.
+pub fn poll_once<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+pub fn options() -> EngineOptions {
+    let mut options = EngineOptions::default();
+    options.log.segment_bytes = 4 << 20;
+    options.log.backend = scry_wal::Backend::Blocking;
+    options
+}
+
+pub fn open(path: &Path) -> Arc<Engine> {
+    Engine::open(path, options()).unwrap()
+}
+
+/// An engine in a directory of its own.
+pub struct Home {
+    pub directory: tempfile::TempDir,
+    pub engine: Option<Arc<Engine>>,
+}
+
+impl Home {
+    pub fn new() -> Home {
+        let directory = tempfile::tempdir().unwrap();
+        let engine = Some(open(directory.path()));
+        Home { directory, engine }
+    }
+
+    pub fn engine(&self) -> &Arc<Engine> {
+        self.engine.as_ref().unwrap()
+    }
+
+    pub fn session(&self) -> EngineSession {
+        self.engine().session(SessionInfo::default())
+    }
+
+    /// Closes the engine and opens it again from its log.
+    pub fn restart(&mut self) {
+        let engine = self.engine.take().unwrap();
+        engine.close().unwrap();
+        assert_eq!(Arc::strong_count(&engine), 1, "no session outlives the restart");
+        drop(engine);
+        self.engine = Some(open(self.directory.path()));
+    }
+
+    pub fn table(&self, name: &str) -> Arc<Table> {
+        Arc::clone(self.engine().catalog().table(name).unwrap())
+    }
+
+    /// Creates and commits a table (id int4, value int8), with or without primary key.
+    pub fn create(&self, name: &str, keyed: bool) -> Arc<Table> {
+        let mut txn = self.session().begin(Isolation::ReadCommitted);
+        block_on(txn.create_table(new_table(name, keyed))).unwrap();
+        txn.commit("CREATE TABLE").unwrap().unwrap();
+        self.table(name)
+    }
+
+    /// Commits one insert.
+    pub fn put(&self, table: &Table, id: i32, value: i64) {
+        let mut txn = self.session().begin(Isolation::ReadCommitted);
+        insert(&mut txn, table, id, value);
+        txn.commit("INSERT").unwrap().unwrap();
+    }
+
+    /// What a new transaction sees.
+    pub fn rows(&self, table: &Table) -> Vec<(i32, i64)> {
+        rows(&mut self.session().begin(Isolation::ReadCommitted), table)
+    }
+}
+
+pub fn new_table(name: &str, keyed: bool) -> NewTable {
+    let column = |name: &str, ty| ColumnDef {
+        name: name.to_owned(),
+        ty,
+        not_null: false,
+        default: None,
+    };
+    NewTable {
+        name: name.to_owned(),
+        columns: vec![column("id", DataType::Int4), column("value", DataType::Int8)],
+        primary_key: keyed.then(|| primary_key(name)),
+    }
+}
+
+pub fn primary_key(table: &str) -> PrimaryKey {
+    PrimaryKey {
+        name: format!("{table}_pkey"),
+        columns: vec![0],
+    }
+}
+
+pub fn key(id: i32) -> Key {
+    Key::encode([Datum::Int4(id)])
+}
+
+pub fn row(table: &Table, id: i32, value: i64) -> Vec<u8> {
+    table
+        .layout
+        .encode(&[Value::Int4(id), Value::Int8(value)])
+        .unwrap()
+}
+
+pub fn decode(table: &Table, row: &[u8]) -> (i32, i64) {
+    let row = table.layout.row(row);
+    match (row.get(0), row.get(1)) {
+        (Datum::Int4(id), Datum::Int8(value)) => (id, value),
+        other => panic!("{other:?}"),
+    }
+}
+
+pub fn try_insert(txn: &mut Txn, table: &Table, id: i32, value: i64) -> Result<InsertOutcome, Error> {
+    let key = table.def.primary_key.is_some().then(|| key(id));
+    block_on(txn.insert(table, key, row(table, id, value)))
+}
+
+pub fn insert(txn: &mut Txn, table: &Table, id: i32, value: i64) {
+    let outcome = try_insert(txn, table, id, value).unwrap();
+    assert!(matches!(outcome, InsertOutcome::Inserted(_)), "{outcome:?}");
+}
+
+/// Locks a row and gives it a value; false when there is none.
+pub fn set(txn: &mut Txn, table: &Table, id: i32, value: i64) -> bool {
+    let found = block_on(txn.lock(table, &key(id))).unwrap();
+    if found.is_some() {
+        txn.update(table, &key(id), row(table, id, value)).unwrap();
+    }
+    found.is_some()
+}
+
+/// Locks and deletes a row; false when there is none.
+pub fn delete(txn: &mut Txn, table: &Table, id: i32) -> bool {
+    let found = block_on(txn.lock(table, &key(id))).unwrap();
+    if found.is_some() {
+        txn.delete(table, &key(id)).unwrap();
+    }
+    found.is_some()
+}
+
+pub fn get(txn: &mut Txn, table: &Table, id: i32) -> Option<i64> {
+    txn.get(table, &key(id))
+        .map(|version| decode(table, &version.row).1)
+}
+
+pub fn rows(txn: &mut Txn, table: &Table) -> Vec<(i32, i64)> {
+    let mut rows = Vec::new();
+    txn.scan(table, &KeyRange::all(), &mut |_, version| {
+        rows.push(decode(table, &version.row));
+        ControlFlow::Continue(())
+    });
+    rows
+}
