@@ -14,6 +14,7 @@ pub mod record;
 mod recover;
 mod scan;
 mod shared;
+pub mod sim;
 mod space;
 pub mod storage;
 mod sys;

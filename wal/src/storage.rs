@@ -90,6 +90,11 @@ pub trait SegmentFile: Send + Sync {
 
     /// The descriptor that io_uring needs.
     fn descriptor(&self) -> Option<BorrowedFd<'_>>;
+
+    /// The name that [`crate::sim`] needs.
+    fn simulated_name(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// What a write carries.

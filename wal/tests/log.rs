@@ -1,4 +1,5 @@
 //! The log on real files: append, wait, close, open again, follow the tail.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 
