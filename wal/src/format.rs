@@ -274,14 +274,20 @@ impl FrameHeader {
         frame[4..8].copy_from_slice(&crc.to_le_bytes());
     }
 
-    /// Reads the header and checks what can be checked without the payload: a sane header for this place.
+    /// Whether a frame may begin here.
+    pub(crate) fn begins(bytes: &[u8]) -> bool {
+        u32_at(bytes, 0) == FRAME_MAGIC
+    }
+
+    /// Reads the header from the first write unit of a frame and checks what can be checked without the payload: a sane
+    /// header for this place.
     ///
     /// `room` is the bytes from here to the end of the segment.
     pub(crate) fn decode(bytes: &[u8], lsn: u64, room: u64) -> Result<Self, Flaw> {
-        assert!(bytes.len() >= FRAME_HEADER_BYTES);
-        let magic = u32_at(bytes, 0);
-        if magic != FRAME_MAGIC {
-            let zeros = bytes[..FRAME_HEADER_BYTES].iter().all(|&byte| byte == 0);
+        assert_eq!(bytes.len(), WRITE_UNIT);
+        if !Self::begins(bytes) {
+            let magic = u32_at(bytes, 0);
+            let zeros = bytes.iter().all(|&byte| byte == 0);
             return Err(if zeros { Flaw::Zeros } else { Flaw::Magic(magic) });
         }
         let header = Self {

@@ -199,6 +199,10 @@ pub(crate) fn judge(
             at += UNIT;
             continue;
         }
+        if !reader.may_begin(at)? {
+            at += UNIT;
+            continue;
+        }
         match reader.frame(at)? {
             Ok(frame) if frame.database() == segments.database => {
                 if frame.epoch() >= current && frame.durable_lsn().get() > stop.at {

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use crate::error::{Error, Flaw, Place};
 use crate::format::{
-    Chain, DatabaseId, FORMAT_VERSION, FRAME_HEADER_BYTES, FrameHeader, Geometry, HeaderFlaw, SegmentHeader,
-    UNIT, WRITE_UNIT, genesis, segment_base, segment_name,
+    Chain, DatabaseId, FORMAT_VERSION, FrameHeader, Geometry, HeaderFlaw, SegmentHeader, UNIT, WRITE_UNIT,
+    genesis, segment_base, segment_name,
 };
 use crate::frame::Frame;
 use crate::ids::Lsn;
@@ -266,11 +266,16 @@ impl Reader {
         }
     }
 
+    /// Whether a frame may begin at `lsn`: quickly, for those who look for one.
+    pub(crate) fn may_begin(&mut self, lsn: u64) -> Result<bool, Error> {
+        Ok(FrameHeader::begins(self.load(lsn, WRITE_UNIT)?))
+    }
+
     /// The frame at `lsn`: right magic, length, place and checksum, nothing more.
     pub(crate) fn frame(&mut self, lsn: u64) -> Result<Result<Frame, Flaw>, Error> {
         let geometry = self.geometry;
         let room = geometry.end(lsn).min(self.limit) - lsn;
-        let header = match FrameHeader::decode(self.load(lsn, FRAME_HEADER_BYTES)?, lsn, room) {
+        let header = match FrameHeader::decode(self.load(lsn, WRITE_UNIT)?, lsn, room) {
             Ok(header) => header,
             Err(flaw) => return Ok(Err(flaw)),
         };
