@@ -1,1 +1,41 @@
-//! placeholder
+//! The columnar copy of the primary, made from the log and from nothing else.
+//!
+//! A store's mirror is a list of *pieces*, each a stretch of its ordinals as Arrow columns: the newest in memory (the
+//! tail), the older ones sealed in Parquet files. Beside each piece stands a bitmap of its dead rows; deletes that some snapshot
+//! may still have to see undone wait in a short list of (LSN, ordinal). A snapshot is an LSN: per store it is a
+//! prefix of the ordinals less the bitmaps less a prefix of that list.
+//!
+//! In reading order: [`snapshot`] is what queries see; [`mirror`] owns the threads; `core` holds the stores and `store`
+//! applies changes to one of them; `piece`, `bits`, `merge` and `plan` say how rows are kept compact; `segment`, `cache`,
+//! `manifest` and `checkpoint` put them on disk and bring them back; `horizon` says how far back anybody still looks.
+//!
+//! This crate does not know the primary's tables, locks or sessions: the oldest snapshot still wanted comes in as a
+//! closure, columns come in through the stream.
+
+mod bits;
+mod cache;
+mod checkpoint;
+mod checksum;
+mod core;
+mod error;
+mod horizon;
+mod lag;
+mod manifest;
+mod merge;
+pub mod mirror;
+mod piece;
+mod plan;
+mod segment;
+pub mod snapshot;
+mod statistics;
+mod store;
+
+pub use checksum::{Checksum, checksum_rows};
+pub use error::{Error, ErrorKind};
+pub use lag::LagSummary;
+pub use mirror::{Mirror, MirrorOptions, MirrorStatus};
+pub use snapshot::{ScanUnit, Snapshot, TableSnapshot};
+pub use statistics::ColumnStatistics;
+
+#[cfg(test)]
+mod tests;

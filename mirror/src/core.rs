@@ -1,0 +1,213 @@
+//! All the stores, and the one way in which they change: [`Core::apply`].
+//!
+//! No threads and no files here. Invariants: change sets are applied in order, each once, and a reader sees all of
+//! one or nothing (a snapshot's LSN says what it sees); `applied` is published after the stores have changed.
+
+use parking_lot::{Mutex, RwLock};
+use scry_stream::{ChangeSet, StoreEventKind};
+use scry_wal::{Lsn, StoreId};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::cache::Cache;
+use crate::error::Error;
+use crate::horizon::{Horizon, HorizonSource};
+use crate::snapshot::Snapshot;
+use crate::store::{Capture, StoreCell};
+
+/// The stores of a mirror.
+#[derive(Debug)]
+pub(crate) struct Core {
+    stores: RwLock<HashMap<StoreId, Arc<StoreCell>>>,
+    applied: AtomicU64,
+    horizon: Horizon,
+    piece_rows: usize,
+    pub cache: Arc<Cache>,
+    /// Held while a change set is applied and while the state is captured, so that what is captured is one position.
+    apply: Mutex<Applying>,
+}
+
+#[derive(Debug)]
+struct Applying {
+    /// Where a restart must begin reading; see [`ChangeSet::restart`].
+    restart: Lsn,
+    /// Stores with deletes that are not folded yet, or that are to go.
+    pending: Vec<Arc<StoreCell>>,
+}
+
+/// The state at one position of the log.
+#[derive(Debug)]
+pub(crate) struct CoreCapture {
+    pub upto: Lsn,
+    pub restart: Lsn,
+    pub stores: Vec<Capture>,
+}
+
+impl Core {
+    /// The state at `upto`.
+    pub fn new(
+        upto: Lsn,
+        restart: Lsn,
+        stores: Vec<StoreCell>,
+        source: HorizonSource,
+        cache: Arc<Cache>,
+        piece_rows: usize,
+    ) -> Self {
+        let stores = stores
+            .into_iter()
+            .map(|cell| (cell.store, Arc::new(cell)))
+            .collect();
+        Self {
+            stores: RwLock::new(stores),
+            applied: AtomicU64::new(upto.get()),
+            horizon: Horizon::new(source, newest(upto)),
+            piece_rows,
+            cache,
+            apply: Mutex::new(Applying {
+                restart,
+                pending: Vec::new(),
+            }),
+        }
+    }
+
+    /// Every commit with a smaller LSN is applied.
+    pub fn applied(&self) -> Lsn {
+        Lsn::new(self.applied.load(Ordering::Acquire))
+    }
+
+    pub fn store(&self, store: StoreId) -> Option<Arc<StoreCell>> {
+        self.stores.read().get(&store).cloned()
+    }
+
+    /// All the stores, dropped ones that somebody may still look at included.
+    pub fn stores(&self) -> Vec<Arc<StoreCell>> {
+        self.stores.read().values().cloned().collect()
+    }
+
+    /// Applies the change set that follows the one before.
+    ///
+    /// After an error the state is not that of any position; `applied` stays where it was, and snapshots up to it are right.
+    pub fn apply(&self, set: &ChangeSet) -> Result<(), Error> {
+        let mut applying = self.apply.lock();
+        let applied = self.applied();
+        if set.from != applied || set.upto < applied {
+            return Err(Error::Gap {
+                expected: applied,
+                found: set.from,
+            });
+        }
+        let horizon = self.horizon.advance(newest(applied));
+        let mut touched = Vec::with_capacity(set.stores.len());
+        for event in &set.events {
+            match &event.kind {
+                StoreEventKind::Created(schema) => {
+                    let cell = Arc::new(StoreCell::new(
+                        event.store,
+                        schema.clone(),
+                        event.at,
+                        self.piece_rows,
+                    ));
+                    if self.stores.write().insert(event.store, cell).is_some() {
+                        return Err(broken(event.at, event.store, "store created twice"));
+                    }
+                }
+                StoreEventKind::Dropped => {
+                    let Some(cell) = self.store(event.store) else {
+                        return Err(broken(event.at, event.store, "unknown store dropped"));
+                    };
+                    cell.drop_at(event.at);
+                    touched.push(cell);
+                }
+            }
+        }
+        for changes in &set.stores {
+            let Some(cell) = self.store(changes.store) else {
+                return Err(broken(set.from, changes.store, "change of an unknown store"));
+            };
+            cell.apply(changes, horizon, &self.cache)?;
+            touched.push(cell);
+        }
+        self.settle(&mut applying, touched, horizon)?;
+        applying.restart = set.restart;
+        self.applied.store(set.upto.get(), Ordering::Release);
+        Ok(())
+    }
+
+    /// Folds what has become visible to everybody. For quiet times; `apply` does it by itself.
+    pub fn tidy(&self) -> Result<(), Error> {
+        let mut applying = self.apply.lock();
+        let horizon = self.horizon.advance(newest(self.applied()));
+        self.settle(&mut applying, Vec::new(), horizon)
+    }
+
+    /// Folds the pending stores that are not in `touched`, and forgets dropped stores that nobody sees any more.
+    fn settle(
+        &self,
+        applying: &mut Applying,
+        touched: Vec<Arc<StoreCell>>,
+        horizon: Lsn,
+    ) -> Result<(), Error> {
+        for cell in std::mem::take(&mut applying.pending) {
+            if !touched.iter().any(|other| Arc::ptr_eq(other, &cell)) {
+                cell.tidy(horizon, &self.cache)?;
+                self.keep_pending(applying, cell, horizon);
+            }
+        }
+        for cell in touched {
+            self.keep_pending(applying, cell, horizon);
+        }
+        Ok(())
+    }
+
+    fn keep_pending(&self, applying: &mut Applying, cell: Arc<StoreCell>, horizon: Lsn) {
+        if cell.dropped() <= horizon {
+            self.stores.write().remove(&cell.store);
+        } else if cell.dropped() != Lsn::MAX || cell.has_pending() {
+            applying.pending.push(cell);
+        }
+    }
+
+    /// The state at the applied position, for a manifest.
+    pub fn capture(&self) -> Result<CoreCapture, Error> {
+        let applying = self.apply.lock();
+        let upto = self.applied();
+        let stores = self.stores();
+        let living = stores.iter().filter(|cell| cell.dropped() == Lsn::MAX);
+        let stores = living.map(StoreCell::capture).collect::<Result<_, _>>()?;
+        Ok(CoreCapture {
+            upto,
+            restart: applying.restart,
+            stores,
+        })
+    }
+
+    /// The commits up to `at`.
+    pub fn snapshot(self: &Arc<Self>, at: Lsn) -> Result<Snapshot, Error> {
+        let applied = self.applied();
+        if at > newest(applied) {
+            return Err(Error::NotApplied { asked: at, applied });
+        }
+        Ok(Snapshot::new(self.horizon.hold(at)?, self.clone()))
+    }
+
+    /// Every commit applied.
+    pub fn newest_snapshot(self: &Arc<Self>) -> Snapshot {
+        Snapshot::new(self.horizon.hold_newest(|| newest(self.applied())), self.clone())
+    }
+}
+
+/// The newest snapshot at an applied position: commits below it.
+pub(crate) fn newest(applied: Lsn) -> Lsn {
+    Lsn::new(applied.get().saturating_sub(1))
+}
+
+fn broken(lsn: Lsn, store: StoreId, what: &'static str) -> Error {
+    Error::Broken {
+        lsn,
+        store,
+        what,
+        expected: 0,
+        found: 1,
+    }
+}

@@ -1,0 +1,135 @@
+//! How far back anybody still looks.
+//!
+//! Invariant: while a snapshot at L is held, nothing that ended after L is folded into the bitmaps. Folding asks for the
+//! horizon and opening asks for a place under the same lock, so neither can overtake the other.
+
+use parking_lot::Mutex;
+use scry_wal::Lsn;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::error::Error;
+
+/// The oldest snapshot that others (the engine's sessions) hold or may still open.
+pub type HorizonSource = Arc<dyn Fn() -> Lsn + Send + Sync>;
+
+/// The snapshots held, and the LSN up to which deletes may have been folded.
+pub(crate) struct Horizon {
+    source: HorizonSource,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    folded: Lsn,
+    held: BTreeMap<Lsn, usize>,
+}
+
+impl std::fmt::Debug for Horizon {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Horizon")
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Horizon {
+    /// Nothing older than `folded` can be opened.
+    pub fn new(source: HorizonSource, folded: Lsn) -> Self {
+        Self {
+            source,
+            state: Arc::new(Mutex::new(State {
+                folded,
+                held: BTreeMap::new(),
+            })),
+        }
+    }
+
+    /// The LSN up to which deletes may be folded now, no later than `newest`, the newest snapshot there is.
+    pub fn advance(&self, newest: Lsn) -> Lsn {
+        let wanted = (self.source)().min(newest);
+        let mut state = self.state.lock();
+        let oldest = state
+            .held
+            .first_key_value()
+            .map_or(wanted, |(&oldest, _)| wanted.min(oldest));
+        state.folded = state.folded.max(oldest);
+        state.folded
+    }
+
+    /// Holds a snapshot.
+    pub fn hold(&self, at: Lsn) -> Result<Held, Error> {
+        let mut state = self.state.lock();
+        if at < state.folded {
+            return Err(Error::NotRetained {
+                asked: at,
+                oldest: state.folded,
+            });
+        }
+        *state.held.entry(at).or_default() += 1;
+        Ok(Held {
+            at,
+            state: self.state.clone(),
+        })
+    }
+
+    /// Holds the newest snapshot, as `newest` says; asked for where it cannot be overtaken by folding.
+    pub fn hold_newest(&self, newest: impl FnOnce() -> Lsn) -> Held {
+        let mut state = self.state.lock();
+        let at = newest();
+        assert!(at >= state.folded, "only what is applied is folded");
+        *state.held.entry(at).or_default() += 1;
+        Held {
+            at,
+            state: self.state.clone(),
+        }
+    }
+}
+
+/// A snapshot's place; dropping it gives it up.
+#[derive(Debug)]
+pub(crate) struct Held {
+    at: Lsn,
+    state: Arc<Mutex<State>>,
+}
+
+impl Held {
+    pub fn at(&self) -> Lsn {
+        self.at
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut state = self.state.lock();
+        if let Some(count) = state.held.get_mut(&self.at) {
+            *count -= 1;
+            if *count == 0 {
+                state.held.remove(&self.at);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_held_snapshot_holds_the_horizon_back_until_it_is_dropped() {
+        let horizon = Horizon::new(Arc::new(|| Lsn::new(90)), Lsn::ZERO);
+        let first = horizon.hold(Lsn::new(10)).expect("nothing folded yet");
+        let second = horizon.hold(Lsn::new(10)).expect("nothing folded yet");
+        assert_eq!(horizon.advance(Lsn::new(100)), Lsn::new(10));
+        drop(first);
+        assert_eq!(horizon.advance(Lsn::new(100)), Lsn::new(10));
+        drop(second);
+        assert_eq!(horizon.advance(Lsn::new(50)), Lsn::new(50));
+        assert_eq!(horizon.advance(Lsn::new(100)), Lsn::new(90));
+        assert!(matches!(
+            horizon.hold(Lsn::new(89)),
+            Err(Error::NotRetained { .. })
+        ));
+        assert!(horizon.hold(Lsn::new(90)).is_ok());
+    }
+}

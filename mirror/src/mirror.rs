@@ -1,0 +1,478 @@
+//! The mirror with its threads: an applier that takes change sets from the stream, and a sealer that writes
+//! checkpoints.
+//!
+//! An error in applying stops the applier for good: whoever waits is told, the status says why, snapshots of what was
+//! applied before stay right, and the primary goes on. An error in sealing (a full disk) stops nothing: the tail stays
+//! in memory, the status says why, and the sealer tries again.
+
+use parking_lot::{Condvar, Mutex};
+use scry_stream::{Start, Stream, StreamOptions};
+use scry_wal::{Log, Lsn};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use crate::cache::Cache;
+use crate::checkpoint::{self, Checkpointer, Restored};
+use crate::core::Core;
+use crate::error::{Error, ErrorKind};
+use crate::horizon::HorizonSource;
+use crate::lag::{Lag, LagSummary};
+use crate::piece::PIECE_ROWS_MAX;
+use crate::snapshot::Snapshot;
+
+/// How long the applier waits for changes before it folds what it has and looks whether to stop.
+const IDLE_WAIT: Duration = Duration::from_millis(100);
+
+/// How long the sealer waits after a failure.
+const RETRY_WAIT: Duration = Duration::from_secs(5);
+
+/// How to run a mirror.
+#[derive(Clone)]
+pub struct MirrorOptions {
+    /// Threads that decode the log.
+    pub extractors: usize,
+    /// Bound of the replay queue, in bytes of log.
+    pub queue_bytes: usize,
+    /// Bound of the decoded columns of sealed segments kept in memory.
+    pub cache_bytes: usize,
+    /// Most rows of a scan unit and of a segment file.
+    pub piece_rows: usize,
+    /// A checkpoint is written whenever this much log has been applied since the last: what a restart has to replay
+    /// at most, and what stands in memory only.
+    pub checkpoint_bytes: u64,
+    /// A checkpoint is written after this time, however little has changed.
+    pub checkpoint_interval: Duration,
+    /// The oldest snapshot that anybody outside of the mirror holds or may still open.
+    pub horizon: HorizonSource,
+}
+
+impl MirrorOptions {
+    /// The usual values.
+    #[must_use]
+    pub fn new(horizon: HorizonSource) -> Self {
+        Self {
+            extractors: 2,
+            queue_bytes: 32 << 20,
+            cache_bytes: 2 << 30,
+            piece_rows: PIECE_ROWS_MAX,
+            checkpoint_bytes: 256 << 20,
+            checkpoint_interval: Duration::from_secs(120),
+            horizon,
+        }
+    }
+}
+
+impl std::fmt::Debug for MirrorOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MirrorOptions")
+            .field("extractors", &self.extractors)
+            .field("cache_bytes", &self.cache_bytes)
+            .field("checkpoint_bytes", &self.checkpoint_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Figures of a mirror.
+#[derive(Debug, Clone)]
+pub struct MirrorStatus {
+    /// Every commit with a smaller LSN is applied.
+    pub applied: Lsn,
+    /// The LSN that a restart begins with; `None` before the first checkpoint.
+    pub checkpoint: Option<Lsn>,
+    /// From commit to applied, since the last reset.
+    pub lag: LagSummary,
+    /// Stores.
+    pub stores: usize,
+    /// Living rows.
+    pub rows: u64,
+    /// Pieces, in memory and sealed.
+    pub pieces: usize,
+    /// Pieces that a file has.
+    pub segments: usize,
+    /// Bytes of pieces in memory.
+    pub resident_bytes: usize,
+    /// Of these, bytes that no file has yet.
+    pub unsealed_bytes: usize,
+    /// Bytes of segment files.
+    pub segment_bytes: usize,
+    /// Bytes of decoded columns of segments in memory.
+    pub cache_bytes: usize,
+    /// Why the mirror has stopped, if it has.
+    pub stopped: Option<Error>,
+    /// Why the last checkpoint failed, if it did.
+    pub sealing: Option<Error>,
+    /// Why the mirror was made anew from the log when it was opened, if it was.
+    pub rebuilt: Option<Error>,
+}
+
+/// The columnar copy, kept up to date by threads of its own until it is closed or dropped.
+#[derive(Debug)]
+pub struct Mirror {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    core: Arc<Core>,
+    lag: Lag,
+    waiters: Mutex<Vec<(Lsn, Waker)>>,
+    stopping: AtomicBool,
+    stopped: Mutex<Option<Arc<Error>>>,
+    sealer: Mutex<Sealer>,
+    seal: Condvar,
+    checkpoint_bytes: u64,
+    checkpoint_interval: Duration,
+    rebuilt: Option<Error>,
+}
+
+/// What the sealer and the others tell each other.
+#[derive(Debug)]
+struct Sealer {
+    wanted: bool,
+    checkpoint: Option<Lsn>,
+    failure: Option<Error>,
+}
+
+impl Mirror {
+    /// Opens the mirror in `dir`, creating it when there is none, and starts following `log`. A mirror whose files are
+    /// damaged is made anew from the log, and says so in its status.
+    ///
+    /// # Errors
+    /// When the folder cannot be used, was written by a newer version, or threads cannot be started.
+    pub fn open(dir: &Path, log: Arc<Log>, options: MirrorOptions) -> Result<Arc<Self>, Error> {
+        let (restored, rebuilt) = restore(dir, log.durable_lsn(), options.piece_rows)?;
+        let Restored {
+            checkpointer,
+            upto,
+            restart,
+            stores,
+        } = restored;
+        let schemas = stores
+            .iter()
+            .map(|cell| (cell.store, cell.schema.clone()))
+            .collect();
+        let cache = Arc::new(Cache::new(options.cache_bytes));
+        let core = Arc::new(Core::new(
+            upto,
+            restart,
+            stores,
+            options.horizon.clone(),
+            cache,
+            options.piece_rows,
+        ));
+        let shared = Arc::new(Shared {
+            core,
+            lag: Lag::new(),
+            waiters: Mutex::new(Vec::new()),
+            stopping: AtomicBool::new(false),
+            stopped: Mutex::new(None),
+            sealer: Mutex::new(Sealer {
+                wanted: false,
+                checkpoint: checkpointer.upto(),
+                failure: None,
+            }),
+            seal: Condvar::new(),
+            checkpoint_bytes: options.checkpoint_bytes.max(1),
+            checkpoint_interval: options.checkpoint_interval,
+            rebuilt,
+        });
+        let mirror = Arc::new(Self {
+            shared,
+            threads: Mutex::new(Vec::new()),
+        });
+        let stream_options = StreamOptions {
+            extractors: options.extractors,
+            queue_bytes: options.queue_bytes,
+            ..StreamOptions::default()
+        };
+        let start = Start {
+            read_from: restart,
+            emit_from: upto,
+            schemas,
+        };
+        let stream = Stream::start(log, start, &stream_options)?;
+        mirror.spawn(dir, "scry-apply", move |shared| shared.apply(stream))?;
+        mirror.spawn(dir, "scry-seal", move |shared| shared.seal(checkpointer))?;
+        Ok(mirror)
+    }
+
+    fn spawn(
+        &self,
+        dir: &Path,
+        name: &str,
+        body: impl FnOnce(&Shared) + Send + 'static,
+    ) -> Result<(), Error> {
+        let shared = self.shared.clone();
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || body(&shared));
+        self.threads
+            .lock()
+            .push(thread.map_err(Error::io(dir, "start a thread for"))?);
+        Ok(())
+    }
+
+    /// Every commit with an LSN below this one is applied.
+    #[must_use]
+    pub fn applied_lsn(&self) -> Lsn {
+        self.shared.core.applied()
+    }
+
+    /// Ready when `applied_lsn()` has reached `upto`. To see the commit at L, wait for L + 1.
+    ///
+    /// # Errors
+    /// When the mirror has stopped before it got there.
+    pub fn poll_applied(&self, upto: Lsn, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if self.applied_lsn() >= upto {
+            return Poll::Ready(Ok(()));
+        }
+        let mut waiters = self.shared.waiters.lock();
+        // Whoever stops or applies does so before it takes this lock, so nothing is missed between here and there.
+        if self.applied_lsn() >= upto {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(error) = self.shared.stopped.lock().as_ref() {
+            return Poll::Ready(Err(Error::Stopped(error.clone())));
+        }
+        if self.shared.stopping.load(Ordering::Acquire) {
+            return Poll::Ready(Err(Error::Closed));
+        }
+        let known = waiters
+            .iter()
+            .any(|(at, waker)| *at == upto && waker.will_wake(context.waker()));
+        if !known {
+            waiters.push((upto, context.waker().clone()));
+        }
+        Poll::Pending
+    }
+
+    /// Waits as `poll_applied` does.
+    ///
+    /// # Errors
+    /// As `poll_applied`.
+    pub fn applied(&self, upto: Lsn) -> impl Future<Output = Result<(), Error>> + Send + '_ {
+        std::future::poll_fn(move |context| self.poll_applied(upto, context))
+    }
+
+    /// The commits with an LSN up to `at`, which must be below `applied_lsn()` and not before the horizon.
+    ///
+    /// # Errors
+    /// When `at` is not applied yet, or is no longer kept.
+    pub fn snapshot(&self, at: Lsn) -> Result<Snapshot, Error> {
+        self.shared.core.snapshot(at)
+    }
+
+    /// Every commit applied so far.
+    #[must_use]
+    pub fn newest_snapshot(&self) -> Snapshot {
+        self.shared.core.newest_snapshot()
+    }
+
+    /// Figures. Walks over all stores; not for every query.
+    #[must_use]
+    pub fn status(&self) -> MirrorStatus {
+        let shared = &self.shared;
+        let (checkpoint, sealing) = {
+            let sealer = shared.sealer.lock();
+            (sealer.checkpoint, sealer.failure.clone())
+        };
+        let stores = shared.core.stores();
+        let mut status = MirrorStatus {
+            applied: shared.core.applied(),
+            checkpoint,
+            lag: shared.lag.summary(),
+            stores: stores.len(),
+            rows: 0,
+            pieces: 0,
+            segments: 0,
+            resident_bytes: 0,
+            unsealed_bytes: 0,
+            segment_bytes: 0,
+            cache_bytes: shared.core.cache.bytes(),
+            stopped: shared.stopped.lock().as_ref().map(|error| error.as_ref().clone()),
+            sealing,
+            rebuilt: shared.rebuilt.clone(),
+        };
+        for cell in stores {
+            let figures = cell.figures();
+            status.rows += figures.rows;
+            status.pieces += figures.pieces;
+            status.segments += figures.sealed;
+            status.resident_bytes += figures.resident_bytes;
+            status.unsealed_bytes += figures.unsealed_bytes;
+            status.segment_bytes += figures.file_bytes;
+        }
+        status
+    }
+
+    /// Begins a new window of the lag's figures.
+    pub fn reset_lag(&self) {
+        self.shared.lag.reset();
+    }
+
+    /// Asks for a checkpoint now, without waiting for it.
+    pub fn request_checkpoint(&self) {
+        self.shared.sealer.lock().wanted = true;
+        self.shared.seal.notify_one();
+    }
+
+    /// Stops following the log, writes a last checkpoint, and ends the threads. Snapshots stay valid.
+    pub fn close(&self) {
+        self.shared.sealer.lock().wanted = true;
+        self.stop();
+    }
+
+    fn stop(&self) {
+        self.shared.stopping.store(true, Ordering::Release);
+        self.shared.wake_all();
+        {
+            // Under the lock, so that the sealer is either before its look at the flag or waiting.
+            let _sealer = self.shared.sealer.lock();
+            self.shared.seal.notify_one();
+        }
+        for thread in self.threads.lock().drain(..) {
+            // A thread that panicked has already said why on standard error.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Mirror {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Shared {
+    fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// The applier.
+    fn apply(&self, mut stream: Stream) {
+        while !self.stopping() {
+            if let Err(error) = self.step(&mut stream) {
+                *self.stopped.lock() = Some(Arc::new(error));
+                self.wake_all();
+                return;
+            }
+        }
+    }
+
+    fn step(&self, stream: &mut Stream) -> Result<(), Error> {
+        let Some(set) = stream.next(IDLE_WAIT)? else {
+            return self.core.tidy();
+        };
+        self.core.apply(&set)?;
+        let now = now_us();
+        let lags = set
+            .commits
+            .iter()
+            .map(|commit| now.saturating_sub(commit.time.get()));
+        self.lag.record(lags.map(|lag| u64::try_from(lag).unwrap_or(0)));
+        self.wake(set.upto);
+        let mut sealer = self.sealer.lock();
+        let since = set.upto.bytes_since(sealer.checkpoint.unwrap_or(Lsn::ZERO));
+        if since >= self.checkpoint_bytes && !sealer.wanted && sealer.failure.is_none() {
+            sealer.wanted = true;
+            drop(sealer);
+            self.seal.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Wakes those who wait for a position up to `applied`.
+    fn wake(&self, applied: Lsn) {
+        let mut waiters = self.waiters.lock();
+        if waiters.is_empty() {
+            return;
+        }
+        let ready: Vec<_> = waiters.extract_if(.., |waiter| waiter.0 <= applied).collect();
+        drop(waiters);
+        ready.into_iter().for_each(|(_, waker)| waker.wake());
+    }
+
+    fn wake_all(&self) {
+        self.wake(Lsn::MAX);
+    }
+
+    /// The sealer.
+    fn seal(&self, mut checkpointer: Checkpointer) {
+        let mut sealer = self.sealer.lock();
+        loop {
+            if !sealer.wanted && !self.stopping() {
+                let wait = if sealer.failure.is_some() {
+                    RETRY_WAIT
+                } else {
+                    self.checkpoint_interval
+                };
+                self.seal.wait_for(&mut sealer, wait);
+            }
+            let stopping = self.stopping();
+            if stopping && !sealer.wanted {
+                return;
+            }
+            sealer.wanted = false;
+            if sealer.checkpoint != Some(self.core.applied()) {
+                drop(sealer);
+                let result = checkpointer.run(&self.core);
+                sealer = self.sealer.lock();
+                sealer.checkpoint = checkpointer.upto();
+                sealer.failure = result.err();
+            }
+            if stopping {
+                return;
+            }
+        }
+    }
+}
+
+/// The state of the folder, or an empty one when the folder's cannot be used.
+fn restore(dir: &Path, durable: Lsn, piece_rows: usize) -> Result<(Restored, Option<Error>), Error> {
+    std::fs::create_dir_all(dir).map_err(Error::io(dir, "create"))?;
+    let found = checkpoint::restore(dir, piece_rows).and_then(|restored| {
+        if restored.upto <= durable {
+            return Ok(restored);
+        }
+        let path: PathBuf = dir.join(crate::manifest::FILE_NAME);
+        let (expected, found) = (durable.get(), restored.upto.get());
+        let what = "the mirror is ahead of its log; bytes of log";
+        Err(Error::Damaged {
+            path,
+            offset: 0,
+            what,
+            expected,
+            found,
+        })
+    });
+    match found {
+        Ok(restored) => Ok((restored, None)),
+        Err(error) if rebuilds(&error) => {
+            checkpoint::set_aside(dir)?;
+            Ok((checkpoint::restore(dir, piece_rows)?, Some(error)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether an error at opening is one that making the mirror anew cures. A file that is missing is; a folder that
+/// cannot be read is not.
+fn rebuilds(error: &Error) -> bool {
+    match error {
+        Error::Io { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+        other => matches!(other.kind(), ErrorKind::Corrupt | ErrorKind::Bug),
+    }
+}
+
+/// The wall clock, for the lag: the one thing here that is about time as people know it.
+fn now_us() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}

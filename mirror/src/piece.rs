@@ -1,0 +1,236 @@
+//! A piece: a stretch of a store's ordinals as columns, in memory, in a file, or both.
+//!
+//! Invariants: a piece never changes; its rows are in ordinal order; it has a batch or a file. Ordinals within its
+//! stretch that have no row were dead behind the horizon when the piece was made.
+
+use arrow::record_batch::RecordBatch;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+use crate::bits::Bits;
+use crate::cache::Cache;
+use crate::error::Error;
+use crate::segment::SegmentFile;
+use crate::statistics::{self, ColumnStatistics};
+
+/// Most rows of a piece: the grain of scans and of files. Small enough that two partitions share a table of a few hundred thousand rows
+/// evenly, large enough that a column's decoding dwarfs its opening.
+pub(crate) const PIECE_ROWS_MAX: usize = 128 << 10;
+
+/// Most bytes of a piece made by merging, well below the 2 GiB that 32-bit offsets of strings reach.
+pub(crate) const PIECE_BYTES_MAX: usize = 64 << 20;
+
+/// A stretch of ordinals as columns.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    ordinals: Range<u64>,
+    rows: usize,
+    /// Distance of each row's ordinal from the first of the stretch; `None` when position and distance are equal.
+    offsets: Option<Arc<[u32]>>,
+    batch: Option<RecordBatch>,
+    file: Option<Arc<SegmentFile>>,
+    bytes: usize,
+    statistics: Vec<OnceLock<Option<ColumnStatistics>>>,
+}
+
+impl Piece {
+    /// Rows with the consecutive ordinals from `first`.
+    pub fn dense(first: u64, batch: RecordBatch) -> Self {
+        let ordinals = first..first + batch.num_rows() as u64;
+        Self::resident(ordinals, None, batch)
+    }
+
+    /// Rows in memory. Without `offsets` they are dense.
+    pub fn resident(ordinals: Range<u64>, offsets: Option<Arc<[u32]>>, batch: RecordBatch) -> Self {
+        let rows = batch.num_rows();
+        let bytes = batch.get_array_memory_size();
+        let columns = batch.num_columns();
+        Self::new(ordinals, rows, offsets, Some(batch), None, bytes, columns)
+    }
+
+    /// Rows in a file only.
+    pub fn sealed(
+        ordinals: Range<u64>,
+        rows: usize,
+        offsets: Option<Arc<[u32]>>,
+        file: Arc<SegmentFile>,
+        columns: usize,
+    ) -> Self {
+        let bytes = file.bytes() as usize;
+        Self::new(ordinals, rows, offsets, None, Some(file), bytes, columns)
+    }
+
+    fn new(
+        ordinals: Range<u64>,
+        rows: usize,
+        offsets: Option<Arc<[u32]>>,
+        batch: Option<RecordBatch>,
+        file: Option<Arc<SegmentFile>>,
+        bytes: usize,
+        columns: usize,
+    ) -> Self {
+        let span = ordinals.end - ordinals.start;
+        match &offsets {
+            None => assert_eq!(span, rows as u64, "a dense piece has a row for each ordinal"),
+            Some(offsets) => {
+                assert_eq!(offsets.len(), rows, "a sparse piece has an ordinal for each row");
+                assert!(
+                    offsets.last().is_none_or(|&last| u64::from(last) < span),
+                    "ordinals within the stretch"
+                );
+            }
+        }
+        let statistics = (0..columns).map(|_| OnceLock::new()).collect();
+        Self {
+            ordinals,
+            rows,
+            offsets,
+            batch,
+            file,
+            bytes,
+            statistics,
+        }
+    }
+
+    /// The same rows, now also in `file`; with `keep_batch` they stay in memory as well.
+    pub fn with_file(&self, file: Arc<SegmentFile>, keep_batch: bool) -> Self {
+        let batch = if keep_batch { self.batch.clone() } else { None };
+        let bytes = if batch.is_some() {
+            self.bytes
+        } else {
+            file.bytes() as usize
+        };
+        let columns = self.statistics.len();
+        Self::new(
+            self.ordinals.clone(),
+            self.rows,
+            self.offsets.clone(),
+            batch,
+            Some(file),
+            bytes,
+            columns,
+        )
+    }
+
+    /// The stretch of ordinals that the piece stands for.
+    pub fn ordinals(&self) -> Range<u64> {
+        self.ordinals.clone()
+    }
+
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// In memory when resident, else in the file.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub fn batch(&self) -> Option<&RecordBatch> {
+        self.batch.as_ref()
+    }
+
+    pub fn file(&self) -> Option<&Arc<SegmentFile>> {
+        self.file.as_ref()
+    }
+
+    pub fn offsets(&self) -> Option<&Arc<[u32]>> {
+        self.offsets.as_ref()
+    }
+
+    /// The position of an ordinal's row.
+    pub fn position(&self, ordinal: u64) -> Option<usize> {
+        if !self.ordinals.contains(&ordinal) {
+            return None;
+        }
+        let distance = ordinal - self.ordinals.start;
+        match &self.offsets {
+            None => usize::try_from(distance).ok(),
+            Some(offsets) => offsets.binary_search(&u32::try_from(distance).ok()?).ok(),
+        }
+    }
+
+    /// How many rows have an ordinal below `end`.
+    pub fn rows_below(&self, end: u64) -> usize {
+        if end >= self.ordinals.end {
+            return self.rows;
+        }
+        let distance = end.saturating_sub(self.ordinals.start);
+        match &self.offsets {
+            None => distance as usize,
+            Some(offsets) => offsets.partition_point(|&offset| u64::from(offset) < distance),
+        }
+    }
+
+    /// The ordinal of the row at a position.
+    pub fn ordinal(&self, position: usize) -> u64 {
+        match &self.offsets {
+            None => self.ordinals.start + position as u64,
+            Some(offsets) => self.ordinals.start + u64::from(offsets[position]),
+        }
+    }
+
+    /// Some of the columns.
+    pub fn columns(&self, projection: &[usize], cache: &Cache) -> Result<RecordBatch, Error> {
+        match (&self.batch, &self.file) {
+            (Some(batch), _) => Ok(batch.project(projection)?),
+            (None, Some(file)) => file.columns(projection, self.rows, cache),
+            (None, None) => unreachable!("a piece has a batch or a file"),
+        }
+    }
+
+    /// Bounds of a column over all of the rows, dead ones included.
+    pub fn statistics(&self, column: usize) -> Option<ColumnStatistics> {
+        let slot = self.statistics.get(column)?;
+        slot.get_or_init(|| match (&self.file, &self.batch) {
+            (Some(file), _) => file.statistics(column),
+            (None, Some(batch)) => statistics::of_array(batch.column(column)),
+            (None, None) => None,
+        })
+        .clone()
+    }
+}
+
+/// A piece at its place in a store: with its dead rows.
+#[derive(Debug, Clone)]
+pub(crate) struct Slot {
+    pub piece: Arc<Piece>,
+    pub dead: Option<Arc<Bits>>,
+    pub dead_rows: usize,
+}
+
+impl Slot {
+    /// A piece of which every row lives.
+    pub fn new(piece: Piece) -> Self {
+        Self {
+            piece: Arc::new(piece),
+            dead: None,
+            dead_rows: 0,
+        }
+    }
+
+    pub fn live_rows(&self) -> usize {
+        self.piece.rows() - self.dead_rows
+    }
+
+    /// Marks the row of an ordinal as dead. False when there is no such living row.
+    pub fn kill(&mut self, ordinal: u64) -> bool {
+        let Some(position) = self.piece.position(ordinal) else {
+            return false;
+        };
+        let rows = self.piece.rows();
+        let dead = self.dead.get_or_insert_with(|| Arc::new(Bits::new(rows)));
+        let killed = Arc::make_mut(dead).insert(position);
+        self.dead_rows += usize::from(killed);
+        killed
+    }
+
+    /// The same rows as another piece holds them.
+    pub fn with_piece(&self, piece: Arc<Piece>) -> Self {
+        Self {
+            piece,
+            dead: self.dead.clone(),
+            dead_rows: self.dead_rows,
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! What a query sees: every commit up to one LSN, of every store, and nothing after it.
+//!
+//! Opening a snapshot registers its LSN, so that nothing it needs is folded away, and touches no store. Opening a
+//! table copies pointers to its immutable pieces; from then on the table does not depend on the snapshot any more,
+//! and the applier goes on without knowing of either.
+
+use arrow::array::{BooleanArray, UInt64Array};
+use arrow::buffer::{BooleanBuffer, Buffer, MutableBuffer};
+use arrow::compute::FilterBuilder;
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use roaring::RoaringTreemap;
+use scry_wal::{Lsn, StoreId};
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::cache::Cache;
+use crate::checksum::{Checksum, checksum_rows};
+use crate::core::Core;
+use crate::error::Error;
+use crate::horizon::Held;
+use crate::piece::Slot;
+use crate::statistics::ColumnStatistics;
+
+/// All the stores as of one LSN. Cheap to open and to clone; holds back the mirror's folding while it lives.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    held: Arc<Held>,
+    core: Arc<Core>,
+}
+
+impl Snapshot {
+    pub(crate) fn new(held: Held, core: Arc<Core>) -> Self {
+        Self {
+            held: Arc::new(held),
+            core,
+        }
+    }
+
+    /// The snapshot shows the commits with an LSN up to this one.
+    #[must_use]
+    pub fn lsn(&self) -> Lsn {
+        self.held.at()
+    }
+
+    /// One store as of this snapshot; `None` when it does not exist in it.
+    #[must_use]
+    pub fn table(&self, store: StoreId) -> Option<TableSnapshot> {
+        let cell = self.core.store(store)?;
+        let cut = cell.open(self.lsn())?;
+        Some(TableSnapshot::new(cut, &self.core.cache))
+    }
+}
+
+/// One store as of one snapshot.
+#[derive(Debug, Clone)]
+pub struct TableSnapshot {
+    schema: SchemaRef,
+    units: Vec<ScanUnit>,
+    live_rows: u64,
+}
+
+/// What a store hands to a snapshot.
+#[derive(Debug)]
+pub(crate) struct Cut {
+    pub schema: SchemaRef,
+    /// The pieces that begin below `count`.
+    pub slots: Vec<Slot>,
+    /// The snapshot sees the ordinals below it.
+    pub count: u64,
+    /// Ordinals ended up to the snapshot that the bitmaps do not know yet, ascending.
+    pub ended: Vec<u64>,
+}
+
+impl TableSnapshot {
+    pub(crate) fn new(cut: Cut, cache: &Arc<Cache>) -> Self {
+        let ended: Arc<[u64]> = cut.ended.into();
+        let mut units = Vec::with_capacity(cut.slots.len());
+        let mut live_rows = 0;
+        for slot in cut.slots {
+            let stretch = slot.piece.ordinals();
+            let start = ended.partition_point(|&ordinal| ordinal < stretch.start);
+            let end = ended.partition_point(|&ordinal| ordinal < stretch.end);
+            let cut_rows = slot.piece.rows_below(cut.count);
+            let dead = slot.dead.as_ref().map_or(0, |dead| dead.count_below(cut_rows));
+            let live = cut_rows - dead - (end - start);
+            if live == 0 {
+                continue;
+            }
+            live_rows += live as u64;
+            units.push(ScanUnit {
+                schema: cut.schema.clone(),
+                slot,
+                cut_rows,
+                ended: ended.clone(),
+                ended_here: start..end,
+                live_rows: live,
+                cache: cache.clone(),
+            });
+        }
+        Self {
+            schema: cut.schema,
+            units,
+            live_rows,
+        }
+    }
+
+    /// The store's columns.
+    #[must_use]
+    pub fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    /// Rows that the snapshot sees, exactly.
+    #[must_use]
+    pub fn live_rows(&self) -> u64 {
+        self.live_rows
+    }
+
+    /// The parts to scan, in ordinal order; together they are the table. None of them is empty.
+    #[must_use]
+    pub fn units(&self) -> Vec<ScanUnit> {
+        self.units.clone()
+    }
+
+    /// A checksum of all rows with their ordinals that does not depend on how they are stored.
+    ///
+    /// # Errors
+    /// When a unit cannot be read.
+    pub fn checksum(&self) -> Result<Checksum, Error> {
+        let all: Vec<usize> = (0..self.schema.fields().len()).collect();
+        let mut sum = Checksum::default();
+        for unit in &self.units {
+            let (ordinals, batch) = unit.read_with_ordinals(&all, None)?;
+            sum.add(checksum_rows(ordinals.values(), &batch));
+        }
+        Ok(sum)
+    }
+}
+
+/// Some consecutive rows of a table snapshot: what one thread scans at a time. Holds what it needs; may outlive the
+/// snapshot.
+#[derive(Debug, Clone)]
+pub struct ScanUnit {
+    schema: SchemaRef,
+    slot: Slot,
+    cut_rows: usize,
+    ended: Arc<[u64]>,
+    ended_here: Range<usize>,
+    live_rows: usize,
+    cache: Arc<Cache>,
+}
+
+impl ScanUnit {
+    /// Rows that the snapshot sees in the unit, exactly.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.live_rows as u64
+    }
+
+    /// The table's columns.
+    #[must_use]
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Bounds of a column, for pruning.
+    #[must_use]
+    pub fn statistics(&self, column: usize) -> Option<ColumnStatistics> {
+        self.slot.piece.statistics(column)
+    }
+
+    /// The rows that the snapshot sees, of the columns in `projection` in its order, less those whose ordinals
+    /// are in `hidden`. An empty projection gives a batch of rows without columns.
+    ///
+    /// # Errors
+    /// When the unit's file is damaged or cannot be read.
+    pub fn read(&self, projection: &[usize], hidden: Option<&RoaringTreemap>) -> Result<RecordBatch, Error> {
+        let batch = self.physical(projection)?;
+        match self.keep(hidden) {
+            None => Ok(batch),
+            Some(keep) => filter(&batch, &keep),
+        }
+    }
+
+    /// As `read`, with the ordinal of each row.
+    ///
+    /// # Errors
+    /// As `read`.
+    pub fn read_with_ordinals(
+        &self,
+        projection: &[usize],
+        hidden: Option<&RoaringTreemap>,
+    ) -> Result<(UInt64Array, RecordBatch), Error> {
+        let batch = self.physical(projection)?;
+        let ordinal = |position| self.slot.piece.ordinal(position);
+        match self.keep(hidden) {
+            None => Ok(((0..self.cut_rows).map(ordinal).collect::<Vec<_>>().into(), batch)),
+            Some(keep) => {
+                let ordinals: Vec<u64> = keep.values().set_indices().map(ordinal).collect();
+                Ok((ordinals.into(), filter(&batch, &keep)?))
+            }
+        }
+    }
+
+    /// The columns with dead rows, up to the snapshot's last ordinal.
+    fn physical(&self, projection: &[usize]) -> Result<RecordBatch, Error> {
+        let batch = self.slot.piece.columns(projection, &self.cache)?;
+        Ok(if self.cut_rows < batch.num_rows() {
+            batch.slice(0, self.cut_rows)
+        } else {
+            batch
+        })
+    }
+
+    /// Which rows to keep; `None` when all of them.
+    fn keep(&self, hidden: Option<&RoaringTreemap>) -> Option<BooleanArray> {
+        let piece = &self.slot.piece;
+        let ended = &self.ended[self.ended_here.clone()];
+        let stretch = piece.ordinals();
+        let mut hidden = hidden.map(|hidden| {
+            let mut iter = hidden.iter();
+            iter.advance_to(stretch.start);
+            iter.take_while(move |&ordinal| ordinal < stretch.end).peekable()
+        });
+        let any_hidden = hidden.as_mut().is_some_and(|hidden| hidden.peek().is_some());
+        if self.slot.dead_rows == 0 && ended.is_empty() && !any_hidden {
+            return None;
+        }
+        let mut words = match &self.slot.dead {
+            Some(dead) => dead.inverted(),
+            None => vec![u64::MAX; piece.rows().div_ceil(64)],
+        };
+        let mut clear = |ordinal| {
+            if let Some(position) = piece.position(ordinal) {
+                words[position / 64] &= !(1 << (position % 64));
+            }
+        };
+        ended.iter().copied().for_each(&mut clear);
+        hidden.into_iter().flatten().for_each(&mut clear);
+        if cfg!(target_endian = "big") {
+            words.iter_mut().for_each(|word| *word = word.swap_bytes());
+        }
+        let buffer: Buffer = MutableBuffer::from(words).into();
+        Some(BooleanArray::new(
+            BooleanBuffer::new(buffer, 0, self.cut_rows),
+            None,
+        ))
+    }
+}
+
+pub(crate) fn filter(batch: &RecordBatch, keep: &BooleanArray) -> Result<RecordBatch, Error> {
+    if batch.num_columns() == 0 {
+        let options = RecordBatchOptions::new().with_row_count(Some(keep.true_count()));
+        return Ok(RecordBatch::try_new_with_options(
+            batch.schema(),
+            Vec::new(),
+            &options,
+        )?);
+    }
+    let builder = FilterBuilder::new(keep);
+    let predicate = if batch.num_columns() > 1 {
+        builder.optimize().build()
+    } else {
+        builder.build()
+    };
+    debug_assert_eq!(keep.len(), batch.num_rows());
+    Ok(predicate.filter_record_batch(batch)?)
+}

@@ -1,0 +1,6 @@
+//! Tests of the mirror as a whole, driven with change sets and without a log.
+
+mod durability;
+mod kit;
+mod model;
+mod shape;
