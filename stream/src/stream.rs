@@ -5,7 +5,7 @@
 //! idle system the first commit goes through at once. Catalog records are decoded by the dealer, so that
 //! an extractor always knows the columns of the stores in its run.
 
-use scry_wal::{Frame, Log, Lsn, StoreId};
+use scry_wal::{Frame, Log, Lsn, StoreId, TailReader};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -200,9 +200,12 @@ fn deal(log: &Arc<Log>, start: Start, pace: Duration, queue: &Queue<Job, Outcome
     while queue.wait_for_room() {
         let frame = match next.take() {
             Some(frame) => frame,
-            None => match tail.next(TAIL_WAIT).map_err(Error::Log)? {
-                Some(frame) => frame,
-                None => continue,
+            None => match tail.next(TAIL_WAIT) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => continue,
+                // Everything has been read, and nothing will come: what is dealt is still to be handed out.
+                Err(scry_wal::Error::Closed) => return Ok(()),
+                Err(error) => return Err(Error::Log(error)),
             },
         };
         if let Some(rest) = dealt.and_then(|dealt| pace.checked_sub(dealt.elapsed())) {
@@ -213,7 +216,7 @@ fn deal(log: &Arc<Log>, start: Start, pace: Duration, queue: &Queue<Job, Outcome
         let mut run = Run::default();
         run.add(frame, start.emit_from, &mut schemas)?;
         while run.bytes < RUN_BYTES_MAX
-            && let Some(frame) = tail.next(Duration::ZERO).map_err(Error::Log)?
+            && let Some(frame) = following(&mut tail)?
         {
             if frame.epoch() != epoch {
                 // A run is of one epoch, because a change of epoch ends open tentative transactions.
@@ -245,6 +248,16 @@ fn deal(log: &Arc<Log>, start: Start, pace: Duration, queue: &Queue<Job, Outcome
         }
     }
     Ok(())
+}
+
+/// The next frame if it is there already.
+fn following(tail: &mut TailReader) -> Result<Option<Arc<Frame>>, Error> {
+    match tail.next(Duration::ZERO) {
+        Ok(frame) => Ok(frame),
+        // Found again, and dealt with, by whoever waits for the next frame.
+        Err(scry_wal::Error::Closed) => Ok(None),
+        Err(error) => Err(Error::Log(error)),
+    }
 }
 
 /// Consecutive frames, and what their catalog records say.
