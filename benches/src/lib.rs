@@ -1,7 +1,8 @@
 //! Loads and checks that talk to a server from outside, over the PostgreSQL protocol.
 //!
 //! Nothing here knows scry's inside: each program runs against PostgreSQL as well, which is how the programs themselves
-//! are tested. The benches that look inside are in `benches/`.
+//! are tested. The benches that look inside stand beside the crates that they measure; the one in `benches/` runs whole
+//! statements through a session.
 //!
 //! Reading order:
 //! - [`client`]: connections, as the usual `PG*` environment variables say, and text results;
