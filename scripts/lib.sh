@@ -130,8 +130,9 @@ start_target() {
   esac
 }
 
-# The load programs of benches/, built when they are not there or old.
+# The load programs of benches/, built when they are not there or old; SCRY_NO_BUILD says that they are there.
 load_programs() {
+  [ -z "${SCRY_NO_BUILD:-}" ] || return 0
   (cd "$REPO" && cargo build -q -p scry-benches --bins $([ "$PROFILE" = dev ] || echo --profile "$PROFILE"))
 }
 

@@ -7,13 +7,13 @@
 #                                     SCRIPTS="tpcb-like simple-update select-only"
 #                                     COPY_SCALE=1 (TPC-H scale of lineitem; 0 leaves COPY out), COPY_ROUNDS=3
 #                                     FOLDER=where the data directories go (default: TMPDIR)
-#                                     SCRY=path of a program built already, else it is built in release
+#                                     SCRY_NO_BUILD=1 SCRY=path of a program that is built already
 export SCRY_PROFILE=${SCRY_PROFILE:-release}
 [ -z "${FOLDER:-}" ] || export TMPDIR=$FOLDER
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
-if [ ! -x "$SCRY" ] || [ -z "${SCRY_NO_BUILD:-}" ]; then
-  (cd "$REPO" && cargo build --release -p scry)
+if [ -z "${SCRY_NO_BUILD:-}" ]; then
+  (cd "$REPO" && cargo build --profile "$PROFILE" -p scry)
 fi
 load_programs
 work_folder
