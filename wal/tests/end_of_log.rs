@@ -52,7 +52,7 @@ fn log_of(numbers: Range<u64>, size: usize) -> (Arc<SimStorage>, Vec<u64>) {
 }
 
 /// The bytes at an LSN.
-fn at<'a>(files: &'a mut BTreeMap<String, Vec<u8>>, lsn: u64, len: usize) -> &'a mut [u8] {
+fn at(files: &mut BTreeMap<String, Vec<u8>>, lsn: u64, len: usize) -> &mut [u8] {
     let name = format!("{:016x}.wal", lsn - lsn % SEGMENT);
     let offset = (lsn % SEGMENT) as usize;
     &mut files.get_mut(&name).unwrap()[offset..offset + len]
