@@ -12,6 +12,8 @@
 //! - [`analytic`] and [`catalog_views`]: everything that DataFusion answers.
 //! - [`error`], [`tags`]: what a client hears at the end.
 
+pub mod analytic;
+pub mod catalog_views;
 pub mod database;
 pub mod error;
 pub mod session;

@@ -1,0 +1,7 @@
+//! Functions of PostgreSQL that DataFusion lacks or answers otherwise.
+
+pub mod aggregates;
+pub mod arithmetic;
+pub mod numeric;
+pub mod text;
+mod to_char;

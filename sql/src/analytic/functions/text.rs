@@ -1,0 +1,267 @@
+//! Scalar functions written as closures over columns, and the PostgreSQL ones that need no catalog.
+
+use super::to_char;
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use datafusion::arrow::datatypes::{DataType, FieldRef, TimeUnit, TimestampMicrosecondType};
+use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion::logical_expr::{
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+/// What `version()` says: the PostgreSQL version that clients may count on comes first.
+pub const VERSION: &str = concat!(
+    "PostgreSQL 15.0 (scry ",
+    env!("CARGO_PKG_VERSION"),
+    ") on x86_64-pc-linux-gnu, 64-bit"
+);
+
+/// The argument types of a function: what each given argument is cast to. Optional arguments stand at the end.
+#[derive(Debug, Clone)]
+pub struct Arity {
+    pub types: Vec<DataType>,
+    pub required: usize,
+}
+
+impl Arity {
+    pub fn exact(types: &[DataType]) -> Self {
+        Arity {
+            types: types.to_vec(),
+            required: types.len(),
+        }
+    }
+
+    pub fn optional(required: usize, types: &[DataType]) -> Self {
+        Arity {
+            types: types.to_vec(),
+            required,
+        }
+    }
+}
+
+type Body = dyn Fn(&[ArrayRef], usize) -> Result<ArrayRef> + Send + Sync;
+
+/// A scalar function whose body maps whole columns. Two of the same name count as equal: they never meet in one plan
+/// with different bodies.
+pub struct ClosureFunction {
+    name: &'static str,
+    arity: Arity,
+    returns: FieldRef,
+    signature: Signature,
+    body: Arc<Body>,
+}
+
+impl ClosureFunction {
+    /// `body` gets the arguments as columns and the number of rows; without arguments a one-row result stands for all.
+    pub fn new(
+        name: &'static str,
+        arity: Arity,
+        returns: FieldRef,
+        volatility: Volatility,
+        body: impl Fn(&[ArrayRef], usize) -> Result<ArrayRef> + Send + Sync + 'static,
+    ) -> Arc<ScalarUDF> {
+        Arc::new(ScalarUDF::new_from_impl(ClosureFunction {
+            name,
+            arity,
+            returns,
+            signature: Signature::user_defined(volatility),
+            body: Arc::new(body),
+        }))
+    }
+}
+
+impl fmt::Debug for ClosureFunction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClosureFunction")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PartialEq for ClosureFunction {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for ClosureFunction {}
+
+impl Hash for ClosureFunction {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+impl ScalarUDFImpl for ClosureFunction {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        if types.len() < self.arity.required || types.len() > self.arity.types.len() {
+            return plan_err!("Invalid function '{}' with {} arguments", self.name, types.len());
+        }
+        Ok(self.arity.types[..types.len()].to_vec())
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(self.returns.data_type().clone())
+    }
+
+    fn return_field_from_args(&self, _: ReturnFieldArgs) -> Result<FieldRef> {
+        Ok(Arc::new(self.returns.as_ref().clone().with_name(self.name)))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let scalar = args
+            .args
+            .iter()
+            .all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+        let rows = if scalar { 1 } else { args.number_rows };
+        let columns: Vec<ArrayRef> = args
+            .args
+            .iter()
+            .map(|arg| arg.to_array(rows))
+            .collect::<Result<_>>()?;
+        let result = (self.body)(&columns, rows)?;
+        if !scalar {
+            return Ok(ColumnarValue::Array(result));
+        }
+        if result.is_empty() {
+            return exec_err!("{} gave no result", self.name);
+        }
+        Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?))
+    }
+}
+
+fn text() -> FieldRef {
+    crate::analytic::types::named_field(DataType::Utf8, "text")
+}
+
+/// A function of one text to a text.
+fn mapped(name: &'static str, map: fn(&str) -> String) -> Arc<ScalarUDF> {
+    ClosureFunction::new(
+        name,
+        Arity::exact(&[DataType::Utf8]),
+        text(),
+        Volatility::Immutable,
+        move |args, _| {
+            let values = args[0].as_string::<i32>();
+            Ok(Arc::new(
+                values.iter().map(|value| value.map(map)).collect::<StringArray>(),
+            ))
+        },
+    )
+}
+
+/// `quote_ident`: quotes where the name would not read back as itself.
+pub fn quote_ident(name: &str) -> String {
+    let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+        && name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        && !RESERVED.contains(&name);
+    if plain {
+        name.to_owned()
+    } else {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    }
+}
+
+/// Words of PostgreSQL's reserved list that are likely names.
+const RESERVED: [&str; 32] = [
+    "all",
+    "and",
+    "any",
+    "array",
+    "as",
+    "asc",
+    "case",
+    "cast",
+    "check",
+    "column",
+    "constraint",
+    "create",
+    "default",
+    "desc",
+    "distinct",
+    "do",
+    "else",
+    "end",
+    "from",
+    "grant",
+    "group",
+    "in",
+    "limit",
+    "not",
+    "null",
+    "offset",
+    "on",
+    "or",
+    "order",
+    "primary",
+    "select",
+    "user",
+];
+
+fn quote_literal(value: &str) -> String {
+    let doubled = value.replace('\'', "''");
+    if doubled.contains('\\') {
+        format!(" E'{}'", doubled.replace('\\', "\\\\"))
+    } else {
+        format!("'{doubled}'")
+    }
+}
+
+/// The functions that are the same for all sessions.
+pub fn all() -> Vec<Arc<ScalarUDF>> {
+    vec![
+        mapped("quote_ident", quote_ident),
+        mapped("quote_literal", quote_literal),
+        ClosureFunction::new(
+            "version",
+            Arity::exact(&[]),
+            text(),
+            Volatility::Stable,
+            |_, _| Ok(Arc::new(StringArray::from(vec![VERSION]))),
+        ),
+        ClosureFunction::new(
+            "to_char",
+            Arity::exact(&[DataType::Timestamp(TimeUnit::Microsecond, None), DataType::Utf8]),
+            text(),
+            Volatility::Immutable,
+            |args, rows| {
+                let times = args[0].as_primitive::<TimestampMicrosecondType>();
+                let formats = args[1].as_string::<i32>();
+                Ok(Arc::new(
+                    (0..rows)
+                        .map(|row| {
+                            let known = times.is_valid(row) && formats.is_valid(row);
+                            known.then(|| to_char::timestamp(times.value(row), formats.value(row)))
+                        })
+                        .collect::<StringArray>(),
+                ))
+            },
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_are_quoted_where_they_must_be() {
+        assert_eq!(quote_ident("plain_1"), "plain_1");
+        assert_eq!(quote_ident("Mixed"), "\"Mixed\"");
+        assert_eq!(quote_ident("a\"b"), "\"a\"\"b\"");
+        assert_eq!(quote_ident("order"), "\"order\"");
+        assert_eq!(quote_literal("o'k"), "'o''k'");
+    }
+}

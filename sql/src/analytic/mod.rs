@@ -1,0 +1,51 @@
+//! Everything that DataFusion answers: queries over one snapshot of the columnar mirror, over the primary's rows when that
+//! is forced, and over the catalog views.
+//!
+//! A statement is planned once ([`Analytic::plan`]: names, types, parameters) and executed any number of times
+//! ([`Analytic::execute`]: bind, optimise, run). Between the two stands only [`AnalyticPlan`], which holds no data and
+//! no snapshot.
+//!
+//! Invariants:
+//! - every table of one execution is read at the one LSN of its [`Source`];
+//! - no query runs on the caller's thread: execution belongs to a runtime of its own, so that analysts cannot starve
+//!   the workers that serve transactions;
+//! - batches wait in a bounded channel, memory is taken from one bounded pool, and dropping a [`RowStream`] ends its query.
+//!
+//! Where results differ from PostgreSQL: quotients and averages of numerics have 16 fractional digits (PostgreSQL chooses
+//! by magnitude); integer literals on their own are bigint; `extract` returns integer or double precision, not numeric;
+//! `date ± interval` is a date; floats in aggregates are summed in scan order.
+//!
+//! In reading order: [`types`], `rewrite` (syntax), `operators` and `functions` (semantics), `names` (what a query can
+//! refer to), `plan`, `runtime`, `execute`, `scan` and `primary` (where rows come from), `encode` and `format` (rows out),
+//! `parameter` (values in), `freshness`, `error`.
+
+mod encode;
+mod error;
+mod execute;
+mod format;
+mod freshness;
+mod functions;
+mod names;
+mod operators;
+mod parameter;
+mod plan;
+mod primary;
+mod priority;
+mod rewrite;
+mod runtime;
+mod scan;
+pub mod types;
+
+pub use encode::encode;
+pub use error::from_datafusion;
+pub use execute::RowStream;
+pub use freshness::{Freshness, Need, from_mirror, mirror_snapshot};
+pub use names::{Scope, ServerStatus};
+pub use parameter::{parameter, row_values, scalar_value};
+pub use plan::AnalyticPlan;
+pub use primary::PrimarySource;
+pub use runtime::{Analytic, AnalyticOptions};
+pub use scan::Source;
+
+pub(crate) use error::external;
+pub(crate) use functions::text::{Arity, ClosureFunction};

@@ -1,0 +1,267 @@
+//! What a query can refer to: tables, catalog views, functions, and the session facts behind them.
+
+use super::error::external;
+use super::functions::{aggregates, text};
+use super::operators::PostgresOperators;
+use super::scan::UserTable;
+use super::types::PostgresTypes;
+use crate::catalog_views;
+use crate::error::{Error, SqlState};
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::catalog::cte_worktable::CteWorkTable;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::{DFSchema, Result, TableReference};
+use datafusion::datasource::provider_as_source;
+use datafusion::execution::SessionState;
+use datafusion::execution::SessionStateDefaults;
+use datafusion::logical_expr::planner::{ExprPlanner, TypePlanner};
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::sql::planner::ContextProvider;
+use scry_engine::{Catalog, Table};
+use scry_wal::Micros;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The one database.
+pub const DATABASE: &str = "scry";
+
+/// Server-wide figures behind the `scry_stat_*` views: (name, value) pairs in the views' column order.
+pub trait ServerStatus: Send + Sync {
+    /// (applied LSN, lag p50, p99 and max in µs, bytes, rows, sealed segments).
+    fn mirror(&self) -> [i64; 7];
+    /// Names and values of the engine's counters.
+    fn engine(&self) -> Vec<(&'static str, i64)>;
+}
+
+/// The session facts that a query can ask for. Cheap to clone.
+#[derive(Clone)]
+pub struct Scope {
+    /// The catalog as of the statement's snapshot, own DDL included.
+    pub catalog: Arc<Catalog>,
+    pub user: Arc<str>,
+    /// `pg_backend_pid()`.
+    pub process: i32,
+    /// The transaction's start: `now()`.
+    pub now: Micros,
+    /// `current_setting(name)`.
+    pub settings: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    /// Name and value of every setting, for `pg_settings`.
+    pub all_settings: Arc<dyn Fn() -> Vec<(String, String)> + Send + Sync>,
+    pub status: Option<Arc<dyn ServerStatus>>,
+}
+
+impl std::fmt::Debug for Scope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scope")
+            .field("user", &self.user)
+            .field("catalog", &self.catalog.version())
+            .finish()
+    }
+}
+
+/// Functions and planners, the same for all statements.
+#[derive(Debug)]
+pub struct Registry {
+    scalars: HashMap<String, Arc<ScalarUDF>>,
+    higher_order: HashMap<String, Arc<HigherOrderUDF>>,
+    aggregates: HashMap<String, Arc<AggregateUDF>>,
+    windows: HashMap<String, Arc<WindowUDF>>,
+    planners: Vec<Arc<dyn ExprPlanner>>,
+    types: Arc<dyn TypePlanner>,
+}
+
+fn by_name<T>(functions: Vec<Arc<T>>, names: impl Fn(&T) -> Vec<String>) -> HashMap<String, Arc<T>> {
+    let mut map = HashMap::new();
+    for function in functions {
+        for name in names(&function) {
+            map.insert(name, function.clone());
+        }
+    }
+    map
+}
+
+fn all_names(name: &str, aliases: &[String]) -> Vec<String> {
+    std::iter::once(name.to_owned())
+        .chain(aliases.iter().cloned())
+        .collect()
+}
+
+impl Registry {
+    pub fn new() -> Self {
+        let mut scalars = SessionStateDefaults::default_scalar_functions();
+        // The first planner that takes an operator wins.
+        let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(PostgresOperators::new())];
+        planners.extend(SessionStateDefaults::default_expr_planners());
+        scalars.extend(text::all());
+        let mut aggregated = SessionStateDefaults::default_aggregate_functions();
+        aggregated.push(Arc::new(aggregates::sum()));
+        aggregated.push(Arc::new(aggregates::average()));
+        Registry {
+            scalars: by_name(scalars, |f| all_names(f.name(), f.aliases())),
+            higher_order: by_name(SessionStateDefaults::default_higher_order_functions(), |f| {
+                all_names(f.name(), f.aliases())
+            }),
+            aggregates: by_name(aggregated, |f| all_names(f.name(), f.aliases())),
+            windows: by_name(SessionStateDefaults::default_window_functions(), |f| {
+                all_names(f.name(), f.aliases())
+            }),
+            planners,
+            types: Arc::new(PostgresTypes),
+        }
+    }
+}
+
+/// Resolves the names of one statement.
+pub struct Names<'a> {
+    registry: &'a Registry,
+    state: &'a SessionState,
+    scope: &'a Scope,
+    /// User tables that the statement reads, each once.
+    tables: RefCell<Vec<Arc<Table>>>,
+}
+
+impl<'a> Names<'a> {
+    pub fn new(registry: &'a Registry, state: &'a SessionState, scope: &'a Scope) -> Self {
+        Names {
+            registry,
+            state,
+            scope,
+            tables: RefCell::new(Vec::new()),
+        }
+    }
+
+    pub fn into_tables(self) -> Vec<Arc<Table>> {
+        self.tables.into_inner()
+    }
+
+    fn user_table(&self, name: &str) -> Option<Arc<dyn TableSource>> {
+        let table = self.scope.catalog.table(name)?;
+        let mut tables = self.tables.borrow_mut();
+        if !tables.iter().any(|known| known.def.oid == table.def.oid) {
+            tables.push(table.clone());
+        }
+        Some(provider_as_source(Arc::new(UserTable::new(table.clone()))))
+    }
+
+    fn view(&self, schema: &str, name: &str) -> Option<Arc<dyn TableSource>> {
+        catalog_views::table(schema, name, self.scope).map(provider_as_source)
+    }
+}
+
+/// The name as the user wrote it, for errors.
+fn written(name: &TableReference) -> String {
+    match name.schema() {
+        Some(schema) => format!("{schema}.{}", name.table()),
+        None => name.table().to_owned(),
+    }
+}
+
+impl ContextProvider for Names<'_> {
+    fn get_table_source(&self, name: TableReference) -> Result<Arc<dyn TableSource>> {
+        if let Some(catalog) = name.catalog()
+            && catalog != DATABASE
+        {
+            let message = format!(
+                "cross-database references are not implemented: \"{catalog}.{}\"",
+                written(&name)
+            );
+            return Err(external(Error::new(SqlState::FEATURE_NOT_SUPPORTED, message)));
+        }
+        let found = match name.schema() {
+            None => self
+                .view("pg_catalog", name.table())
+                .or_else(|| self.user_table(name.table())),
+            Some("public") => self.user_table(name.table()),
+            Some(schema) => self.view(schema, name.table()),
+        };
+        found.ok_or_else(|| {
+            let message = format!("relation \"{}\" does not exist", written(&name));
+            external(Error::new(SqlState::UNDEFINED_TABLE, message))
+        })
+    }
+
+    fn get_table_function_source(&self, name: &str, args: Vec<Expr>) -> Result<Arc<dyn TableSource>> {
+        let function = SessionStateDefaults::default_table_functions()
+            .into_iter()
+            .find(|function| function.name() == name)
+            .ok_or_else(|| {
+                external(Error::new(
+                    SqlState::UNDEFINED_FUNCTION,
+                    format!("function {name} does not exist"),
+                ))
+            })?;
+        let context = SimplifyContext::builder()
+            .with_config_options(self.state.config_options().clone())
+            .build();
+        let simplifier = ExprSimplifier::new(context);
+        let schema = DFSchema::empty();
+        let args = args
+            .into_iter()
+            .map(|arg| {
+                simplifier
+                    .coerce(arg, &schema)
+                    .and_then(|arg| simplifier.simplify(arg))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let args = datafusion::catalog::TableFunctionArgs::new(&args, self.state);
+        Ok(provider_as_source(
+            function.create_table_provider_with_args(args)?,
+        ))
+    }
+
+    fn create_cte_work_table(&self, name: &str, schema: SchemaRef) -> Result<Arc<dyn TableSource>> {
+        Ok(provider_as_source(Arc::new(CteWorkTable::new(name, schema))))
+    }
+
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        &self.registry.planners
+    }
+
+    fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
+        Some(self.registry.types.clone())
+    }
+
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        catalog_views::function(name, self.scope).or_else(|| self.registry.scalars.get(name).cloned())
+    }
+
+    fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
+        self.registry.higher_order.get(name).cloned()
+    }
+
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        self.registry.aggregates.get(name).cloned()
+    }
+
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        self.registry.windows.get(name).cloned()
+    }
+
+    fn get_variable_type(&self, _: &[String]) -> Option<DataType> {
+        None
+    }
+
+    fn options(&self) -> &ConfigOptions {
+        self.state.config_options()
+    }
+
+    // The names below serve DataFusion's suggestions for misspelt functions, which we do not print.
+    fn udf_names(&self) -> Vec<String> {
+        vec!["count".to_owned()]
+    }
+
+    fn higher_order_function_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn udaf_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn udwf_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,254 @@
+//! A query's text, planned: names resolved, types known, parameters typed. Holds no data and no snapshot.
+
+use super::error::from_datafusion;
+use super::names::{Names, Scope};
+use super::rewrite;
+use super::runtime::Analytic;
+use super::types::{self, oid};
+use crate::error::{Error, SqlState};
+use crate::session::ColumnDescription;
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::expr::Placeholder;
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::sql::planner::{NullOrdering, ParserOptions, PlannerContext, SqlToRel};
+use scry_engine::Table;
+use sqlparser::ast::{Query, Statement};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A planned query. Cheap to clone; holds for as long as the catalog has the version it was planned against.
+#[derive(Debug, Clone)]
+pub struct AnalyticPlan {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    logical: LogicalPlan,
+    columns: Arc<[ColumnDescription]>,
+    parameters: Vec<u32>,
+    tables: Vec<Arc<Table>>,
+    catalog_version: u64,
+}
+
+impl AnalyticPlan {
+    /// The result's columns.
+    pub fn columns(&self) -> &Arc<[ColumnDescription]> {
+        &self.inner.columns
+    }
+
+    /// Type oids of `$1…$n`, given or inferred; text where nothing tells.
+    pub fn param_types(&self) -> &[u32] {
+        &self.inner.parameters
+    }
+
+    /// The user tables that the query reads, each once.
+    pub fn tables(&self) -> &[Arc<Table>] {
+        &self.inner.tables
+    }
+
+    /// Whether the query reads catalog views or nothing: it then needs no snapshot and waits for nothing.
+    pub fn catalog_only(&self) -> bool {
+        self.inner.tables.is_empty()
+    }
+
+    pub fn catalog_version(&self) -> u64 {
+        self.inner.catalog_version
+    }
+
+    /// The user tables with the number of times that each is scanned.
+    pub(super) fn scans(&self) -> Vec<(Arc<Table>, usize)> {
+        let mut names: HashMap<String, usize> = HashMap::new();
+        let _ = self.inner.logical.apply_with_subqueries(|node| {
+            if let LogicalPlan::TableScan(scan) = node {
+                *names.entry(scan.table_name.table().to_owned()).or_default() += 1;
+            }
+            Ok(TreeNodeRecursion::Continue)
+        });
+        let count = |table: &Arc<Table>| names.get(&table.def.name).copied().unwrap_or(0);
+        self.inner
+            .tables
+            .iter()
+            .map(|table| (table.clone(), count(table)))
+            .collect()
+    }
+
+    pub(super) fn logical(&self) -> &LogicalPlan {
+        &self.inner.logical
+    }
+}
+
+impl Analytic {
+    /// Plans a query. `param_types` holds the oids of `$1…` as far as the client gave them, 0 for unknown.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the query: unknown names, mismatched types, what is not supported.
+    pub fn plan(&self, query: &Query, scope: &Scope, param_types: &[u32]) -> Result<AnalyticPlan, Error> {
+        let mut query = query.clone();
+        let hints = rewrite::rewrite(&mut query);
+        let given = given_parameters(param_types, &hints)?;
+        let names = Names::new(&self.registry, &self.template, scope);
+        let planner = SqlToRel::new_with_options(&names, parser_options());
+        let mut context = PlannerContext::new().with_prepare_param_data_types(given.clone());
+        let logical = planner
+            .sql_statement_to_plan_with_context(Statement::Query(Box::new(query)), &mut context)
+            .map_err(from_datafusion)?;
+        let (logical, fields) = type_parameters(logical, &given).map_err(from_datafusion)?;
+        let logical = self
+            .template
+            .analyzer()
+            .execute_and_check(logical, self.template.config_options(), |_, _| {})
+            .map_err(from_datafusion)?;
+        let tables = names.into_tables();
+        let columns = describe(&logical, &tables);
+        let parameters = fields.iter().map(|field| types::wire_type(field).oid).collect();
+        Ok(AnalyticPlan {
+            inner: Arc::new(Inner {
+                logical,
+                columns,
+                parameters,
+                tables,
+                catalog_version: scope.catalog.version(),
+            }),
+        })
+    }
+}
+
+fn parser_options() -> ParserOptions {
+    ParserOptions {
+        parse_float_as_decimal: true,
+        enable_ident_normalization: true,
+        support_varchar_with_length: true,
+        enable_options_value_normalization: false,
+        collect_spans: false,
+        map_string_types_to_utf8view: false,
+        default_null_ordering: NullOrdering::NullsMax,
+    }
+}
+
+/// The parameters' types as the client or the query's casts give them.
+fn given_parameters(oids: &[u32], hints: &HashMap<usize, FieldRef>) -> Result<Vec<Option<FieldRef>>, Error> {
+    let count = oids.len().max(hints.keys().max().map_or(0, |index| index + 1));
+    (0..count)
+        .map(|index| match oids.get(index) {
+            None | Some(0) | Some(&oid::UNKNOWN) => Ok(hints.get(&index).cloned()),
+            Some(&given) => match types::parameter_field(given) {
+                Some(field) => Ok(Some(field)),
+                None => Err(Error::new(
+                    SqlState::FEATURE_NOT_SUPPORTED,
+                    format!("parameters of the type with oid {given} are not supported"),
+                )),
+            },
+        })
+        .collect()
+}
+
+/// Gives every placeholder its final type, text where nothing else is known, and lists the types in order.
+fn type_parameters(
+    logical: LogicalPlan,
+    given: &[Option<FieldRef>],
+) -> datafusion::common::Result<(LogicalPlan, Vec<FieldRef>)> {
+    let found = logical.get_parameter_fields()?;
+    let number = |id: &str| {
+        id.strip_prefix('$')
+            .and_then(|digits| digits.parse::<usize>().ok())
+    };
+    let count = found
+        .keys()
+        .filter_map(|id| number(id))
+        .max()
+        .unwrap_or(0)
+        .max(given.len());
+    let fields: Vec<FieldRef> = (1..=count)
+        .map(|index| {
+            let inferred = found.get(&format!("${index}")).cloned().flatten();
+            let known = given.get(index - 1).cloned().flatten().or(inferred);
+            match known {
+                Some(field) if *field.data_type() != DataType::Null => parameter_field(&field),
+                _ => types::named_field(DataType::Utf8, "text"),
+            }
+        })
+        .collect();
+    if found.is_empty() {
+        return Ok((logical, fields));
+    }
+    let typed = logical.transform_up_with_subqueries(|node| {
+        node.map_expressions(|expr| {
+            expr.transform_up(|expr| match expr {
+                Expr::Placeholder(Placeholder { id, .. }) => {
+                    let field = number(&id).and_then(|n| fields.get(n.checked_sub(1)?)).cloned();
+                    Ok(Transformed::yes(Expr::Placeholder(Placeholder::new_with_field(
+                        id, field,
+                    ))))
+                }
+                other => Ok(Transformed::no(other)),
+            })
+        })?
+        .map_data(LogicalPlan::recompute_schema)
+    })?;
+    Ok((typed.data, fields))
+}
+
+/// Types in which DataFusion infers a parameter and PostgreSQL has none.
+fn parameter_field(field: &FieldRef) -> FieldRef {
+    match field.data_type() {
+        DataType::Utf8View | DataType::LargeUtf8 => types::named_field(DataType::Utf8, "text"),
+        DataType::UInt64 | DataType::UInt32 => types::named_field(DataType::Int64, "bigint"),
+        other => Arc::new(Field::new("", other.clone(), true).with_metadata(field.metadata().clone())),
+    }
+}
+
+/// The result's columns, with the table and column that each comes from, where it comes straight from one.
+fn describe(logical: &LogicalPlan, tables: &[Arc<Table>]) -> Arc<[ColumnDescription]> {
+    let schema = logical.schema();
+    let origins = origins(logical);
+    schema
+        .iter()
+        .enumerate()
+        .map(|(index, (qualifier, field))| {
+            let wire = types::wire_type(field);
+            let name = rewrite::visible_name(field.name());
+            let origin = origins
+                .get(index)
+                .cloned()
+                .flatten()
+                .or_else(|| qualifier.map(|table| (table.table().to_owned(), field.name().clone())));
+            let (table_oid, column_no) = origin
+                .and_then(|(table, column)| {
+                    let table = tables.iter().find(|known| known.def.name == table)?;
+                    let at = table.def.columns.iter().position(|known| known.name == column)?;
+                    Some((table.def.oid, i16::try_from(at + 1).ok()?))
+                })
+                .unwrap_or((0, 0));
+            ColumnDescription {
+                name: name.to_owned(),
+                table_oid,
+                column_no,
+                type_oid: wire.oid,
+                type_len: wire.length,
+                type_mod: wire.modifier,
+            }
+        })
+        .collect()
+}
+
+/// (relation, column) of each output column of a top projection that is a column under another name.
+fn origins(logical: &LogicalPlan) -> Vec<Option<(String, String)>> {
+    match logical {
+        LogicalPlan::Projection(projection) => projection
+            .expr
+            .iter()
+            .map(|expr| match expr.clone().unalias() {
+                Expr::Column(column) => column
+                    .relation
+                    .as_ref()
+                    .map(|table| (table.table().to_owned(), column.name.clone())),
+                _ => None,
+            })
+            .collect(),
+        LogicalPlan::Sort(sort) => origins(&sort.input),
+        LogicalPlan::Limit(limit) => origins(&limit.input),
+        _ => Vec::new(),
+    }
+}
