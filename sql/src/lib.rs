@@ -16,6 +16,7 @@ pub mod analytic;
 pub mod catalog_views;
 pub mod database;
 pub mod error;
+pub mod expr;
 pub mod session;
 pub mod tags;
 pub mod types;
