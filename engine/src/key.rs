@@ -150,7 +150,7 @@ impl Key {
         let mut count = 0;
         let mut rest = normalized.mantissa().unsigned_abs();
         // Zeros at the end of an integer say nothing beside the exponent.
-        while rest % 10 == 0 {
+        while rest.is_multiple_of(10) {
             rest /= 10;
         }
         while rest != 0 {

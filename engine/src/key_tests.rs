@@ -22,14 +22,11 @@ fn float() -> impl Strategy<Value = f64> {
 }
 
 fn pair() -> impl Strategy<Value = (Value, Value, DataType)> {
-    fn both<T: 'static>(
+    fn both<T: std::fmt::Debug + 'static>(
         strategy: impl Strategy<Value = T> + Clone + 'static,
         make: fn(T) -> Value,
         ty: DataType,
-    ) -> BoxedStrategy<(Value, Value, DataType)>
-    where
-        T: std::fmt::Debug,
-    {
+    ) -> BoxedStrategy<(Value, Value, DataType)> {
         (strategy.clone(), strategy)
             .prop_map(move |(a, b)| (make(a), make(b), ty))
             .boxed()

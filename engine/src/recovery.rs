@@ -284,10 +284,8 @@ impl Replay {
         match (ended, begun) {
             (None, Some((ordinal, row))) => {
                 let new = Arc::new(RowEntry::committed(lsn, ordinal, row));
-                let placed = store
-                    .rows
-                    .get_or_insert_with(Key::from_bytes(key), || Arc::clone(&new));
-                if !Arc::ptr_eq(&placed, &new) {
+                let (_, is_new) = store.rows.get_or_insert_with(&Key::from_bytes(key), || new);
+                if !is_new {
                     return Err(wrong("a row with the key of an inserted row exists".to_owned()));
                 }
             }
@@ -295,23 +293,21 @@ impl Replay {
                 let found = store.rows.with(key, |entry| {
                     let mut state = entry.lock();
                     let ordinal = state.newest(store_id).ordinal;
-                    match begun {
-                        _ if ordinal != ended => {
-                            return Err(wrong(format!("version {ended} ended, {ordinal} found")));
-                        }
-                        Some((ordinal, row)) => state.replace(lsn, ordinal, row),
-                        None => {
-                            drop(state);
-                            store.remove(key, entry);
-                        }
+                    if ordinal != ended {
+                        return Err(wrong(format!("version {ended} ended, {ordinal} found")));
                     }
-                    Ok(())
+                    match begun {
+                        Some((ordinal, row)) => {
+                            state.replace(lsn, ordinal, row);
+                            Ok(None)
+                        }
+                        None => Ok(Some(Arc::clone(entry))),
+                    }
                 });
-                found.unwrap_or_else(|| {
-                    Err(wrong(format!(
-                        "version {ended} ended, but its row does not exist"
-                    )))
-                })?;
+                let missing = || wrong(format!("version {ended} ended, but its row does not exist"));
+                if let Some(deleted) = found.ok_or_else(missing)?? {
+                    store.remove(key, &deleted);
+                }
             }
             (None, None) => {}
         }
@@ -403,7 +399,12 @@ impl Replay {
             return Ok(());
         };
         let old = Arc::clone(&state.store);
-        let rows = rows.unwrap_or_else(|| rows_by_ordinal(&old));
+        // In the order of their birth, which often is the order of their keys, too.
+        let mut rows: Vec<_> = rows
+            .unwrap_or_else(|| rows_by_ordinal(&old))
+            .into_iter()
+            .collect();
+        rows.sort_unstable_by_key(|(ordinal, _)| *ordinal);
         let store = Store::with_counters(store_id, Arc::clone(&old.layout), Arc::clone(&old.counters));
         for (ordinal, (version_lsn, row)) in rows {
             let wrong = |what: String| corrupt(lsn, Some(store_id), what);
@@ -413,10 +414,8 @@ impl Replay {
                 ))
             })?;
             let entry = Arc::new(RowEntry::committed(version_lsn, ordinal, row));
-            if !Arc::ptr_eq(
-                &store.rows.get_or_insert_with(new_key, || Arc::clone(&entry)),
-                &entry,
-            ) {
+            let (_, is_new) = store.rows.get_or_insert_with(&new_key, || entry);
+            if !is_new {
                 return Err(wrong(format!("row {ordinal} has the new key of another row")));
             }
         }

@@ -15,9 +15,8 @@ use scry_wal::verify::verify_on;
 use scry_wal::{Backend, Error, Log, LogOptions, Lsn};
 
 fn options() -> LogOptions {
-    // A simulated disk is quick, but its writes should overtake each other.
     LogOptions {
-        min_in_flight: 6,
+        segment_bytes: 64 << 10,
         recent_bytes: 32 << 10,
         ..common::options(Backend::Auto)
     }

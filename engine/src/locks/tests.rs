@@ -36,7 +36,7 @@ fn row() -> RowRef {
         Ordinal::new(0),
         vec![0, 1].into(),
     ));
-    store.rows.get_or_insert_with(key.clone(), || Arc::clone(&entry));
+    store.rows.get_or_insert_with(&key, || Arc::clone(&entry));
     RowRef { store, key, entry }
 }
 
@@ -144,10 +144,7 @@ fn a_row_of_which_nothing_is_left_dies_only_when_nobody_waits_for_it() {
     let [a, b] = [1, 2].map(holder);
     let key = Key::from_bytes(&[2]);
     let entry = Arc::new(RowEntry::locked(Arc::clone(&a), 0));
-    place
-        .store
-        .rows
-        .get_or_insert_with(key.clone(), || Arc::clone(&entry));
+    place.store.rows.get_or_insert_with(&key, || Arc::clone(&entry));
     let row = RowRef {
         store: Arc::clone(&place.store),
         key,

@@ -3,26 +3,126 @@
 //! It is one source of rows, not the store itself: callers ask for entries, ranges and removals, and never for
 //! "all there is", so that sealed runs can stand beside it.
 //!
-//! The map is a lock-free skip list. Entries are shared (`Arc`), so that a transaction keeps hold of the rows that
-//! it locked without holding on to the map. An entry leaves the map only after it was marked dead under its own
-//! mutex; whoever meets a dead entry helps to remove it and looks again.
+//! Two levels. An index finds the leaf whose range a key falls into; a leaf holds some hundred rows in order, side
+//! by side, with the first eight bytes of each key in an array of their own, so that a search stays within a few
+//! cache lines. (A skip list costs a cache miss for each of its twenty-odd steps: in `benches/point.rs`, among a million
+//! rows, its lookups took between 1.4 and 1.9 times as long.) The index's lock is taken for writing only to split a leaf or to take an empty one out.
+//!
+//! Rows are shared (`Arc`), so that a transaction keeps hold of what it locked without holding on to the map. A row
+//! leaves the map only after it was marked dead under its own mutex; whoever meets a dead one helps to remove it and
+//! looks again.
+//!
+//! Lock order: index, leaf, row. Visitors of ranges are called with none of the map's locks held.
+//!
+//! Invariants:
+//! - a leaf's keys rise strictly, and lie at or after its first key in the index and before the next leaf's;
+//! - the first leaf's key is the empty key, and that leaf is never taken out.
 
 use super::entry::RowEntry;
 use crate::key::{Key, KeyRange};
-use crossbeam_skiplist::SkipMap;
+use parking_lot::RwLock;
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-#[derive(Default)]
+/// Rows of a full leaf: moving half of them aside for an insert costs about as much as finding the place.
+const LEAF_ROWS: usize = 128;
+
 pub(crate) struct Memtable {
-    rows: SkipMap<Key, Arc<RowEntry>>,
+    /// Leaves by the least key that may be in them.
+    index: RwLock<BTreeMap<Key, Arc<RwLock<Leaf>>>>,
+}
+
+/// Rows in key order: three arrays of one length.
+#[derive(Default)]
+struct Leaf {
+    prefixes: Vec<u64>,
+    keys: Vec<Key>,
+    rows: Vec<Arc<RowEntry>>,
+}
+
+/// The first eight bytes of a key, as a number that orders like them.
+fn prefix(key: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    let length = key.len().min(8);
+    bytes[..length].copy_from_slice(&key[..length]);
+    u64::from_be_bytes(bytes)
+}
+
+impl Leaf {
+    /// Where the key is, or where it would go.
+    fn search(&self, key: &[u8]) -> Result<usize, usize> {
+        let wanted = prefix(key);
+        let mut place = self.prefixes.partition_point(|prefix| *prefix < wanted);
+        // Keys that share the first eight bytes: most often there is one.
+        while self.prefixes.get(place) == Some(&wanted) {
+            match self.keys[place].as_ref().cmp(key) {
+                std::cmp::Ordering::Equal => return Ok(place),
+                std::cmp::Ordering::Greater => return Err(place),
+                std::cmp::Ordering::Less => {}
+            }
+            place += 1;
+            if self.prefixes.get(place) == Some(&wanted) {
+                // More than one: the rest of this leaf, by whole keys.
+                return self.keys[place..]
+                    .binary_search_by(|other| other.as_ref().cmp(key))
+                    .map(|found| place + found)
+                    .map_err(|missing| place + missing);
+            }
+        }
+        Err(place)
+    }
+
+    fn insert(&mut self, place: usize, key: Key, row: Arc<RowEntry>) {
+        self.prefixes.insert(place, prefix(key.as_ref()));
+        self.keys.insert(place, key);
+        self.rows.insert(place, row);
+    }
+
+    fn remove(&mut self, place: usize) {
+        self.prefixes.remove(place);
+        self.keys.remove(place);
+        self.rows.remove(place);
+    }
+
+    /// Takes the rows from `place` on into a leaf of their own.
+    fn split_off(&mut self, place: usize) -> Leaf {
+        Leaf {
+            prefixes: self.prefixes.split_off(place),
+            keys: self.keys.split_off(place),
+            rows: self.rows.split_off(place),
+        }
+    }
+}
+
+impl Default for Memtable {
+    fn default() -> Memtable {
+        Memtable {
+            index: RwLock::new(BTreeMap::from([(Key::new(), Arc::default())])),
+        }
+    }
+}
+
+type Index = BTreeMap<Key, Arc<RwLock<Leaf>>>;
+
+/// The leaf into whose range the key falls.
+fn leaf_of<'a>(index: &'a Index, key: &[u8]) -> &'a Arc<RwLock<Leaf>> {
+    let bounds: (Bound<&[u8]>, Bound<&[u8]>) = (Bound::Unbounded, Bound::Included(key));
+    let (_, leaf) = index
+        .range::<[u8], _>(bounds)
+        .next_back()
+        .expect("the first leaf begins with the empty key");
+    leaf
 }
 
 impl Memtable {
-    /// Calls `found` with the row of `key`, dead or alive. No reference to the row outlives the call, which
-    /// saves a point read the traffic on the entry's reference count.
+    /// Calls `found` with the row of `key`, dead or alive, with locks of the map held: it must be short and take no
+    /// other lock than the row's. This saves a point read the traffic on the row's reference count.
     pub(crate) fn with<T>(&self, key: &[u8], found: impl FnOnce(&Arc<RowEntry>) -> T) -> Option<T> {
-        self.rows.get(key).map(|node| found(node.value()))
+        let index = self.index.read();
+        let leaf = leaf_of(&index, key).read();
+        let place = leaf.search(key).ok()?;
+        Some(found(&leaf.rows[place]))
     }
 
     /// The row of `key`, dead or alive.
@@ -30,43 +130,258 @@ impl Memtable {
         self.with(key, Arc::clone)
     }
 
-    /// The row of `key`; when there is none, the one that `make` makes.
-    pub(crate) fn get_or_insert_with(&self, key: Key, make: impl FnOnce() -> Arc<RowEntry>) -> Arc<RowEntry> {
-        Arc::clone(self.rows.get_or_insert_with(key, make).value())
-    }
-
-    /// Takes a dead entry out of the map, unless somebody else did.
-    pub(crate) fn remove(&self, key: &[u8], entry: &Arc<RowEntry>) {
-        if let Some(node) = self.rows.get(key)
-            && Arc::ptr_eq(node.value(), entry)
+    /// The row of `key`; when there is none, the one that `make` makes. With it, whether it was made.
+    pub(crate) fn get_or_insert_with(
+        &self,
+        key: &Key,
+        make: impl FnOnce() -> Arc<RowEntry>,
+    ) -> (Arc<RowEntry>, bool) {
         {
-            node.remove();
+            let index = self.index.read();
+            let mut leaf = leaf_of(&index, key.as_ref()).write();
+            match leaf.search(key.as_ref()) {
+                Ok(place) => return (Arc::clone(&leaf.rows[place]), false),
+                Err(place) if leaf.rows.len() < LEAF_ROWS => {
+                    let row = make();
+                    leaf.insert(place, key.clone(), Arc::clone(&row));
+                    return (row, true);
+                }
+                Err(_) => {}
+            }
+        }
+        let mut index = self.index.write();
+        let found = Arc::clone(leaf_of(&index, key.as_ref()));
+        let mut leaf = found.write();
+        let place = match leaf.search(key.as_ref()) {
+            Ok(place) => return (Arc::clone(&leaf.rows[place]), false),
+            Err(place) => place,
+        };
+        let row = make();
+        if leaf.rows.len() < LEAF_ROWS {
+            leaf.insert(place, key.clone(), Arc::clone(&row));
+        } else if place == leaf.rows.len() {
+            // Keys that rise, as in loads and logs: the full leaf stays full.
+            let mut right = Leaf::default();
+            right.insert(0, key.clone(), Arc::clone(&row));
+            index.insert(key.clone(), Arc::new(RwLock::new(right)));
+        } else {
+            let middle = leaf.rows.len() / 2;
+            let mut right = leaf.split_off(middle);
+            let first = right.keys[0].clone();
+            match place.checked_sub(middle) {
+                Some(place) if place > 0 => right.insert(place, key.clone(), Arc::clone(&row)),
+                _ => leaf.insert(place, key.clone(), Arc::clone(&row)),
+            }
+            index.insert(first, Arc::new(RwLock::new(right)));
+        }
+        (row, true)
+    }
+
+    /// Takes a dead row out of the map, unless somebody else did.
+    pub(crate) fn remove(&self, key: &[u8], row: &Arc<RowEntry>) {
+        let is_empty = {
+            let index = self.index.read();
+            let mut leaf = leaf_of(&index, key).write();
+            match leaf.search(key) {
+                Ok(place) if Arc::ptr_eq(&leaf.rows[place], row) => leaf.remove(place),
+                _ => return,
+            }
+            leaf.rows.is_empty()
+        };
+        if is_empty {
+            self.remove_empty_leaf(key);
         }
     }
 
-    /// Calls `visit` for each row of the range in key order until it answers false.
-    pub(crate) fn range(&self, range: &KeyRange, mut visit: impl FnMut(&Key, &Arc<RowEntry>) -> bool) {
-        if is_void(range) {
+    fn remove_empty_leaf(&self, key: &[u8]) {
+        let mut index = self.index.write();
+        let bounds: (Bound<&[u8]>, Bound<&[u8]>) = (Bound::Unbounded, Bound::Included(key));
+        let Some((first, leaf)) = index.range::<[u8], _>(bounds).next_back() else {
             return;
+        };
+        if !first.as_ref().is_empty() && leaf.read().rows.is_empty() {
+            let first = first.clone();
+            index.remove(&first);
         }
-        let bounds: (Bound<&[u8]>, Bound<&[u8]>) = (
-            range.lower.as_ref().map(Key::as_ref),
-            range.upper.as_ref().map(Key::as_ref),
-        );
-        for node in self.rows.range::<[u8], _>(bounds) {
-            if !visit(node.key(), node.value()) {
-                return;
+    }
+
+    /// Calls `visit` for each row of the range in key order until it answers false. Rows that come or go meanwhile
+    /// are met or not.
+    pub(crate) fn range(&self, range: &KeyRange, mut visit: impl FnMut(&Key, &Arc<RowEntry>) -> bool) {
+        let mut lower = range.lower.clone();
+        let mut batch: Vec<(Key, Arc<RowEntry>)> = Vec::new();
+        loop {
+            let next = self.read_leaf(&lower, &range.upper, &mut batch);
+            for (key, row) in batch.drain(..) {
+                if !visit(&key, &row) {
+                    return;
+                }
+            }
+            match next {
+                Some(first) => lower = Bound::Included(first),
+                None => return,
             }
         }
     }
+
+    /// Copies the rows of one leaf that lie in the range; answers where the next leaf begins, if that is in it.
+    fn read_leaf(
+        &self,
+        lower: &Bound<Key>,
+        upper: &Bound<Key>,
+        batch: &mut Vec<(Key, Arc<RowEntry>)>,
+    ) -> Option<Key> {
+        let index = self.index.read();
+        let from: &[u8] = match lower {
+            Bound::Included(key) | Bound::Excluded(key) => key.as_ref(),
+            Bound::Unbounded => &[],
+        };
+        let next = index
+            .range::<[u8], (Bound<&[u8]>, Bound<&[u8]>)>((Bound::Excluded(from), Bound::Unbounded))
+            .next()
+            .map(|(first, _)| first)
+            .filter(|first| match upper {
+                Bound::Included(upper) => *first <= upper,
+                Bound::Excluded(upper) => *first < upper,
+                Bound::Unbounded => true,
+            })
+            .cloned();
+        let leaf = leaf_of(&index, from).read();
+        let begin = match (leaf.search(from), lower) {
+            (Ok(place), Bound::Excluded(_)) => place + 1,
+            (Ok(place) | Err(place), _) => place,
+        };
+        let end = match upper {
+            Bound::Included(upper) => leaf
+                .search(upper.as_ref())
+                .map_or_else(|place| place, |place| place + 1),
+            Bound::Excluded(upper) => leaf.search(upper.as_ref()).unwrap_or_else(|place| place),
+            Bound::Unbounded => leaf.rows.len(),
+        };
+        if begin < end {
+            let rows = leaf.keys[begin..end].iter().zip(&leaf.rows[begin..end]);
+            batch.extend(rows.map(|(key, row)| (key.clone(), Arc::clone(row))));
+        }
+        next
+    }
 }
 
-/// Whether no key can lie in the range, because its ends are crossed.
-fn is_void(range: &KeyRange) -> bool {
-    match (&range.lower, &range.upper) {
-        (Bound::Included(lower), Bound::Included(upper)) => lower > upper,
-        (Bound::Included(lower) | Bound::Excluded(lower), Bound::Excluded(upper))
-        | (Bound::Excluded(lower), Bound::Included(upper)) => lower >= upper,
-        _ => false,
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use scry_wal::{Lsn, Ordinal};
+
+    fn row(number: u64) -> Arc<RowEntry> {
+        Arc::new(RowEntry::committed(
+            Lsn::new(1),
+            Ordinal::new(number),
+            vec![].into(),
+        ))
+    }
+
+    fn key(bytes: &[u8]) -> Key {
+        Key::from_bytes(bytes)
+    }
+
+    fn all(map: &Memtable, range: &KeyRange) -> Vec<Key> {
+        let mut keys = Vec::new();
+        map.range(range, |key, _| {
+            keys.push(key.clone());
+            true
+        });
+        keys
+    }
+
+    /// Keys that often share their first eight bytes, and sometimes are prefixes of each other.
+    fn some_key() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            (0..600u16).prop_map(|number| number.to_be_bytes().to_vec()),
+            (0..600u16).prop_map(|number| [b"same eight bytes".as_slice(), &number.to_be_bytes()].concat()),
+            proptest::collection::vec(0..3u8, 0..12),
+        ]
+    }
+
+    fn some_bound() -> impl Strategy<Value = Bound<Key>> {
+        prop_oneof![
+            Just(Bound::Unbounded),
+            some_key().prop_map(|bytes| Bound::Included(key(&bytes))),
+            some_key().prop_map(|bytes| Bound::Excluded(key(&bytes))),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn it_agrees_with_a_plain_ordered_map(
+            steps in proptest::collection::vec((any::<bool>(), some_key()), 1..2000),
+            ranges in proptest::collection::vec((some_bound(), some_bound()), 20),
+        ) {
+            let map = Memtable::default();
+            let mut model: BTreeMap<Key, Arc<RowEntry>> = BTreeMap::new();
+            for (number, (insert, bytes)) in steps.into_iter().enumerate() {
+                let key = key(&bytes);
+                if insert || number < 1000 {
+                    let (found, is_new) = map.get_or_insert_with(&key, || row(number as u64));
+                    prop_assert_eq!(is_new, !model.contains_key(&key));
+                    let expected = model.entry(key).or_insert_with(|| Arc::clone(&found));
+                    prop_assert!(Arc::ptr_eq(&found, expected));
+                } else {
+                    map.remove(&bytes, &row(0));
+                    prop_assert_eq!(map.get(&bytes).is_some(), model.contains_key(&key), "another row's key stays");
+                    if let Some(row) = model.remove(&key) {
+                        map.remove(&bytes, &row);
+                    }
+                }
+                prop_assert_eq!(map.get(&bytes).is_some(), model.contains_key(bytes.as_slice()));
+            }
+            for (lower, upper) in ranges {
+                let range = KeyRange { lower, upper };
+                let expected: Vec<Key> = model.keys().filter(|key| range.contains(key.as_ref())).cloned().collect();
+                prop_assert_eq!(all(&map, &range), expected);
+            }
+            for (key, row) in &model {
+                map.remove(key.as_ref(), row);
+            }
+            prop_assert_eq!(map.index.read().len(), 1, "empty leaves are taken out");
+        }
+    }
+
+    #[test]
+    fn rising_keys_fill_their_leaves() {
+        let map = Memtable::default();
+        for number in 0..100_000u64 {
+            map.get_or_insert_with(&key(&number.to_be_bytes()), || row(number));
+        }
+        assert_eq!(map.index.read().len(), 100_000usize.div_ceil(LEAF_ROWS));
+    }
+
+    #[test]
+    fn threads_that_insert_and_remove_lose_nothing() {
+        let map = Memtable::default();
+        std::thread::scope(|scope| {
+            for thread in 0..4u64 {
+                let map = &map;
+                scope.spawn(move || {
+                    for number in 0..5_000u64 {
+                        let mine = key(&(number.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ thread).to_be_bytes());
+                        let (row, is_new) = map.get_or_insert_with(&mine, || row(thread));
+                        assert!(is_new);
+                        assert!(map.get(mine.as_ref()).is_some());
+                        if number % 3 == 0 {
+                            map.remove(mine.as_ref(), &row);
+                        }
+                    }
+                });
+            }
+            scope.spawn(|| {
+                for _ in 0..20 {
+                    let keys = all(&map, &KeyRange::all());
+                    assert!(keys.is_sorted());
+                }
+            });
+        });
+        assert_eq!(all(&map, &KeyRange::all()).len(), 4 * (5_000 - 1_667));
     }
 }

@@ -240,10 +240,8 @@ fn place(
         (None, Some((Some(holder), slot))) => RowEntry::locked(Arc::clone(holder), slot),
         (None, _) => unreachable!("a row that is neither committed nor this transaction's own"),
     });
-    let placed = store
-        .rows
-        .get_or_insert_with(new_key.clone(), || Arc::clone(&entry));
-    if !Arc::ptr_eq(&placed, &entry) {
+    let (_, is_new) = store.rows.get_or_insert_with(&new_key, || Arc::clone(&entry));
+    if !is_new {
         return Err(Error::UniqueViolation {
             table: table.def.name.clone(),
             constraint: key.name.clone(),

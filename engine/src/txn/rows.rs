@@ -288,11 +288,10 @@ impl Txn {
         holder: &Arc<Holder>,
     ) -> Attempt<Option<Version>> {
         let slot = self.overlay.next_slot();
-        let mut made = None;
-        let entry = table.store.rows.get_or_insert_with(key.clone(), || {
-            Arc::clone(made.insert(Arc::new(RowEntry::locked(Arc::clone(holder), slot))))
-        });
-        let is_new = made.is_some_and(|made| Arc::ptr_eq(&made, &entry));
+        let (entry, is_new) = table
+            .store
+            .rows
+            .get_or_insert_with(key, || Arc::new(RowEntry::locked(Arc::clone(holder), slot)));
         if !is_new {
             let mut state = entry.lock();
             if let Some(own) = state.slot_of(holder) {

@@ -364,7 +364,7 @@ impl Numeric {
         })
     }
 
-    fn to_digits(&self, digits: i32, drop: impl Fn(u128, u32) -> u128) -> Result<Numeric, NumericError> {
+    fn to_digits(self, digits: i32, drop: impl Fn(u128, u32) -> u128) -> Result<Numeric, NumericError> {
         let bound = i32::from(NUMERIC_MAX_PRECISION);
         let digits = digits.clamp(-bound - 1, bound);
         if digits >= i32::from(self.scale) {
@@ -376,7 +376,7 @@ impl Numeric {
                 }
                 scale -= 1;
             }
-            return Ok(*self);
+            return Ok(self);
         }
         let kept = drop(self.magnitude(), (i32::from(self.scale) - digits) as u32);
         if digits >= 0 {
