@@ -18,14 +18,18 @@ const FALL: f64 = 1.0 / 64.0;
 /// The number of slots in use.
 #[derive(Debug)]
 pub(crate) struct Depth {
+    min: usize,
     max: usize,
     latency: f64,
 }
 
 impl Depth {
-    pub(crate) fn new(max: usize) -> Self {
+    /// Never less than `min` slots nor more than `max`, but at least one.
+    pub(crate) fn new(min: usize, max: usize) -> Self {
+        let max = max.max(1);
         Self {
-            max: max.max(1),
+            min: min.clamp(1, max),
+            max,
             latency: 0.0,
         }
     }
@@ -40,7 +44,7 @@ impl Depth {
     /// How many writes may be on their way now: at least 1.
     pub(crate) fn slots(&self) -> usize {
         // The product is small and positive; a cast of a float saturates.
-        ((self.latency * FRAMES_PER_SECOND).ceil() as usize).clamp(1, self.max)
+        ((self.latency * FRAMES_PER_SECOND).ceil() as usize).clamp(self.min, self.max)
     }
 }
 
@@ -57,7 +61,7 @@ mod tests {
 
     #[test]
     fn a_quick_disk_gets_one_slot_and_a_slow_one_all() {
-        let mut depth = Depth::new(16);
+        let mut depth = Depth::new(1, 16);
         assert_eq!(depth.slots(), 1);
         assert_eq!(after(&mut depth, 100, 50), 1);
         assert_eq!(after(&mut depth, 100, 250), 3);
@@ -65,8 +69,16 @@ mod tests {
     }
 
     #[test]
+    fn the_bounds_hold() {
+        let mut depth = Depth::new(4, 8);
+        assert_eq!(depth.slots(), 4);
+        assert_eq!(after(&mut depth, 10, 1_000_000), 8);
+        assert_eq!(Depth::new(5, 1).slots(), 1, "a queue that does one at a time");
+    }
+
+    #[test]
     fn a_disk_that_becomes_slow_is_noticed_within_few_writes_and_forgiven_later() {
-        let mut depth = Depth::new(16);
+        let mut depth = Depth::new(1, 16);
         after(&mut depth, 1000, 50);
         assert!(after(&mut depth, 4, 3_000) >= 8);
         assert!(after(&mut depth, 4, 50) >= 8);

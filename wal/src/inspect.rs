@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::error::Error;
 use crate::frame::Frame;
 use crate::ids::Lsn;
-use crate::log::Backend;
+use crate::options::Backend;
 use crate::recover::IN_FLIGHT_REACH_BYTES;
 use crate::scan::{Reader, Segments, Step, Walk, place};
 use crate::storage::disk::DiskStorage;

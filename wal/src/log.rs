@@ -19,9 +19,9 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::append::{Append, Placed};
 use crate::durability::{Durability, Fate};
 use crate::error::{BoxError, Error};
-use crate::format::Geometry;
 use crate::frame::Frame;
-use crate::ids::{Lsn, NodeId};
+use crate::ids::Lsn;
+use crate::options::LogOptions;
 use crate::recent::Recent;
 use crate::recover::{self, Recovered, Recovery};
 use crate::scan::Segments;
@@ -33,51 +33,8 @@ use crate::sys::buffer::Pool;
 use crate::tail::TailReader;
 use crate::writer::Writer;
 
-/// How writes reach the disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Backend {
-    /// io_uring where the kernel allows it, else blocking.
-    #[default]
-    Auto,
-    /// Several writes on their way at once through io_uring; opening fails where it is refused.
-    IoUring,
-    /// One write at a time in the writer thread. Works everywhere.
-    Blocking,
-}
-
-/// How a log is opened.
-#[derive(Debug, Clone)]
-pub struct LogOptions {
-    /// Bytes per segment, a multiple of 4096 from 16 KiB to 4 GiB. Counts when the log is created; later the log's own
-    /// size holds.
-    pub segment_bytes: u64,
-    /// How writes reach the disk.
-    pub backend: Backend,
-    /// The most frames on their way at once, 1 to 32. How many there are follows from how long writes take.
-    pub max_in_flight: usize,
-    /// Memory for frames that are durable, kept for tail readers.
-    pub recent_bytes: usize,
-    /// Appended bytes that are not durable yet, beyond which [`Log::room`] holds appenders back.
-    pub buffer_bytes: usize,
-    /// The node that writes.
-    pub node: NodeId,
-}
-
-impl Default for LogOptions {
-    fn default() -> Self {
-        Self {
-            segment_bytes: 64 << 20,
-            backend: Backend::Auto,
-            max_in_flight: 16,
-            recent_bytes: 64 << 20,
-            buffer_bytes: 32 << 20,
-            node: NodeId::new(1),
-        }
-    }
-}
-
-/// The most frames on their way that can be asked for; recovery syncs what that many can have touched.
-const IN_FLIGHT_MAX: usize = 32;
+/// A segment header goes out together with the first frame behind it, in a slot of its own.
+pub(crate) const HEADER_SLOT: usize = 1;
 
 /// Prepared room below which appenders are held back, if a segment is not smaller: enough for many small commits; a
 /// larger one looks for itself.
@@ -129,14 +86,7 @@ impl Log {
         options: LogOptions,
         replay: &mut dyn FnMut(&Frame) -> Result<(), BoxError>,
     ) -> Result<Log, Error> {
-        let geometry = Geometry::new(options.segment_bytes).ok_or(Error::Options {
-            what: "segment_bytes must be a multiple of 4096 from 16 KiB to 4 GiB",
-        })?;
-        if !(1..=IN_FLIGHT_MAX).contains(&options.max_in_flight) {
-            return Err(Error::Options {
-                what: "max_in_flight must be from 1 to 32",
-            });
-        }
+        let geometry = options.check()?;
         let io = |action, source| Error::Io {
             action,
             path: storage.path(""),
@@ -191,7 +141,7 @@ impl Log {
             .map_err(|source| io("start the thread that prepares segments for", source))?;
         // The header of the segment at the end was written, unless nothing of it was.
         let entered = geometry.base(raw.saturating_sub(1));
-        let started = start_writer(&shared, options.max_in_flight + 1, &recovered, entered);
+        let started = start_writer(&shared, options, &recovered, entered);
         let (writer, notify) = match started {
             Ok(started) => started,
             Err(source) => {
@@ -400,20 +350,24 @@ impl fmt::Debug for Log {
 /// Starts the writer thread, which makes its own queue, and hands over how it is woken.
 fn start_writer(
     shared: &Arc<Shared>,
-    in_flight_max: usize,
+    options: &LogOptions,
     recovered: &Recovered,
     entered: u64,
 ) -> io::Result<(JoinHandle<()>, Arc<dyn Notify>)> {
     let (made, queue_made) = mpsc::sync_channel(1);
     let (shared, chain) = (Arc::clone(shared), recovered.chain);
+    let (min, max) = (options.min_in_flight, options.max_in_flight);
     let writer = thread::Builder::new()
         .name("scry-log".to_owned())
         .spawn(move || {
-            match shared.storage.queue(in_flight_max) {
+            match shared.storage.queue(max + HEADER_SLOT) {
                 Ok(queue) => {
                     // Whoever opens waits for this; when it has gone, so has the log.
                     let _ = made.send(Ok(queue.notifier()));
-                    run_writer(Writer::new(Arc::clone(&shared), queue, chain, entered), &shared);
+                    run_writer(
+                        Writer::new(Arc::clone(&shared), queue, min, chain, entered),
+                        &shared,
+                    );
                 }
                 Err(error) => {
                     let _ = made.send(Err(error));

@@ -1,7 +1,7 @@
 //! Checking a log without opening it: every checksum, every link of the chain, every record, every segment header.
 //!
 //! Nothing is changed, and the log may be in use by another process: what is being written meanwhile looks like a torn tail.
-//! The rule that tells a torn tail from damage is that of [`crate::recover`].
+//! The rule that tells a torn tail from damage is that of recovery.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::error::{Error, Flaw, Place};
 use crate::format::Geometry;
 use crate::ids::Lsn;
-use crate::log::Backend;
+use crate::options::Backend;
 use crate::recover::{Torn, judge};
 use crate::scan::{Reader, Segments, Step, Walk, place};
 use crate::storage::disk::DiskStorage;

@@ -21,6 +21,7 @@ use crate::depth::Depth;
 use crate::format::{Chain, FLAG_WATERMARK, FrameHeader, SegmentHeader, UNIT, WRITE_UNIT, segment_name};
 use crate::frame::Frame;
 use crate::ids::Lsn;
+use crate::log::HEADER_SLOT;
 use crate::shared::Shared;
 use crate::storage::{Access, SegmentFile, Write, WriteBytes, WriteQueue, Written};
 
@@ -69,9 +70,14 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Goes on behind `chain`, in the segment at `entered` or the one after it.
-    pub(crate) fn new(shared: Arc<Shared>, queue: Box<dyn WriteQueue>, chain: Chain, entered: u64) -> Self {
-        // A segment header goes out together with the first frame behind it, in a slot of its own.
-        let depth = Depth::new(queue.in_flight_max().saturating_sub(1));
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        queue: Box<dyn WriteQueue>,
+        min_in_flight: usize,
+        chain: Chain,
+        entered: u64,
+    ) -> Self {
+        let depth = Depth::new(min_in_flight, queue.in_flight_max().saturating_sub(HEADER_SLOT));
         Self {
             shared,
             queue,

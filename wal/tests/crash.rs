@@ -15,8 +15,9 @@ use scry_wal::verify::verify_on;
 use scry_wal::{Backend, Error, Log, LogOptions, Lsn};
 
 fn options() -> LogOptions {
+    // A simulated disk is quick, but its writes should overtake each other.
     LogOptions {
-        segment_bytes: 64 << 10,
+        min_in_flight: 6,
         recent_bytes: 32 << 10,
         ..common::options(Backend::Auto)
     }

@@ -203,24 +203,49 @@ fn valid_frames_behind_a_torn_one_that_were_on_their_way_with_it_are_cut_too_and
     assert!(now > epoch && epoch > 1, "the epoch rises each time");
 }
 
+/// A log cut at the fourth of six frames; the last two stand behind the cut, whole.
+fn cut_log() -> (Arc<SimStorage>, Vec<u64>) {
+    let (disk, frames) = log_of(0..6, 1000);
+    without_watermark(&disk, frames[5]);
+    for remains in [4, 5] {
+        change(&disk, frames[remains], UNIT as usize, |frame| {
+            frame[40..48].copy_from_slice(&frames[3].to_le_bytes());
+            seal(frame);
+        });
+    }
+    change(&disk, frames[3], UNIT as usize, |frame| frame[130] ^= 1);
+    (disk, frames)
+}
+
 #[test]
 fn remains_of_an_old_epoch_testify_to_nothing() {
-    let (disk, frames) = log_of(0..5, 1000);
-    without_watermark(&disk, frames[4]);
-    change(&disk, frames[4], UNIT as usize, |frame| {
-        frame[40..48].copy_from_slice(&frames[3].to_le_bytes());
-        seal(frame);
-    });
-    change(&disk, frames[3], UNIT as usize, |frame| frame[130] ^= 1);
+    let (disk, frames) = cut_log();
     let (log, _) = reopen(&disk).unwrap();
     drop(log);
     // What is left of the old epoch claims that all before it was durable: then it was, but the log was cut since.
-    change(&disk, frames[4], UNIT as usize, |frame| {
-        frame[40..48].copy_from_slice(&frames[4].to_le_bytes());
+    change(&disk, frames[5], UNIT as usize, |frame| {
+        frame[40..48].copy_from_slice(&frames[5].to_le_bytes());
         seal(frame);
     });
     let (_log, found) = reopen(&disk).unwrap();
     assert_eq!(found, [0, 1, 2]);
+}
+
+#[test]
+fn the_new_epoch_is_above_every_epoch_that_stands_anywhere() {
+    let (disk, frames) = cut_log();
+    change(&disk, frames[5], UNIT as usize, |frame| {
+        frame[16] = 77;
+        seal(frame);
+    });
+    let (log, found) = reopen(&disk).unwrap();
+    assert_eq!(found, [0, 1, 2]);
+    let first = log
+        .tail(Lsn::new(frames[3]))
+        .next(std::time::Duration::ZERO)
+        .unwrap()
+        .unwrap();
+    assert_eq!(first.epoch(), 78);
 }
 
 #[test]

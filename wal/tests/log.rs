@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::{append, append_catalog, numbers, open, options};
-use scry_wal::{Backend, Error, ErrorClass, Log, Lsn};
+use scry_wal::{Backend, Error, ErrorClass, Log, LogOptions, Lsn, inspect, verify};
 
 const NOW: Duration = Duration::ZERO;
 const LONG: Duration = Duration::from_secs(60);
@@ -47,7 +47,11 @@ fn what_was_acknowledged_is_there_after_reopening_at_the_same_place() {
 fn many_threads_append_and_each_finds_its_records_in_its_order() {
     for backend in BACKENDS {
         let dir = tempfile::tempdir().unwrap();
-        let (log, _) = open(dir.path(), options(backend)).unwrap();
+        let several = LogOptions {
+            min_in_flight: 4,
+            ..options(backend)
+        };
+        let (log, _) = open(dir.path(), several).unwrap();
         let log = Arc::new(log);
         let threads: Vec<_> = (0..8_u64)
             .map(|thread| {
@@ -95,7 +99,7 @@ fn a_record_larger_than_a_write_unit_stands_in_one_frame() {
 fn a_tail_reader_sees_every_durable_frame_once_and_in_order_from_memory_and_from_files() {
     for recent_bytes in [64 << 20, 0] {
         let dir = tempfile::tempdir().unwrap();
-        let options = scry_wal::LogOptions {
+        let options = LogOptions {
             recent_bytes,
             ..options(Backend::Auto)
         };
@@ -162,7 +166,7 @@ fn a_tail_reader_is_woken_by_what_becomes_durable_and_ends_with_the_log() {
 fn a_position_inside_a_frame_or_beyond_the_log_is_refused() {
     for recent_bytes in [64 << 20, 0] {
         let dir = tempfile::tempdir().unwrap();
-        let options = scry_wal::LogOptions {
+        let options = LogOptions {
             recent_bytes,
             ..options(Backend::Auto)
         };
@@ -252,4 +256,33 @@ fn an_error_of_the_consumer_ends_recovery_with_the_frame() {
         matches!(refused, Err(Error::Replay { lsn, .. }) if lsn == Lsn::new(8192)),
         "{refused:?}"
     );
+}
+
+#[test]
+fn frames_can_be_looked_at_from_any_position_while_the_log_is_in_use() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(
+        inspect::frames(dir.path(), Lsn::ZERO).unwrap().count(),
+        0,
+        "an empty folder has no frames"
+    );
+    let (log, _) = open(dir.path(), options(Backend::Auto)).unwrap();
+    let mut written = Vec::new();
+    for number in 0..60 {
+        let lsn = append(&log, number, 4_000).unwrap();
+        log.wait_durable(lsn).unwrap();
+        written.push((lsn, number));
+    }
+    for skip in [0, 1, 30, 59] {
+        let from = written[skip].0;
+        let found: Vec<_> = inspect::frames(dir.path(), from)
+            .unwrap()
+            .flat_map(|frame| numbers(&frame.unwrap()))
+            .collect();
+        assert_eq!(found, written[skip..]);
+    }
+    assert_eq!(inspect::frames(dir.path(), Lsn::new(1 << 40)).unwrap().count(), 0);
+    let report = verify(dir.path()).unwrap();
+    assert_eq!((report.problem, report.records), (None, 60));
+    drop(log);
 }

@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 use super::queue::BlockingQueue;
 use super::{Access, SegmentFile, Storage, WriteQueue};
-use crate::format::WRITE_UNIT;
-use crate::log::Backend;
+use crate::format::{WRITE_UNIT, segment_name};
+use crate::options::Backend;
 use crate::sys::buffer::Pool;
 use crate::sys::call;
 use crate::sys::uring::UringQueue;
@@ -61,7 +61,7 @@ impl DiskStorage {
     }
 
     /// Opens with direct I/O when that is possible.
-    fn open_direct(&self, path: &Path, options: &mut OpenOptions, flags: i32) -> io::Result<File> {
+    fn open_direct(path: &Path, options: &mut OpenOptions, flags: i32) -> io::Result<File> {
         match options.custom_flags(flags | libc::O_DIRECT).open(path) {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
                 options.custom_flags(flags).open(path)
@@ -70,8 +70,18 @@ impl DiskStorage {
         }
     }
 
+    /// Whether the file system opens segments for direct I/O.
+    fn allows_direct(&self) -> bool {
+        let first = self.path(&segment_name(0));
+        OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_DIRECT)
+            .open(first)
+            .is_ok()
+    }
+
     fn fill(&self, path: &Path, bytes: u64, header: &[u8]) -> io::Result<()> {
-        let file = self.open_direct(
+        let file = Self::open_direct(
             path,
             OpenOptions::new().write(true).create(true).truncate(true),
             0,
@@ -143,9 +153,9 @@ impl Storage for DiskStorage {
         let path = self.path(name);
         let file = match access {
             Access::Sequential => File::open(&path)?,
-            Access::Live => self.open_direct(&path, OpenOptions::new().read(true), 0)?,
+            Access::Live => Self::open_direct(&path, OpenOptions::new().read(true), 0)?,
             Access::Write => {
-                self.open_direct(&path, OpenOptions::new().read(true).write(true), libc::O_DSYNC)?
+                Self::open_direct(&path, OpenOptions::new().read(true).write(true), libc::O_DSYNC)?
             }
         };
         Ok(Arc::new(DiskFile { file }))
@@ -155,6 +165,8 @@ impl Storage for DiskStorage {
         match self.backend {
             Backend::Blocking => Ok(Box::<BlockingQueue>::default()),
             Backend::IoUring => Ok(Box::new(UringQueue::new(in_flight_max)?)),
+            // Through the page cache every write would take a kernel thread of its own to wait in.
+            Backend::Auto if !self.allows_direct() => Ok(Box::<BlockingQueue>::default()),
             Backend::Auto => match UringQueue::new(in_flight_max) {
                 Ok(queue) => Ok(Box::new(queue)),
                 // Refused by the kernel, a container's filter or a limit: all the same here.
