@@ -88,8 +88,9 @@ fn check(storage: &Arc<dyn Storage>, report: &mut Report) -> Result<(), Error> {
         Access::Sequential,
         segments.end,
     );
+    let mut reread = None;
     let mut walk = Walk::new(reader, segments.database, true);
-    let stop = loop {
+    loop {
         let step = walk.step()?;
         if let Step::Frame(frame) = &step {
             check_records(storage.as_ref(), geometry, frame)?;
@@ -100,21 +101,32 @@ fn check(storage: &Arc<dyn Storage>, report: &mut Report) -> Result<(), Error> {
         report.end = Lsn::new(geometry.frame_at(walk.position()));
         report.epoch = walk.epoch();
         report.chain = walk.chain();
-        match step {
-            Step::Frame(_) | Step::Entered => {}
-            Step::Stop(stop) => break stop,
+        let stop = match step {
+            Step::Frame(_) | Step::Entered => continue,
+            Step::Stop(stop) => stop,
             Step::End => return Ok(()),
+        };
+        match judge(&mut walk.reader, &segments, report.epoch, &stop) {
+            // A log in use may have been written on since this place was read, and what was read later shows it. Damage
+            // is what is still there when the place is read again.
+            Err(Error::Damaged { .. }) if reread != Some(stop.at) => {
+                walk.reader.forget();
+                reread = Some(stop.at);
+            }
+            Err(error) => return Err(error),
+            Ok(remains) => {
+                if stop.flaw != Flaw::Zeros || remains.frames > 0 {
+                    let (lsn, flaw) = (Lsn::new(stop.at), stop.flaw);
+                    report.torn = Some(Torn {
+                        lsn,
+                        flaw,
+                        frames_behind: remains.frames,
+                    });
+                }
+                return Ok(());
+            }
         }
-    };
-    let remains = judge(&mut walk.reader, &segments, report.epoch, &stop)?;
-    if stop.flaw != Flaw::Zeros || remains.frames > 0 {
-        report.torn = Some(Torn {
-            lsn: Lsn::new(stop.at),
-            flaw: stop.flaw,
-            frames_behind: remains.frames,
-        });
     }
-    Ok(())
 }
 
 /// Decodes every record; a frame must hold as many as it says.

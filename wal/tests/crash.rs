@@ -4,13 +4,16 @@
 
 mod common;
 
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use common::{numbers, open_on, record};
 use proptest::prelude::*;
 use scry_wal::sim::{Fault, Random, SimStorage};
-use scry_wal::storage::Storage;
+use scry_wal::storage::{Access, SegmentFile, Storage, WriteQueue};
 use scry_wal::verify::verify_on;
 use scry_wal::{Backend, Error, Log, LogOptions, Lsn};
 
@@ -288,4 +291,80 @@ fn a_log_on_a_full_disk_opens_for_reading() {
         ));
         log.close().unwrap();
     }
+}
+
+/// The read that finds the end is followed by appends, so what is read next is newer than what was read before.
+struct Meddling {
+    disk: Arc<SimStorage>,
+    log: Arc<Log>,
+}
+
+struct MeddlingFile {
+    file: Arc<dyn SegmentFile>,
+    log: Arc<Log>,
+}
+
+impl Storage for Meddling {
+    fn path(&self, name: &str) -> PathBuf {
+        self.disk.path(name)
+    }
+    fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        self.disk.list()
+    }
+    fn create(&self, name: &str, bytes: u64, header: &[u8]) -> io::Result<()> {
+        self.disk.create(name, bytes, header)
+    }
+    fn clean(&self) -> io::Result<()> {
+        self.disk.clean()
+    }
+    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn SegmentFile>> {
+        let file = self.disk.open(name, access)?;
+        Ok(Arc::new(MeddlingFile {
+            file,
+            log: Arc::clone(&self.log),
+        }))
+    }
+    fn queue(&self, in_flight_max: usize) -> io::Result<Box<dyn WriteQueue>> {
+        self.disk.queue(in_flight_max)
+    }
+}
+
+impl SegmentFile for MeddlingFile {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read_at(offset, buffer)?;
+        // What was read is the segment at whose end the log stands: now it goes on into the next one.
+        if buffer[..count].ends_with(&[0; 8192]) && self.log.durable_lsn() < Lsn::new(1 << 20) {
+            for number in 0..20 {
+                let lsn = common::append(&self.log, number, 3_500).unwrap();
+                self.log.wait_durable(lsn).unwrap();
+            }
+        }
+        Ok(count)
+    }
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write_at(offset, bytes)
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}
+
+#[test]
+fn a_log_that_is_written_while_it_is_checked_is_not_called_damaged() {
+    let disk = SimStorage::new(7, false);
+    let (log, _) = open_on(Arc::<SimStorage>::clone(&disk) as Arc<dyn Storage>, options()).unwrap();
+    // Several segments exist from the beginning, so that a check looks into those that are entered meanwhile.
+    for number in 0..60 {
+        common::append(&log, number, 3_500).unwrap();
+    }
+    let storage: Arc<dyn Storage> = Arc::new(Meddling {
+        disk,
+        log: Arc::new(log),
+    });
+    let report = verify_on(&storage).unwrap();
+    assert_eq!(report.problem, None);
+    assert!(report.records > 60, "{report:?}");
 }
