@@ -4,9 +4,12 @@
 //! `config`, `data_dir` and `serve`, the server as a process; `audit` (`scry log`), `verify` and
 //! `demo`, the other commands.
 
+pub mod audit;
 pub mod config;
 pub mod data_dir;
+pub mod demo;
 pub mod serve;
 pub mod server;
 mod sys;
+pub mod verify;
 pub mod wire;

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use scry_server::serve;
+use scry_server::verify::Verdict;
+use scry_server::{audit, demo, serve, verify};
 
 // Rows and messages are many small allocations made on one thread and freed on another.
 #[global_allocator]
@@ -21,11 +22,25 @@ struct Cli {
 enum Command {
     /// Serve a database over the PostgreSQL protocol
     Serve(serve::Args),
+    /// Show it at work: orders, an analyst, a crash, and the proof that nothing was lost
+    Demo(demo::Args),
+    /// Print the audit trail record by record
+    Log(audit::Args),
+    /// Check every checksum and chain link of a data directory
+    Verify(verify::Args),
 }
 
 fn main() -> ExitCode {
     let result: Result<ExitCode, Box<dyn std::error::Error>> = match Cli::parse().command {
         Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
+        Command::Demo(args) => demo::run(&args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
+        Command::Log(args) => audit::run(&args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
+        Command::Verify(args) => verify::run(&args)
+            .map(|verdict| match verdict {
+                Verdict::Sound => ExitCode::SUCCESS,
+                Verdict::Damaged => ExitCode::FAILURE,
+            })
+            .map_err(Into::into),
     };
     result.unwrap_or_else(|error| {
         eprintln!("scry: {error}");

@@ -14,7 +14,6 @@ use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, ConfigError};
-use crate::data_dir::{DataDir, DataDirError};
 use crate::server::{Server, Stop};
 use crate::sys;
 
@@ -39,7 +38,6 @@ pub struct Args {
 #[derive(Debug)]
 pub enum ServeError {
     Config(ConfigError),
-    DataDir(DataDirError),
     /// An address that others could reach.
     NotLoopback(SocketAddr),
     Bind {
@@ -61,7 +59,6 @@ impl fmt::Display for ServeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Config(error) => error.fmt(f),
-            Self::DataDir(error) => error.fmt(f),
             Self::NotLoopback(address) => write!(
                 f,
                 "will not listen on {address}: this version has no authentication, so it serves loopback addresses only (127.0.0.1 or [::1])"
@@ -86,7 +83,6 @@ impl std::error::Error for ServeError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Config(error) => Some(error),
-            Self::DataDir(error) => Some(error),
             Self::NotLoopback(_) => None,
             Self::Bind { source, .. } | Self::Runtime(source) => Some(source),
             Self::Open { source, .. } | Self::Close { source, .. } => Some(source),
@@ -97,12 +93,6 @@ impl std::error::Error for ServeError {
 impl From<ConfigError> for ServeError {
     fn from(error: ConfigError) -> Self {
         Self::Config(error)
-    }
-}
-
-impl From<DataDirError> for ServeError {
-    fn from(error: DataDirError) -> Self {
-        Self::DataDir(error)
     }
 }
 
@@ -119,7 +109,7 @@ pub fn run(args: &Args) -> Result<(), ServeError> {
     if !listen.ip().is_loopback() {
         return Err(ServeError::NotLoopback(listen));
     }
-    let dir = DataDir::open(&args.data)?;
+    let dir = args.data.as_path();
     match sys::raise_open_files() {
         Ok(limit) if limit < config.server.connections_max as u64 => {
             warn!(limit, "fewer open files are allowed than connections_max");
@@ -129,10 +119,10 @@ pub fn run(args: &Args) -> Result<(), ServeError> {
     }
     let runtime = runtime(config.server.worker_threads).map_err(ServeError::Runtime)?;
     let _entered = runtime.enter();
-    let database = open(dir.path(), &config)?;
-    let served = runtime.block_on(serve(listen, &config, dir.path(), &database));
+    let database = open(dir, &config)?;
+    let served = runtime.block_on(serve(listen, &config, dir, &database));
     let closed = database.database.close().map_err(|source| ServeError::Close {
-        dir: dir.path().into(),
+        dir: dir.into(),
         source,
     });
     info!("stopped");

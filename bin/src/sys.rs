@@ -1,6 +1,6 @@
-//! The one system call that neither the standard library nor tokio offers.
+//! The system calls that neither the standard library nor tokio offers.
 
-#![expect(unsafe_code, reason = "resource limits are reached through libc only")]
+#![expect(unsafe_code, reason = "resource limits and signals to a process are reached through libc only")]
 
 use std::io;
 
@@ -23,4 +23,14 @@ pub fn raise_open_files() -> io::Result<u64> {
         }
     }
     Ok(limit.rlim_cur)
+}
+
+/// Sends SIGTERM to a process.
+pub fn terminate(pid: u32) -> io::Result<()> {
+    let pid = i32::try_from(pid).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    // SAFETY: `kill` takes two integers and touches no memory of this process.
+    match unsafe { libc::kill(pid, libc::SIGTERM) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }

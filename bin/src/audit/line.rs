@@ -1,0 +1,337 @@
+//! One record of the trail as a line of columns or as a JSON object.
+//!
+//! Data is not trusted to be harmless on a terminal: control characters are shown escaped.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+use scry_engine::CatalogChange;
+use scry_sql::types::datetime::write_timestamp;
+use scry_wal::{Change, Commit, Lsn, Micros, Op, StoreId, TentativeId, TxnId};
+
+use super::names::{Named, Names};
+
+/// Whose record it is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Who<'a> {
+    txn: Option<TxnId>,
+    time: Option<Micros>,
+    user: &'a str,
+}
+
+impl<'a> Who<'a> {
+    pub fn of(commit: &Commit<'a>) -> Self {
+        Self { txn: Some(commit.txn), time: Some(commit.time), user: commit.user }
+    }
+}
+
+/// A record ready to be printed.
+#[derive(Debug, Default)]
+pub struct Line {
+    lsn: Lsn,
+    time: String,
+    txn: String,
+    user: String,
+    table: String,
+    op: &'static str,
+    key: Vec<Named>,
+    before: Vec<Named>,
+    after: Vec<Named>,
+    /// What does not fit the columns.
+    note: Vec<(&'static str, String)>,
+}
+
+impl Line {
+    fn new(lsn: Lsn, who: &Who<'_>, op: &'static str) -> Self {
+        let txn = who.txn.map_or_else(String::new, |txn| txn.get().to_string());
+        let user = who.user.to_owned();
+        Self { lsn, time: who.time.map(time).unwrap_or_default(), txn, user, op, ..Self::default() }
+    }
+
+    pub fn change(
+        lsn: Lsn,
+        who: &Who<'_>,
+        tentative: Option<TentativeId>,
+        change: &Change<'_>,
+        names: &Names,
+    ) -> Self {
+        let op = match change.op {
+            Op::Insert => "INSERT",
+            Op::Update => "UPDATE",
+            Op::Delete => "DELETE",
+        };
+        let mut line = Self::new(lsn, who, op);
+        if let Some(id) = tentative {
+            line.note.push(("tentative", id.get().to_string()));
+        }
+        let store = change.store;
+        line.table = names.table_name(store).map_or_else(|| store_name(store), str::to_owned);
+        match names.key(lsn, store, change.key) {
+            Some(key) => line.key = key,
+            None => line.key = vec![raw("row", change.key)],
+        }
+        let unread = |bytes: &[u8]| vec![raw("bytes", bytes)];
+        match change.op {
+            Op::Insert => {
+                line.after = names.row(store, change.after).unwrap_or_else(|| unread(change.after));
+            }
+            Op::Delete => {
+                line.before = names.row(store, change.before).unwrap_or_else(|| unread(change.before));
+            }
+            Op::Update => {
+                (line.before, line.after) = names
+                    .update(store, change.before, change.after)
+                    .unwrap_or_else(|| (unread(change.before), unread(change.after)));
+            }
+        }
+        line
+    }
+
+    pub fn catalog(lsn: Lsn, who: &Who<'_>, table: &str, change: &CatalogChange) -> Self {
+        let op = match change {
+            CatalogChange::CreateTable(_) => "CREATE",
+            CatalogChange::DropTable { .. } => "DROP",
+            CatalogChange::Truncate { .. } => "TRUNCATE",
+            CatalogChange::AddPrimaryKey { .. } => "ADD KEY",
+        };
+        let mut line = Self::new(lsn, who, op);
+        line.table = table.to_owned();
+        let names = |def: &mut dyn Iterator<Item = &str>| def.collect::<Vec<_>>().join(", ");
+        match change {
+            CatalogChange::CreateTable(def) => {
+                let columns = names(&mut def.columns.iter().map(|column| column.name.as_str()));
+                line.note.push(("columns", columns));
+            }
+            CatalogChange::AddPrimaryKey { key, .. } => line.note.push(("constraint", key.name.clone())),
+            CatalogChange::DropTable { .. } | CatalogChange::Truncate { .. } => {}
+        }
+        line
+    }
+
+    pub fn dropped(lsn: Lsn, id: TentativeId) -> Self {
+        let mut line = Self::new(lsn, &Who::default(), "DISCARD");
+        line.note.push(("tentative", id.get().to_string()));
+        line
+    }
+
+    pub fn commit(lsn: Lsn, who: &Who<'_>, commit: &Commit<'_>) -> Self {
+        let mut line = Self::new(lsn, who, "COMMIT");
+        for (name, value) in
+            [("tag", commit.tag), ("application", commit.application), ("client", commit.client)]
+        {
+            if !value.is_empty() {
+                line.note.push((name, value.to_owned()));
+            }
+        }
+        if let Some(id) = commit.adopts {
+            line.note.push(("adopts", id.get().to_string()));
+        }
+        line.note.push(("origin", commit.origin_node.get().to_string()));
+        line
+    }
+}
+
+/// How lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    Columns,
+    Json,
+}
+
+impl Style {
+    pub fn header(self, out: &mut impl Write) -> io::Result<()> {
+        match self {
+            Self::Columns => writeln!(
+                out,
+                "{:<12} {:<26} {:>8} {:<10} {:<16} {:<8} {:<16} BEFORE → AFTER",
+                "LSN", "TIME (UTC)", "TXN", "USER", "TABLE", "OP", "KEY"
+            ),
+            Self::Json => Ok(()),
+        }
+    }
+
+    pub fn write(self, line: &Line, out: &mut impl Write) -> io::Result<()> {
+        match self {
+            Self::Columns => writeln!(
+                out,
+                "{:<12} {:<26} {:>8} {:<10} {:<16} {:<8} {:<16} {}",
+                line.lsn.to_string(),
+                line.time,
+                line.txn,
+                printable(&line.user),
+                printable(&line.table),
+                line.op,
+                values(&line.key),
+                change(line)
+            ),
+            Self::Json => writeln!(out, "{}", json(line)),
+        }
+    }
+}
+
+/// An update as `column: before → after`, an insert as `→ row`, a delete as `row →`.
+fn change(line: &Line) -> String {
+    let mut text = match (line.before.as_slice(), line.after.as_slice()) {
+        ([], []) => String::new(),
+        ([], after) => format!("→ {}", assignments(after)),
+        (before, []) => format!("{} →", assignments(before)),
+        (before, after) => {
+            let pairs = before.iter().zip(after);
+            let pairs: Vec<String> = pairs
+                .map(|(old, new)| format!("{}: {} → {}", printable(&old.column), value(old), value(new)))
+                .collect();
+            pairs.join(", ")
+        }
+    };
+    for (name, note) in &line.note {
+        if !text.is_empty() {
+            text.push_str("  ");
+        }
+        let _ = write!(text, "{name} {}", printable(note));
+    }
+    text
+}
+
+fn assignments(row: &[Named]) -> String {
+    let items: Vec<String> =
+        row.iter().map(|named| format!("{}={}", printable(&named.column), value(named))).collect();
+    items.join(", ")
+}
+
+fn values(row: &[Named]) -> String {
+    let items: Vec<String> = row.iter().map(value).collect();
+    items.join(", ")
+}
+
+fn value(named: &Named) -> String {
+    match &named.value {
+        None => "NULL".to_owned(),
+        Some(text) if named.quoted => format!("'{}'", printable(text).replace('\'', "''")),
+        Some(text) => text.clone(),
+    }
+}
+
+fn printable(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
+        match c.is_control() {
+            true => out.extend(c.escape_default()),
+            false => out.push(c),
+        }
+        out
+    })
+}
+
+fn store_name(store: StoreId) -> String {
+    format!("store {}", store.get())
+}
+
+fn raw(column: &str, bytes: &[u8]) -> Named {
+    let value = match <[u8; 8]>::try_from(bytes) {
+        Ok(row_id) if column == "row" => u64::from_be_bytes(row_id).to_string(),
+        _ => bytes.iter().fold(String::from("\\x"), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        }),
+    };
+    Named { column: column.to_owned(), value: Some(value), quoted: column != "row" }
+}
+
+fn time(micros: Micros) -> String {
+    let mut text = Vec::new();
+    write_timestamp(micros.get(), &mut text);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+fn json(line: &Line) -> String {
+    let mut out = String::from("{");
+    let mut field = |name: &str, value: String| {
+        if out.len() > 1 {
+            out.push(',');
+        }
+        let _ = write!(out, "{}:{value}", json_text(name));
+    };
+    field("lsn", json_text(&line.lsn.to_string()));
+    for (name, text) in [("time", &line.time), ("user", &line.user), ("table", &line.table)] {
+        if !text.is_empty() {
+            field(name, json_text(text));
+        }
+    }
+    if !line.txn.is_empty() {
+        field("txn", line.txn.clone());
+    }
+    field("op", json_text(line.op));
+    for (name, row) in [("key", &line.key), ("before", &line.before), ("after", &line.after)] {
+        if !row.is_empty() {
+            field(name, json_row(row));
+        }
+    }
+    for (name, note) in &line.note {
+        field(name, json_text(note));
+    }
+    out.push('}');
+    out
+}
+
+fn json_row(row: &[Named]) -> String {
+    let items: Vec<String> = row
+        .iter()
+        .map(|named| {
+            let value = named.value.as_deref().map_or_else(|| "null".to_owned(), json_text);
+            format!("{}:{value}", json_text(&named.column))
+        })
+        .collect();
+    format!("{{{}}}", items.join(","))
+}
+
+/// Values are JSON strings whatever their type: a numeric of 38 digits would not survive as a
+/// JSON number.
+fn json_text(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            c if c.is_control() => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(column: &str, value: Option<&str>, quoted: bool) -> Named {
+        Named { column: column.to_owned(), value: value.map(str::to_owned), quoted }
+    }
+
+    #[test]
+    fn an_update_shows_each_changed_column_before_and_after() {
+        let line = Line {
+            op: "UPDATE",
+            before: vec![named("name", Some("O'Hara"), true), named("stock", Some("5"), false)],
+            after: vec![named("name", None, true), named("stock", Some("4"), false)],
+            ..Line::default()
+        };
+        assert_eq!(change(&line), "name: 'O''Hara' → NULL, stock: 5 → 4");
+    }
+
+    #[test]
+    fn control_characters_never_reach_the_terminal() {
+        let line = Line {
+            op: "INSERT",
+            after: vec![named("note", Some("\u{1b}[2Jgone"), true)],
+            ..Line::default()
+        };
+        assert_eq!(change(&line), "→ note='\\u{1b}[2Jgone'");
+        assert_eq!(
+            json(&line),
+            r#"{"lsn":"0/0","op":"INSERT","after":{"note":"\u001b[2Jgone"}}"#
+        );
+    }
+}

@@ -1,0 +1,231 @@
+//! `scry log`: the audit trail, record by record, for people and for programs.
+//!
+//! The directory may be closed or served by another process: only whole frames are read, and
+//! nothing is written. Table and column names come from the catalog changes in the trail itself.
+//! They are gathered in a first pass over the whole trail, because a bulk load's rows may stand
+//! before the record that says which table they went into.
+
+mod line;
+mod names;
+
+use std::fmt;
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+
+use scry_engine::CatalogChange;
+use scry_wal::{Change, Commit, Frame, Lsn, Record, TentativeId, inspect};
+
+use crate::data_dir::{DataDir, DataDirError};
+use line::{Line, Style, Who};
+use names::Names;
+
+/// The command's arguments.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Directory of the database
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Begin at this log position (X/X in hexadecimal, or a decimal number)
+    #[arg(long, value_name = "LSN", default_value = "0")]
+    pub from: Lsn,
+    /// Only changes of this table
+    #[arg(long, value_name = "TABLE")]
+    pub table: Option<String>,
+    /// End after this many lines
+    #[arg(long, value_name = "LINES")]
+    pub limit: Option<u64>,
+    /// One JSON object a line instead of columns
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Why the trail could not be printed to its end.
+#[derive(Debug)]
+pub enum AuditError {
+    DataDir(DataDirError),
+    Log(scry_wal::Error),
+    Record { frame: Lsn, source: scry_wal::RecordError },
+    Catalog { at: Lsn, source: scry_engine::CatalogChangeError },
+    UnknownTable(String),
+    Output(io::Error),
+}
+
+impl fmt::Display for AuditError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DataDir(error) => error.fmt(f),
+            Self::Log(error) => error.fmt(f),
+            Self::Record { frame, source } => write!(f, "a record of the frame at {frame}: {source}"),
+            Self::Catalog { at, source } => write!(f, "the record at {at}: {source}"),
+            Self::UnknownTable(name) => write!(f, "no table \"{name}\" was ever made in this trail"),
+            Self::Output(error) => write!(f, "cannot write: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for AuditError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::DataDir(error) => Some(error),
+            Self::Log(error) => Some(error),
+            Self::Record { source, .. } => Some(source),
+            Self::Catalog { source, .. } => Some(source),
+            Self::UnknownTable(_) => None,
+            Self::Output(error) => Some(error),
+        }
+    }
+}
+
+impl From<scry_wal::Error> for AuditError {
+    fn from(error: scry_wal::Error) -> Self {
+        Self::Log(error)
+    }
+}
+
+/// Prints the trail to standard output. A reader that stops reading (`| head`) is no error.
+pub fn run(args: &Args) -> Result<(), AuditError> {
+    let out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
+    match print(args, out) {
+        Err(AuditError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+/// Prints the trail to `out`.
+pub fn print(args: &Args, out: impl Write) -> Result<(), AuditError> {
+    let dir = DataDir::find(&args.dir).map_err(AuditError::DataDir)?;
+    let style = if args.json { Style::Json } else { Style::Columns };
+    let (names, end) = gather(&dir)?;
+    if let Some(table) = args.table.as_deref()
+        && !names.ever_known(table)
+    {
+        return Err(AuditError::UnknownTable(table.to_owned()));
+    }
+    let mut printer = Printer {
+        names,
+        out,
+        style,
+        from: args.from,
+        table: args.table.as_deref(),
+        left: args.limit.unwrap_or(u64::MAX),
+    };
+    style.header(&mut printer.out).map_err(AuditError::Output)?;
+    for frame in inspect::frames(&dir.wal, args.from)? {
+        let frame = frame?;
+        if printer.left == 0 || frame.end() > end {
+            break;
+        }
+        printer.frame(&frame)?;
+    }
+    printer.out.flush().map_err(AuditError::Output)
+}
+
+/// All names of the trail, and how far it reached when they were gathered.
+fn gather(dir: &DataDir) -> Result<(Names, Lsn), AuditError> {
+    let (mut names, mut end) = (Names::default(), Lsn::ZERO);
+    for frame in inspect::frames(&dir.wal, Lsn::ZERO)? {
+        let frame = frame?;
+        end = frame.end();
+        if !frame.has_catalog() {
+            continue;
+        }
+        for record in frame.records() {
+            let (lsn, record) = record.map_err(|source| AuditError::Record { frame: frame.lsn(), source })?;
+            if let Record::Catalog(bytes) = record {
+                names.apply(lsn, &catalog_change(lsn, bytes)?);
+            }
+        }
+    }
+    Ok((names, end))
+}
+
+fn catalog_change(at: Lsn, bytes: &[u8]) -> Result<CatalogChange, AuditError> {
+    CatalogChange::decode(bytes).map_err(|source| AuditError::Catalog { at, source })
+}
+
+/// What a frame holds, before it is known whose it is.
+enum Held<'a> {
+    Change(Lsn, Option<TentativeId>, Change<'a>),
+    Catalog(Lsn, &'a [u8]),
+    Dropped(Lsn, TentativeId),
+}
+
+struct Printer<'a, W> {
+    names: Names,
+    out: W,
+    style: Style,
+    from: Lsn,
+    table: Option<&'a str>,
+    /// Lines that may still be printed.
+    left: u64,
+}
+
+impl<W: Write> Printer<'_, W> {
+    fn frame(&mut self, frame: &Frame) -> Result<(), AuditError> {
+        // A transaction's records stand together and end with its commit: they are held until
+        // the commit says whose they are. Tentative records belong to no commit in sight.
+        let mut held = Vec::new();
+        for record in frame.records() {
+            let (lsn, record) =
+                record.map_err(|source| AuditError::Record { frame: frame.lsn(), source })?;
+            match record {
+                Record::Change(change) => held.push(Held::Change(lsn, None, change)),
+                Record::Catalog(bytes) => held.push(Held::Catalog(lsn, bytes)),
+                Record::Tentative { id, change } => held.push(Held::Change(lsn, Some(id), change)),
+                Record::TentativeDrop(id) => held.push(Held::Dropped(lsn, id)),
+                Record::Commit(commit) => {
+                    let who = Who::of(&commit);
+                    for record in held.drain(..) {
+                        self.held(record, &who)?;
+                    }
+                    self.commit(lsn, &commit, &who)?;
+                }
+            }
+        }
+        for record in held {
+            self.held(record, &Who::default())?;
+        }
+        Ok(())
+    }
+
+    fn held(&mut self, record: Held<'_>, who: &Who<'_>) -> Result<(), AuditError> {
+        match record {
+            Held::Change(lsn, tentative, change) => {
+                if !self.wanted(lsn, self.names.table_name(change.store)) {
+                    return Ok(());
+                }
+                let line = Line::change(lsn, who, tentative, &change, &self.names);
+                self.print(&line)
+            }
+            Held::Catalog(lsn, bytes) => {
+                let change = catalog_change(lsn, bytes)?;
+                let table = self.names.table_of(&change).unwrap_or_default();
+                match self.wanted(lsn, Some(table)) {
+                    true => self.print(&Line::catalog(lsn, who, table, &change)),
+                    false => Ok(()),
+                }
+            }
+            Held::Dropped(lsn, id) => match self.wanted(lsn, None) {
+                true => self.print(&Line::dropped(lsn, id)),
+                false => Ok(()),
+            },
+        }
+    }
+
+    fn commit(&mut self, lsn: Lsn, commit: &Commit<'_>, who: &Who<'_>) -> Result<(), AuditError> {
+        match self.wanted(lsn, None) {
+            true => self.print(&Line::commit(lsn, who, commit)),
+            false => Ok(()),
+        }
+    }
+
+    fn wanted(&self, lsn: Lsn, table: Option<&str>) -> bool {
+        lsn >= self.from && self.table.is_none_or(|wanted| table == Some(wanted))
+    }
+
+    fn print(&mut self, line: &Line) -> Result<(), AuditError> {
+        let Some(left) = self.left.checked_sub(1) else { return Ok(()) };
+        self.left = left;
+        self.style.write(line, &mut self.out).map_err(AuditError::Output)
+    }
+}

@@ -1,0 +1,164 @@
+//! Names of tables and columns, from the catalog changes in the trail.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use scry_engine::{CatalogChange, ColumnDef, DataType, Datum, Key, PrimaryKey, RowLayout};
+use scry_sql::types::{TimeZone, write_text};
+use scry_wal::{Lsn, StoreId};
+
+/// What decodes the rows of one store.
+struct Store {
+    created: Lsn,
+    table: u32,
+    columns: Arc<[ColumnDef]>,
+    layout: RowLayout,
+    /// Primary keys with the place from which each counts; before the first, keys are row ids.
+    keys: Vec<(Lsn, PrimaryKey)>,
+}
+
+/// One value of a row, by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    pub column: String,
+    /// `None` is NULL.
+    pub value: Option<String>,
+    /// Numbers and booleans stand without quotes.
+    pub quoted: bool,
+}
+
+/// All that the trail says. Names are never forgotten: a table that was dropped still has its
+/// records.
+#[derive(Default)]
+pub struct Names {
+    tables: HashMap<u32, String>,
+    stores: HashMap<StoreId, Store>,
+    ever: HashSet<String>,
+}
+
+impl Names {
+    pub fn apply(&mut self, at: Lsn, change: &CatalogChange) {
+        match change {
+            CatalogChange::CreateTable(def) => {
+                let types: Vec<DataType> = def.columns.iter().map(|column| column.ty).collect();
+                self.ever.insert(def.name.clone());
+                self.tables.insert(def.oid, def.name.clone());
+                let store = Store {
+                    created: at,
+                    table: def.oid,
+                    columns: def.columns.clone().into(),
+                    layout: RowLayout::new(&types),
+                    keys: def.primary_key.iter().map(|key| (at, key.clone())).collect(),
+                };
+                self.stores.insert(def.store, store);
+            }
+            CatalogChange::Truncate { old, new, .. } => {
+                if let Some(store) = self.stores.get(old) {
+                    let store = Store {
+                        created: at,
+                        table: store.table,
+                        columns: store.columns.clone(),
+                        layout: RowLayout::new(store.layout.types()),
+                        keys: store.keys.last().map(|(_, key)| (at, key.clone())).into_iter().collect(),
+                    };
+                    self.stores.insert(*new, store);
+                }
+            }
+            CatalogChange::AddPrimaryKey { oid, key } => {
+                for store in self.stores.values_mut().filter(|store| store.table == *oid) {
+                    store.keys.push((at, key.clone()));
+                }
+            }
+            CatalogChange::DropTable { .. } => {}
+        }
+    }
+
+    pub fn table_name(&self, store: StoreId) -> Option<&str> {
+        self.tables.get(&self.stores.get(&store)?.table).map(String::as_str)
+    }
+
+    /// The table that a catalog change is about.
+    pub fn table_of<'a>(&'a self, change: &'a CatalogChange) -> Option<&'a str> {
+        let oid = match change {
+            CatalogChange::CreateTable(def) => return Some(&def.name),
+            CatalogChange::DropTable { oid, .. }
+            | CatalogChange::Truncate { oid, .. }
+            | CatalogChange::AddPrimaryKey { oid, .. } => oid,
+        };
+        self.tables.get(oid).map(String::as_str)
+    }
+
+    /// Whether a table of this name ever was.
+    pub fn ever_known(&self, table: &str) -> bool {
+        self.ever.contains(table)
+    }
+
+    /// The key's values; `None` when it is a hidden row id or cannot be read.
+    pub fn key(&self, at: Lsn, store: StoreId, key: &[u8]) -> Option<Vec<Named>> {
+        let store = self.stores.get(&store)?;
+        // A store that its transaction creates is filled before the record that names its key.
+        let (_, primary_key) = match store.keys.as_slice() {
+            [only] if only.0 == store.created => only,
+            keys => keys.iter().rfind(|(from, _)| *from <= at)?,
+        };
+        let columns: Option<Vec<&ColumnDef>> =
+            primary_key.columns.iter().map(|&index| store.columns.get(index)).collect();
+        let columns = columns?;
+        let types: Vec<DataType> = columns.iter().map(|column| column.ty).collect();
+        let values = Key::decode(key, &types).ok()?;
+        Some(
+            columns
+                .iter()
+                .zip(&values)
+                .map(|(column, value)| named(column, &value.as_datum()))
+                .collect(),
+        )
+    }
+
+    /// All columns of a row; `None` when the bytes cannot be read.
+    pub fn row(&self, store: StoreId, bytes: &[u8]) -> Option<Vec<Named>> {
+        let store = self.stores.get(&store)?;
+        store.layout.validate(bytes).ok()?;
+        let row = store.layout.row(bytes);
+        Some(
+            store
+                .columns
+                .iter()
+                .enumerate()
+                .map(|(index, column)| named(column, &row.get(index)))
+                .collect(),
+        )
+    }
+
+    /// The columns that an update changed, before and after.
+    pub fn update(&self, store: StoreId, before: &[u8], after: &[u8]) -> Option<(Vec<Named>, Vec<Named>)> {
+        let store = self.stores.get(&store)?;
+        store.layout.validate(after).ok()?;
+        let row = store.layout.row(after);
+        let old = store.layout.decode_before(before).ok()?;
+        let pairs = old.iter().map(|(index, datum)| {
+            let column = store.columns.get(*index)?;
+            Some((named(column, datum), named(column, &row.get(*index))))
+        });
+        pairs.collect::<Option<Vec<_>>>().map(|pairs| pairs.into_iter().unzip())
+    }
+}
+
+fn named(column: &ColumnDef, datum: &Datum<'_>) -> Named {
+    let value = (!matches!(datum, Datum::Null)).then(|| {
+        let mut text = Vec::new();
+        write_text(&mut text, datum, &column.ty, &TimeZone::utc());
+        String::from_utf8_lossy(&text).into_owned()
+    });
+    let quoted = !matches!(
+        column.ty,
+        DataType::Bool
+            | DataType::Int2
+            | DataType::Int4
+            | DataType::Int8
+            | DataType::Float4
+            | DataType::Float8
+            | DataType::Numeric(_)
+    );
+    Named { column: column.name.clone(), value, quoted }
+}
