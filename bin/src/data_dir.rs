@@ -20,7 +20,11 @@ impl fmt::Display for DataDirError {
         match self {
             Self::Missing(dir) => write!(f, "there is no directory {}", dir.display()),
             Self::NotScry(dir) => {
-                write!(f, "{} is not a scry data directory: it has no file {FORMAT}", dir.display())
+                write!(
+                    f,
+                    "{} is not a scry data directory: it has no file {FORMAT}",
+                    dir.display()
+                )
             }
         }
     }
@@ -43,6 +47,9 @@ impl DataDir {
         if !dir.join(FORMAT).is_file() {
             return Err(DataDirError::NotScry(dir.into()));
         }
-        Ok(Self { wal: dir.join(WAL), mirror: dir.join(MIRROR) })
+        Ok(Self {
+            wal: dir.join(WAL),
+            mirror: dir.join(MIRROR),
+        })
     }
 }

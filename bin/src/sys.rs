@@ -1,6 +1,9 @@
 //! The system calls that neither the standard library nor tokio offers.
 
-#![expect(unsafe_code, reason = "resource limits and signals to a process are reached through libc only")]
+#![expect(
+    unsafe_code,
+    reason = "resource limits and signals to a process are reached through libc only"
+)]
 
 use std::io;
 

@@ -73,7 +73,12 @@ pub fn verify(args: &Args, mut out: impl Write) -> Result<Verdict, VerifyError> 
         Verdict::Sound => "sound",
         Verdict::Damaged => "DAMAGED",
     };
-    writeln!(out, "{}: {verdict} ({:.1} s)", args.dir.display(), began.elapsed().as_secs_f64())?;
+    writeln!(
+        out,
+        "{}: {verdict} ({:.1} s)",
+        args.dir.display(),
+        began.elapsed().as_secs_f64()
+    )?;
     Ok(log)
 }
 
@@ -89,7 +94,10 @@ fn verify_log(dir: &DataDir, out: &mut impl Write) -> Result<Verdict, VerifyErro
         report.end,
         report.epoch
     )?;
-    writeln!(out, "  checked: segment headers, frame checksums, chain links, every record's form")?;
+    writeln!(
+        out,
+        "  checked: segment headers, frame checksums, chain links, every record's form"
+    )?;
     writeln!(out, "  chain value of the last frame: {}", hex(&report.chain))?;
     if let Some(torn) = &report.torn {
         writeln!(
@@ -98,10 +106,15 @@ fn verify_log(dir: &DataDir, out: &mut impl Write) -> Result<Verdict, VerifyErro
             torn.lsn, torn.flaw, torn.frames_behind
         )?;
     }
-    let Some(problem) = &report.problem else { return Ok(Verdict::Sound) };
+    let Some(problem) = &report.problem else {
+        return Ok(Verdict::Sound);
+    };
     writeln!(out, "  DAMAGE: {}: {}", problem.place, problem.flaw)?;
     if let Some(witness) = problem.witness {
-        writeln!(out, "  the frame at LSN {witness} shows that this had been acknowledged")?;
+        writeln!(
+            out,
+            "  the frame at LSN {witness} shows that this had been acknowledged"
+        )?;
     }
     Ok(Verdict::Damaged)
 }

@@ -16,7 +16,11 @@ fn encryption_requests_are_declined_and_the_startup_goes_on() {
         std::io::Read::read_exact(&mut raw.stream, &mut answer).expect("one byte");
         assert_eq!(&answer, b"N");
     }
-    raw.send(&startup(&[("user", "ada"), ("database", "scry"), ("application_name", "test")]));
+    raw.send(&startup(&[
+        ("user", "ada"),
+        ("database", "scry"),
+        ("application_name", "test"),
+    ]));
     let answer = raw.until_ready();
     assert_eq!(answer[0].tag, b'R');
     let statuses: Vec<String> = answer
@@ -137,9 +141,14 @@ fn a_silent_client_is_let_go_after_the_startup_timeout() {
 fn lengths_that_cannot_be_end_the_connection_with_08p01() {
     let home = Home::with_config("message_mib_max = 1");
     let server = home.start();
-    for (tag, length) in
-        [(b'Q', 0u32), (b'Q', 3), (b'Q', u32::MAX), (b'Q', (1 << 20) + 1), (b'S', 10_001), (b'P', 1 << 31)]
-    {
+    for (tag, length) in [
+        (b'Q', 0u32),
+        (b'Q', 3),
+        (b'Q', u32::MAX),
+        (b'Q', (1 << 20) + 1),
+        (b'S', 10_001),
+        (b'P', 1 << 31),
+    ] {
         let mut raw = server.session();
         let mut bytes = vec![tag];
         bytes.extend_from_slice(&length.to_be_bytes());
@@ -169,7 +178,13 @@ fn an_unknown_message_type_ends_the_connection_with_08p01() {
 fn a_client_that_leaves_inside_a_message_harms_nobody() {
     let home = Home::new();
     let server = home.start();
-    let whole = [parse("s", "SELECT $1::int"), bind("s", &[Some(b"1")]), execute(), sync()].concat();
+    let whole = [
+        parse("s", "SELECT $1::int"),
+        bind("s", &[Some(b"1")]),
+        execute(),
+        sync(),
+    ]
+    .concat();
     for cut in 0..whole.len() {
         let mut raw = server.session();
         raw.send(&whole[..cut]);

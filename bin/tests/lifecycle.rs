@@ -33,7 +33,10 @@ fn sigterm_ends_idle_and_waiting_sessions_and_leaves_a_sound_directory() {
     let verified = tool(&["verify"], &home.data());
     assert!(verified.status.success(), "{verified:?}");
     let text = String::from_utf8_lossy(&verified.stdout).into_owned();
-    assert!(!text.contains("unfinished"), "a clean stop leaves no tail: {text}");
+    assert!(
+        !text.contains("unfinished"),
+        "a clean stop leaves no tail: {text}"
+    );
     let server = home.start();
     let mut raw = server.session();
     raw.send(&query("SELECT k FROM t WHERE k = 1"));
@@ -93,7 +96,11 @@ fn directories_that_are_not_ours_are_refused_with_the_reason() {
 #[test]
 fn an_address_that_others_could_reach_is_refused_with_the_reason() {
     let home = Home::new();
-    let output = home.command().args(["--listen", "0.0.0.0:0"]).output().expect("runs");
+    let output = home
+        .command()
+        .args(["--listen", "0.0.0.0:0"])
+        .output()
+        .expect("runs");
     // clap takes an option once; the address is given in the configuration instead.
     assert!(!output.status.success());
     let home = Home::with_config("listen = '0.0.0.0:0'");
@@ -116,7 +123,10 @@ fn an_unknown_key_in_the_configuration_is_refused_with_its_line() {
     let output = home.command().output().expect("runs");
     assert!(!output.status.success());
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(text.contains("line 3") && text.contains("max_conections"), "{text}");
+    assert!(
+        text.contains("line 3") && text.contains("max_conections"),
+        "{text}"
+    );
 }
 
 /// Rows that a client knows to be committed, and rows whose commit it never heard of.
@@ -146,8 +156,9 @@ async fn write(client: Client, run: i64, worker: i64, committed: Arc<AtomicUsize
     let mut known = Known::default();
     for number in 0.. {
         let transaction = (run * WORKERS + worker) * 1_000_000 + number;
-        let rows: Vec<String> =
-            (0..ROWS).map(|row| format!("({}, {transaction})", transaction * ROWS + row)).collect();
+        let rows: Vec<String> = (0..ROWS)
+            .map(|row| format!("({}, {transaction})", transaction * ROWS + row))
+            .collect();
         let insert = format!("INSERT INTO t VALUES {}", rows.join(", "));
         match client.batch_execute(&insert).await {
             Ok(()) => {
@@ -167,7 +178,10 @@ async fn check(server: &Server, known: &Known) {
     let client = connect(server).await;
     let mut answers = Vec::new();
     for place in ["primary", "mirror"] {
-        client.batch_execute(&format!("SET scry.read_from = {place}")).await.expect("set");
+        client
+            .batch_execute(&format!("SET scry.read_from = {place}"))
+            .await
+            .expect("set");
         let answer = client.simple_query("SELECT k, v FROM t").await.expect("read");
         let mut rows: Vec<(i64, i64)> = answer
             .iter()
@@ -188,7 +202,11 @@ async fn check(server: &Server, known: &Known) {
         *counts.entry(*transaction).or_default() += 1;
     }
     for transaction in &known.acknowledged {
-        assert_eq!(counts.get(transaction), Some(&ROWS), "acknowledged: {transaction}");
+        assert_eq!(
+            counts.get(transaction),
+            Some(&ROWS),
+            "acknowledged: {transaction}"
+        );
     }
     for (transaction, count) in &counts {
         assert_eq!(*count, ROWS, "half a transaction: {transaction}");
@@ -202,7 +220,10 @@ async fn check(server: &Server, known: &Known) {
 #[test]
 fn nothing_acknowledged_is_lost_when_the_server_is_killed_again_and_again() {
     let home = Home::new();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("runtime");
     let mut known = Known::default();
     let mut server = home.start();
     runtime.block_on(async {

@@ -10,7 +10,10 @@ use common::{Home, Raw, query, tool};
 fn run(raw: &mut Raw, sql: &str) {
     raw.send(&query(sql));
     let answer = raw.until_ready();
-    assert!(answer.iter().all(|message| message.tag != b'E'), "{sql}: {answer:?}");
+    assert!(
+        answer.iter().all(|message| message.tag != b'E'),
+        "{sql}: {answer:?}"
+    );
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -22,7 +25,10 @@ fn the_trail_names_who_changed_what_from_what_to_what() {
     let home = Home::new();
     let server = home.start();
     let mut raw = server.session();
-    run(&mut raw, "CREATE TABLE lamp (id int PRIMARY KEY, colour text, price numeric(8,2))");
+    run(
+        &mut raw,
+        "CREATE TABLE lamp (id int PRIMARY KEY, colour text, price numeric(8,2))",
+    );
     run(&mut raw, "INSERT INTO lamp VALUES (7, 'red', 12.50)");
     run(&mut raw, "UPDATE lamp SET colour = 'blue' WHERE id = 7");
     run(&mut raw, "DELETE FROM lamp WHERE id = 7");
@@ -33,21 +39,35 @@ fn the_trail_names_who_changed_what_from_what_to_what() {
     assert!(output.status.success(), "{output:?}");
     let log = text(&output.stdout);
     let line = |wanted: &str| {
-        log.lines().find(|line| line.contains(wanted)).unwrap_or_else(|| panic!("{wanted} in\n{log}"))
+        log.lines()
+            .find(|line| line.contains(wanted))
+            .unwrap_or_else(|| panic!("{wanted} in\n{log}"))
     };
     let insert = line("INSERT");
     assert!(insert.contains("→ id=7, colour='red', price=12.50"), "{insert}");
     assert!(insert.contains(" tester "), "{insert}");
     assert!(line("UPDATE").contains("colour: 'red' → 'blue'"), "{log}");
-    assert!(line("DELETE").contains("id=7, colour='blue', price=12.50 →"), "{log}");
+    assert!(
+        line("DELETE").contains("id=7, colour='blue', price=12.50 →"),
+        "{log}"
+    );
     assert!(line("CREATE").contains("columns id, colour, price"), "{log}");
     assert!(!log.contains("other"), "{log}");
 
-    let from = line("UPDATE").split_whitespace().next().expect("an LSN").to_owned();
+    let from = line("UPDATE")
+        .split_whitespace()
+        .next()
+        .expect("an LSN")
+        .to_owned();
     let output = tool(&["log", "--from", &from, "--limit", "1", "--json"], &home.data());
     let json = text(&output.stdout);
     assert_eq!(json.lines().count(), 1, "{json}");
-    assert!(json.contains(r#""op":"UPDATE","key":{"id":"7"},"before":{"colour":"red"},"after":{"colour":"blue"}"#), "{json}");
+    assert!(
+        json.contains(
+            r#""op":"UPDATE","key":{"id":"7"},"before":{"colour":"red"},"after":{"colour":"blue"}"#
+        ),
+        "{json}"
+    );
 
     let output = tool(&["log", "--table", "nowhere"], &home.data());
     assert!(!output.status.success());
@@ -61,7 +81,10 @@ fn verify_says_what_it_checked_and_finds_one_changed_byte() {
     let mut raw = server.session();
     run(&mut raw, "CREATE TABLE t (k int PRIMARY KEY, v text)");
     for k in 0..50 {
-        run(&mut raw, &format!("INSERT INTO t VALUES ({k}, 'a value that can be found {k}')"));
+        run(
+            &mut raw,
+            &format!("INSERT INTO t VALUES ({k}, 'a value that can be found {k}')"),
+        );
     }
     server.signal("TERM");
     assert!(server.wait().success());
@@ -75,7 +98,10 @@ fn verify_says_what_it_checked_and_finds_one_changed_byte() {
             let path = entry.expect("entry").path();
             let bytes = fs::read(&path).ok()?;
             let wanted = b"a value that can be found 20";
-            Some((path, bytes.windows(wanted.len()).position(|window| window == wanted)?))
+            Some((
+                path,
+                bytes.windows(wanted.len()).position(|window| window == wanted)?,
+            ))
         })
         .next()
         .expect("the value stands in the trail");
@@ -95,7 +121,10 @@ fn the_tools_refuse_what_is_no_data_directory() {
     for name in ["log", "verify"] {
         let output = tool(&[name], empty.path());
         assert!(!output.status.success());
-        assert!(text(&output.stderr).contains("not a scry data directory"), "{output:?}");
+        assert!(
+            text(&output.stderr).contains("not a scry data directory"),
+            "{output:?}"
+        );
         let output = tool(&[name], &empty.path().join("nowhere"));
         assert!(text(&output.stderr).contains("no directory"), "{output:?}");
     }

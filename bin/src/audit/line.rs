@@ -21,7 +21,11 @@ pub struct Who<'a> {
 
 impl<'a> Who<'a> {
     pub fn of(commit: &Commit<'a>) -> Self {
-        Self { txn: Some(commit.txn), time: Some(commit.time), user: commit.user }
+        Self {
+            txn: Some(commit.txn),
+            time: Some(commit.time),
+            user: commit.user,
+        }
     }
 }
 
@@ -45,7 +49,14 @@ impl Line {
     fn new(lsn: Lsn, who: &Who<'_>, op: &'static str) -> Self {
         let txn = who.txn.map_or_else(String::new, |txn| txn.get().to_string());
         let user = who.user.to_owned();
-        Self { lsn, time: who.time.map(time).unwrap_or_default(), txn, user, op, ..Self::default() }
+        Self {
+            lsn,
+            time: who.time.map(time).unwrap_or_default(),
+            txn,
+            user,
+            op,
+            ..Self::default()
+        }
     }
 
     pub fn change(
@@ -65,7 +76,9 @@ impl Line {
             line.note.push(("tentative", id.get().to_string()));
         }
         let store = change.store;
-        line.table = names.table_name(store).map_or_else(|| store_name(store), str::to_owned);
+        line.table = names
+            .table_name(store)
+            .map_or_else(|| store_name(store), str::to_owned);
         match names.key(lsn, store, change.key) {
             Some(key) => line.key = key,
             None => line.key = vec![raw("row", change.key)],
@@ -73,10 +86,14 @@ impl Line {
         let unread = |bytes: &[u8]| vec![raw("bytes", bytes)];
         match change.op {
             Op::Insert => {
-                line.after = names.row(store, change.after).unwrap_or_else(|| unread(change.after));
+                line.after = names
+                    .row(store, change.after)
+                    .unwrap_or_else(|| unread(change.after));
             }
             Op::Delete => {
-                line.before = names.row(store, change.before).unwrap_or_else(|| unread(change.before));
+                line.before = names
+                    .row(store, change.before)
+                    .unwrap_or_else(|| unread(change.before));
             }
             Op::Update => {
                 (line.before, line.after) = names
@@ -116,9 +133,11 @@ impl Line {
 
     pub fn commit(lsn: Lsn, who: &Who<'_>, commit: &Commit<'_>) -> Self {
         let mut line = Self::new(lsn, who, "COMMIT");
-        for (name, value) in
-            [("tag", commit.tag), ("application", commit.application), ("client", commit.client)]
-        {
+        for (name, value) in [
+            ("tag", commit.tag),
+            ("application", commit.application),
+            ("client", commit.client),
+        ] {
             if !value.is_empty() {
                 line.note.push((name, value.to_owned()));
             }
@@ -193,8 +212,10 @@ fn change(line: &Line) -> String {
 }
 
 fn assignments(row: &[Named]) -> String {
-    let items: Vec<String> =
-        row.iter().map(|named| format!("{}={}", printable(&named.column), value(named))).collect();
+    let items: Vec<String> = row
+        .iter()
+        .map(|named| format!("{}={}", printable(&named.column), value(named)))
+        .collect();
     items.join(", ")
 }
 
@@ -212,13 +233,14 @@ fn value(named: &Named) -> String {
 }
 
 fn printable(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
-        match c.is_control() {
-            true => out.extend(c.escape_default()),
-            false => out.push(c),
-        }
-        out
-    })
+    text.chars()
+        .fold(String::with_capacity(text.len()), |mut out, c| {
+            match c.is_control() {
+                true => out.extend(c.escape_default()),
+                false => out.push(c),
+            }
+            out
+        })
 }
 
 fn store_name(store: StoreId) -> String {
@@ -233,7 +255,11 @@ fn raw(column: &str, bytes: &[u8]) -> Named {
             text
         }),
     };
-    Named { column: column.to_owned(), value: Some(value), quoted: column != "row" }
+    Named {
+        column: column.to_owned(),
+        value: Some(value),
+        quoted: column != "row",
+    }
 }
 
 fn time(micros: Micros) -> String {
@@ -260,7 +286,11 @@ fn json(line: &Line) -> String {
         field("txn", line.txn.clone());
     }
     field("op", json_text(line.op));
-    for (name, row) in [("key", &line.key), ("before", &line.before), ("after", &line.after)] {
+    for (name, row) in [
+        ("key", &line.key),
+        ("before", &line.before),
+        ("after", &line.after),
+    ] {
         if !row.is_empty() {
             field(name, json_row(row));
         }
@@ -276,7 +306,10 @@ fn json_row(row: &[Named]) -> String {
     let items: Vec<String> = row
         .iter()
         .map(|named| {
-            let value = named.value.as_deref().map_or_else(|| "null".to_owned(), json_text);
+            let value = named
+                .value
+                .as_deref()
+                .map_or_else(|| "null".to_owned(), json_text);
             format!("{}:{value}", json_text(&named.column))
         })
         .collect();
@@ -307,14 +340,21 @@ mod tests {
     use super::*;
 
     fn named(column: &str, value: Option<&str>, quoted: bool) -> Named {
-        Named { column: column.to_owned(), value: value.map(str::to_owned), quoted }
+        Named {
+            column: column.to_owned(),
+            value: value.map(str::to_owned),
+            quoted,
+        }
     }
 
     #[test]
     fn an_update_shows_each_changed_column_before_and_after() {
         let line = Line {
             op: "UPDATE",
-            before: vec![named("name", Some("O'Hara"), true), named("stock", Some("5"), false)],
+            before: vec![
+                named("name", Some("O'Hara"), true),
+                named("stock", Some("5"), false),
+            ],
             after: vec![named("name", None, true), named("stock", Some("4"), false)],
             ..Line::default()
         };

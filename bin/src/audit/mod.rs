@@ -44,8 +44,14 @@ pub struct Args {
 pub enum AuditError {
     DataDir(DataDirError),
     Log(scry_wal::Error),
-    Record { frame: Lsn, source: scry_wal::RecordError },
-    Catalog { at: Lsn, source: scry_engine::CatalogChangeError },
+    Record {
+        frame: Lsn,
+        source: scry_wal::RecordError,
+    },
+    Catalog {
+        at: Lsn,
+        source: scry_engine::CatalogChangeError,
+    },
     UnknownTable(String),
     Output(io::Error),
 }
@@ -130,7 +136,10 @@ fn gather(dir: &DataDir) -> Result<(Names, Lsn), AuditError> {
             continue;
         }
         for record in frame.records() {
-            let (lsn, record) = record.map_err(|source| AuditError::Record { frame: frame.lsn(), source })?;
+            let (lsn, record) = record.map_err(|source| AuditError::Record {
+                frame: frame.lsn(),
+                source,
+            })?;
             if let Record::Catalog(bytes) = record {
                 names.apply(lsn, &catalog_change(lsn, bytes)?);
             }
@@ -166,8 +175,10 @@ impl<W: Write> Printer<'_, W> {
         // the commit says whose they are. Tentative records belong to no commit in sight.
         let mut held = Vec::new();
         for record in frame.records() {
-            let (lsn, record) =
-                record.map_err(|source| AuditError::Record { frame: frame.lsn(), source })?;
+            let (lsn, record) = record.map_err(|source| AuditError::Record {
+                frame: frame.lsn(),
+                source,
+            })?;
             match record {
                 Record::Change(change) => held.push(Held::Change(lsn, None, change)),
                 Record::Catalog(bytes) => held.push(Held::Catalog(lsn, bytes)),
@@ -224,7 +235,9 @@ impl<W: Write> Printer<'_, W> {
     }
 
     fn print(&mut self, line: &Line) -> Result<(), AuditError> {
-        let Some(left) = self.left.checked_sub(1) else { return Ok(()) };
+        let Some(left) = self.left.checked_sub(1) else {
+            return Ok(());
+        };
         self.left = left;
         self.style.write(line, &mut self.out).map_err(AuditError::Output)
     }

@@ -59,7 +59,12 @@ impl Names {
                         table: store.table,
                         columns: store.columns.clone(),
                         layout: RowLayout::new(store.layout.types()),
-                        keys: store.keys.last().map(|(_, key)| (at, key.clone())).into_iter().collect(),
+                        keys: store
+                            .keys
+                            .last()
+                            .map(|(_, key)| (at, key.clone()))
+                            .into_iter()
+                            .collect(),
                     };
                     self.stores.insert(*new, store);
                 }
@@ -74,7 +79,9 @@ impl Names {
     }
 
     pub fn table_name(&self, store: StoreId) -> Option<&str> {
-        self.tables.get(&self.stores.get(&store)?.table).map(String::as_str)
+        self.tables
+            .get(&self.stores.get(&store)?.table)
+            .map(String::as_str)
     }
 
     /// The table that a catalog change is about.
@@ -101,8 +108,11 @@ impl Names {
             [only] if only.0 == store.created => only,
             keys => keys.iter().rfind(|(from, _)| *from <= at)?,
         };
-        let columns: Option<Vec<&ColumnDef>> =
-            primary_key.columns.iter().map(|&index| store.columns.get(index)).collect();
+        let columns: Option<Vec<&ColumnDef>> = primary_key
+            .columns
+            .iter()
+            .map(|&index| store.columns.get(index))
+            .collect();
         let columns = columns?;
         let types: Vec<DataType> = columns.iter().map(|column| column.ty).collect();
         let values = Key::decode(key, &types).ok()?;
@@ -140,7 +150,9 @@ impl Names {
             let column = store.columns.get(*index)?;
             Some((named(column, datum), named(column, &row.get(*index))))
         });
-        pairs.collect::<Option<Vec<_>>>().map(|pairs| pairs.into_iter().unzip())
+        pairs
+            .collect::<Option<Vec<_>>>()
+            .map(|pairs| pairs.into_iter().unzip())
     }
 }
 
@@ -160,5 +172,9 @@ fn named(column: &ColumnDef, datum: &Datum<'_>) -> Named {
             | DataType::Float8
             | DataType::Numeric(_)
     );
-    Named { column: column.name.clone(), value, quoted }
+    Named {
+        column: column.name.clone(),
+        value,
+        quoted,
+    }
 }

@@ -132,10 +132,16 @@ impl Operation {
         live: &Arc<Live>,
     ) -> Result<Self, tokio_postgres::Error> {
         live.stop.store(false, Ordering::Release);
-        let mut operation = Self { live: live.clone(), tills: JoinSet::new(), others: JoinSet::new() };
+        let mut operation = Self {
+            live: live.clone(),
+            tills: JoinSet::new(),
+            others: JoinSet::new(),
+        };
         for worker in 0..TILLS {
             let till = Till::open(address).await?;
-            operation.tills.spawn(take_orders(till, shift * TILLS + worker, live.clone()));
+            operation
+                .tills
+                .spawn(take_orders(till, shift * TILLS + worker, live.clone()));
         }
         operation.others.spawn(analyse(address, live.clone()));
         operation.others.spawn(watch_lag(address, live.clone()));
@@ -189,7 +195,9 @@ async fn take_orders(till: Till, worker: u64, live: Arc<Live>) -> Receipts {
 
 /// Asks one question after the other, all on the mirror.
 async fn analyse(address: SocketAddr, live: Arc<Live>) {
-    let Ok(client) = shop::connect(address, "analyst").await else { return };
+    let Ok(client) = shop::connect(address, "analyst").await else {
+        return;
+    };
     if let Err(error) = client.batch_execute("SET scry.read_from = mirror").await {
         return live.trouble(format!("SET scry.read_from: {error}"));
     }
@@ -220,8 +228,12 @@ pub fn imbalance(answer: &[SimpleQueryMessage]) -> Option<String> {
         SimpleQueryMessage::Row(row) => Some(row),
         _ => None,
     });
-    let Some(row) = row else { return Some("no answer".to_owned()) };
-    let values: Vec<&str> = (0..row.len()).map(|column| row.get(column).unwrap_or("NULL")).collect();
+    let Some(row) = row else {
+        return Some("no answer".to_owned());
+    };
+    let values: Vec<&str> = (0..row.len())
+        .map(|column| row.get(column).unwrap_or("NULL"))
+        .collect();
     let zero = |value: &&str| value.parse::<f64>().is_ok_and(|number| number == 0.0);
     match values.len() == 3 && values.iter().all(zero) {
         true => None,
@@ -230,13 +242,21 @@ pub fn imbalance(answer: &[SimpleQueryMessage]) -> Option<String> {
 }
 
 async fn watch_lag(address: SocketAddr, live: Arc<Live>) {
-    let Ok(client) = shop::connect(address, "lag watcher").await else { return };
+    let Ok(client) = shop::connect(address, "lag watcher").await else {
+        return;
+    };
     while !live.stopped() {
-        let Ok(answer) = client.simple_query("SELECT * FROM scry_stat_mirror").await else { return };
+        let Ok(answer) = client.simple_query("SELECT * FROM scry_stat_mirror").await else {
+            return;
+        };
         let lag = answer.iter().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => {
                 let micros = |column: usize| row.try_get(column).ok().flatten()?.parse().ok();
-                Some(Lag { p50_us: micros(1)?, p99_us: micros(2)?, max_us: micros(3)? })
+                Some(Lag {
+                    p50_us: micros(1)?,
+                    p99_us: micros(2)?,
+                    max_us: micros(3)?,
+                })
             }
             _ => None,
         });

@@ -41,7 +41,10 @@ pub struct Args {
 pub enum DemoError {
     Runtime(io::Error),
     Place(io::Error),
-    Start { log: PathBuf, source: io::Error },
+    Start {
+        log: PathBuf,
+        source: io::Error,
+    },
     /// The server ended before it was ready; the log says why.
     NotReady(PathBuf),
     Client(tokio_postgres::Error),
@@ -61,7 +64,12 @@ impl fmt::Display for DemoError {
                 write!(f, "the server did not start:\n{}", text.trim_end())
             }
             Self::Client(error) => match error.as_db_error() {
-                Some(server) => write!(f, "the server answered {}: {}", server.code().code(), server.message()),
+                Some(server) => write!(
+                    f,
+                    "the server answered {}: {}",
+                    server.code().code(),
+                    server.message()
+                ),
                 None => write!(f, "talking to the server: {error}"),
             },
             Self::Proof(what) => write!(f, "NOT PROVEN: {what}"),
@@ -107,7 +115,11 @@ async fn show(args: &Args, place: &Place) -> Result<(), DemoError> {
     let live = Arc::new(Live::default());
     screen.step("A shop opens");
     let server = place.start()?;
-    screen.say(&format!("  server process {}, database in {}", server.pid(), place.data().display()));
+    screen.say(&format!(
+        "  server process {}, database in {}",
+        server.pid(),
+        place.data().display()
+    ));
     let began = Instant::now();
     let client = shop::connect(server.address, "shop owner").await?;
     shop::open(&client).await?;
@@ -134,7 +146,10 @@ async fn show(args: &Args, place: &Place) -> Result<(), DemoError> {
     ));
     let server = place.start()?;
     screen.say(&format!("  {}", server.ready));
-    screen.say(&format!("  back {:.2} s after the kill", died.elapsed().as_secs_f64()));
+    screen.say(&format!(
+        "  back {:.2} s after the kill",
+        died.elapsed().as_secs_f64()
+    ));
     proof::prove(server.address, &receipts, &mut screen).await?;
 
     screen.step("Orders go on");

@@ -24,9 +24,16 @@ pub struct ServerProcess {
 impl ServerProcess {
     /// Starts this very program on `dir` and waits for its ready line. Its log goes to `log`.
     pub fn start(dir: &Path, log: &Path) -> Result<Self, DemoError> {
-        let start = |source| DemoError::Start { log: log.into(), source };
+        let start = |source| DemoError::Start {
+            log: log.into(),
+            source,
+        };
         let program = std::env::current_exe().map_err(start)?;
-        let log_file = File::options().create(true).append(true).open(log).map_err(start)?;
+        let log_file = File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .map_err(start)?;
         let mut child = Command::new(program)
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(dir)
@@ -40,7 +47,11 @@ impl ServerProcess {
             Some(stdout) => BufReader::new(stdout).read_line(&mut ready),
             None => Ok(0),
         };
-        let mut server = Self { child, ready, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
+        let mut server = Self {
+            child,
+            ready,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+        };
         read.map_err(start)?;
         server.ready.truncate(server.ready.trim_end().len());
         server.address = address(&server.ready).ok_or_else(|| DemoError::NotReady(log.into()))?;
@@ -83,7 +94,13 @@ impl Drop for ServerProcess {
 
 /// The address in `scry ready: listening on 127.0.0.1:41234, data …`.
 fn address(ready: &str) -> Option<SocketAddr> {
-    ready.split_once("listening on ")?.1.split_once(',')?.0.parse().ok()
+    ready
+        .split_once("listening on ")?
+        .1
+        .split_once(',')?
+        .0
+        .parse()
+        .ok()
 }
 
 /// Where the demo keeps its database and its server's log. Removed when the demo ends.
@@ -93,8 +110,10 @@ pub struct Place {
 
 impl Place {
     pub fn new() -> Result<Self, DemoError> {
-        let temporary =
-            tempfile::Builder::new().prefix("scry-demo-").tempdir().map_err(DemoError::Place)?;
+        let temporary = tempfile::Builder::new()
+            .prefix("scry-demo-")
+            .tempdir()
+            .map_err(DemoError::Place)?;
         Ok(Self { temporary })
     }
 

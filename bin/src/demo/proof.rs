@@ -24,9 +24,15 @@ pub async fn prove(address: SocketAddr, receipts: &Receipts, screen: &mut Screen
     let client = shop::connect(address, "proof").await?;
     client.batch_execute("SET scry.read_from = primary").await?;
     let found = order_ids(&client).await?;
-    let missing = receipts.acknowledged.iter().filter(|id| !found.contains(id)).count();
+    let missing = receipts
+        .acknowledged
+        .iter()
+        .filter(|id| !found.contains(id))
+        .count();
     if missing > 0 {
-        return Err(DemoError::Proof(format!("{missing} acknowledged orders are missing")));
+        return Err(DemoError::Proof(format!(
+            "{missing} acknowledged orders are missing"
+        )));
     }
     screen.fact(&format!(
         "all {} acknowledged orders are there",
@@ -34,12 +40,17 @@ pub async fn prove(address: SocketAddr, receipts: &Receipts, screen: &mut Screen
     ));
     let forged = receipts.never.iter().filter(|id| found.contains(id)).count();
     if forged > 0 {
-        return Err(DemoError::Proof(format!("{forged} orders exist that were never committed")));
+        return Err(DemoError::Proof(format!(
+            "{forged} orders exist that were never committed"
+        )));
     }
     let arrived = receipts.unknown.iter().filter(|id| found.contains(id)).count();
     let known = receipts.acknowledged.len() + arrived;
     if found.len() != known {
-        return Err(DemoError::Proof(format!("{} orders are there, {known} were placed", found.len())));
+        return Err(DemoError::Proof(format!(
+            "{} orders are there, {known} were placed",
+            found.len()
+        )));
     }
     if !receipts.unknown.is_empty() {
         screen.fact(&format!(
@@ -48,9 +59,13 @@ pub async fn prove(address: SocketAddr, receipts: &Receipts, screen: &mut Screen
         ));
     }
     for place in ["primary", "mirror"] {
-        client.batch_execute(&format!("SET scry.read_from = {place}")).await?;
+        client
+            .batch_execute(&format!("SET scry.read_from = {place}"))
+            .await?;
         if let Some(wrong) = imbalance(&client.simple_query(BALANCE).await?) {
-            return Err(DemoError::Proof(format!("in the {place} the books do not balance: {wrong}")));
+            return Err(DemoError::Proof(format!(
+                "in the {place} the books do not balance: {wrong}"
+            )));
         }
     }
     screen.fact("no order is there by half: orders, their lines and the stock agree to the cent");
@@ -66,7 +81,10 @@ pub async fn prove(address: SocketAddr, receipts: &Receipts, screen: &mut Screen
         }
         rows += primary.rows;
     }
-    screen.fact(&format!("mirror and primary are equal, row for row: {} rows", grouped(rows)));
+    screen.fact(&format!(
+        "mirror and primary are equal, row for row: {} rows",
+        grouped(rows)
+    ));
     Ok(())
 }
 
@@ -82,7 +100,9 @@ async fn order_ids(client: &Client) -> Result<HashSet<i64>, DemoError> {
 }
 
 async fn digest(client: &Client, place: &str, table: &str) -> Result<Digest, DemoError> {
-    client.batch_execute(&format!("SET scry.read_from = {place}")).await?;
+    client
+        .batch_execute(&format!("SET scry.read_from = {place}"))
+        .await?;
     let rows = client.simple_query_raw(&format!("SELECT * FROM {table}")).await?;
     futures::pin_mut!(rows);
     let mut digest = Digest::default();

@@ -102,8 +102,9 @@ impl Screen {
         let times = live.times.lock().clone();
         for (index, ((title, _), times)) in QUESTIONS.iter().zip(&times).enumerate() {
             let heading = if index == 0 { "analyst" } else { "" };
-            let median =
-                times.median().map_or_else(|| "–".to_owned(), |median| format!("{:.1} ms", ms(median)));
+            let median = times
+                .median()
+                .map_or_else(|| "–".to_owned(), |median| format!("{:.1} ms", ms(median)));
             lines.push(format!(
                 "  {BOLD}{heading:<7}{RESET}  {title:<20} {median:>10}   {DIM}asked {} times{RESET}",
                 times.asked
@@ -133,7 +134,9 @@ impl Screen {
             .iter()
             .zip(&times)
             .filter_map(|((title, _), times)| {
-                times.median().map(|median| format!("{title} {:.1} ms", ms(median)))
+                times
+                    .median()
+                    .map(|median| format!("{title} {:.1} ms", ms(median)))
             })
             .collect();
         let line = format!(
@@ -147,8 +150,11 @@ impl Screen {
 
     fn chart(&self) -> String {
         let most = self.rates.iter().copied().fold(1.0, f64::max);
-        let bars: String =
-            self.rates.iter().map(|rate| BARS[((rate / most * 7.0) as usize).min(7)]).collect();
+        let bars: String = self
+            .rates
+            .iter()
+            .map(|rate| BARS[((rate / most * 7.0) as usize).min(7)])
+            .collect();
         format!("{bars:<CHART$}")
     }
 

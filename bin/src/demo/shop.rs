@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::future::try_join_all;
 use futures::{SinkExt, TryFutureExt};
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, NoTls, Statement};
 
 pub const CUSTOMERS: u64 = 10_000;
@@ -99,12 +100,21 @@ pub struct Order {
 
 impl Order {
     pub fn draw(worker: u64, number: i64, random: &mut Random) -> Self {
-        let mut products: Vec<i32> = (0..1 + random.below(4)).map(|_| random.below(PRODUCTS) as i32).collect();
+        let mut products: Vec<i32> = (0..1 + random.below(4))
+            .map(|_| random.below(PRODUCTS) as i32)
+            .collect();
         products.sort_unstable();
         products.dedup();
         let customer = random.below(CUSTOMERS) as i32;
-        let lines = products.into_iter().map(|product| (product, 1 + random.below(3) as i32)).collect();
-        Self { id: worker as i64 * ORDERS_PER_WORKER + number, customer, lines }
+        let lines = products
+            .into_iter()
+            .map(|product| (product, 1 + random.below(3) as i32))
+            .collect();
+        Self {
+            id: worker as i64 * ORDERS_PER_WORKER + number,
+            customer,
+            lines,
+        }
     }
 
     fn total_cents(&self) -> i64 {
@@ -141,11 +151,18 @@ impl Till {
         let order = client
             .prepare("INSERT INTO orders (order_id, customer_id, total_cents, lines) VALUES ($1, $2, $3, $4)")
             .await?;
-        let line = client.prepare("INSERT INTO order_lines VALUES ($1, $2, $3, $4, $5)").await?;
+        let line = client
+            .prepare("INSERT INTO order_lines VALUES ($1, $2, $3, $4, $5)")
+            .await?;
         let stock = client
             .prepare("UPDATE stock SET on_hand = on_hand - $2, sold = sold + $2 WHERE product_id = $1")
             .await?;
-        Ok(Self { client, order, line, stock })
+        Ok(Self {
+            client,
+            order,
+            line,
+            stock,
+        })
     }
 
     /// One transaction, its statements sent together, its COMMIT only after all succeeded.
@@ -171,16 +188,22 @@ impl Till {
         let lines = order.lines.len() as i32;
         let total = order.total_cents();
         let head = async {
-            self.client.execute(&self.order, &[&order.id, &order.customer, &total, &lines]).await
+            self.client
+                .execute(&self.order, &[&order.id, &order.customer, &total, &lines])
+                .await
         };
-        let body = try_join_all(order.lines.iter().zip(1i32..).map(|((product, quantity), line)| async move {
-            let price = price_cents(*product as u64);
-            let many = i64::from(*quantity);
-            futures::try_join!(
-                self.client.execute(&self.stock, &[product, &many]),
-                self.client.execute(&self.line, &[&order.id, &line, product, quantity, &price]),
-            )
-        }));
+        let body = try_join_all(order.lines.iter().zip(1i32..).map(
+            |((product, quantity), line)| async move {
+                let price = price_cents(*product as u64);
+                let many = i64::from(*quantity);
+                let taken: [&(dyn ToSql + Sync); 2] = [product, &many];
+                let written: [&(dyn ToSql + Sync); 5] = [&order.id, &line, product, quantity, &price];
+                futures::try_join!(
+                    self.client.execute(&self.stock, &taken),
+                    self.client.execute(&self.line, &written),
+                )
+            },
+        ));
         futures::try_join!(
             self.client.batch_execute("BEGIN").map_ok(|()| 0),
             head,

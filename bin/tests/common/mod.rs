@@ -41,7 +41,9 @@ impl Home {
 
     pub fn command(&self) -> Command {
         let mut command = Command::new(SCRY);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(self.data());
+        command
+            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg(self.data());
         command.arg("--config").arg(self.dir.path().join("scry.toml"));
         command
     }
@@ -62,19 +64,31 @@ impl Home {
             .expect("the server starts");
         let mut ready = String::new();
         let stdout = child.stdout.take().expect("piped");
-        BufReader::new(stdout).read_line(&mut ready).expect("a ready line");
+        BufReader::new(stdout)
+            .read_line(&mut ready)
+            .expect("a ready line");
         let address = ready
             .split_once("listening on ")
             .and_then(|(_, rest)| rest.split_once(','))
             .and_then(|(address, _)| address.parse().ok());
-        let Some(address) = address else { panic!("not ready: {ready:?}\n{}", self.log()) };
-        Server { child, address, ready }
+        let Some(address) = address else {
+            panic!("not ready: {ready:?}\n{}", self.log())
+        };
+        Server {
+            child,
+            address,
+            ready,
+        }
     }
 }
 
 /// Runs a tool to its end.
 pub fn tool(arguments: &[&str], dir: &Path) -> Output {
-    Command::new(SCRY).args(arguments).arg(dir).output().expect("the tool runs")
+    Command::new(SCRY)
+        .args(arguments)
+        .arg(dir)
+        .output()
+        .expect("the tool runs")
 }
 
 /// A running server; killed when dropped.
@@ -162,10 +176,12 @@ pub struct Message {
 impl Message {
     /// A field of an error or notice.
     pub fn field(&self, wanted: u8) -> Option<String> {
-        self.body.split(|&byte| byte == 0).find_map(|field| match field.split_first() {
-            Some((&tag, text)) if tag == wanted => Some(String::from_utf8_lossy(text).into_owned()),
-            _ => None,
-        })
+        self.body
+            .split(|&byte| byte == 0)
+            .find_map(|field| match field.split_first() {
+                Some((&tag, text)) if tag == wanted => Some(String::from_utf8_lossy(text).into_owned()),
+                _ => None,
+            })
     }
 
     pub fn code(&self) -> String {
@@ -206,7 +222,9 @@ impl Raw {
     pub fn until_ready(&mut self) -> Vec<Message> {
         let mut messages = Vec::new();
         loop {
-            let message = self.receive().unwrap_or_else(|| panic!("closed after {messages:?}"));
+            let message = self
+                .receive()
+                .unwrap_or_else(|| panic!("closed after {messages:?}"));
             let done = message.tag == b'Z';
             messages.push(message);
             if done {
@@ -234,7 +252,10 @@ pub fn query(sql: &str) -> Vec<u8> {
 }
 
 pub fn parse(name: &str, sql: &str) -> Vec<u8> {
-    message(b'P', &[name.as_bytes(), b"\0", sql.as_bytes(), b"\0\0\0"].concat())
+    message(
+        b'P',
+        &[name.as_bytes(), b"\0", sql.as_bytes(), b"\0\0\0"].concat(),
+    )
 }
 
 /// Bind of the unnamed portal with text parameters.
