@@ -18,7 +18,7 @@ use crate::collector::Grave;
 use crate::error::Error;
 use crate::locks::{Firsts, Holder, RowRef};
 use crate::overlay::{Logged, Pending};
-use crate::txn::{SPILL_BYTES, Txn};
+use crate::txn::Txn;
 use scry_wal::record::{encode_catalog, encode_commit};
 use scry_wal::{Commit, CommitSlots, Lsn, Micros, NodeId, Ordinal, StoreRange, StoreRanges};
 use smallvec::SmallVec;
@@ -65,7 +65,7 @@ impl Txn {
             self.finish();
             return Ok(None);
         }
-        if self.overlay.unlogged_bytes() > SPILL_BYTES {
+        if self.overlay.unlogged_bytes() > self.engine.options.spill_bytes {
             self.spill()?;
         }
         let prepared = self.prepare(&holder, tag)?;

@@ -9,7 +9,8 @@ use crate::locks::WaitTable;
 use crate::recovery;
 use crate::snapshots::{Slot, Snapshots};
 use crate::stats::{Counters, Stats};
-use crate::txn::{Isolation, Txn};
+use crate::txn::{Isolation, SPILL_BYTES, Txn};
+use scry_wal::storage::Storage;
 use scry_wal::{Log, LogOptions, Lsn, StoreId, TxnId};
 use std::path::Path;
 use std::sync::Arc;
@@ -23,6 +24,9 @@ pub struct EngineOptions {
     pub transaction_bytes_max: u64,
     /// How many transactions may wait for locks at once.
     pub lock_waiters_max: usize,
+    /// A transaction with more unlogged changes than this writes them ahead as tentative records. The commit's
+    /// critical section copies at most about as much.
+    pub spill_bytes: usize,
 }
 
 impl Default for EngineOptions {
@@ -31,6 +35,7 @@ impl Default for EngineOptions {
             log: LogOptions::default(),
             transaction_bytes_max: 8 << 30,
             lock_waiters_max: 65_536,
+            spill_bytes: SPILL_BYTES,
         }
     }
 }
@@ -56,8 +61,31 @@ impl Engine {
     /// # Errors
     /// `DirectoryLocked`, `NotADataDirectory`, `NewerFormat`, `Io`; `Log` and `Corrupt` when the log is damaged.
     pub fn open(path: &Path, options: EngineOptions) -> Result<Arc<Engine>, Error> {
+        Self::open_with(path, options, Log::open)
+    }
+
+    /// As `open`, with the log on another storage than the directory's: for tests with a disk that fails.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn open_on(
+        path: &Path,
+        storage: Arc<dyn Storage>,
+        options: EngineOptions,
+    ) -> Result<Arc<Engine>, Error> {
+        Self::open_with(path, options, |_, options, replay| {
+            Log::open_on(storage, options, replay)
+        })
+    }
+
+    fn open_with(
+        path: &Path,
+        options: EngineOptions,
+        open_log: impl FnOnce(&Path, LogOptions, recovery::ReplayFrame<'_>) -> Result<Log, scry_wal::Error>,
+    ) -> Result<Arc<Engine>, Error> {
         let directory = DataDirectory::open(path)?;
-        let (log, state) = recovery::open_log(&directory.wal(), options.log.clone())?;
+        let wal = directory.wal();
+        let (log, state) = recovery::replay(|replay| open_log(&wal, options.log.clone(), replay))?;
         let log = Arc::new(log);
         let snapshots = Arc::new(Snapshots::new(state.visible));
         let collector =

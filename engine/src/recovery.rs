@@ -19,11 +19,8 @@ use crate::key::Key;
 use crate::locks::TableLock;
 use crate::store::Store;
 use crate::store::entry::RowEntry;
-use scry_wal::{
-    BoxError, Change, Commit, Ended, Frame, Log, LogOptions, Lsn, Op, Ordinal, Record, StoreId, TentativeId,
-};
+use scry_wal::{BoxError, Change, Commit, Ended, Frame, Log, Lsn, Op, Ordinal, Record, StoreId, TentativeId};
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 
 /// What the log says.
@@ -36,11 +33,16 @@ pub(crate) struct Recovered {
     pub(crate) next_store: u32,
 }
 
-/// Opens the log and replays all of it.
-pub(crate) fn open_log(dir: &Path, options: LogOptions) -> Result<(Log, Recovered), Error> {
+/// What the log calls with each frame.
+pub(crate) type ReplayFrame<'a> = &'a mut dyn FnMut(&Frame) -> Result<(), BoxError>;
+
+/// Opens the log by `open` and replays all of it.
+pub(crate) fn replay(
+    open: impl FnOnce(ReplayFrame<'_>) -> Result<Log, scry_wal::Error>,
+) -> Result<(Log, Recovered), Error> {
     let mut replay = Replay::default();
     let mut failure = None;
-    let log = Log::open(dir, options, &mut |frame| {
+    let log = open(&mut |frame| {
         replay.frame(frame).map_err(|error| {
             let text: BoxError = error.to_string().into();
             failure = Some(error);

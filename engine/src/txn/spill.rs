@@ -9,8 +9,8 @@ use crate::error::Error;
 use scry_wal::TentativeId;
 use smallvec::SmallVec;
 
-/// Unlogged changes beyond this are written ahead, and no chunk is much longer: what the commit's critical section
-/// copies takes well under a millisecond.
+/// The usual bound of unlogged changes; and no chunk that is written ahead is much longer. To copy as much in the
+/// commit's critical section takes well under a millisecond.
 pub const SPILL_BYTES: usize = 1 << 20;
 
 impl Txn {
@@ -23,7 +23,7 @@ impl Txn {
     }
 
     pub(super) async fn room_if_full(&mut self) -> Result<(), Error> {
-        if self.overlay.unlogged_bytes() > SPILL_BYTES {
+        if self.overlay.unlogged_bytes() > self.engine.options.spill_bytes {
             self.engine.log().room().await?;
             self.spill()?;
         }

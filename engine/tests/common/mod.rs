@@ -2,7 +2,11 @@
 //! (id int4, value int8).
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod replica;
+
+use replica::Replica;
 use scry_engine::*;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -51,13 +55,22 @@ pub fn open(path: &Path) -> Arc<Engine> {
 pub struct Home {
     pub directory: tempfile::TempDir,
     pub engine: Option<Arc<Engine>>,
+    pub options: EngineOptions,
 }
 
 impl Home {
     pub fn new() -> Home {
+        Home::with(options())
+    }
+
+    pub fn with(options: EngineOptions) -> Home {
         let directory = tempfile::tempdir().unwrap();
-        let engine = Some(open(directory.path()));
-        Home { directory, engine }
+        let engine = Some(Engine::open(directory.path(), options.clone()).unwrap());
+        Home {
+            directory,
+            engine,
+            options,
+        }
     }
 
     pub fn engine(&self) -> &Arc<Engine> {
@@ -74,7 +87,7 @@ impl Home {
         engine.close().unwrap();
         assert_eq!(Arc::strong_count(&engine), 1, "no session outlives the restart");
         drop(engine);
-        self.engine = Some(open(self.directory.path()));
+        self.engine = Some(Engine::open(self.directory.path(), self.options.clone()).unwrap());
     }
 
     pub fn table(&self, name: &str) -> Arc<Table> {
@@ -94,6 +107,27 @@ impl Home {
         let mut txn = self.session().begin(Isolation::ReadCommitted);
         insert(&mut txn, table, id, value);
         txn.commit("INSERT").unwrap().unwrap();
+    }
+
+    /// Checks that a copy made from the log alone has the same rows under the same ordinals as the engine.
+    pub fn check_replica(&self, table: &Table) {
+        let engine = self.engine();
+        engine.log().wait_durable(engine.visible_lsn()).unwrap();
+        let replica = Replica::read(engine.log());
+        assert_eq!(replica.commits.last(), Some(&engine.visible_lsn()));
+        let mut ours = BTreeMap::new();
+        self.session()
+            .begin(Isolation::ReadCommitted)
+            .scan(table, &KeyRange::all(), &mut |_, version| {
+                ours.insert(version.ordinal.unwrap().get(), version.row.to_vec());
+                ControlFlow::Continue(())
+            });
+        let theirs = replica
+            .live(table.def.store)
+            .into_iter()
+            .map(|(ordinal, row)| (ordinal, row.to_vec()));
+        assert_eq!(ours, theirs.collect());
+        assert_eq!(table.live_rows(), ours.len() as u64);
     }
 
     /// What a new transaction sees.
