@@ -34,7 +34,9 @@ const TEMPORARY_NAME: &str = "MANIFEST.new";
 const MAGIC: &[u8; 8] = b"SCRYMIRR";
 const FORMAT: u32 = 1;
 const HEADER_BYTES: usize = 24;
-const _: () = assert!(HEADER_BYTES == MAGIC.len() + 4 + 4 + 8);
+const CRC_OFFSET: usize = 12;
+const LENGTH_OFFSET: usize = 16;
+const _: () = assert!(CRC_OFFSET == MAGIC.len() + 4 && HEADER_BYTES == LENGTH_OFFSET + 8);
 
 /// The mirror at one LSN.
 #[derive(Debug, Default, PartialEq)]
@@ -123,11 +125,11 @@ impl Manifest {
         let length = reader.u64()?;
         let body = &bytes[reader.at..];
         if body.len() as u64 != length {
-            return Err(reader.damaged(reader.at, "length of the body", length, body.len() as u64));
+            return Err(reader.damaged(LENGTH_OFFSET, "length of the body", length, body.len() as u64));
         }
         let found = crc32fast::hash(body);
         if found != crc {
-            return Err(reader.damaged(reader.at, "checksum of the body", crc.into(), found.into()));
+            return Err(reader.damaged(CRC_OFFSET, "checksum of the body", crc.into(), found.into()));
         }
         let upto = Lsn::new(reader.u64()?);
         let restart = Lsn::new(reader.u64()?);

@@ -27,3 +27,6 @@ pub use replay::Replay;
 pub use rows::RowBatchBuilder;
 pub use schema::{StoreSchema, arrow_schema};
 pub use stream::{Start, Stream, StreamOptions};
+
+#[cfg(test)]
+mod tests;

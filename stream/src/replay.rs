@@ -8,7 +8,6 @@
 
 use scry_wal::{Lsn, StoreId, TentativeId};
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use crate::changes::{ChangeSet, RowRun, StoreChanges, StoreEvent};
 use crate::decode::{Adoption, Decoded, Schemas, TentativeEnded, TentativePart, TentativeRows};
@@ -112,7 +111,8 @@ impl Replay {
     }
 }
 
-/// Puts the tentative rows where the commit says and ends what they end.
+/// Puts the tentative rows where the commit says and ends what they end. Changes of a store that the commit does not
+/// name are void: the transaction dropped the store itself.
 fn adopt(
     adoption: &Adoption,
     parts: Vec<TentativePart>,
@@ -120,7 +120,7 @@ fn adopt(
     stores: &mut Vec<StoreChanges>,
 ) -> Result<(), Error> {
     let lsn = adoption.lsn;
-    // (store, first ordinal, ordinal of the next tentative row)
+    // By store: the commit's first ordinal there, and that of the next tentative row.
     let mut filled: HashMap<StoreId, (u64, u64)> = adoption
         .ranges
         .iter()
@@ -128,63 +128,31 @@ fn adopt(
         .collect();
     for part in parts {
         let store = part.store;
-        let broken = |what, expected, found| Error::Broken {
-            lsn,
-            store: Some(store),
-            what,
-            expected,
-            found,
+        let Some((first, next)) = filled.get_mut(&store) else {
+            continue;
         };
-        let rows = part.rows.rows();
-        let index = match stores.iter().position(|changes| changes.store == store) {
-            Some(index) => index,
-            None => {
-                stores.push(StoreChanges {
-                    store,
-                    runs: Vec::new(),
-                    boundaries: Vec::new(),
-                    ended: Vec::new(),
-                });
-                stores.len() - 1
-            }
-        };
-        let range = filled.get_mut(&store);
-        if range.is_none() && rows > 0 {
-            return Err(broken(
-                "tentative rows that the commit gives no ordinals",
-                0,
-                rows,
-            ));
-        }
-        let first = range.as_ref().map(|range| range.0);
+        let changes = changes_of(stores, store);
         for ended in part.ended {
-            let ordinal = match (ended, first) {
-                (TentativeEnded::Committed(ordinal), _) => ordinal,
-                (TentativeEnded::Own(local), Some(first)) => Ordinal::new(first + u64::from(local)),
-                (TentativeEnded::Own(local), None) => {
-                    return Err(broken(
-                        "own version ended in a store without rows",
-                        0,
-                        u64::from(local),
-                    ));
-                }
+            let ordinal = match ended {
+                TentativeEnded::Committed(ordinal) => ordinal,
+                TentativeEnded::Own(local) => Ordinal::new(*first + u64::from(local)),
             };
-            stores[index].ended.push((lsn, ordinal));
+            changes.ended.push((lsn, ordinal));
         }
-        let Some(range) = range else { continue };
+        let rows = part.rows.rows();
         if rows > 0 {
             let batch = match part.rows {
                 TentativeRows::Columns(batch) => batch,
                 TentativeRows::Raw(raw) => {
-                    let schema: &Arc<_> = schemas.get(&store).ok_or(Error::UnknownStore { lsn, store })?;
+                    let schema = schemas.get(&store).ok_or(Error::UnknownStore { lsn, store })?;
                     raw.columns(schema, lsn, store)?
                 }
             };
-            stores[index].runs.push(RowRun {
-                first: Ordinal::new(range.1),
+            changes.runs.push(RowRun {
+                first: Ordinal::new(*next),
                 rows: batch,
             });
-            range.1 += rows;
+            *next += rows;
         }
     }
     for &(store, first, expected) in &adoption.ranges {
@@ -205,4 +173,18 @@ fn adopt(
         changes.ended.sort_by_key(|ended| ended.0);
     }
     Ok(())
+}
+
+fn changes_of(stores: &mut Vec<StoreChanges>, store: StoreId) -> &mut StoreChanges {
+    let index = stores.iter().position(|changes| changes.store == store);
+    let index = index.unwrap_or_else(|| {
+        stores.push(StoreChanges {
+            store,
+            runs: Vec::new(),
+            boundaries: Vec::new(),
+            ended: Vec::new(),
+        });
+        stores.len() - 1
+    });
+    &mut stores[index]
 }

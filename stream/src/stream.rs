@@ -262,15 +262,20 @@ fn following(tail: &mut TailReader) -> Result<Option<Arc<Frame>>, Error> {
 
 /// Consecutive frames, and what their catalog records say.
 #[derive(Default)]
-struct Run {
-    frames: Vec<Arc<Frame>>,
+pub(crate) struct Run {
+    pub frames: Vec<Arc<Frame>>,
     bytes: usize,
-    events: Vec<StoreEvent>,
-    dropped: Vec<StoreId>,
+    pub events: Vec<StoreEvent>,
+    pub dropped: Vec<StoreId>,
 }
 
 impl Run {
-    fn add(&mut self, frame: Arc<Frame>, emit_from: Lsn, schemas: &mut Arc<Schemas>) -> Result<(), Error> {
+    pub fn add(
+        &mut self,
+        frame: Arc<Frame>,
+        emit_from: Lsn,
+        schemas: &mut Arc<Schemas>,
+    ) -> Result<(), Error> {
         self.bytes += frame.bytes().len();
         if frame.has_catalog() && frame.lsn() >= emit_from {
             for (lsn, change) in catalog_changes(&frame)? {
