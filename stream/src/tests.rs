@@ -129,7 +129,6 @@ impl Primary {
             user: "u".into(),
             client: "c".into(),
             application: "a".into(),
-            ..SessionInfo::default()
         };
         let mut txn = self.engine.session(info).begin(Isolation::ReadCommitted);
         txn.statement();
