@@ -1,0 +1,297 @@
+//! The mirror behind a real engine and its log: freshness, snapshots under load, restarts, and what happens when the
+//! log cannot be applied.
+#![allow(clippy::unwrap_used)]
+
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
+use scry_engine::{
+    ColumnDef, DataType, Engine, EngineOptions, Isolation, KeyRange, NewTable, PrimaryKey, SessionInfo, Table,
+    Value,
+};
+use scry_mirror::{Checksum, Error, Mirror, MirrorOptions, Snapshot, checksum_rows};
+use scry_stream::{RowBatchBuilder, StoreSchema};
+use scry_wal::{Backend, Change, Ended, Lsn, Micros, NodeId, Op, StoreId, StoreRange, StoreRanges, TxnId};
+use std::future::Future;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+struct Unpark(std::thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return output;
+        }
+        std::thread::park();
+    }
+}
+
+const ACCOUNTS: i64 = 100;
+
+fn engine(folder: &Path) -> Arc<Engine> {
+    let mut options = EngineOptions::default();
+    options.log.segment_bytes = 4 << 20;
+    options.log.backend = Backend::Blocking;
+    Engine::open(&folder.join("data"), options).unwrap()
+}
+
+/// A mirror with pieces so small that a short test seals, evicts and compacts.
+fn mirror(folder: &Path, engine: &Arc<Engine>) -> Arc<Mirror> {
+    let horizon = engine.clone();
+    let mut options = MirrorOptions::new(Arc::new(move || horizon.horizon()));
+    options.piece_rows = 256;
+    options.checkpoint_bytes = 256 << 10;
+    options.cache_bytes = 64 << 10;
+    Mirror::open(&folder.join("mirror"), engine.log().clone(), options).unwrap()
+}
+
+fn accounts(engine: &Arc<Engine>) -> Arc<Table> {
+    let mut txn = engine.session(SessionInfo::default()).begin(Isolation::ReadCommitted);
+    txn.statement();
+    if let Some(table) = txn.catalog().table("accounts") {
+        return table.clone();
+    }
+    let column = |name: &str| ColumnDef {
+        name: name.into(),
+        ty: DataType::Int8,
+        not_null: true,
+        default: None,
+    };
+    let new = NewTable {
+        name: "accounts".into(),
+        columns: vec![column("id"), column("balance")],
+        primary_key: Some(PrimaryKey { name: "accounts_key".into(), columns: vec![0] }),
+    };
+    let table = block_on(txn.create_table(new)).unwrap();
+    for id in 0..ACCOUNTS {
+        let row = table.layout.encode(&[Value::Int8(id), Value::Int8(0)]).unwrap();
+        let key = table.key_of(&row);
+        block_on(txn.insert(&table, key, row)).unwrap();
+    }
+    let lsn = txn.commit("load").unwrap().unwrap();
+    engine.log().wait_durable(lsn).unwrap();
+    table
+}
+
+/// Moves an amount from one account to another. Returns the commit's LSN, durable.
+fn transfer(engine: &Arc<Engine>, table: &Table, from: i64, to: i64) -> Lsn {
+    let mut txn = engine.session(SessionInfo::default()).begin(Isolation::ReadCommitted);
+    txn.statement();
+    // In the order of the keys, so that nobody waits in a circle.
+    let mut legs = [(from, -1), (to, 1)];
+    legs.sort_unstable();
+    for (id, amount) in legs {
+        let probe = table.layout.encode(&[Value::Int8(id), Value::Int8(0)]).unwrap();
+        let key = table.key_of(&probe).unwrap();
+        let version = block_on(txn.lock(table, &key)).unwrap().unwrap();
+        let Value::Int8(balance) = table.layout.row(&version.row).get(1).to_value() else { panic!() };
+        let row = table.layout.encode(&[Value::Int8(id), Value::Int8(balance + amount)]).unwrap();
+        txn.update(table, &key, row).unwrap();
+    }
+    let lsn = txn.commit("transfer").unwrap().unwrap();
+    engine.log().wait_durable(lsn).unwrap();
+    lsn
+}
+
+/// (rows, sum of the balances)
+fn totals(snapshot: &Snapshot, table: &Table) -> (usize, i64) {
+    let table = snapshot.table(table.def.store).unwrap();
+    let mut totals = (0, 0);
+    for unit in table.units() {
+        let batch = unit.read(&[1], None).unwrap();
+        totals.0 += batch.num_rows();
+        totals.1 += batch.column(0).as_primitive::<Int64Type>().values().iter().sum::<i64>();
+    }
+    totals
+}
+
+/// The checksum of the primary's rows as the newest transaction sees them, and the LSN that it sees.
+fn primary_checksum(engine: &Arc<Engine>, table: &Table) -> (Lsn, Checksum) {
+    let mut txn = engine.session(SessionInfo::default()).begin(Isolation::RepeatableRead);
+    txn.statement();
+    let schema = StoreSchema::new(table.def.columns.clone());
+    let mut builder = RowBatchBuilder::new(&schema);
+    let mut ordinals = Vec::new();
+    txn.scan(table, &KeyRange::all(), &mut |_, version| {
+        ordinals.push(version.ordinal.unwrap().get());
+        builder.push(&version.row).unwrap();
+        ControlFlow::Continue(())
+    });
+    (txn.snapshot(), checksum_rows(&ordinals, &builder.finish().unwrap()))
+}
+
+#[test]
+fn a_commit_is_seen_by_whoever_waited_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = engine(folder.path());
+    let mirror = mirror(folder.path(), &engine);
+    let table = accounts(&engine);
+    for round in 0..50 {
+        let lsn = transfer(&engine, &table, 0, 1 + round % 7);
+        block_on(mirror.applied(lsn.plus(1))).unwrap();
+        let snapshot = mirror.snapshot(lsn).unwrap();
+        let units = snapshot.table(table.def.store).unwrap().units();
+        let lowest = units.iter().map(|unit| {
+            let batch = unit.read(&[0, 1], None).unwrap();
+            batch.column(1).as_primitive::<Int64Type>().values().iter().copied().min().unwrap()
+        });
+        assert_eq!(lowest.min(), Some(-1 - round));
+        let status = mirror.status();
+        assert!(status.stopped.is_none() && status.applied > lsn && status.lag.commits > 0);
+    }
+}
+
+#[test]
+fn every_snapshot_under_load_balances_and_restarts_agree_with_the_primary() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = engine(folder.path());
+    let table = accounts(&engine);
+    for round in 0..3 {
+        let mirror = mirror(folder.path(), &engine);
+        assert!(mirror.status().rebuilt.is_none());
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..3)
+                .map(|writer| {
+                    let (engine, table) = (&engine, &table);
+                    scope.spawn(move || {
+                        for step in 0..400 {
+                            let from = (step * 7 + writer * 13) % ACCOUNTS;
+                            transfer(engine, table, from, (from + 1 + step % 5) % ACCOUNTS);
+                        }
+                    })
+                })
+                .collect();
+            let reader = scope.spawn(|| {
+                let mut reads = 0;
+                block_on(mirror.applied(engine.log().durable_lsn())).unwrap();
+                while !done.load(Ordering::Acquire) || reads == 0 {
+                    let snapshot = mirror.newest_snapshot();
+                    assert_eq!(totals(&snapshot, &table), (ACCOUNTS as usize, 0), "at {}", snapshot.lsn());
+                    if reads % 16 == 0 {
+                        mirror.request_checkpoint();
+                    }
+                    reads += 1;
+                }
+            });
+            writers.into_iter().for_each(|writer| writer.join().unwrap());
+            done.store(true, Ordering::Release);
+            reader.join().unwrap();
+        });
+        let (at, expected) = primary_checksum(&engine, &table);
+        block_on(mirror.applied(at.plus(1))).unwrap();
+        let snapshot = mirror.snapshot(at).unwrap();
+        assert_eq!(snapshot.table(table.def.store).unwrap().checksum().unwrap(), expected);
+        // Sometimes a clean stop with its checkpoint, sometimes none.
+        if round % 2 == 0 {
+            mirror.close();
+            assert_eq!(mirror.status().checkpoint, Some(mirror.applied_lsn()));
+        }
+    }
+}
+
+#[test]
+fn a_damaged_mirror_is_made_anew_from_the_log_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = engine(folder.path());
+    let table = accounts(&engine);
+    mirror(folder.path(), &engine).close();
+    let place = folder.path().join("mirror");
+    let segment = std::fs::read_dir(&place)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "parquet"))
+        .unwrap();
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+
+    let mirror = mirror(folder.path(), &engine);
+    let rebuilt = mirror.status().rebuilt;
+    assert!(
+        matches!(&rebuilt, Some(Error::Damaged { path, .. }) if *path == segment),
+        "{rebuilt:?}"
+    );
+    block_on(mirror.applied(engine.log().durable_lsn())).unwrap();
+    assert_eq!(totals(&mirror.newest_snapshot(), &table), (ACCOUNTS as usize, 0));
+}
+
+#[test]
+fn a_change_that_cannot_be_applied_stops_the_mirror_loudly_and_only_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = engine(folder.path());
+    let table = accounts(&engine);
+    let mirror = mirror(folder.path(), &engine);
+    let good = engine.log().durable_lsn();
+    block_on(mirror.applied(good)).unwrap();
+
+    // A transaction of a store that nobody has created.
+    let mut records = Vec::new();
+    let store = StoreId::new(999);
+    let change = Change {
+        store,
+        op: Op::Insert,
+        key: b"k",
+        ended: Ended::None,
+        before: b"",
+        after: b"row",
+    };
+    scry_wal::record::encode_change(&mut records, &change).unwrap();
+    let ranges = [StoreRange { store, first: scry_wal::Ordinal::new(0), count: 1 }];
+    let commit = scry_wal::Commit {
+        txn: TxnId::new(1 << 40),
+        time: Micros::new(0),
+        origin_node: NodeId::default(),
+        origin_lsn: Lsn::ZERO,
+        user: "",
+        client: "",
+        application: "",
+        tag: "",
+        election: 0,
+        candidate: 0,
+        adopts: None,
+        stores: StoreRanges::new(&ranges),
+    };
+    scry_wal::record::encode_commit(&mut records, &commit).unwrap();
+    let bad = {
+        let mut appender = engine.log().lock().unwrap();
+        let bad = appender.reserve(records.len()).unwrap();
+        appender.put(&records, 2, false);
+        bad
+    };
+
+    let told = block_on(mirror.applied(bad.plus(1)));
+    assert!(matches!(&told, Err(Error::Stopped(why)) if matches!(**why, Error::Stream(_))), "{told:?}");
+    let status = mirror.status();
+    assert!(status.stopped.unwrap().to_string().contains("999"));
+    assert!(status.applied <= bad);
+    assert_eq!(totals(&mirror.newest_snapshot(), &table).1, 0, "what was applied before can be read");
+    transfer(&engine, &table, 1, 2);
+}
+
+#[test]
+fn waiting_ends_when_the_mirror_is_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = engine(folder.path());
+    let mirror = mirror(folder.path(), &engine);
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| block_on(mirror.applied(Lsn::new(u64::MAX))));
+        mirror.close();
+        assert!(matches!(waiter.join().unwrap(), Err(Error::Closed)));
+    });
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(matches!(mirror.poll_applied(Lsn::new(u64::MAX), &mut context), Poll::Ready(Err(_))));
+}
