@@ -14,7 +14,7 @@ use scry_wal::{
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Wake, Waker};
 use std::time::Instant;
 
 /// A log and what stands in it.
@@ -31,19 +31,37 @@ struct Writer {
 
 impl Writer {
     fn new(folder: &Path, stores: u32) -> Self {
-        let options = LogOptions { backend: Backend::Blocking, ..LogOptions::default() };
+        let options = LogOptions {
+            backend: Backend::Blocking,
+            ..LogOptions::default()
+        };
         let log = Arc::new(Log::open(&folder.join("wal"), options, &mut |_| Ok(())).unwrap());
         let types = [DataType::Int8, DataType::Int8, DataType::Text];
         let layout = RowLayout::new(&types);
-        let mut writer =
-            Self { log, layout, stores: vec![(Vec::new(), 0); stores as usize], transaction: 1, last: Lsn::ZERO, seed: 1 };
+        let mut writer = Self {
+            log,
+            layout,
+            stores: vec![(Vec::new(), 0); stores as usize],
+            transaction: 1,
+            last: Lsn::ZERO,
+            seed: 1,
+        };
         for store in 0..stores {
-            let column =
-                |(index, ty)| ColumnDef { name: format!("c{index}"), ty, not_null: true, default: None };
+            let column = |(index, ty)| ColumnDef {
+                name: format!("c{index}"),
+                ty,
+                not_null: true,
+                default: None,
+            };
             let columns = types.into_iter().enumerate().map(column).collect();
             let store = StoreId::new(store);
-            let table =
-                TableDef { oid: 20_000, name: format!("t{}", store.get()), columns, primary_key: None, store };
+            let table = TableDef {
+                oid: 20_000,
+                name: format!("t{}", store.get()),
+                columns,
+                primary_key: None,
+                store,
+            };
             let mut payload = Vec::new();
             CatalogChange::CreateTable(table).encode(&mut payload);
             let mut records = Vec::new();
@@ -100,7 +118,11 @@ impl Writer {
             Value::Int8(ordinal as i64 * 7),
             Value::Text(format!("row {}", ordinal % 1000)),
         ];
-        let after = if delete { Vec::new() } else { self.layout.encode(&values).unwrap() };
+        let after = if delete {
+            Vec::new()
+        } else {
+            self.layout.encode(&values).unwrap()
+        };
         if !delete {
             *next += 1;
             match row {
@@ -109,14 +131,24 @@ impl Writer {
             }
         }
         let key = ordinal.to_be_bytes();
-        let change =
-            Change { store: StoreId::new(store), op, key: &key, ended, before: b"", after: &after };
+        let change = Change {
+            store: StoreId::new(store),
+            op,
+            key: &key,
+            ended,
+            before: b"",
+            after: &after,
+        };
         encode_change(out, &change).unwrap();
     }
 
     fn range(&self, store: u32, first: u64) -> StoreRange {
         let count = self.stores[store as usize].1 - first;
-        StoreRange { store: StoreId::new(store), first: Ordinal::new(first), count }
+        StoreRange {
+            store: StoreId::new(store),
+            first: Ordinal::new(first),
+            count,
+        }
     }
 
     fn load(&mut self, store: u32, rows: u64) {
@@ -167,7 +199,11 @@ impl Wake for Unpark {
 fn block_on(mirror: &Mirror, upto: Lsn) {
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     let mut context = Context::from_waker(&waker);
-    while let Poll::Pending = mirror.poll_applied(upto, &mut context).map(Result::unwrap) {
+    while mirror
+        .poll_applied(upto, &mut context)
+        .map(Result::unwrap)
+        .is_pending()
+    {
         std::thread::park();
     }
 }
@@ -223,7 +259,9 @@ fn follow(c: &mut Criterion) {
             writer.change(&mut records, store, Some(row), false);
         }
         writer.change(&mut records, 3, None, false);
-        let ranges: Vec<_> = (0..4).map(|store| writer.range(store, firsts[store as usize])).collect();
+        let ranges: Vec<_> = (0..4)
+            .map(|store| writer.range(store, firsts[store as usize]))
+            .collect();
         writer.commit(records, 4, &ranges, false);
     }
     let mut group = c.benchmark_group("follow");

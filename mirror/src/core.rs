@@ -32,6 +32,8 @@ pub(crate) struct Core {
 struct Applying {
     /// Where a restart must begin reading; see [`ChangeSet::restart`].
     restart: Lsn,
+    /// Set while a change set is half applied; stays when it fails.
+    half: bool,
     /// Stores with deletes that are not folded yet, or that are to go.
     pending: Vec<Arc<StoreCell>>,
 }
@@ -66,6 +68,7 @@ impl Core {
             cache,
             apply: Mutex::new(Applying {
                 restart,
+                half: false,
                 pending: Vec::new(),
             }),
         }
@@ -97,6 +100,10 @@ impl Core {
                 found: set.from,
             });
         }
+        if applying.half {
+            return Err(Error::HalfApplied { applied });
+        }
+        applying.half = true;
         let horizon = self.horizon.advance(newest(applied));
         let mut touched = Vec::with_capacity(set.stores.len());
         for event in &set.events {
@@ -130,6 +137,7 @@ impl Core {
         }
         self.settle(&mut applying, touched, horizon)?;
         applying.restart = set.restart;
+        applying.half = false;
         self.applied.store(set.upto.get(), Ordering::Release);
         Ok(())
     }
@@ -138,7 +146,9 @@ impl Core {
     pub fn tidy(&self) -> Result<(), Error> {
         let mut applying = self.apply.lock();
         let horizon = self.horizon.advance(newest(self.applied()));
-        self.settle(&mut applying, Vec::new(), horizon)
+        let settled = self.settle(&mut applying, Vec::new(), horizon);
+        applying.half |= settled.is_err();
+        settled
     }
 
     /// Folds the pending stores that are not in `touched`, and forgets dropped stores that nobody sees any more.
@@ -172,6 +182,9 @@ impl Core {
     pub fn capture(&self) -> Result<CoreCapture, Error> {
         let applying = self.apply.lock();
         let upto = self.applied();
+        if applying.half {
+            return Err(Error::HalfApplied { applied: upto });
+        }
         let stores = self.stores();
         let living = stores.iter().filter(|cell| cell.dropped() == Lsn::MAX);
         let stores = living.map(StoreCell::capture).collect::<Result<_, _>>()?;

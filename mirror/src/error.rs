@@ -69,6 +69,8 @@ pub enum Error {
     },
     /// Arrow refused an operation.
     Arrow(Arc<ArrowError>),
+    /// The change set behind this position could not be applied whole, so there is no later state to write down.
+    HalfApplied { applied: Lsn },
     /// An earlier error stopped the mirror.
     Stopped(Arc<Error>),
     /// The mirror has been closed.
@@ -80,9 +82,12 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Stream(_) | Self::Gap { .. } | Self::Broken { .. } | Self::Stopped(_) | Self::Closed => {
-                ErrorKind::Stopped
-            }
+            Self::Stream(_)
+            | Self::HalfApplied { .. }
+            | Self::Gap { .. }
+            | Self::Broken { .. }
+            | Self::Stopped(_)
+            | Self::Closed => ErrorKind::Stopped,
             Self::NotRetained { .. } | Self::NotApplied { .. } | Self::NewerFormat { .. } => {
                 ErrorKind::Refuse
             }
@@ -180,6 +185,9 @@ impl fmt::Display for Error {
             Self::Io { path, action, source } => write!(f, "{action} {}: {source}", path.display()),
             Self::Parquet { path, source } => write!(f, "{}: {source}", path.display()),
             Self::Arrow(source) => write!(f, "columns: {source}"),
+            Self::HalfApplied { applied } => {
+                write!(f, "the changes behind LSN {applied} could not be applied whole")
+            }
             Self::Stopped(source) => write!(f, "the mirror has stopped: {source}"),
             Self::Closed => f.write_str("the mirror is closed"),
         }
@@ -200,6 +208,7 @@ impl std::error::Error for Error {
             | Self::NotApplied { .. }
             | Self::Damaged { .. }
             | Self::NewerFormat { .. }
+            | Self::HalfApplied { .. }
             | Self::Closed => None,
         }
     }

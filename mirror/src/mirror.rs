@@ -113,7 +113,13 @@ pub struct MirrorStatus {
 #[derive(Debug)]
 pub struct Mirror {
     shared: Arc<Shared>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    threads: Mutex<Threads>,
+}
+
+#[derive(Debug, Default)]
+struct Threads {
+    applier: Option<JoinHandle<()>>,
+    sealer: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
@@ -134,6 +140,7 @@ struct Shared {
 #[derive(Debug)]
 struct Sealer {
     wanted: bool,
+    stopping: bool,
     checkpoint: Option<Lsn>,
     failure: Option<Error>,
 }
@@ -173,6 +180,7 @@ impl Mirror {
             stopped: Mutex::new(None),
             sealer: Mutex::new(Sealer {
                 wanted: false,
+                stopping: false,
                 checkpoint: checkpointer.upto(),
                 failure: None,
             }),
@@ -183,7 +191,7 @@ impl Mirror {
         });
         let mirror = Arc::new(Self {
             shared,
-            threads: Mutex::new(Vec::new()),
+            threads: Mutex::default(),
         });
         let stream_options = StreamOptions {
             extractors: options.extractors,
@@ -196,8 +204,10 @@ impl Mirror {
             schemas,
         };
         let stream = Stream::start(log, start, &stream_options)?;
-        mirror.spawn(dir, "scry-apply", move |shared| shared.apply(stream))?;
-        mirror.spawn(dir, "scry-seal", move |shared| shared.seal(checkpointer))?;
+        let applier = mirror.spawn(dir, "scry-apply", move |shared| shared.apply(stream))?;
+        mirror.threads.lock().applier = Some(applier);
+        let sealer = mirror.spawn(dir, "scry-seal", move |shared| shared.seal(checkpointer))?;
+        mirror.threads.lock().sealer = Some(sealer);
         Ok(mirror)
     }
 
@@ -206,15 +216,12 @@ impl Mirror {
         dir: &Path,
         name: &str,
         body: impl FnOnce(&Shared) + Send + 'static,
-    ) -> Result<(), Error> {
+    ) -> Result<JoinHandle<()>, Error> {
         let shared = self.shared.clone();
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || body(&shared));
-        self.threads
-            .lock()
-            .push(thread.map_err(Error::io(dir, "start a thread for"))?);
-        Ok(())
+        thread.map_err(Error::io(dir, "start a thread for"))
     }
 
     /// Every commit with an LSN below this one is applied.
@@ -323,28 +330,30 @@ impl Mirror {
 
     /// Stops following the log, writes a last checkpoint, and ends the threads. Snapshots stay valid.
     pub fn close(&self) {
-        self.shared.sealer.lock().wanted = true;
-        self.stop();
+        self.stop(true);
     }
 
-    fn stop(&self) {
-        self.shared.stopping.store(true, Ordering::Release);
-        self.shared.wake_all();
+    fn stop(&self, checkpoint: bool) {
+        let shared = &self.shared;
+        shared.stopping.store(true, Ordering::Release);
+        shared.wake_all();
+        let mut threads = self.threads.lock();
+        // A thread that panicked has already said why on standard error.
+        let _ = threads.applier.take().map(JoinHandle::join);
         {
-            // Under the lock, so that the sealer is either before its look at the flag or waiting.
-            let _sealer = self.shared.sealer.lock();
-            self.shared.seal.notify_one();
+            // Nothing is applied any more: what is sealed now is all there is.
+            let mut sealer = shared.sealer.lock();
+            sealer.wanted |= checkpoint;
+            sealer.stopping = true;
+            shared.seal.notify_one();
         }
-        for thread in self.threads.lock().drain(..) {
-            // A thread that panicked has already said why on standard error.
-            let _ = thread.join();
-        }
+        let _ = threads.sealer.take().map(JoinHandle::join);
     }
 }
 
 impl Drop for Mirror {
     fn drop(&mut self) {
-        self.stop();
+        self.stop(false);
     }
 }
 
@@ -405,7 +414,7 @@ impl Shared {
     fn seal(&self, mut checkpointer: Checkpointer) {
         let mut sealer = self.sealer.lock();
         loop {
-            if !sealer.wanted && !self.stopping() {
+            if !sealer.wanted && !sealer.stopping {
                 let wait = if sealer.failure.is_some() {
                     RETRY_WAIT
                 } else {
@@ -413,7 +422,7 @@ impl Shared {
                 };
                 self.seal.wait_for(&mut sealer, wait);
             }
-            let stopping = self.stopping();
+            let stopping = sealer.stopping;
             if stopping && !sealer.wanted {
                 return;
             }

@@ -5,8 +5,8 @@
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use scry_engine::{
-    ColumnDef, DataType, Engine, EngineOptions, Isolation, KeyRange, NewTable, PrimaryKey, SessionInfo, Table,
-    Value,
+    ColumnDef, DataType, Engine, EngineOptions, Isolation, KeyRange, NewTable, PrimaryKey, SessionInfo,
+    Table, Value,
 };
 use scry_mirror::{Checksum, Error, Mirror, MirrorOptions, Snapshot, checksum_rows};
 use scry_stream::{RowBatchBuilder, StoreSchema};
@@ -58,7 +58,9 @@ fn mirror(folder: &Path, engine: &Arc<Engine>) -> Arc<Mirror> {
 }
 
 fn accounts(engine: &Arc<Engine>) -> Arc<Table> {
-    let mut txn = engine.session(SessionInfo::default()).begin(Isolation::ReadCommitted);
+    let mut txn = engine
+        .session(SessionInfo::default())
+        .begin(Isolation::ReadCommitted);
     txn.statement();
     if let Some(table) = txn.catalog().table("accounts") {
         return table.clone();
@@ -72,7 +74,10 @@ fn accounts(engine: &Arc<Engine>) -> Arc<Table> {
     let new = NewTable {
         name: "accounts".into(),
         columns: vec![column("id"), column("balance")],
-        primary_key: Some(PrimaryKey { name: "accounts_key".into(), columns: vec![0] }),
+        primary_key: Some(PrimaryKey {
+            name: "accounts_key".into(),
+            columns: vec![0],
+        }),
     };
     let table = block_on(txn.create_table(new)).unwrap();
     for id in 0..ACCOUNTS {
@@ -87,7 +92,9 @@ fn accounts(engine: &Arc<Engine>) -> Arc<Table> {
 
 /// Moves an amount from one account to another. Returns the commit's LSN, durable.
 fn transfer(engine: &Arc<Engine>, table: &Table, from: i64, to: i64) -> Lsn {
-    let mut txn = engine.session(SessionInfo::default()).begin(Isolation::ReadCommitted);
+    let mut txn = engine
+        .session(SessionInfo::default())
+        .begin(Isolation::ReadCommitted);
     txn.statement();
     // In the order of the keys, so that nobody waits in a circle.
     let mut legs = [(from, -1), (to, 1)];
@@ -96,8 +103,13 @@ fn transfer(engine: &Arc<Engine>, table: &Table, from: i64, to: i64) -> Lsn {
         let probe = table.layout.encode(&[Value::Int8(id), Value::Int8(0)]).unwrap();
         let key = table.key_of(&probe).unwrap();
         let version = block_on(txn.lock(table, &key)).unwrap().unwrap();
-        let Value::Int8(balance) = table.layout.row(&version.row).get(1).to_value() else { panic!() };
-        let row = table.layout.encode(&[Value::Int8(id), Value::Int8(balance + amount)]).unwrap();
+        let Value::Int8(balance) = table.layout.row(&version.row).get(1).to_value() else {
+            panic!()
+        };
+        let row = table
+            .layout
+            .encode(&[Value::Int8(id), Value::Int8(balance + amount)])
+            .unwrap();
         txn.update(table, &key, row).unwrap();
     }
     let lsn = txn.commit("transfer").unwrap().unwrap();
@@ -112,14 +124,21 @@ fn totals(snapshot: &Snapshot, table: &Table) -> (usize, i64) {
     for unit in table.units() {
         let batch = unit.read(&[1], None).unwrap();
         totals.0 += batch.num_rows();
-        totals.1 += batch.column(0).as_primitive::<Int64Type>().values().iter().sum::<i64>();
+        totals.1 += batch
+            .column(0)
+            .as_primitive::<Int64Type>()
+            .values()
+            .iter()
+            .sum::<i64>();
     }
     totals
 }
 
 /// The checksum of the primary's rows as the newest transaction sees them, and the LSN that it sees.
 fn primary_checksum(engine: &Arc<Engine>, table: &Table) -> (Lsn, Checksum) {
-    let mut txn = engine.session(SessionInfo::default()).begin(Isolation::RepeatableRead);
+    let mut txn = engine
+        .session(SessionInfo::default())
+        .begin(Isolation::RepeatableRead);
     txn.statement();
     let schema = StoreSchema::new(table.def.columns.clone());
     let mut builder = RowBatchBuilder::new(&schema);
@@ -129,7 +148,10 @@ fn primary_checksum(engine: &Arc<Engine>, table: &Table) -> (Lsn, Checksum) {
         builder.push(&version.row).unwrap();
         ControlFlow::Continue(())
     });
-    (txn.snapshot(), checksum_rows(&ordinals, &builder.finish().unwrap()))
+    (
+        txn.snapshot(),
+        checksum_rows(&ordinals, &builder.finish().unwrap()),
+    )
 }
 
 #[test]
@@ -145,7 +167,14 @@ fn a_commit_is_seen_by_whoever_waited_for_it() {
         let units = snapshot.table(table.def.store).unwrap().units();
         let lowest = units.iter().map(|unit| {
             let batch = unit.read(&[0, 1], None).unwrap();
-            batch.column(1).as_primitive::<Int64Type>().values().iter().copied().min().unwrap()
+            batch
+                .column(1)
+                .as_primitive::<Int64Type>()
+                .values()
+                .iter()
+                .copied()
+                .min()
+                .unwrap()
         });
         assert_eq!(lowest.min(), Some(-1 - round));
         let status = mirror.status();
@@ -179,7 +208,12 @@ fn every_snapshot_under_load_balances_and_restarts_agree_with_the_primary() {
                 block_on(mirror.applied(engine.log().durable_lsn())).unwrap();
                 while !done.load(Ordering::Acquire) || reads == 0 {
                     let snapshot = mirror.newest_snapshot();
-                    assert_eq!(totals(&snapshot, &table), (ACCOUNTS as usize, 0), "at {}", snapshot.lsn());
+                    assert_eq!(
+                        totals(&snapshot, &table),
+                        (ACCOUNTS as usize, 0),
+                        "at {}",
+                        snapshot.lsn()
+                    );
                     if reads % 16 == 0 {
                         mirror.request_checkpoint();
                     }
@@ -193,7 +227,10 @@ fn every_snapshot_under_load_balances_and_restarts_agree_with_the_primary() {
         let (at, expected) = primary_checksum(&engine, &table);
         block_on(mirror.applied(at.plus(1))).unwrap();
         let snapshot = mirror.snapshot(at).unwrap();
-        assert_eq!(snapshot.table(table.def.store).unwrap().checksum().unwrap(), expected);
+        assert_eq!(
+            snapshot.table(table.def.store).unwrap().checksum().unwrap(),
+            expected
+        );
         // Sometimes a clean stop with its checkpoint, sometimes none.
         if round % 2 == 0 {
             mirror.close();
@@ -207,7 +244,9 @@ fn a_damaged_mirror_is_made_anew_from_the_log_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let engine = engine(folder.path());
     let table = accounts(&engine);
-    mirror(folder.path(), &engine).close();
+    let before = mirror(folder.path(), &engine);
+    block_on(before.applied(engine.log().durable_lsn())).unwrap();
+    before.close();
     let place = folder.path().join("mirror");
     let segment = std::fs::read_dir(&place)
         .unwrap()
@@ -250,7 +289,11 @@ fn a_change_that_cannot_be_applied_stops_the_mirror_loudly_and_only_it() {
         after: b"row",
     };
     scry_wal::record::encode_change(&mut records, &change).unwrap();
-    let ranges = [StoreRange { store, first: scry_wal::Ordinal::new(0), count: 1 }];
+    let ranges = [StoreRange {
+        store,
+        first: scry_wal::Ordinal::new(0),
+        count: 1,
+    }];
     let commit = scry_wal::Commit {
         txn: TxnId::new(1 << 40),
         time: Micros::new(0),
@@ -274,12 +317,25 @@ fn a_change_that_cannot_be_applied_stops_the_mirror_loudly_and_only_it() {
     };
 
     let told = block_on(mirror.applied(bad.plus(1)));
-    assert!(matches!(&told, Err(Error::Stopped(why)) if matches!(**why, Error::Stream(_))), "{told:?}");
+    assert!(
+        matches!(&told, Err(Error::Stopped(why)) if matches!(**why, Error::Stream(_))),
+        "{told:?}"
+    );
     let status = mirror.status();
     assert!(status.stopped.unwrap().to_string().contains("999"));
     assert!(status.applied <= bad);
-    assert_eq!(totals(&mirror.newest_snapshot(), &table).1, 0, "what was applied before can be read");
+    assert_eq!(
+        totals(&mirror.newest_snapshot(), &table).1,
+        0,
+        "what was applied before can be read"
+    );
     transfer(&engine, &table, 1, 2);
+    mirror.close();
+    let checkpoint = mirror.status().checkpoint;
+    assert!(
+        checkpoint.is_none_or(|checkpoint| checkpoint <= bad),
+        "nothing half applied is written down"
+    );
 }
 
 #[test]
@@ -293,5 +349,8 @@ fn waiting_ends_when_the_mirror_is_closed() {
         assert!(matches!(waiter.join().unwrap(), Err(Error::Closed)));
     });
     let mut context = Context::from_waker(Waker::noop());
-    assert!(matches!(mirror.poll_applied(Lsn::new(u64::MAX), &mut context), Poll::Ready(Err(_))));
+    assert!(matches!(
+        mirror.poll_applied(Lsn::new(u64::MAX), &mut context),
+        Poll::Ready(Err(_))
+    ));
 }
