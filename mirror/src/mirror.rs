@@ -126,6 +126,8 @@ struct Threads {
 struct Shared {
     core: Arc<Core>,
     lag: Lag,
+    /// Commits before it were in the log when the mirror was opened: their age says nothing about the mirror.
+    opened: Lsn,
     waiters: Mutex<Vec<(Lsn, Waker)>>,
     stopping: AtomicBool,
     stopped: Mutex<Option<Arc<Error>>>,
@@ -142,6 +144,8 @@ struct Sealer {
     wanted: bool,
     stopping: bool,
     checkpoint: Option<Lsn>,
+    /// What was applied when the last attempt at a checkpoint began.
+    begun: Lsn,
     failure: Option<Error>,
 }
 
@@ -152,7 +156,8 @@ impl Mirror {
     /// # Errors
     /// When the folder cannot be used, was written by a newer version, or threads cannot be started.
     pub fn open(dir: &Path, log: Arc<Log>, options: MirrorOptions) -> Result<Arc<Self>, Error> {
-        let (restored, rebuilt) = restore(dir, log.durable_lsn(), options.piece_rows)?;
+        let opened = log.durable_lsn();
+        let (restored, rebuilt) = restore(dir, opened, options.piece_rows)?;
         let Restored {
             checkpointer,
             upto,
@@ -175,6 +180,7 @@ impl Mirror {
         let shared = Arc::new(Shared {
             core,
             lag: Lag::new(),
+            opened,
             waiters: Mutex::new(Vec::new()),
             stopping: AtomicBool::new(false),
             stopped: Mutex::new(None),
@@ -182,6 +188,7 @@ impl Mirror {
                 wanted: false,
                 stopping: false,
                 checkpoint: checkpointer.upto(),
+                begun: upto,
                 failure: None,
             }),
             seal: Condvar::new(),
@@ -379,14 +386,12 @@ impl Shared {
         };
         self.core.apply(&set)?;
         let now = now_us();
-        let lags = set
-            .commits
-            .iter()
-            .map(|commit| now.saturating_sub(commit.time.get()));
+        let fresh = set.commits.iter().filter(|commit| commit.lsn >= self.opened);
+        let lags = fresh.map(|commit| now.saturating_sub(commit.time.get()));
         self.lag.record(lags.map(|lag| u64::try_from(lag).unwrap_or(0)));
         self.wake(set.upto);
         let mut sealer = self.sealer.lock();
-        let since = set.upto.bytes_since(sealer.checkpoint.unwrap_or(Lsn::ZERO));
+        let since = set.upto.bytes_since(sealer.begun);
         if since >= self.checkpoint_bytes && !sealer.wanted && sealer.failure.is_none() {
             sealer.wanted = true;
             drop(sealer);
@@ -427,7 +432,8 @@ impl Shared {
                 return;
             }
             sealer.wanted = false;
-            if sealer.checkpoint != Some(self.core.applied()) {
+            sealer.begun = self.core.applied();
+            if sealer.checkpoint != Some(sealer.begun) {
                 drop(sealer);
                 let result = checkpointer.run(&self.core);
                 sealer = self.sealer.lock();

@@ -3,6 +3,7 @@
 //! Invariants: a piece never changes; its rows are in ordinal order; it has a batch or a file. Ordinals within its
 //! stretch that have no row were dead behind the horizon when the piece was made.
 
+use arrow::array::Array;
 use arrow::record_batch::RecordBatch;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -43,7 +44,7 @@ impl Piece {
     /// Rows in memory. Without `offsets` they are dense.
     pub fn resident(ordinals: Range<u64>, offsets: Option<Arc<[u32]>>, batch: RecordBatch) -> Self {
         let rows = batch.num_rows();
-        let bytes = batch.get_array_memory_size();
+        let bytes = batch_bytes(&batch);
         let columns = batch.num_columns();
         Self::new(ordinals, rows, offsets, Some(batch), None, bytes, columns)
     }
@@ -189,6 +190,15 @@ impl Piece {
         })
         .clone()
     }
+}
+
+/// What a batch's rows take; not what the buffers take that it may share with other batches.
+fn batch_bytes(batch: &RecordBatch) -> usize {
+    let sizes = batch
+        .columns()
+        .iter()
+        .map(|column| column.to_data().get_slice_memory_size());
+    sizes.map(|size| size.unwrap_or(0)).sum()
 }
 
 /// A piece at its place in a store: with its dead rows.

@@ -10,6 +10,7 @@ use crate::cache::Cache;
 use crate::checkpoint::{self, Checkpointer};
 use crate::core::Core;
 use crate::error::Error;
+use crate::merge::merge;
 
 /// Small, so that some pieces are evicted and some stay in memory.
 const PIECE_ROWS: usize = 64;
@@ -191,6 +192,58 @@ fn a_checkpoint_that_fails_leaves_the_one_before_and_the_tail() {
     let snapshot = core.newest_snapshot();
     let table = snapshot.table(store).expect("exists");
     assert_eq!(Some(read(&table, None)), primary.rows_at(store, snapshot.lsn()));
+}
+
+#[test]
+fn rows_that_die_while_a_compaction_runs_stay_dead() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (core, mut checkpointer) = open(folder.path()).expect("empty");
+    let mut primary = Primary::new();
+    let store = primary.create();
+    primary.commit(&[(
+        store,
+        Work {
+            inserts: 200,
+            ..Work::default()
+        },
+    )]);
+    core.apply(&primary.take()).expect("applied");
+    checkpointer.run(&core).expect("written");
+    let delete = |primary: &mut Primary, deletes| {
+        primary.commit(&[(
+            store,
+            Work {
+                deletes: vec![0; deletes],
+                ..Work::default()
+            },
+        )]);
+        core.apply(&primary.take()).expect("applied");
+        core.tidy().expect("tidied");
+    };
+    delete(&mut primary, 45);
+    let cell = core.store(store).expect("known");
+    let slots = cell.compaction().expect("the first piece is mostly dead");
+    let merged = merge(&slots, &cell.schema.arrow, &core.cache).expect("readable");
+    let before = core.newest_snapshot().table(store).expect("exists");
+    // Rows of the piece that is being rewritten, and all rows of another one.
+    delete(&mut primary, 10);
+    assert!(cell.replace(&slots, merged));
+    let check = |primary: &Primary| {
+        let snapshot = core.newest_snapshot();
+        let table = snapshot.table(store).expect("exists");
+        assert_eq!(Some(read(&table, None)), primary.rows_at(store, snapshot.lsn()));
+    };
+    check(&primary);
+    assert_eq!(
+        read(&before, None).len(),
+        155,
+        "who had it open sees the old pieces"
+    );
+    let merged = merge(&slots, &cell.schema.arrow, &core.cache).expect("readable");
+    assert!(!cell.replace(&slots, merged), "the pieces are not there any more");
+    delete(&mut primary, 100);
+    checkpointer.run(&core).expect("written");
+    check(&primary);
 }
 
 #[test]
