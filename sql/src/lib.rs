@@ -15,6 +15,7 @@
 pub mod analytic;
 pub mod catalog_views;
 pub mod database;
+pub mod dialect;
 pub mod error;
 pub mod expr;
 pub mod session;

@@ -1,14 +1,13 @@
 //! Parsed expressions → bound ones.
 
-use super::coerce::{Operand, common_type, number_type, plain_name, undefined_operator};
+use super::coerce::{Operand, plain_name};
 use super::{
-    ArithmeticOp, BindError, CompareOp, DEPTH_MAX, Expr, Facts, Function, Interval, Parameters, Pattern,
-    Scope, data_type, eval, like,
+    ArithmeticOp, BindError, CompareOp, DEPTH_MAX, Expr, Facts, Interval, Parameters, Scope, data_type,
 };
 use crate::error::{Error, SqlState};
-use scry_engine::types::{DataType, Numeric, Value};
+use scry_engine::types::{DataType, NUMERIC_MAX_PRECISION, Numeric, NumericError, Value};
 use sqlparser::ast::{
-    BinaryOperator, CaseWhen, CastKind, DateTimeField, Expr as Ast, Ident, UnaryOperator, Value as AstValue,
+    BinaryOperator, CastKind, DateTimeField, Expr as Ast, Ident, UnaryOperator, Value as AstValue,
     ValueWithSpan,
 };
 
@@ -99,7 +98,7 @@ impl<'s> Binder<'s> {
         self.assign(Operand::Typed(expr), column, ty)
     }
 
-    fn boolean(&mut self, operand: Operand, what: &str) -> Result<Expr, BindError> {
+    pub(super) fn boolean(&mut self, operand: Operand, what: &str) -> Result<Expr, BindError> {
         if let Some(ty) = operand.ty()
             && ty != DataType::Bool
         {
@@ -252,7 +251,7 @@ impl<'s> Binder<'s> {
         }
     }
 
-    fn parameter(&mut self, name: &str) -> Result<Operand, BindError> {
+    pub(super) fn parameter(&mut self, name: &str) -> Result<Operand, BindError> {
         let number = name
             .strip_prefix('$')
             .and_then(|digits| digits.parse::<usize>().ok());
@@ -371,6 +370,17 @@ impl<'s> Binder<'s> {
                 {
                     return Ok(Operand::Typed(number(&format!("-{text}"))?));
                 }
+                // PostgreSQL's sign binds closer than its power.
+                if let Ast::BinaryOp {
+                    left,
+                    op: BinaryOperator::PGExp,
+                    right,
+                } = operand
+                {
+                    let base = self.unary(op, left)?;
+                    let exponent = self.operand(right)?;
+                    return self.call_bound("power", vec![base, exponent]);
+                }
                 match self.operand(operand)? {
                     Operand::Interval(interval) => {
                         let negated = interval.negate().ok_or_else(|| {
@@ -397,129 +407,6 @@ impl<'s> Binder<'s> {
         }
     }
 
-    pub(super) fn arithmetic(
-        &mut self,
-        op: ArithmeticOp,
-        left: Operand,
-        right: Operand,
-    ) -> Result<Expr, BindError> {
-        let undefined = |left: &Operand, right: &Operand| {
-            undefined_operator(symbol(op), &left.type_name(), &right.type_name())
-        };
-        let (left, right) = match (left, right) {
-            (Operand::Interval(interval), other) if op == ArithmeticOp::Add => {
-                return self.add_interval(other, interval);
-            }
-            (other, Operand::Interval(interval)) if op == ArithmeticOp::Add => {
-                return self.add_interval(other, interval);
-            }
-            (other, Operand::Interval(interval)) if op == ArithmeticOp::Subtract => {
-                let negated = interval
-                    .negate()
-                    .ok_or_else(|| Error::new(SqlState::DATETIME_FIELD_OVERFLOW, "interval out of range"))?;
-                return self.add_interval(other, negated);
-            }
-            (left @ Operand::Interval(_), right) | (left, right @ Operand::Interval(_)) => {
-                return Err(BindError::unsupported(format!(
-                    "{} {} {}",
-                    left.type_name(),
-                    symbol(op),
-                    right.type_name()
-                )));
-            }
-            (left, right) => (left, right),
-        };
-        let (left_ty, right_ty) = match (left.ty(), right.ty()) {
-            (None, None) => {
-                return Err(BindError::Error(
-                    Error::new(
-                        SqlState::AMBIGUOUS_FUNCTION,
-                        format!("operator is not unique: unknown {} unknown", symbol(op)),
-                    )
-                    .with_hint("Could not choose a best candidate operator. You might need to add explicit type casts."),
-                ));
-            }
-            (Some(left), Some(right)) => (left, right),
-            // An operand without type is taken for one of the other's type.
-            (Some(known), None) | (None, Some(known)) => (known, known),
-        };
-        if let Some(mut ty) = number_type(left_ty, right_ty) {
-            if op == ArithmeticOp::Modulo && ty.is_float() {
-                return Err(undefined(&left, &right));
-            }
-            ty = ty.without_modifier();
-            let open = left.ty().is_none() || right.ty().is_none();
-            let operand_ty = if open { left_ty.without_modifier() } else { ty };
-            let (left, right) = (
-                self.number_operand(left, operand_ty)?,
-                self.number_operand(right, operand_ty)?,
-            );
-            return Ok(self.fold(Expr::Arithmetic {
-                op,
-                left: Box::new(left),
-                right: Box::new(right),
-                ty,
-            }));
-        }
-        let ty = match (op, left_ty, right_ty) {
-            (ArithmeticOp::Add, DataType::Date, DataType::Int2 | DataType::Int4)
-            | (ArithmeticOp::Add, DataType::Int2 | DataType::Int4, DataType::Date)
-            | (ArithmeticOp::Subtract, DataType::Date, DataType::Int2 | DataType::Int4) => DataType::Date,
-            (ArithmeticOp::Subtract, DataType::Date, DataType::Date) => DataType::Int4,
-            (ArithmeticOp::Add, DataType::Date, DataType::Time)
-            | (ArithmeticOp::Add, DataType::Time, DataType::Date) => DataType::Timestamp,
-            (
-                ArithmeticOp::Add | ArithmeticOp::Subtract,
-                DataType::Date | DataType::Time | DataType::Timestamp | DataType::TimestampTz,
-                DataType::Date | DataType::Time | DataType::Timestamp | DataType::TimestampTz,
-            ) => {
-                return Err(BindError::unsupported(format!(
-                    "{} {} {}",
-                    left.type_name(),
-                    symbol(op),
-                    right.type_name()
-                )));
-            }
-            _ => return Err(undefined(&left, &right)),
-        };
-        let (left, right) = (self.coerce(left, left_ty)?, self.coerce(right, right_ty)?);
-        Ok(self.fold(Expr::Arithmetic {
-            op,
-            left: Box::new(left),
-            right: Box::new(right),
-            ty,
-        }))
-    }
-
-    /// Integers of any width may meet as they are; everything else becomes the type of the operator.
-    fn number_operand(&mut self, operand: Operand, ty: DataType) -> Result<Expr, BindError> {
-        match operand {
-            Operand::Typed(expr) if expr.ty().is_integer() && ty.is_integer() => Ok(expr),
-            other => self.coerce(other, ty),
-        }
-    }
-
-    fn add_interval(&mut self, operand: Operand, interval: Interval) -> Result<Expr, BindError> {
-        let ty = match operand.ty() {
-            Some(DataType::Date | DataType::Timestamp) => DataType::Timestamp,
-            Some(DataType::TimestampTz) => DataType::TimestampTz,
-            Some(DataType::Time) => DataType::Time,
-            Some(other) => return Err(undefined_operator("+", &plain_name(&other), "interval")),
-            None => {
-                return Err(BindError::unsupported(format!(
-                    "{} + interval",
-                    operand.type_name()
-                )));
-            }
-        };
-        let operand = Box::new(self.settle(operand)?);
-        Ok(self.fold(Expr::AddInterval {
-            operand,
-            interval,
-            ty,
-        }))
-    }
-
     fn interval_literal(&mut self, value: &Ast, unit: Option<&DateTimeField>) -> Result<Operand, BindError> {
         let Ast::Value(ValueWithSpan { value, .. }) = value else {
             return Err(BindError::unsupported("a cast to interval"));
@@ -530,301 +417,6 @@ impl<'s> Binder<'s> {
         };
         let unit = unit.map(|unit| unit.to_string().to_lowercase());
         Ok(Operand::Interval(Interval::parse(text, unit.as_deref())?))
-    }
-
-    fn concat(&mut self, left: Operand, right: Operand) -> Result<Expr, BindError> {
-        if let (Some(DataType::Bytea), Some(DataType::Bytea) | None) | (None, Some(DataType::Bytea)) =
-            (left.ty(), right.ty())
-        {
-            let arguments = vec![
-                self.coerce(left, DataType::Bytea)?,
-                self.coerce(right, DataType::Bytea)?,
-            ];
-            return Ok(self.fold(Expr::Function {
-                function: Function::ConcatBytes,
-                arguments,
-                ty: DataType::Bytea,
-            }));
-        }
-        let text_or_open = |operand: &Operand| operand.ty().is_none_or(|ty| ty.is_text());
-        if left.ty() == Some(DataType::Jsonb) || right.ty() == Some(DataType::Jsonb) {
-            return Err(BindError::unsupported("jsonb || jsonb"));
-        }
-        if !text_or_open(&left) && !text_or_open(&right) {
-            return Err(undefined_operator("||", &left.type_name(), &right.type_name()));
-        }
-        let arguments = vec![self.as_text(left)?, self.as_text(right)?];
-        Ok(self.fold(Expr::Function {
-            function: Function::ConcatText,
-            arguments,
-            ty: DataType::Text,
-        }))
-    }
-
-    fn as_text(&mut self, operand: Operand) -> Result<Expr, BindError> {
-        match operand {
-            Operand::Typed(expr) if !expr.ty().is_text() => Ok(self.cast(expr, DataType::Text, true)),
-            other => self.coerce(other, DataType::Text),
-        }
-    }
-
-    fn compare_asts(&mut self, left: &Ast, op: CompareOp, right: &Ast) -> Result<Expr, BindError> {
-        if let (Ast::Tuple(left), Ast::Tuple(right)) = (left, right) {
-            return self.compare_rows(left, op, right);
-        }
-        let (left, right) = (self.operand(left)?, self.operand(right)?);
-        self.compare(op, left, right)
-    }
-
-    fn compare_rows(&mut self, left: &[Ast], op: CompareOp, right: &[Ast]) -> Result<Expr, BindError> {
-        if left.len() != right.len() {
-            return Err(BindError::Error(Error::syntax(
-                "unequal number of entries in row expressions",
-            )));
-        }
-        let items = left
-            .iter()
-            .zip(right)
-            .map(|(left, right)| self.compare_asts(left, op, right))
-            .collect::<Result<Vec<_>, _>>()?;
-        match op {
-            CompareOp::Equal => Ok(Expr::And(items)),
-            CompareOp::NotEqual => Ok(Expr::Or(items)),
-            _ => Err(BindError::unsupported("an order of row expressions")),
-        }
-    }
-
-    fn compare(&mut self, op: CompareOp, left: Operand, right: Operand) -> Result<Expr, BindError> {
-        let (left, right) = self.comparable(left, right, compare_symbol(op))?;
-        let ordered = !matches!(op, CompareOp::Equal | CompareOp::NotEqual);
-        if ordered && left.ty() == DataType::Jsonb {
-            return Err(BindError::unsupported("an order of jsonb values"));
-        }
-        Ok(Expr::Compare {
-            op,
-            left: Box::new(left),
-            right: Box::new(right),
-        })
-    }
-
-    /// Both operands in the type in which they are compared.
-    fn comparable(
-        &mut self,
-        left: Operand,
-        right: Operand,
-        operator: &str,
-    ) -> Result<(Expr, Expr), BindError> {
-        let ty = match (left.ty(), right.ty()) {
-            (None, None) => DataType::Text,
-            (Some(known), None) | (None, Some(known)) => known,
-            (Some(left_ty), Some(right_ty)) => {
-                if left_ty.is_integer() && right_ty.is_integer() || left_ty.is_text() && right_ty.is_text() {
-                    return Ok((self.settle(left)?, self.settle(right)?));
-                }
-                common_type(left_ty, right_ty)
-                    .ok_or_else(|| undefined_operator(operator, &left.type_name(), &right.type_name()))?
-            }
-        };
-        Ok((self.coerce(left, ty)?, self.coerce(right, ty)?))
-    }
-
-    fn is_null(&mut self, operand: &Ast, negated: bool) -> Result<Expr, BindError> {
-        let operand = Box::new(self.bind(operand)?);
-        Ok(Expr::IsNull { operand, negated })
-    }
-
-    fn is_truth(&mut self, operand: &Ast, truth: Option<bool>, negated: bool) -> Result<Expr, BindError> {
-        let operand = self.operand(operand)?;
-        let what = match (truth, negated) {
-            (Some(true), false) => "IS TRUE",
-            (Some(true), true) => "IS NOT TRUE",
-            (Some(false), false) => "IS FALSE",
-            (Some(false), true) => "IS NOT FALSE",
-            (None, false) => "IS UNKNOWN",
-            (None, true) => "IS NOT UNKNOWN",
-        };
-        let operand = Box::new(self.boolean(operand, what)?);
-        Ok(Expr::IsTruth {
-            operand,
-            truth,
-            negated,
-        })
-    }
-
-    fn is_distinct(&mut self, left: &Ast, right: &Ast, negated: bool) -> Result<Expr, BindError> {
-        let (left, right) = (self.operand(left)?, self.operand(right)?);
-        let (left, right) = self.comparable(left, right, "=")?;
-        Ok(Expr::IsDistinct {
-            left: Box::new(left),
-            right: Box::new(right),
-            negated,
-        })
-    }
-
-    fn in_list(&mut self, operand: &Ast, list: &[Ast], negated: bool) -> Result<Expr, BindError> {
-        let op = if negated {
-            CompareOp::NotEqual
-        } else {
-            CompareOp::Equal
-        };
-        if matches!(operand, Ast::Tuple(_)) {
-            let items = list
-                .iter()
-                .map(|item| self.compare_asts(operand, op, item))
-                .collect::<Result<Vec<_>, _>>()?;
-            return Ok(if negated {
-                Expr::And(items)
-            } else {
-                Expr::Or(items)
-            });
-        }
-        let subject = self.operand(operand)?;
-        let items = list
-            .iter()
-            .map(|item| self.operand(item))
-            .collect::<Result<Vec<_>, _>>()?;
-        // One type for all of them, as PostgreSQL chooses it.
-        let mut ty = subject.ty();
-        for item in &items {
-            ty = match (ty, item.ty()) {
-                (Some(so_far), Some(next)) => Some(
-                    common_type(so_far, next)
-                        .ok_or_else(|| undefined_operator("=", &plain_name(&so_far), &plain_name(&next)))?,
-                ),
-                (so_far, next) => so_far.or(next),
-            };
-        }
-        let ty = ty.unwrap_or(DataType::Text);
-        let integers = subject.ty().is_some_and(|subject| subject.is_integer()) && ty.is_integer();
-        let subject_ty = subject.ty();
-        let operand = if integers {
-            self.settle(subject)?
-        } else {
-            self.coerce(subject, ty)?
-        };
-        let list = items
-            .into_iter()
-            .map(|item| match item {
-                Operand::Typed(expr) if integers => Ok(expr),
-                // A literal takes the type of what it is compared with, not the widest of the list.
-                other => self.coerce(other, subject_ty.filter(|_| integers).unwrap_or(ty)),
-            })
-            .collect::<Result<Vec<_>, BindError>>()?;
-        Ok(Expr::InList {
-            operand: Box::new(operand),
-            list,
-            negated,
-        })
-    }
-
-    fn between(&mut self, operand: &Ast, low: &Ast, high: &Ast, negated: bool) -> Result<Expr, BindError> {
-        let subject = self.operand(operand)?;
-        let low = self.operand(low)?;
-        let high = self.operand(high)?;
-        // A parameter without type takes it from the first bound, then has it for the second.
-        let (first, second) = if negated {
-            (CompareOp::Less, CompareOp::Greater)
-        } else {
-            (CompareOp::GreaterEqual, CompareOp::LessEqual)
-        };
-        let lower = self.compare(first, subject.clone(), low)?;
-        let subject = match subject {
-            Operand::Parameter(index) => self.parameter(&format!("${}", index + 1))?,
-            other => other,
-        };
-        let upper = self.compare(second, subject, high)?;
-        let items = vec![lower, upper];
-        Ok(if negated {
-            Expr::Or(items)
-        } else {
-            Expr::And(items)
-        })
-    }
-
-    fn like(
-        &mut self,
-        operand: &Ast,
-        pattern: &Ast,
-        escape: Option<&ValueWithSpan>,
-        fold_case: bool,
-        negated: bool,
-    ) -> Result<Expr, BindError> {
-        let (operand, pattern) = (self.operand(operand)?, self.operand(pattern)?);
-        for side in [&operand, &pattern] {
-            if side.ty().is_some_and(|ty| !ty.is_text()) {
-                let operator = match (fold_case, negated) {
-                    (false, false) => "~~",
-                    (false, true) => "!~~",
-                    (true, false) => "~~*",
-                    (true, true) => "!~~*",
-                };
-                return Err(undefined_operator(
-                    operator,
-                    &operand.type_name(),
-                    &pattern.type_name(),
-                ));
-            }
-        }
-        let width = match operand.ty() {
-            Some(DataType::Char(width)) => Some(width),
-            _ => None,
-        };
-        let mut operand = self.coerce(operand, DataType::Text)?;
-        if let Some(width) = width {
-            // char(n) is matched with its blanks.
-            let width = Expr::Constant {
-                value: Value::Int4(width as i32),
-                ty: DataType::Int4,
-            };
-            operand = Expr::Function {
-                function: Function::PadBlanks,
-                arguments: vec![operand, width],
-                ty: DataType::Text,
-            };
-        }
-        let mut pattern = self.coerce(pattern, DataType::Text)?;
-        if let Some(escape) = escape {
-            pattern = with_escape(pattern, escape)?;
-        }
-        let compiled: Pattern = eval::compile_pattern(&pattern, fold_case);
-        Ok(Expr::Like {
-            operand: Box::new(operand),
-            pattern: Box::new(pattern),
-            fold_case,
-            negated,
-            compiled,
-        })
-    }
-
-    fn case(
-        &mut self,
-        operand: Option<&Ast>,
-        conditions: &[CaseWhen],
-        otherwise: Option<&Ast>,
-    ) -> Result<Expr, BindError> {
-        let mut tests = Vec::with_capacity(conditions.len());
-        let mut results = Vec::with_capacity(conditions.len() + 1);
-        for when in conditions {
-            tests.push(match operand {
-                Some(operand) => self.compare_asts(operand, CompareOp::Equal, &when.condition)?,
-                None => self.bind_predicate(&when.condition, "CASE/WHEN")?,
-            });
-            results.push(self.operand(&when.result)?);
-        }
-        if let Some(otherwise) = otherwise {
-            results.push(self.operand(otherwise)?);
-        }
-        let (mut results, ty) = self.unify(results, "CASE")?;
-        let otherwise = if otherwise.is_some() {
-            results.pop().map(Box::new)
-        } else {
-            None
-        };
-        Ok(Expr::Case {
-            branches: tests.into_iter().zip(results).collect(),
-            otherwise,
-            ty,
-        })
     }
 }
 
@@ -880,45 +472,30 @@ fn number(text: &str) -> Result<Expr, Error> {
             },
         });
     }
-    let value = Value::Numeric(Numeric::parse(text)?);
+    // PostgreSQL's numeric holds 1e300; what ours cannot hold in full is a double at once, as it would become where
+    // such numbers are used.
+    let scientific = text.contains(['e', 'E']);
+    let value = match Numeric::parse(text) {
+        Ok(number) if scientific && number.scale() == NUMERIC_MAX_PRECISION => None,
+        Ok(number) => Some(Value::Numeric(number)),
+        Err(_) if scientific => None,
+        Err(error) => return Err(error.into()),
+    };
+    let Some(value) = value else {
+        let value = text
+            .parse::<f64>()
+            .ok()
+            .filter(|value| value.is_finite())
+            .ok_or_else(|| Error::from(NumericError::Overflow))?;
+        return Ok(Expr::Constant {
+            value: Value::Float8(value),
+            ty: DataType::Float8,
+        });
+    };
     Ok(Expr::Constant {
         value,
         ty: DataType::Numeric(None),
     })
-}
-
-fn with_escape(pattern: Expr, escape: &ValueWithSpan) -> Result<Expr, BindError> {
-    let Some(text) = string_of(&escape.value) else {
-        return Err(BindError::unsupported("ESCAPE"));
-    };
-    let mut characters = text.chars();
-    let escape = characters.next();
-    if characters.next().is_some() {
-        return Err(BindError::Error(
-            Error::new(SqlState::INVALID_ESCAPE_SEQUENCE, "invalid escape string")
-                .with_hint("Escape string must be empty or one character."),
-        ));
-    }
-    match (escape, pattern) {
-        (Some('\\'), pattern) => Ok(pattern),
-        (
-            escape,
-            Expr::Constant {
-                value: Value::Text(text),
-                ty,
-            },
-        ) => Ok(Expr::Constant {
-            value: Value::Text(like::with_backslash(&text, escape)?),
-            ty,
-        }),
-        (
-            _,
-            pattern @ Expr::Constant {
-                value: Value::Null, ..
-            },
-        ) => Ok(pattern),
-        _ => Err(BindError::unsupported("ESCAPE of a pattern that is not constant")),
-    }
 }
 
 fn undefined_prefix(operator: &str, ty: &str) -> BindError {
@@ -938,25 +515,4 @@ fn compare_op(op: &BinaryOperator) -> Option<CompareOp> {
         BinaryOperator::GtEq => CompareOp::GreaterEqual,
         _ => return None,
     })
-}
-
-fn compare_symbol(op: CompareOp) -> &'static str {
-    match op {
-        CompareOp::Equal => "=",
-        CompareOp::NotEqual => "<>",
-        CompareOp::Less => "<",
-        CompareOp::LessEqual => "<=",
-        CompareOp::Greater => ">",
-        CompareOp::GreaterEqual => ">=",
-    }
-}
-
-fn symbol(op: ArithmeticOp) -> &'static str {
-    match op {
-        ArithmeticOp::Add => "+",
-        ArithmeticOp::Subtract => "-",
-        ArithmeticOp::Multiply => "*",
-        ArithmeticOp::Divide => "/",
-        ArithmeticOp::Modulo => "%",
-    }
 }

@@ -336,17 +336,16 @@ impl Binder<'_> {
         Ok(Operand::Typed(Expr::Coalesce { arguments, ty }))
     }
 
-    fn null_if(&mut self, arguments: Vec<Operand>) -> Result<Operand, BindError> {
-        // The operands are compared like those of `=`, and the first keeps its own type.
-        let (exprs, _) = self.unify(arguments, "NULLIF")?;
-        let mut exprs = exprs.into_iter();
-        match (exprs.next(), exprs.next()) {
-            (Some(left), Some(right)) => Ok(Operand::Typed(Expr::NullIf {
-                left: Box::new(left),
-                right: Box::new(right),
-            })),
-            _ => Err(BindError::unsupported("nullif")),
-        }
+    /// The first operand as `=` takes it, which may be promoted.
+    fn null_if(&mut self, mut arguments: Vec<Operand>) -> Result<Operand, BindError> {
+        let (Some(right), Some(left)) = (arguments.pop(), arguments.pop()) else {
+            return Err(undefined_function("nullif", &arguments));
+        };
+        let (left, right) = self.comparable(left, right, "=")?;
+        Ok(Operand::Typed(Expr::NullIf {
+            left: Box::new(left),
+            right: Box::new(right),
+        }))
     }
 
     fn extreme(&mut self, arguments: Vec<Operand>, name: &str, keep: Ordering) -> Result<Operand, BindError> {

@@ -15,6 +15,8 @@
 mod arithmetic;
 mod bind;
 mod bind_function;
+mod bind_operator;
+mod bind_predicate;
 mod cast;
 mod coerce;
 mod data_type;

@@ -1,0 +1,252 @@
+//! Predicates with a syntax of their own, and CASE.
+
+use super::bind::string_of;
+use super::coerce::{Operand, common_type, plain_name, undefined_operator};
+use super::{BindError, Binder, CompareOp, Expr, Function, Pattern, eval, like};
+use crate::error::{Error, SqlState};
+use scry_engine::types::{DataType, Value};
+use sqlparser::ast::{CaseWhen, Expr as Ast, ValueWithSpan};
+
+impl Binder<'_> {
+    pub(super) fn is_null(&mut self, operand: &Ast, negated: bool) -> Result<Expr, BindError> {
+        let operand = Box::new(self.bind(operand)?);
+        Ok(Expr::IsNull { operand, negated })
+    }
+
+    pub(super) fn is_truth(
+        &mut self,
+        operand: &Ast,
+        truth: Option<bool>,
+        negated: bool,
+    ) -> Result<Expr, BindError> {
+        let operand = self.operand(operand)?;
+        let what = match (truth, negated) {
+            (Some(true), false) => "IS TRUE",
+            (Some(true), true) => "IS NOT TRUE",
+            (Some(false), false) => "IS FALSE",
+            (Some(false), true) => "IS NOT FALSE",
+            (None, false) => "IS UNKNOWN",
+            (None, true) => "IS NOT UNKNOWN",
+        };
+        let operand = Box::new(self.boolean(operand, what)?);
+        Ok(Expr::IsTruth {
+            operand,
+            truth,
+            negated,
+        })
+    }
+
+    pub(super) fn is_distinct(&mut self, left: &Ast, right: &Ast, negated: bool) -> Result<Expr, BindError> {
+        let (left, right) = (self.operand(left)?, self.operand(right)?);
+        let (left, right) = self.comparable(left, right, "=")?;
+        Ok(Expr::IsDistinct {
+            left: Box::new(left),
+            right: Box::new(right),
+            negated,
+        })
+    }
+
+    pub(super) fn in_list(&mut self, operand: &Ast, list: &[Ast], negated: bool) -> Result<Expr, BindError> {
+        let op = if negated {
+            CompareOp::NotEqual
+        } else {
+            CompareOp::Equal
+        };
+        if matches!(operand, Ast::Tuple(_)) {
+            let items = list
+                .iter()
+                .map(|item| self.compare_asts(operand, op, item))
+                .collect::<Result<Vec<_>, _>>()?;
+            return Ok(if negated {
+                Expr::And(items)
+            } else {
+                Expr::Or(items)
+            });
+        }
+        let subject = self.operand(operand)?;
+        let items = list
+            .iter()
+            .map(|item| self.operand(item))
+            .collect::<Result<Vec<_>, _>>()?;
+        // One type for all of them, as PostgreSQL chooses it.
+        let mut ty = subject.ty();
+        for item in &items {
+            ty = match (ty, item.ty()) {
+                (Some(so_far), Some(next)) => Some(
+                    common_type(so_far, next)
+                        .ok_or_else(|| undefined_operator("=", &plain_name(&so_far), &plain_name(&next)))?,
+                ),
+                (so_far, next) => so_far.or(next),
+            };
+        }
+        let ty = ty.unwrap_or(DataType::Text);
+        let integers = subject.ty().is_some_and(|subject| subject.is_integer()) && ty.is_integer();
+        let subject_ty = subject.ty();
+        let operand = if integers {
+            self.settle(subject)?
+        } else {
+            self.coerce(subject, ty)?
+        };
+        let list = items
+            .into_iter()
+            .map(|item| match item {
+                Operand::Typed(expr) if integers => Ok(expr),
+                // A literal takes the type of what it is compared with, not the widest of the list.
+                other => self.coerce(other, subject_ty.filter(|_| integers).unwrap_or(ty)),
+            })
+            .collect::<Result<Vec<_>, BindError>>()?;
+        Ok(Expr::InList {
+            operand: Box::new(operand),
+            list,
+            negated,
+        })
+    }
+
+    pub(super) fn between(
+        &mut self,
+        operand: &Ast,
+        low: &Ast,
+        high: &Ast,
+        negated: bool,
+    ) -> Result<Expr, BindError> {
+        let subject = self.operand(operand)?;
+        let low = self.operand(low)?;
+        let high = self.operand(high)?;
+        // A parameter without type takes it from the first bound, then has it for the second.
+        let (first, second) = if negated {
+            (CompareOp::Less, CompareOp::Greater)
+        } else {
+            (CompareOp::GreaterEqual, CompareOp::LessEqual)
+        };
+        let lower = self.compare(first, subject.clone(), low)?;
+        let subject = match subject {
+            Operand::Parameter(index) => self.parameter(&format!("${}", index + 1))?,
+            other => other,
+        };
+        let upper = self.compare(second, subject, high)?;
+        let items = vec![lower, upper];
+        Ok(if negated {
+            Expr::Or(items)
+        } else {
+            Expr::And(items)
+        })
+    }
+
+    pub(super) fn like(
+        &mut self,
+        operand: &Ast,
+        pattern: &Ast,
+        escape: Option<&ValueWithSpan>,
+        fold_case: bool,
+        negated: bool,
+    ) -> Result<Expr, BindError> {
+        let (operand, pattern) = (self.operand(operand)?, self.operand(pattern)?);
+        for side in [&operand, &pattern] {
+            if side.ty().is_some_and(|ty| !ty.is_text()) {
+                let operator = match (fold_case, negated) {
+                    (false, false) => "~~",
+                    (false, true) => "!~~",
+                    (true, false) => "~~*",
+                    (true, true) => "!~~*",
+                };
+                return Err(undefined_operator(
+                    operator,
+                    &operand.type_name(),
+                    &pattern.type_name(),
+                ));
+            }
+        }
+        let width = match operand.ty() {
+            Some(DataType::Char(width)) => Some(width),
+            _ => None,
+        };
+        let mut operand = self.coerce(operand, DataType::Text)?;
+        if let Some(width) = width {
+            // char(n) is matched with its blanks.
+            let width = Expr::Constant {
+                value: Value::Int4(width as i32),
+                ty: DataType::Int4,
+            };
+            operand = Expr::Function {
+                function: Function::PadBlanks,
+                arguments: vec![operand, width],
+                ty: DataType::Text,
+            };
+        }
+        let mut pattern = self.coerce(pattern, DataType::Text)?;
+        if let Some(escape) = escape {
+            pattern = with_escape(pattern, escape)?;
+        }
+        let compiled: Pattern = eval::compile_pattern(&pattern, fold_case);
+        Ok(Expr::Like {
+            operand: Box::new(operand),
+            pattern: Box::new(pattern),
+            fold_case,
+            negated,
+            compiled,
+        })
+    }
+
+    pub(super) fn case(
+        &mut self,
+        operand: Option<&Ast>,
+        conditions: &[CaseWhen],
+        otherwise: Option<&Ast>,
+    ) -> Result<Expr, BindError> {
+        let mut tests = Vec::with_capacity(conditions.len());
+        let mut results = Vec::with_capacity(conditions.len() + 1);
+        // ELSE comes first, as PostgreSQL names the types of a mismatch in that order.
+        if let Some(otherwise) = otherwise {
+            results.push(self.operand(otherwise)?);
+        }
+        for when in conditions {
+            tests.push(match operand {
+                Some(operand) => self.compare_asts(operand, CompareOp::Equal, &when.condition)?,
+                None => self.bind_predicate(&when.condition, "CASE/WHEN")?,
+            });
+            results.push(self.operand(&when.result)?);
+        }
+        let (results, ty) = self.unify(results, "CASE")?;
+        let mut results = results.into_iter();
+        let otherwise = otherwise.and_then(|_| results.next()).map(Box::new);
+        Ok(Expr::Case {
+            branches: tests.into_iter().zip(results).collect(),
+            otherwise,
+            ty,
+        })
+    }
+}
+
+fn with_escape(pattern: Expr, escape: &ValueWithSpan) -> Result<Expr, BindError> {
+    let Some(text) = string_of(&escape.value) else {
+        return Err(BindError::unsupported("ESCAPE"));
+    };
+    let mut characters = text.chars();
+    let escape = characters.next();
+    if characters.next().is_some() {
+        return Err(BindError::Error(
+            Error::new(SqlState::INVALID_ESCAPE_SEQUENCE, "invalid escape string")
+                .with_hint("Escape string must be empty or one character."),
+        ));
+    }
+    match (escape, pattern) {
+        (Some('\\'), pattern) => Ok(pattern),
+        (
+            escape,
+            Expr::Constant {
+                value: Value::Text(text),
+                ty,
+            },
+        ) => Ok(Expr::Constant {
+            value: Value::Text(like::with_backslash(&text, escape)?),
+            ty,
+        }),
+        (
+            _,
+            pattern @ Expr::Constant {
+                value: Value::Null, ..
+            },
+        ) => Ok(pattern),
+        _ => Err(BindError::unsupported("ESCAPE of a pattern that is not constant")),
+    }
+}
