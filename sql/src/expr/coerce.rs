@@ -181,10 +181,8 @@ impl Binder<'_> {
         match operand {
             Operand::Typed(expr) => {
                 let from = expr.ty();
-                let same = from == to
-                    || from.without_modifier() == to.without_modifier()
-                    || (from.is_text() && to.is_text())
-                    || (from.is_integer() && to.is_integer() && from == to);
+                let same =
+                    from.without_modifier() == to.without_modifier() || (from.is_text() && to.is_text());
                 if same {
                     return Ok(expr);
                 }

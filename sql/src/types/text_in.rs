@@ -238,12 +238,12 @@ fn parse_uuid(text: &str) -> Option<[u8; 16]> {
     };
     let mut uuid = [0u8; 16];
     let mut rest = inner.as_bytes();
-    for index in 0..16 {
+    for (index, byte) in uuid.iter_mut().enumerate() {
         let [high, low, after @ ..] = rest else {
             return None;
         };
-        let digit = |byte: u8| (byte as char).to_digit(16).map(|digit| digit as u8);
-        uuid[index] = digit(*high)? << 4 | digit(*low)?;
+        let digit = |hex: u8| (hex as char).to_digit(16).map(|digit| digit as u8);
+        *byte = digit(*high)? << 4 | digit(*low)?;
         rest = after;
         if index % 2 == 1 && index < 15 && rest.first() == Some(&b'-') {
             rest = &rest[1..];
