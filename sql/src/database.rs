@@ -1,30 +1,138 @@
-//! An opened database directory: the engine, the mirror that follows its log, and the sessions made from them.
+//! An opened database directory: the engine, the mirror that follows its log, the workers of DataFusion, and the sessions
+//! made from them.
 
+use crate::analytic::{Analytic, AnalyticOptions, ServerStatus};
 use crate::error::Error;
 use crate::session::{Session, SessionInfo};
+use scry_engine::{Engine, EngineOptions};
+use scry_mirror::{Mirror, MirrorOptions};
+use scry_wal::Lsn;
 use std::path::Path;
 use std::sync::Arc;
 
+/// The mirror's folder inside of the data directory.
+const MIRROR_DIRECTORY: &str = "mirror";
+
 /// How to open a database.
 #[derive(Debug, Clone, Default)]
-pub struct DatabaseOptions {}
+pub struct DatabaseOptions {
+    pub engine: EngineOptions,
+    pub analytic: AnalyticOptions,
+    /// Threads that decode the log for the mirror.
+    pub extractors: Option<usize>,
+    /// Bound of the mirror's cache of decoded columns.
+    pub mirror_cache_bytes: Option<usize>,
+}
 
 /// Shared by all sessions of a server.
-pub struct Database {}
+pub struct Database {
+    engine: Arc<Engine>,
+    mirror: Arc<Mirror>,
+    analytic: Arc<Analytic>,
+    status: Arc<dyn ServerStatus>,
+}
 
-impl Database {
-    /// Opens the directory, creating a database when it is empty.
-    pub fn open(_dir: &Path, _options: DatabaseOptions) -> Result<Arc<Database>, Error> {
-        Ok(Arc::new(Database {}))
+/// Figures for the system views.
+struct Status {
+    engine: Arc<Engine>,
+    mirror: Arc<Mirror>,
+}
+
+fn figure(value: impl TryInto<i64>) -> i64 {
+    value.try_into().unwrap_or(i64::MAX)
+}
+
+impl ServerStatus for Status {
+    fn mirror(&self) -> [i64; 7] {
+        let status = self.mirror.status();
+        [
+            figure(status.applied.get()),
+            figure(status.lag.p50_us),
+            figure(status.lag.p99_us),
+            figure(status.lag.max_us),
+            figure(status.resident_bytes + status.segment_bytes),
+            figure(status.rows),
+            figure(status.segments),
+        ]
     }
 
-    /// A new session. Fails when a setting of the startup message is invalid.
+    fn engine(&self) -> Vec<(&'static str, i64)> {
+        let stats = self.engine.stats();
+        vec![
+            ("commits", figure(stats.commits)),
+            ("aborts", figure(stats.aborts)),
+            ("lock_waits", figure(stats.lock_waits)),
+            ("deadlocks", figure(stats.deadlocks)),
+            ("serialization_failures", figure(stats.serialization_failures)),
+            ("visible_lsn", figure(self.engine.visible_lsn().get())),
+            ("durable_lsn", figure(self.engine.log().durable_lsn().get())),
+        ]
+    }
+}
+
+impl Database {
+    /// Opens the directory, creating a database when it is empty, and starts the mirror.
+    ///
+    /// # Errors
+    /// When the directory is in use, is something else, has a newer format or is damaged.
+    pub fn open(dir: &Path, options: DatabaseOptions) -> Result<Arc<Database>, Error> {
+        let engine = Engine::open(dir, options.engine)?;
+        let horizon = {
+            let engine = Arc::downgrade(&engine);
+            // Without an engine nobody reads any more; nothing needs to be folded then either.
+            Arc::new(move || engine.upgrade().map_or(Lsn::ZERO, |engine| engine.horizon()))
+        };
+        let mut mirror = MirrorOptions::new(horizon);
+        if let Some(extractors) = options.extractors {
+            mirror.extractors = extractors;
+        }
+        if let Some(bytes) = options.mirror_cache_bytes {
+            mirror.cache_bytes = bytes;
+        }
+        let mirror = Mirror::open(&dir.join(MIRROR_DIRECTORY), engine.log().clone(), mirror)?;
+        let analytic = Analytic::new(options.analytic)?;
+        let status = Arc::new(Status {
+            engine: engine.clone(),
+            mirror: mirror.clone(),
+        });
+        Ok(Arc::new(Database {
+            engine,
+            mirror,
+            analytic,
+            status,
+        }))
+    }
+
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    pub fn mirror(&self) -> &Arc<Mirror> {
+        &self.mirror
+    }
+
+    pub fn analytic(&self) -> &Analytic {
+        &self.analytic
+    }
+
+    pub(crate) fn status(&self) -> Arc<dyn ServerStatus> {
+        self.status.clone()
+    }
+
+    /// A new session.
+    ///
+    /// # Errors
+    /// When a setting of the startup message is invalid.
     pub fn session(self: &Arc<Self>, info: SessionInfo) -> Result<Session, Error> {
         Session::new(self.clone(), info)
     }
 
     /// Stops the mirror and closes the log. Sessions must be gone.
+    ///
+    /// # Errors
+    /// When the log cannot be brought to its end.
     pub fn close(&self) -> Result<(), Error> {
-        Ok(())
+        self.mirror.close();
+        Ok(self.engine.close()?)
     }
 }

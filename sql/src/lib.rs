@@ -12,12 +12,16 @@
 //! - [`analytic`] and [`catalog_views`]: everything that DataFusion answers.
 //! - [`error`], [`tags`]: what a client hears at the end.
 
+
 pub mod analytic;
 pub mod catalog_views;
 pub mod database;
 pub mod dialect;
 pub mod error;
+mod error_map;
+mod exec;
 pub mod expr;
+mod plan;
 pub mod session;
 pub mod tags;
 pub mod types;

@@ -86,8 +86,6 @@ pub struct ParsedStatement {
     pub(crate) range: (usize, usize),
     /// The last statement of a simple query ends the implicit transaction before it is reported complete.
     pub(crate) last: bool,
-    /// Whether the script holds more than one statement.
-    pub(crate) several: bool,
 }
 
 impl ParsedStatement {

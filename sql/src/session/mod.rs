@@ -2,15 +2,32 @@
 //!
 //! The caller owns the socket. It hands over what the client sent, sends what stands in `out`, and follows these rules:
 //!
-//! - *Simple query*: [`Session::parse_script`]; no statement at all is EmptyQueryResponse; then [`Session::simple`] for each statement in turn, until
-//!   the first error; then [`Session::sync`]; then ReadyForQuery.
-//! - *Extended query*: [`Session::prepare`], [`Session::bind`], `describe_*`, [`Session::execute`] as messages come. After an error
-//!   skip messages up to Sync. At Sync call [`Session::sync`], then ReadyForQuery.
+//! - *Simple query*: [`Session::parse_script`]; no statement at all is EmptyQueryResponse; then [`Session::simple`] for
+//!   each statement in turn, until the first error; then [`Session::sync`]; then ReadyForQuery.
+//! - *Extended query*: [`Session::prepare`], [`Session::bind`], `describe_*`, [`Session::execute`] as messages come. After
+//!   an error skip messages up to Sync. At Sync call [`Session::sync`], then ReadyForQuery.
 //! - Every error that a method returns has already had its effect on the transaction; the caller only reports it.
 //! - Before CommandComplete, send what [`Session::take_notices`] and [`Session::take_parameter_changes`] return.
+//!
+//! Invariants:
+//! - an answer that depends on a commit leaves only when that commit is durable (`run`);
+//! - a plan runs only against the catalog version that it was made for (`run`).
 
 mod api;
 mod cancel;
+mod clock;
+mod copy;
+mod ddl;
+mod explain;
+mod extended;
+mod portal;
+mod prepared;
+mod query;
+mod run;
+pub mod settings;
+mod simple;
+mod transaction;
+mod utility;
 
 pub use api::{
     ColumnDescription, Executed, Notice, ParsedStatement, SessionInfo, StatementDescription,
@@ -20,28 +37,125 @@ pub use cancel::CancelHandle;
 
 use crate::database::Database;
 use crate::error::Error;
-use bytes::BytesMut;
+use crate::exec::copy::CopyIn;
+use crate::exec::interrupt::Interrupt;
+use crate::expr::Facts;
+use crate::types::InputContext;
+use portal::Portal;
+use prepared::{PlanCache, Prepared};
+use scry_engine::EngineSession;
+use scry_wal::{Log, Lsn};
+use settings::Settings;
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use transaction::Transaction;
+
+/// The one database's name.
+pub const DATABASE_NAME: &str = "scry";
+
+/// What `version()` says: clients look for PostgreSQL's number in it.
+pub fn version_text() -> String {
+    format!(
+        "PostgreSQL {} (scry {})",
+        settings::SERVER_VERSION,
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
+/// Facts of the session that do not change.
+struct Identity {
+    user: String,
+    version: String,
+    process: i32,
+    random: AtomicU64,
+}
+
+/// When the present transaction and statement began, in microseconds since 1970.
+#[derive(Debug, Clone, Copy, Default)]
+struct Times {
+    transaction: i64,
+    statement: i64,
+}
 
 /// A client's session. Dropping it rolls its open transaction back.
 pub struct Session {
     database: Arc<Database>,
+    engine: EngineSession,
+    log: Arc<Log>,
     info: SessionInfo,
+    identity: Identity,
     cancel: CancelHandle,
+    interrupt: Interrupt,
+    settings: Settings,
+    transaction: Transaction,
+    times: Times,
+    notices: Vec<Notice>,
+    statements: HashMap<String, Arc<Prepared>>,
+    unnamed: Option<Arc<Prepared>>,
+    portals: HashMap<String, Portal>,
+    unnamed_portal: Option<Portal>,
+    cache: PlanCache,
+    /// The execution that `resume` goes on with.
+    pending: Option<run::Pending>,
+    copy: Option<Box<CopyIn>>,
+}
+
+fn facts<'a>(identity: &'a Identity, settings: &'a Settings, times: Times) -> Facts<'a> {
+    Facts {
+        zone: settings.zone(),
+        transaction_start: times.transaction,
+        statement_start: times.statement,
+        clock: clock::now_micros,
+        random: &identity.random,
+        user: &identity.user,
+        database: DATABASE_NAME,
+        version: &identity.version,
+        backend_pid: identity.process,
+        transaction_id: None,
+    }
 }
 
 impl Session {
     pub(crate) fn new(database: Arc<Database>, info: SessionInfo) -> Result<Self, Error> {
+        let settings = Settings::new(&info.user, &info.application, &info.settings)?;
+        let engine = database.engine().session(scry_engine::SessionInfo {
+            user: info.user.clone(),
+            client: info.client.clone(),
+            application: info.application.clone(),
+        });
+        let cancel = CancelHandle::default();
+        let seed = clock::now_micros() as u64 ^ u64::from(info.process.unsigned_abs()).rotate_left(40);
         Ok(Session {
-            database,
+            engine,
+            log: database.engine().log().clone(),
+            identity: Identity {
+                user: info.user.clone(),
+                version: version_text(),
+                process: info.process,
+                random: AtomicU64::new(seed | 1),
+            },
+            interrupt: Interrupt::new(cancel.clone()),
+            cancel,
+            settings,
+            transaction: Transaction::new(),
+            times: Times::default(),
+            notices: Vec::new(),
+            statements: HashMap::new(),
+            unnamed: None,
+            portals: HashMap::new(),
+            unnamed_portal: None,
+            cache: PlanCache::default(),
+            pending: None,
+            copy: None,
             info,
-            cancel: CancelHandle::default(),
+            database,
         })
     }
 
     /// For ReadyForQuery.
     pub fn transaction_status(&self) -> TransactionStatus {
-        TransactionStatus::Idle
+        self.transaction.status()
     }
 
     /// Shared with whoever serves cancel requests.
@@ -51,109 +165,17 @@ impl Session {
 
     /// The ParameterStatus values of a fresh connection, in order.
     pub fn parameters(&self) -> Vec<(&'static str, String)> {
-        Vec::new()
+        self.settings.reported()
     }
 
     /// ParameterStatus values that changed since the last call. Empty almost always, and then free.
     pub fn take_parameter_changes(&mut self) -> Vec<(&'static str, String)> {
-        Vec::new()
+        self.settings.take_changed()
     }
 
     /// Notices and warnings of the last statement. Empty almost always, and then free.
     pub fn take_notices(&mut self) -> Vec<Notice> {
-        Vec::new()
-    }
-
-    /// Splits a simple query into its statements. An empty list is an empty query.
-    pub fn parse_script(&mut self, _sql: &str) -> Result<Vec<ParsedStatement>, Error> {
-        Ok(Vec::new())
-    }
-
-    /// Runs one statement of a simple query: RowDescription and DataRow messages (all values as text) go to `out`.
-    pub async fn simple(
-        &mut self,
-        _statement: &ParsedStatement,
-        _out: &mut BytesMut,
-    ) -> Result<Executed, Error> {
-        Ok(Executed::Empty)
-    }
-
-    /// Parse: prepares `sql` as `name` (empty: the unnamed statement). `param_types` may be shorter than the parameters, and 0 means unknown.
-    pub async fn prepare(&mut self, _name: &str, _sql: &str, _param_types: &[u32]) -> Result<(), Error> {
-        Ok(())
-    }
-
-    pub async fn describe_statement(&mut self, _name: &str) -> Result<StatementDescription, Error> {
-        Ok(StatementDescription {
-            params: Vec::new(),
-            columns: None,
-        })
-    }
-
-    /// Bind. Formats: none = all text, one = for all, else one each; 0 is text, 1 binary. `None` is NULL.
-    pub async fn bind(
-        &mut self,
-        _portal: &str,
-        _statement: &str,
-        _param_formats: &[i16],
-        _params: &[Option<&[u8]>],
-        _result_formats: &[i16],
-    ) -> Result<(), Error> {
-        Ok(())
-    }
-
-    /// The columns of a portal and the format of each, or `None` when it returns no rows.
-    #[expect(clippy::type_complexity, reason = "the pair is what RowDescription needs")]
-    pub fn describe_portal(
-        &mut self,
-        _portal: &str,
-    ) -> Result<Option<(Arc<[ColumnDescription]>, Arc<[i16]>)>, Error> {
-        Ok(None)
-    }
-
-    /// Closing what does not exist is no error.
-    pub fn close_statement(&mut self, _name: &str) {}
-
-    /// Closing what does not exist is no error.
-    pub fn close_portal(&mut self, _name: &str) {}
-
-    /// Execute: up to `max_rows` rows (0: all) as DataRow messages.
-    pub async fn execute(
-        &mut self,
-        _portal: &str,
-        _max_rows: usize,
-        _out: &mut BytesMut,
-    ) -> Result<Executed, Error> {
-        Ok(Executed::Empty)
-    }
-
-    /// Goes on after [`Executed::MoreRows`].
-    pub async fn resume(&mut self, _out: &mut BytesMut) -> Result<Executed, Error> {
-        Ok(Executed::Empty)
-    }
-
-    /// One CopyData message. The bytes may split anywhere.
-    pub async fn copy_data(&mut self, _data: &[u8]) -> Result<(), Error> {
-        Ok(())
-    }
-
-    /// CopyDone: ends the COPY as a statement ends.
-    pub async fn copy_done(&mut self) -> Result<Executed, Error> {
-        Ok(Executed::Empty)
-    }
-
-    /// CopyFail: the client gave up; the error to report is returned.
-    pub fn copy_fail(&mut self, _message: &str) -> Error {
-        Error::new(crate::error::SqlState::QUERY_CANCELED, "COPY from stdin failed")
-    }
-
-    /// An error that arose outside the session (a malformed message) was reported to the client: the transaction
-    /// fails as if one of the session's own statements had.
-    pub fn fail(&mut self) {}
-
-    /// Sync, or the end of a simple query: commits the implicit transaction and waits until it is durable.
-    pub async fn sync(&mut self) -> Result<(), Error> {
-        Ok(())
+        std::mem::take(&mut self.notices)
     }
 
     pub fn info(&self) -> &SessionInfo {
@@ -162,5 +184,71 @@ impl Session {
 
     pub fn database(&self) -> &Arc<Database> {
         &self.database
+    }
+
+    /// An error that arose outside the session (a malformed message) was reported to the client: the transaction
+    /// fails as if one of the session's own statements had.
+    pub fn fail(&mut self) {
+        self.pending = None;
+        self.copy = None;
+        let was_explicit = self.transaction.is_explicit();
+        self.transaction.fail(&mut self.settings);
+        if !was_explicit {
+            self.close_portals();
+        }
+    }
+
+    /// Reports an error, after its effect on the transaction and when everything it tells is durable.
+    async fn failed<T>(&mut self, error: Error) -> Result<T, Error> {
+        let depends_on = self.transaction.depends_on();
+        self.fail();
+        // When the log has failed, its error is worse than the statement's.
+        self.durable(depends_on).await?;
+        Err(error)
+    }
+
+    /// Waits until the log is durable beyond `lsn`.
+    #[inline]
+    async fn durable(&self, lsn: Lsn) -> Result<(), Error> {
+        if lsn == Lsn::ZERO || self.log.durable_lsn() > lsn {
+            return Ok(());
+        }
+        Ok(self.log.durable(lsn).await?)
+    }
+
+    /// Portals end with their transaction.
+    fn close_portals(&mut self) {
+        self.unnamed_portal = None;
+        if !self.portals.is_empty() {
+            self.portals.clear();
+        }
+    }
+
+    /// The catalog that the next statement will see.
+    fn catalog(&mut self) -> Arc<scry_engine::Catalog> {
+        match self.transaction.txn() {
+            Some(txn) => txn.catalog().clone(),
+            None => self.database.engine().catalog(),
+        }
+    }
+
+    fn facts(&self) -> Facts<'_> {
+        facts(&self.identity, &self.settings, self.times)
+    }
+
+    fn input_context(&self) -> InputContext<'_> {
+        InputContext {
+            zone: self.settings.zone(),
+            now: self.times.transaction,
+        }
+    }
+
+    /// Reads the clock for a statement, and for its transaction if it opens one.
+    #[inline]
+    fn tick(&mut self) {
+        self.times.statement = clock::now_micros();
+        if !self.transaction.is_open() {
+            self.times.transaction = self.times.statement;
+        }
     }
 }

@@ -1,0 +1,121 @@
+//! The errors of the rooms below, as a client hears them: the one place where they get their SQLSTATE.
+
+use crate::analytic;
+use crate::error::{Error, SqlState};
+use crate::types::{self, TimeZone};
+use scry_engine::Value;
+use scry_wal::{Error as LogError, ErrorClass};
+
+impl From<LogError> for Error {
+    fn from(error: LogError) -> Error {
+        let text = error.to_string();
+        let code = match &error {
+            LogError::DiskFull { .. } => SqlState::DISK_FULL,
+            LogError::TooLong { .. } => SqlState::PROGRAM_LIMIT_EXCEEDED,
+            LogError::Closed => SqlState::ADMIN_SHUTDOWN,
+            _ => match error.class() {
+                ErrorClass::Corrupt => SqlState::DATA_CORRUPTED,
+                ErrorClass::Retry | ErrorClass::Refuse => SqlState::IO_ERROR,
+            },
+        };
+        Error::new(code, text)
+    }
+}
+
+impl From<scry_mirror::Error> for Error {
+    fn from(error: scry_mirror::Error) -> Error {
+        analytic::from_mirror(error)
+    }
+}
+
+/// `(1, abc)`.
+fn key_text(values: &[Value]) -> String {
+    let mut text = Vec::new();
+    let utc = TimeZone::utc();
+    for (index, value) in values.iter().enumerate() {
+        if index > 0 {
+            text.extend_from_slice(b", ");
+        }
+        types::write_text(&mut text, &value.as_datum(), &scry_engine::DataType::Text, &utc);
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+impl From<scry_engine::Error> for Error {
+    #[cold]
+    fn from(error: scry_engine::Error) -> Error {
+        use scry_engine::Error as E;
+        let text = error.to_string();
+        match error {
+            E::Log(log) => log.into(),
+            E::Record(_) => Error::new(SqlState::PROGRAM_LIMIT_EXCEEDED, text),
+            E::Deadlock { .. } => {
+                Error::new(SqlState::DEADLOCK_DETECTED, "deadlock detected").with_detail(text)
+            }
+            E::SerializationFailure { .. } => Error::new(
+                SqlState::SERIALIZATION_FAILURE,
+                "could not serialize access due to concurrent update",
+            )
+            .with_detail(text),
+            E::TableChanged { table } => Error::new(SqlState::SERIALIZATION_FAILURE, text).with_table(table),
+            E::UniqueViolation {
+                table,
+                constraint,
+                key,
+            } => Error::new(
+                SqlState::UNIQUE_VIOLATION,
+                format!("could not create unique index \"{constraint}\""),
+            )
+            .with_detail(format!("Key ({}) is duplicated.", key_text(&key)))
+            .with_table(table)
+            .with_constraint(constraint),
+            E::NotNullViolation { table, column } => Error::new(
+                SqlState::NOT_NULL_VIOLATION,
+                format!("column \"{column}\" of relation \"{table}\" contains null values"),
+            )
+            .with_table(table)
+            .with_column(column),
+            E::DuplicateTable { name } => Error::new(
+                SqlState::DUPLICATE_TABLE,
+                format!("relation \"{name}\" already exists"),
+            ),
+            E::UndefinedTable { name } => Error::new(
+                SqlState::UNDEFINED_TABLE,
+                format!("relation \"{name}\" does not exist"),
+            ),
+            E::PrimaryKeyExists { table } => Error::new(
+                SqlState::INVALID_TABLE_DEFINITION,
+                format!("multiple primary keys for table \"{table}\" are not allowed"),
+            ),
+            E::InvalidDefinition { .. } => Error::new(SqlState::INVALID_TABLE_DEFINITION, text),
+            E::RowTooLarge { table, bytes, limit } => Error::new(
+                SqlState::PROGRAM_LIMIT_EXCEEDED,
+                format!("row is too big: size {bytes}, maximum size {limit}"),
+            )
+            .with_table(table),
+            E::KeyTooLarge { table, bytes, limit } => Error::new(
+                SqlState::PROGRAM_LIMIT_EXCEEDED,
+                format!("primary key is too big: size {bytes}, maximum size {limit}"),
+            )
+            .with_table(table),
+            E::TransactionTooLarge { .. } => Error::new(SqlState::OUT_OF_MEMORY, text),
+            E::TooManyChanges { .. } | E::TooManySavepoints { .. } => {
+                Error::new(SqlState::PROGRAM_LIMIT_EXCEEDED, text)
+            }
+            E::TooManyWaiters { .. } => Error::new(SqlState::OUT_OF_MEMORY, text),
+            E::UnknownSavepoint => Error::new(SqlState::INVALID_SAVEPOINT_SPECIFICATION, text),
+            E::DirectoryLocked { .. } => Error::new(SqlState::OBJECT_IN_USE, text),
+            E::NotADataDirectory { .. } | E::NewerFormat { .. } => {
+                Error::new(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, text)
+            }
+            E::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+                Error::new(SqlState::DISK_FULL, text)
+            }
+            E::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                Error::new(SqlState::INSUFFICIENT_PRIVILEGE, text)
+            }
+            E::Io { .. } => Error::new(SqlState::IO_ERROR, text),
+            E::Corrupt { .. } => Error::new(SqlState::DATA_CORRUPTED, text),
+        }
+    }
+}

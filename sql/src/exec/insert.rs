@@ -1,0 +1,208 @@
+//! INSERT: rows from VALUES or a query, ON CONFLICT, RETURNING.
+
+use crate::error::{Error, SqlState};
+use crate::exec::context::{self, Exec};
+use crate::exec::update;
+use crate::expr::Evaluated;
+use crate::plan::row::{InsertPlan, OnConflict, Rows, Source};
+use crate::plan::scalar::{self, Scalar};
+use bytes::BytesMut;
+use scry_engine::{DataType, Datum, InsertOutcome, Key, Row, Table, Value};
+use smallvec::SmallVec;
+use std::collections::HashSet;
+
+/// Tries of ON CONFLICT DO UPDATE against rows that keep coming and going.
+const MAX_TRIES: u32 = 1000;
+
+/// Encodes a full row and its key. `None` for the key: the table has no primary key.
+pub fn encode(exec: &Exec<'_>, table: &Table, values: &[Datum<'_>]) -> Result<(Row, Option<Key>), Error> {
+    for (index, (value, column)) in values.iter().zip(&table.def.columns).enumerate() {
+        if value.is_null() && column.not_null {
+            let row: Vec<Value> = values.iter().map(Datum::to_value).collect();
+            return Err(context::not_null_violation(table, index, &row, exec.facts));
+        }
+    }
+    let key = table
+        .key_columns()
+        .map(|columns| Key::encode(columns.iter().map(|column| values[*column])));
+    Ok((table.layout.encode_datums(values)?.into(), key))
+}
+
+/// One INSERT statement at work.
+pub struct Inserter<'p> {
+    plan: &'p InsertPlan,
+    /// Keys that this statement has inserted or updated, for ON CONFLICT DO UPDATE of several rows.
+    touched: HashSet<Vec<u8>>,
+    pub count: u64,
+}
+
+impl<'p> Inserter<'p> {
+    pub fn new(plan: &'p InsertPlan) -> Self {
+        Inserter {
+            plan,
+            touched: HashSet::new(),
+            count: 0,
+        }
+    }
+
+    /// Inserts one row of given values (in the order of the plan's targets).
+    async fn given(
+        &mut self,
+        exec: &mut Exec<'_>,
+        given: &[Datum<'_>],
+        out: &mut BytesMut,
+    ) -> Result<(), Error> {
+        let (row, key) = {
+            let env = exec.env();
+            let mut made: SmallVec<[Evaluated<'_>; 4]> = SmallVec::new();
+            for source in &self.plan.sources {
+                if let Source::Default(default) = source {
+                    made.push(scalar::eval(default, &env)?);
+                }
+            }
+            let mut made = made.iter();
+            let mut values: SmallVec<[Datum<'_>; 16]> = SmallVec::with_capacity(self.plan.sources.len());
+            for source in &self.plan.sources {
+                values.push(match source {
+                    Source::Given(index) => given[*index],
+                    Source::Default(_) => made.next().map_or(Datum::Null, Evaluated::datum),
+                    Source::Null => Datum::Null,
+                });
+            }
+            encode(exec, &self.plan.table, &values)?
+        };
+        self.insert(exec, row, key, out).await
+    }
+
+    async fn insert(
+        &mut self,
+        exec: &mut Exec<'_>,
+        row: Row,
+        key: Option<Key>,
+        out: &mut BytesMut,
+    ) -> Result<(), Error> {
+        let table = &*self.plan.table;
+        for _ in 0..MAX_TRIES {
+            let outcome = exec
+                .interrupt
+                .locking(exec.txn.insert(table, key.clone(), row.clone()))
+                .await??;
+            let InsertOutcome::Exists(_) = outcome else {
+                if let (OnConflict::Update { .. }, Some(key)) = (&self.plan.conflict, &key) {
+                    self.touched.insert(key.as_ref().to_vec());
+                }
+                update::returning(exec, self.plan.returning.as_ref(), table, &row, out)?;
+                self.count += 1;
+                return Ok(());
+            };
+            let (assignments, filter) = match &self.plan.conflict {
+                OnConflict::Fail => return Err(context::unique_violation(table, &row, exec.facts)),
+                OnConflict::Nothing => return Ok(()),
+                OnConflict::Update { assignments, filter } => (assignments, filter),
+            };
+            let Some(key) = &key else {
+                return Err(Error::internal("a conflict without a key"));
+            };
+            if self.touched.contains(key.as_ref()) {
+                return Err(Error::new(
+                    SqlState::CARDINALITY_VIOLATION,
+                    "ON CONFLICT DO UPDATE command cannot affect row a second time",
+                )
+                .with_hint(
+                    "Ensure that no rows proposed for insertion within the same command have duplicate constrained values.",
+                ));
+            }
+            // The row may go before it is locked: then the insert is tried again.
+            let Some(existing) = exec
+                .interrupt
+                .locking(exec.txn.lock(table, key.as_ref()))
+                .await??
+            else {
+                continue;
+            };
+            let env = exec
+                .env()
+                .with_rows(table.layout.row(&existing.row), table.layout.row(&row));
+            if !filter.is_empty() && !scalar::all_true(filter, &env)? {
+                return Ok(());
+            }
+            let updated = update::changed(exec, table, assignments, &existing.row, &env)?;
+            update::returning(exec, self.plan.returning.as_ref(), table, &updated, out)?;
+            exec.txn.update(table, key.as_ref(), updated)?;
+            self.touched.insert(key.as_ref().to_vec());
+            self.count += 1;
+            return Ok(());
+        }
+        Err(Error::new(
+            SqlState::SERIALIZATION_FAILURE,
+            "could not insert or update: the row keeps changing",
+        ))
+    }
+
+    /// VALUES and DEFAULT VALUES.
+    pub async fn values(&mut self, exec: &mut Exec<'_>, out: &mut BytesMut) -> Result<(), Error> {
+        let rows = match &self.plan.rows {
+            Rows::Defaults => return self.given(exec, &[], out).await,
+            Rows::Values(rows) => rows,
+            Rows::Query { .. } => return Err(Error::internal("the rows of a query come from its own plan")),
+        };
+        for (number, row) in rows.iter().enumerate() {
+            if number % 256 == 255 {
+                exec.interrupt.check()?;
+            }
+            let values = self.evaluate(exec, row)?;
+            let given: SmallVec<[Datum<'_>; 16]> = values.iter().map(Evaluated::datum).collect();
+            self.given(exec, &given, out).await?;
+        }
+        Ok(())
+    }
+
+    fn evaluate<'v>(
+        &self,
+        exec: &Exec<'v>,
+        row: &'v [Option<Scalar>],
+    ) -> Result<SmallVec<[Evaluated<'v>; 8]>, Error>
+    where
+        'p: 'v,
+    {
+        let env = exec.env();
+        let plan = self.plan;
+        let mut given = SmallVec::with_capacity(row.len());
+        for (index, value) in row.iter().enumerate() {
+            given.push(match value {
+                Some(scalar) => scalar::eval(scalar, &env)?,
+                None => match &plan.defaults[plan.targets[index]] {
+                    Some(default) => scalar::eval(default, &env)?,
+                    None => Evaluated::NULL,
+                },
+            });
+        }
+        Ok(given)
+    }
+
+    /// Rows of a query, in the types that it returned them; each value is cast as an assignment.
+    pub async fn rows(
+        &mut self,
+        exec: &mut Exec<'_>,
+        rows: Vec<Vec<Value>>,
+        types: &[DataType],
+        casts: &[Scalar],
+        out: &mut BytesMut,
+    ) -> Result<(), Error> {
+        for (number, row) in rows.into_iter().enumerate() {
+            if number % 256 == 255 {
+                exec.interrupt.check()?;
+            }
+            let mut row = row;
+            scalar::settle_values(&mut row, types, exec.facts)?;
+            let env = exec.env().with_values(&row);
+            let cast: SmallVec<[Evaluated<'_>; 8]> = casts
+                .iter()
+                .map(|cast| scalar::eval(cast, &env))
+                .collect::<Result<_, _>>()?;
+            let given: SmallVec<[Datum<'_>; 16]> = cast.iter().map(Evaluated::datum).collect();
+            self.given(exec, &given, out).await?;
+        }
+        Ok(())
+    }
+}

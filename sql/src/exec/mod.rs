@@ -1,0 +1,11 @@
+//! Row plans at work: [`select`], [`insert`], [`update`] (and DELETE), with [`targets`] finding and locking rows;
+//! [`copy`] between COPY data and rows; [`message`] writing what leaves.
+
+pub mod context;
+pub mod copy;
+pub mod insert;
+pub mod interrupt;
+pub mod message;
+pub mod select;
+pub mod targets;
+pub mod update;

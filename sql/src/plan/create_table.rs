@@ -1,0 +1,238 @@
+//! CREATE TABLE: from syntax to the engine's definition.
+
+use crate::error::{Error, SqlState};
+use crate::expr;
+use crate::plan::parse;
+use crate::plan::scalar::{Binder, Facts, ParamTypes, Refusal};
+use scry_engine::{ColumnDef, NewTable, PrimaryKey};
+use sqlparser::ast::{self, ColumnOption, TableConstraint};
+
+/// Longest identifier, as in PostgreSQL; longer ones are cut there and refused here.
+const MAX_NAME_BYTES: usize = 63;
+
+/// Storage parameters of PostgreSQL that clients send (pgbench) and that mean nothing here.
+const STORAGE_PARAMETERS: [&str; 6] = [
+    "fillfactor",
+    "autovacuum_enabled",
+    "toast_tuple_target",
+    "parallel_workers",
+    "user_catalog_table",
+    "oids",
+];
+
+fn check_name(name: &str) -> Result<(), Error> {
+    if name.len() > MAX_NAME_BYTES {
+        return Err(Error::new(
+            SqlState::NAME_TOO_LONG,
+            format!("identifier \"{name}\" is longer than {MAX_NAME_BYTES} bytes"),
+        ));
+    }
+    Ok(())
+}
+
+/// The primary key's default name.
+pub fn key_name(table: &str) -> String {
+    const SUFFIX: &str = "_pkey";
+    let mut end = table.len().min(MAX_NAME_BYTES - SUFFIX.len());
+    while !table.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{SUFFIX}", &table[..end])
+}
+
+fn multiple_keys(table: &str) -> Error {
+    Error::new(
+        SqlState::INVALID_TABLE_DEFINITION,
+        format!("multiple primary keys for table \"{table}\" are not allowed"),
+    )
+}
+
+/// The columns of a key, by name.
+pub fn key_columns(names: &[String], columns: &[ColumnDef]) -> Result<Vec<usize>, Error> {
+    let mut key = Vec::with_capacity(names.len());
+    for name in names {
+        let Some(index) = columns.iter().position(|column| column.name == *name) else {
+            return Err(Error::new(
+                SqlState::UNDEFINED_COLUMN,
+                format!("column \"{name}\" named in key does not exist"),
+            ));
+        };
+        if key.contains(&index) {
+            return Err(Error::new(
+                SqlState::DUPLICATE_COLUMN,
+                format!("column \"{name}\" appears twice in primary key constraint"),
+            ));
+        }
+        key.push(index);
+    }
+    Ok(key)
+}
+
+fn index_names(columns: &[ast::IndexColumn]) -> Result<Vec<String>, Error> {
+    columns
+        .iter()
+        .map(|column| match &column.column.expr {
+            ast::Expr::Identifier(ident) => Ok(parse::ident(ident)),
+            other => Err(Error::syntax(format!("syntax error at or near \"{other}\""))),
+        })
+        .collect()
+}
+
+/// Refuses what would silently be something else.
+fn check_clauses(create: &ast::CreateTable) -> Result<(), Error> {
+    if create.temporary {
+        return Err(Error::unsupported("CREATE TEMPORARY TABLE"));
+    }
+    if create.or_replace || create.external || create.transient {
+        return Err(Error::syntax("syntax error in CREATE TABLE"));
+    }
+    if create.inherits.is_some() {
+        return Err(Error::unsupported("INHERITS"));
+    }
+    if create.partition_by.is_some() || create.partition_of.is_some() {
+        return Err(Error::unsupported("partitioning"));
+    }
+    if create.like.is_some() || create.clone.is_some() {
+        return Err(Error::unsupported("CREATE TABLE … LIKE"));
+    }
+    let options = match &create.table_options {
+        ast::CreateTableOptions::None => return Ok(()),
+        ast::CreateTableOptions::With(options)
+        | ast::CreateTableOptions::Options(options)
+        | ast::CreateTableOptions::Plain(options)
+        | ast::CreateTableOptions::TableProperties(options) => options,
+    };
+    for option in options {
+        let ast::SqlOption::KeyValue { key, .. } = option else {
+            return Err(Error::syntax(format!("unrecognized parameter \"{option}\"")));
+        };
+        let name = parse::ident(key);
+        if !STORAGE_PARAMETERS.contains(&name.as_str()) && !name.starts_with("autovacuum_") {
+            return Err(Error::new(
+                SqlState::INVALID_PARAMETER_VALUE,
+                format!("unrecognized parameter \"{name}\""),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A default must be an expression of the column's type that needs no row.
+fn check_default(default: &ast::Expr, column: &ColumnDef, facts: &Facts<'_>) -> Result<(), Error> {
+    let mut types = ParamTypes::default();
+    match Binder::new(&mut types, facts).assigned(default, column) {
+        Ok(_) => Ok(()),
+        Err(Refusal::Error(error)) if error.code == SqlState::UNDEFINED_COLUMN => Err(Error::new(
+            SqlState::FEATURE_NOT_SUPPORTED,
+            "cannot use column reference in DEFAULT expression",
+        )),
+        Err(Refusal::Error(error)) => Err(error),
+        Err(Refusal::Unsupported(what)) => Err(Error::unsupported(format!("{what} in a DEFAULT"))),
+    }
+}
+
+/// The definition of the table, as the statement gives it.
+pub fn definition(create: &ast::CreateTable, facts: &Facts<'_>) -> Result<NewTable, Error> {
+    let name = parse::table(&create.name)?;
+    check_name(&name)?;
+    check_clauses(create)?;
+    let mut columns: Vec<ColumnDef> = Vec::with_capacity(create.columns.len());
+    let mut key: Option<(Option<String>, Vec<String>)> = None;
+    for column in &create.columns {
+        let column_name = parse::ident(&column.name);
+        check_name(&column_name)?;
+        if columns.iter().any(|known| known.name == column_name) {
+            return Err(Error::new(
+                SqlState::DUPLICATE_COLUMN,
+                format!("column \"{column_name}\" specified more than once"),
+            ));
+        }
+        let ty = column_type(&column.data_type)?;
+        let mut definition = ColumnDef {
+            name: column_name,
+            ty,
+            not_null: false,
+            default: None,
+        };
+        for option in &column.options {
+            match &option.option {
+                ColumnOption::Null => {}
+                ColumnOption::NotNull => definition.not_null = true,
+                ColumnOption::Default(default) => {
+                    check_default(default, &definition, facts)?;
+                    definition.default = Some(default.to_string());
+                }
+                ColumnOption::PrimaryKey(_) => {
+                    if key.is_some() {
+                        return Err(multiple_keys(&name));
+                    }
+                    let constraint = option.name.as_ref().map(parse::ident);
+                    key = Some((constraint, vec![definition.name.clone()]));
+                }
+                ColumnOption::Unique(_) => return Err(Error::unsupported("UNIQUE constraint")),
+                ColumnOption::ForeignKey(_) => return Err(Error::unsupported("FOREIGN KEY constraint")),
+                ColumnOption::Check(_) => return Err(Error::unsupported("CHECK constraint")),
+                ColumnOption::Generated { .. } | ColumnOption::Identity(_) => {
+                    return Err(Error::unsupported("GENERATED column"));
+                }
+                ColumnOption::Collation(collation) => {
+                    let known = collation.to_string().to_ascii_lowercase();
+                    let plain = known
+                        .rsplit('.')
+                        .next()
+                        .unwrap_or_default()
+                        .trim_matches('"')
+                        .to_owned();
+                    if !matches!(plain.as_str(), "c" | "posix" | "default" | "ucs_basic") {
+                        return Err(Error::unsupported(format!("collation {collation}")));
+                    }
+                }
+                other => return Err(Error::unsupported(format!("column option {other}"))),
+            }
+        }
+        columns.push(definition);
+    }
+    for constraint in &create.constraints {
+        match constraint {
+            TableConstraint::PrimaryKey(primary) => {
+                if key.is_some() {
+                    return Err(multiple_keys(&name));
+                }
+                key = Some((
+                    primary.name.as_ref().map(parse::ident),
+                    index_names(&primary.columns)?,
+                ));
+            }
+            TableConstraint::Unique(_) | TableConstraint::UniqueUsingIndex(_) => {
+                return Err(Error::unsupported("UNIQUE constraint"));
+            }
+            TableConstraint::ForeignKey(_) => return Err(Error::unsupported("FOREIGN KEY constraint")),
+            TableConstraint::Check(_) => return Err(Error::unsupported("CHECK constraint")),
+            other => return Err(Error::unsupported(format!("constraint {other}"))),
+        }
+    }
+    let primary_key = match key {
+        None => None,
+        Some((constraint, names)) => Some(PrimaryKey {
+            name: constraint.unwrap_or_else(|| key_name(&name)),
+            columns: key_columns(&names, &columns)?,
+        }),
+    };
+    Ok(NewTable {
+        name,
+        columns,
+        primary_key,
+    })
+}
+
+fn column_type(ty: &ast::DataType) -> Result<scry_engine::DataType, Error> {
+    let text = ty.to_string().to_ascii_lowercase();
+    if matches!(
+        text.as_str(),
+        "serial" | "bigserial" | "smallserial" | "serial4" | "serial8" | "serial2"
+    ) {
+        return Err(Error::unsupported("serial")
+            .with_hint("Give the column an integer type and the values yourself."));
+    }
+    expr::data_type(ty).map_err(expr::BindError::into_error)
+}

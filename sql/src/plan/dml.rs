@@ -1,0 +1,396 @@
+//! Compiling INSERT, UPDATE and DELETE into row plans.
+
+use crate::error::{Error, SqlState};
+use crate::plan::parse;
+use crate::plan::planner::Planned;
+use crate::plan::row::{
+    Assignment, DeletePlan, InsertPlan, OnConflict, Projection, Rows, Source, UpdatePlan,
+};
+use crate::plan::scalar::{self, Binder, Refusal, Scalar};
+use crate::plan::select;
+use crate::types;
+use scry_engine::{Catalog, DataType, Table};
+use sqlparser::ast;
+use std::sync::Arc;
+
+fn not_here<T>(what: &str) -> Result<T, Refusal> {
+    Err(Refusal::Unsupported(what.to_owned()))
+}
+
+/// The table that is written.
+pub fn target(name: &ast::ObjectName, catalog: &Catalog) -> Result<Arc<Table>, Error> {
+    let name = parse::table(name)?;
+    catalog
+        .table(&name)
+        .cloned()
+        .ok_or_else(|| select::no_such_table(&name))
+}
+
+pub fn column(table: &Table, name: &str) -> Result<usize, Error> {
+    table.column(name).ok_or_else(|| {
+        Error::new(
+            SqlState::UNDEFINED_COLUMN,
+            format!(
+                "column \"{name}\" of relation \"{}\" does not exist",
+                table.def.name
+            ),
+        )
+    })
+}
+
+/// Compiles the default of every column that has one.
+pub fn defaults(table: &Table, binder: &mut Binder<'_>) -> Result<Vec<Option<Scalar>>, Refusal> {
+    let mut list = Vec::with_capacity(table.def.columns.len());
+    for column in &table.def.columns {
+        list.push(match &column.default {
+            Some(text) => Some(binder.assigned(&parse::expression(text)?, column)?),
+            None => None,
+        });
+    }
+    Ok(list)
+}
+
+fn returning(
+    items: Option<&Vec<ast::SelectItem>>,
+    table: &Table,
+    alias: &str,
+    binder: &mut Binder<'_>,
+) -> Result<Option<Projection>, Refusal> {
+    items
+        .map(|items| select::projection(items, Some((table, alias)), binder))
+        .transpose()
+}
+
+/// How a query inside of a statement is planned: given by the planner, which knows the analytic side.
+pub type PlanQuery<'a> = &'a mut dyn FnMut(&ast::Query, &mut Binder<'_>) -> Result<Planned, Error>;
+
+pub fn insert(
+    statement: &ast::Insert,
+    catalog: &Catalog,
+    binder: &mut Binder<'_>,
+    plan_query: PlanQuery<'_>,
+) -> Result<InsertPlan, Refusal> {
+    let ast::TableObject::TableName(name) = &statement.table else {
+        return Err(Error::unsupported("INSERT into a function").into());
+    };
+    let table = target(name, catalog)?;
+    let alias = match &statement.table_alias {
+        Some(alias) => parse::ident(&alias.alias),
+        None => table.def.name.clone(),
+    };
+    let mut targets = Vec::new();
+    for name in &statement.columns {
+        let mut parts = parse::object_parts(name)?;
+        let name = parts.pop().unwrap_or_default();
+        let index = column(&table, &name)?;
+        if targets.contains(&index) {
+            return Err(Error::new(
+                SqlState::DUPLICATE_COLUMN,
+                format!("column \"{name}\" specified more than once"),
+            )
+            .into());
+        }
+        targets.push(index);
+    }
+    let named = !targets.is_empty();
+    if !named {
+        targets = (0..table.def.columns.len()).collect();
+    }
+    binder.set_relations(&[]);
+    let mut column_defaults = defaults(&table, binder)?;
+    let rows = match statement.source.as_deref() {
+        None => {
+            targets.clear();
+            Rows::Defaults
+        }
+        Some(query) => match values(query) {
+            Some(rows) => Rows::Values(compile_values(rows, &table, &mut targets, named, binder)?),
+            None => {
+                let planned = plan_query(query, binder)?;
+                let given = planned.columns.as_ref().map_or(0, |columns| columns.len());
+                check_width(given, &mut targets, named)?;
+                let columns = planned.columns.as_deref().unwrap_or_default();
+                let types: Vec<DataType> = columns
+                    .iter()
+                    .map(|column| types::from_oid(column.type_oid, column.type_mod).unwrap_or(DataType::Text))
+                    .collect();
+                let into: Vec<_> = targets.iter().map(|target| &table.def.columns[*target]).collect();
+                let casts = scalar::assignment_casts(&types, &into, binder.facts())?;
+                Rows::Query {
+                    planned: Box::new(planned),
+                    types,
+                    casts,
+                }
+            }
+        },
+    };
+    let sources = (0..table.def.columns.len())
+        .map(|index| match targets.iter().position(|target| *target == index) {
+            Some(given) => Source::Given(given),
+            None => match column_defaults[index].take() {
+                Some(default) => Source::Default(default),
+                None => Source::Null,
+            },
+        })
+        .collect();
+    let conflict = match &statement.on {
+        None => OnConflict::Fail,
+        Some(ast::OnInsert::OnConflict(conflict)) => on_conflict(conflict, &table, &alias, binder)?,
+        Some(_) => return Err(Error::syntax("syntax error at or near \"DUPLICATE\"").into()),
+    };
+    binder.set_relations(&[(&alias, &table)]);
+    let returning = returning(statement.returning.as_ref(), &table, &alias, binder)?;
+    Ok(InsertPlan {
+        sources,
+        targets,
+        defaults: column_defaults,
+        rows,
+        conflict,
+        returning,
+        table,
+    })
+}
+
+/// The rows of a plain VALUES list.
+fn values(query: &ast::Query) -> Option<&[ast::Parens<Vec<ast::Expr>>]> {
+    let plain = query.with.is_none()
+        && query.order_by.is_none()
+        && query.limit_clause.is_none()
+        && query.fetch.is_none();
+    match query.body.as_ref() {
+        ast::SetExpr::Values(values) if plain => Some(&values.rows),
+        _ => None,
+    }
+}
+
+fn check_width(given: usize, targets: &mut Vec<usize>, named: bool) -> Result<(), Error> {
+    if given > targets.len() {
+        return Err(Error::syntax("INSERT has more expressions than target columns"));
+    }
+    if given < targets.len() {
+        if named {
+            return Err(Error::syntax("INSERT has more target columns than expressions"));
+        }
+        targets.truncate(given);
+    }
+    Ok(())
+}
+
+fn is_default(expr: &ast::Expr) -> bool {
+    matches!(expr, ast::Expr::Identifier(ident)
+        if ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case("default"))
+}
+
+fn compile_values(
+    rows: &[ast::Parens<Vec<ast::Expr>>],
+    table: &Table,
+    targets: &mut Vec<usize>,
+    named: bool,
+    binder: &mut Binder<'_>,
+) -> Result<Vec<Vec<Option<Scalar>>>, Refusal> {
+    let width = rows.first().map_or(0, |row| row.content.len());
+    if rows.iter().any(|row| row.content.len() != width) {
+        return Err(Error::syntax("VALUES lists must all be the same length").into());
+    }
+    check_width(width, targets, named)?;
+    let mut compiled = Vec::with_capacity(rows.len());
+    for row in rows {
+        let mut list = Vec::with_capacity(width);
+        for (expr, target) in row.content.iter().zip(targets.iter()) {
+            list.push(match is_default(expr) {
+                true => None,
+                false => Some(binder.assigned(expr, &table.def.columns[*target])?),
+            });
+        }
+        compiled.push(list);
+    }
+    Ok(compiled)
+}
+
+fn on_conflict(
+    conflict: &ast::OnConflict,
+    table: &Table,
+    alias: &str,
+    binder: &mut Binder<'_>,
+) -> Result<OnConflict, Refusal> {
+    let key = table.def.primary_key.as_ref();
+    let no_match = || {
+        Error::new(
+            SqlState::INVALID_COLUMN_REFERENCE,
+            "there is no unique or exclusion constraint matching the ON CONFLICT specification",
+        )
+    };
+    match &conflict.conflict_target {
+        None => {}
+        Some(ast::ConflictTarget::Columns(columns)) => {
+            let mut named = columns
+                .iter()
+                .map(|name| column(table, &parse::ident(name)))
+                .collect::<Result<Vec<_>, _>>()?;
+            let mut key = key.ok_or_else(no_match)?.columns.clone();
+            named.sort_unstable();
+            key.sort_unstable();
+            if named != key {
+                return Err(no_match().into());
+            }
+        }
+        Some(ast::ConflictTarget::OnConstraint(name)) => {
+            let name = parse::table(name)?;
+            if key.is_none_or(|key| key.name != name) {
+                return Err(Error::new(
+                    SqlState::UNDEFINED_OBJECT,
+                    format!(
+                        "constraint \"{name}\" for table \"{}\" does not exist",
+                        table.def.name
+                    ),
+                )
+                .into());
+            }
+        }
+    }
+    match &conflict.action {
+        ast::OnConflictAction::DoNothing => Ok(OnConflict::Nothing),
+        ast::OnConflictAction::DoUpdate(update) => {
+            if conflict.conflict_target.is_none() {
+                return Err(Error::syntax(
+                    "ON CONFLICT DO UPDATE requires inference specification or constraint name",
+                )
+                .with_hint("For example, ON CONFLICT (column_name).")
+                .into());
+            }
+            binder.set_relations(&[(alias, table), ("excluded", table)]);
+            let assignments = assignments(&update.assignments, table, binder)?;
+            let key_columns = table.key_columns().unwrap_or_default();
+            if assignments
+                .iter()
+                .any(|assignment| key_columns.contains(&assignment.column))
+            {
+                return Err(Error::unsupported("ON CONFLICT DO UPDATE of a primary key column").into());
+            }
+            let filter = match &update.selection {
+                Some(selection) => vec![binder.condition(selection)?],
+                None => Vec::new(),
+            };
+            Ok(OnConflict::Update { assignments, filter })
+        }
+    }
+}
+
+/// Compiles the SET list. `(a, b) = (1, 2)` is taken apart; DEFAULT stands for the column's default.
+fn assignments(
+    list: &[ast::Assignment],
+    table: &Table,
+    binder: &mut Binder<'_>,
+) -> Result<Vec<Assignment>, Refusal> {
+    let mut compiled: Vec<Assignment> = Vec::with_capacity(list.len());
+    let mut add =
+        |name: &ast::ObjectName, value: &ast::Expr, binder: &mut Binder<'_>| -> Result<(), Refusal> {
+            let mut parts = parse::object_parts(name)?;
+            let name = parts.pop().unwrap_or_default();
+            let index = column(table, &name)?;
+            if compiled.iter().any(|known| known.column == index) {
+                return Err(Error::syntax(format!("multiple assignments to same column \"{name}\"")).into());
+            }
+            let definition = &table.def.columns[index];
+            let value = if is_default(value) {
+                match &definition.default {
+                    Some(text) => binder.assigned(&parse::expression(text)?, definition)?,
+                    None => binder.null(definition),
+                }
+            } else {
+                binder.assigned(value, definition)?
+            };
+            compiled.push(Assignment { column: index, value });
+            Ok(())
+        };
+    for assignment in list {
+        match &assignment.target {
+            ast::AssignmentTarget::ColumnName(name) => add(name, &assignment.value, binder)?,
+            ast::AssignmentTarget::Tuple(names) => match &assignment.value {
+                ast::Expr::Tuple(values) if values.len() == names.len() => {
+                    for (name, value) in names.iter().zip(values) {
+                        add(name, value, binder)?;
+                    }
+                }
+                ast::Expr::Tuple(_) => {
+                    return Err(Error::syntax("number of columns does not match number of values").into());
+                }
+                _ => return not_here("a row assignment from a query"),
+            },
+        }
+    }
+    Ok(compiled)
+}
+
+/// The single table of UPDATE and DELETE.
+fn single(relation: &ast::TableWithJoins, catalog: &Catalog) -> Result<(Arc<Table>, String), Refusal> {
+    let ast::TableFactor::Table { name, alias, .. } = &relation.relation else {
+        return Err(Error::syntax("syntax error: a table name is expected").into());
+    };
+    let table = target(name, catalog)?;
+    let alias = alias
+        .as_ref()
+        .map_or_else(|| table.def.name.clone(), |alias| parse::ident(&alias.name));
+    if relation.joins.is_empty() {
+        Ok((table, alias))
+    } else {
+        not_here("a join")
+    }
+}
+
+pub fn update(
+    statement: &ast::Update,
+    catalog: &Catalog,
+    binder: &mut Binder<'_>,
+) -> Result<UpdatePlan, Refusal> {
+    let (table, alias) = single(&statement.table, catalog)?;
+    if statement.limit.is_some() || !statement.order_by.is_empty() || statement.or.is_some() {
+        return Err(Error::syntax("syntax error in UPDATE").into());
+    }
+    if statement.from.is_some() {
+        return not_here("UPDATE … FROM");
+    }
+    binder.set_relations(&[(&alias, &table)]);
+    let assignments = assignments(&statement.assignments, &table, binder)?;
+    let (access, filter) = select::condition(statement.selection.as_ref(), &table, &alias, binder)?;
+    let returning = returning(statement.returning.as_ref(), &table, &alias, binder)?;
+    let key = table.key_columns().unwrap_or_default();
+    let rekeys = assignments
+        .iter()
+        .any(|assignment| key.contains(&assignment.column));
+    Ok(UpdatePlan {
+        access,
+        filter,
+        assignments,
+        rekeys,
+        returning,
+        table,
+    })
+}
+
+pub fn delete(
+    statement: &ast::Delete,
+    catalog: &Catalog,
+    binder: &mut Binder<'_>,
+) -> Result<DeletePlan, Refusal> {
+    let (ast::FromTable::WithFromKeyword(from) | ast::FromTable::WithoutKeyword(from)) = &statement.from;
+    let [relation] = from.as_slice() else {
+        return Err(Error::syntax("syntax error in DELETE").into());
+    };
+    let (table, alias) = single(relation, catalog)?;
+    if !statement.tables.is_empty() || statement.limit.is_some() || !statement.order_by.is_empty() {
+        return Err(Error::syntax("syntax error in DELETE").into());
+    }
+    if statement.using.is_some() {
+        return not_here("DELETE … USING");
+    }
+    binder.set_relations(&[(&alias, &table)]);
+    let (access, filter) = select::condition(statement.selection.as_ref(), &table, &alias, binder)?;
+    let returning = returning(statement.returning.as_ref(), &table, &alias, binder)?;
+    Ok(DeletePlan {
+        access,
+        filter,
+        returning,
+        table,
+    })
+}

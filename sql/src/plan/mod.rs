@@ -1,0 +1,21 @@
+//! Text → statement → plan.
+//!
+//! [`lex`] → [`split`] (a script's statements, depth limits) → [`parse`] ([`utility`], [`copy_syntax`] by hand; sqlparser for the rest)
+//! → [`statement`]. Then names are looked up and row plans compiled; what they cannot do is planned by `analytic`.
+
+pub mod access;
+pub mod copy_syntax;
+pub mod create_table;
+pub mod cursor;
+pub mod dml;
+pub mod lex;
+pub mod parse;
+pub mod planner;
+pub mod row;
+pub mod scalar;
+pub mod searched;
+pub mod select;
+pub mod split;
+pub mod statement;
+pub mod syntax;
+pub mod utility;

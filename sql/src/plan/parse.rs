@@ -1,0 +1,137 @@
+//! Text → [`Statement`]: hand-written parsers first, sqlparser for the rest.
+
+use crate::error::{Error, SqlState};
+use crate::plan::statement::Statement;
+use crate::plan::{syntax, utility};
+use sqlparser::ast;
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::parser::Parser;
+use sqlparser::tokenizer::Token;
+
+/// sqlparser's own bound on recursion; `split::MAX_NESTING` levels of parentheses stay below it.
+const RECURSION_LIMIT: usize = 500;
+
+const DIALECT: PostgreSqlDialect = PostgreSqlDialect {};
+
+fn parser(sql: &str) -> Result<Parser<'static>, Error> {
+    Parser::new(&DIALECT)
+        .with_recursion_limit(RECURSION_LIMIT)
+        .try_with_sql(sql)
+        .map_err(|error| syntax::from_parser(error, sql))
+}
+
+/// Parses one statement. `sql` has passed `split::statements`, which bounds its depth.
+pub fn statement(sql: &str) -> Result<Statement, Error> {
+    if let Some(statement) = utility::parse(sql)? {
+        return Ok(statement);
+    }
+    let mut parser = parser(sql)?;
+    let parsed = parser
+        .parse_statement()
+        .map_err(|error| syntax::from_parser(error, sql))?;
+    if parser.peek_token().token != Token::EOF {
+        let start = parser.peek_token().span.start;
+        let error = sqlparser::parser::ParserError::ParserError(format!("trailing{start}"));
+        return Err(syntax::from_parser(error, sql));
+    }
+    convert(parsed, sql)
+}
+
+fn convert(parsed: ast::Statement, sql: &str) -> Result<Statement, Error> {
+    Ok(match parsed {
+        ast::Statement::Query(query) => Statement::Query(query),
+        ast::Statement::Insert(insert) => Statement::Insert(Box::new(insert)),
+        ast::Statement::Update(update) => Statement::Update(Box::new(update)),
+        ast::Statement::Delete(delete) => Statement::Delete(Box::new(delete)),
+        ast::Statement::CreateTable(create) => Statement::CreateTable(Box::new(create)),
+        _ => {
+            let mut words = sql.split_whitespace();
+            let first = words.next().unwrap_or_default().to_ascii_uppercase();
+            let second = words.next().unwrap_or_default().to_ascii_uppercase();
+            let name = match first.as_str() {
+                "CREATE" | "GRANT" | "REVOKE" | "REFRESH" | "IMPORT" => format!("{first} {second}"),
+                _ => first,
+            };
+            return Err(Error::unsupported(name.trim()));
+        }
+    })
+}
+
+/// `a, b + 1, …`: the arguments of EXECUTE.
+pub fn expressions(sql: &str) -> Result<Vec<ast::Expr>, Error> {
+    if sql.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut parser = parser(sql)?;
+    parser
+        .parse_comma_separated(Parser::parse_expr)
+        .map_err(|error| syntax::from_parser(error, sql))
+}
+
+/// One expression: a column's default, a COPY filter.
+pub fn expression(sql: &str) -> Result<ast::Expr, Error> {
+    let mut parser = parser(sql)?;
+    parser
+        .parse_expr()
+        .map_err(|error| syntax::from_parser(error, sql))
+}
+
+/// The types of PREPARE.
+pub fn data_types(sql: &str) -> Result<Vec<ast::DataType>, Error> {
+    let mut parser = parser(sql)?;
+    parser
+        .parse_comma_separated(Parser::parse_data_type)
+        .map_err(|error| syntax::from_parser(error, sql))
+}
+
+/// There is one schema for tables, `public`; a database name before it must be ours.
+pub fn check_schema(qualifiers: &[String], table: &str) -> Result<(), Error> {
+    match qualifiers {
+        [] => Ok(()),
+        [schema] if schema == "public" => Ok(()),
+        [database, schema] if database == "scry" && schema == "public" => Ok(()),
+        [schema] if schema == "pg_catalog" || schema == "information_schema" => Err(Error::new(
+            SqlState::INSUFFICIENT_PRIVILEGE,
+            format!("permission denied: \"{table}\" is a system catalog"),
+        )),
+        [schema] => Err(Error::new(
+            SqlState::UNDEFINED_TABLE,
+            format!("relation \"{schema}.{table}\" does not exist"),
+        )),
+        _ => Err(Error::new(
+            SqlState::FEATURE_NOT_SUPPORTED,
+            format!(
+                "cross-database references are not implemented: \"{}.{table}\"",
+                qualifiers.join(".")
+            ),
+        )),
+    }
+}
+
+/// The name in an identifier: quoted ones as they stand, others in lower case.
+pub fn ident(ident: &ast::Ident) -> String {
+    if ident.quote_style.is_some() {
+        ident.value.clone()
+    } else {
+        ident.value.to_lowercase()
+    }
+}
+
+/// A table's name; its schema must be `public` if given.
+pub fn table(name: &ast::ObjectName) -> Result<String, Error> {
+    let mut parts = object_parts(name)?;
+    let table = parts.pop().unwrap_or_default();
+    check_schema(&parts, &table)?;
+    Ok(table)
+}
+
+/// All parts of a dotted name.
+pub fn object_parts(name: &ast::ObjectName) -> Result<Vec<String>, Error> {
+    name.0
+        .iter()
+        .map(|part| match part {
+            ast::ObjectNamePart::Identifier(part) => Ok(ident(part)),
+            other => Err(Error::syntax(format!("syntax error at or near \"{other}\""))),
+        })
+        .collect()
+}

@@ -1,0 +1,146 @@
+//! Row plans: statements on one table, compiled once, executed on the engine without a look at their text again.
+
+use crate::plan::access::Access;
+use crate::plan::planner::Planned;
+use crate::plan::scalar::Scalar;
+use crate::session::ColumnDescription;
+use scry_engine::{DataType, Table};
+use std::sync::Arc;
+
+/// A result column: taken straight from the row, or computed.
+pub enum Output {
+    Column(usize),
+    Computed(Scalar),
+}
+
+/// The columns that a statement returns.
+pub struct Projection {
+    pub outputs: Vec<Output>,
+    /// The type of each, for its format.
+    pub types: Vec<DataType>,
+    pub columns: Arc<[ColumnDescription]>,
+}
+
+/// What to do when a row is locked by another transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockWait {
+    Wait,
+    NoWait,
+    Skip,
+}
+
+/// One key of ORDER BY, by output value.
+pub struct SortKey {
+    pub value: Scalar,
+    pub descending: bool,
+    pub nulls_first: bool,
+}
+
+pub struct SelectPlan {
+    pub table: Option<Arc<Table>>,
+    pub access: Access,
+    /// All must be true.
+    pub filter: Vec<Scalar>,
+    pub projection: Projection,
+    pub locking: Option<LockWait>,
+    /// Empty when the access path's order serves.
+    pub order: Vec<SortKey>,
+    pub limit: Option<Scalar>,
+    pub offset: Option<Scalar>,
+}
+
+/// Where a column of an inserted row comes from.
+pub enum Source {
+    /// The n-th value of the VALUES row or of the query's row.
+    Given(usize),
+    Default(Scalar),
+    Null,
+}
+
+/// What is inserted.
+pub enum Rows {
+    /// VALUES: each value already cast to its column's type; `None` is DEFAULT.
+    Values(Vec<Vec<Option<Scalar>>>),
+    /// One row of defaults.
+    Defaults,
+    /// A query that returns rows, run by its own plan.
+    Query {
+        planned: Box<Planned>,
+        types: Vec<DataType>,
+        casts: Vec<Scalar>,
+    },
+}
+
+/// What happens when the key exists.
+pub enum OnConflict {
+    Fail,
+    Nothing,
+    /// Assignments see the existing row first and the proposed one second.
+    Update {
+        assignments: Vec<Assignment>,
+        filter: Vec<Scalar>,
+    },
+}
+
+pub struct InsertPlan {
+    pub table: Arc<Table>,
+    /// One for each column of the table.
+    pub sources: Vec<Source>,
+    /// The table's column for each given value.
+    pub targets: Vec<usize>,
+    /// The default of each column that has one, for DEFAULT inside of VALUES.
+    pub defaults: Vec<Option<Scalar>>,
+    pub rows: Rows,
+    pub conflict: OnConflict,
+    pub returning: Option<Projection>,
+}
+
+pub struct Assignment {
+    pub column: usize,
+    pub value: Scalar,
+}
+
+pub struct UpdatePlan {
+    pub table: Arc<Table>,
+    pub access: Access,
+    pub filter: Vec<Scalar>,
+    pub assignments: Vec<Assignment>,
+    /// Whether a key column is assigned.
+    pub rekeys: bool,
+    pub returning: Option<Projection>,
+}
+
+pub struct DeletePlan {
+    pub table: Arc<Table>,
+    pub access: Access,
+    pub filter: Vec<Scalar>,
+    pub returning: Option<Projection>,
+}
+
+pub enum RowPlan {
+    Select(SelectPlan),
+    Insert(InsertPlan),
+    Update(UpdatePlan),
+    Delete(DeletePlan),
+}
+
+impl RowPlan {
+    pub fn projection(&self) -> Option<&Projection> {
+        match self {
+            RowPlan::Select(plan) => Some(&plan.projection),
+            RowPlan::Insert(plan) => plan.returning.as_ref(),
+            RowPlan::Update(plan) => plan.returning.as_ref(),
+            RowPlan::Delete(plan) => plan.returning.as_ref(),
+        }
+    }
+
+    /// Whether it writes rows or locks them.
+    pub fn writes(&self) -> Option<&'static str> {
+        match self {
+            RowPlan::Select(plan) => plan.locking.map(|_| "SELECT FOR UPDATE"),
+            RowPlan::Insert(_) => Some("INSERT"),
+            RowPlan::Update(_) => Some("UPDATE"),
+            RowPlan::Delete(_) => Some("DELETE"),
+        }
+    }
+}

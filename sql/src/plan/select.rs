@@ -1,0 +1,419 @@
+//! Compiling SELECTs that run on the engine: one table, or none; no grouping, joins, windows, subqueries, set operations.
+
+use crate::error::{Error, SqlState};
+use crate::plan::access::{self, Access};
+use crate::plan::parse;
+use crate::plan::row::{LockWait, Output, Projection, SelectPlan, SortKey};
+use crate::plan::scalar::{Binder, Refusal, Scalar};
+use crate::session::ColumnDescription;
+use crate::types;
+use scry_engine::{Catalog, DataType, Table};
+use sqlparser::ast;
+use std::sync::Arc;
+
+/// Name under which PostgreSQL shows a column whose expression has none.
+const UNNAMED: &str = "?column?";
+
+pub fn no_such_table(name: &str) -> Error {
+    Error::new(
+        SqlState::UNDEFINED_TABLE,
+        format!("relation \"{name}\" does not exist"),
+    )
+}
+
+fn not_here<T>(what: &str) -> Result<T, Refusal> {
+    Err(Refusal::Unsupported(what.to_owned()))
+}
+
+/// The one table of a FROM clause and its alias. `None`: no FROM. Anything else is not for a row plan.
+pub fn single_table(
+    from: &[ast::TableWithJoins],
+    catalog: &Catalog,
+) -> Result<Option<(Arc<Table>, String)>, Refusal> {
+    let item = match from {
+        [] => return Ok(None),
+        [item] if item.joins.is_empty() => item,
+        _ => return not_here("a join"),
+    };
+    let ast::TableFactor::Table {
+        name,
+        alias,
+        args: None,
+        with_ordinality: false,
+        sample: None,
+        ..
+    } = &item.relation
+    else {
+        return not_here("a derived table");
+    };
+    let mut parts = parse::object_parts(name)?;
+    let table_name = parts.pop().unwrap_or_default();
+    if !parts.is_empty() && parts.last().is_none_or(|schema| schema != "public") {
+        return not_here("a system catalog");
+    }
+    let Some(table) = catalog.table(&table_name) else {
+        // It may be a catalog view or a CTE of an outer query: the analytic planner has the last word.
+        return not_here("not a stored table");
+    };
+    let alias = match alias {
+        Some(alias) if !alias.columns.is_empty() => return not_here("column aliases"),
+        Some(alias) => parse::ident(&alias.name),
+        None => table_name,
+    };
+    Ok(Some((table.clone(), alias)))
+}
+
+/// The name of an unaliased output column, as PostgreSQL chooses it.
+pub fn output_name(expr: &ast::Expr) -> String {
+    match expr {
+        ast::Expr::Identifier(ident) => parse::ident(ident),
+        ast::Expr::CompoundIdentifier(parts) => parts.last().map_or_else(|| UNNAMED.into(), parse::ident),
+        ast::Expr::Nested(inner) => output_name(inner),
+        ast::Expr::Function(function) => function
+            .name
+            .0
+            .last()
+            .and_then(|part| part.as_ident())
+            .map_or_else(|| UNNAMED.into(), parse::ident),
+        ast::Expr::Cast { expr, data_type, .. } => match output_name(expr) {
+            name if name == UNNAMED => types_name(data_type),
+            name => name,
+        },
+        ast::Expr::TypedString(typed) => types_name(&typed.data_type),
+        ast::Expr::Case { else_result, .. } => match else_result.as_deref().map(output_name) {
+            Some(name) if name != UNNAMED => name,
+            _ => "case".into(),
+        },
+        ast::Expr::Extract { .. } => "extract".into(),
+        ast::Expr::Substring { .. } => "substring".into(),
+        ast::Expr::Trim { trim_where, .. } => match trim_where {
+            Some(ast::TrimWhereField::Leading) => "ltrim".into(),
+            Some(ast::TrimWhereField::Trailing) => "rtrim".into(),
+            _ => "btrim".into(),
+        },
+        ast::Expr::Position { .. } => "position".into(),
+        ast::Expr::Ceil { .. } => "ceil".into(),
+        ast::Expr::Floor { .. } => "floor".into(),
+        ast::Expr::Exists { .. } => "exists".into(),
+        _ => UNNAMED.into(),
+    }
+}
+
+fn types_name(data_type: &ast::DataType) -> String {
+    crate::expr::data_type(data_type).map_or_else(|_| UNNAMED.into(), |ty| types::internal_name(&ty).into())
+}
+
+/// What one column of the result is on the wire.
+pub fn description(name: String, ty: &DataType, origin: Option<(u32, usize)>) -> ColumnDescription {
+    ColumnDescription {
+        name,
+        table_oid: origin.map_or(0, |(oid, _)| oid),
+        column_no: origin
+            .and_then(|(_, column)| i16::try_from(column + 1).ok())
+            .unwrap_or(0),
+        type_oid: types::oid(ty),
+        type_len: types::type_length(ty),
+        type_mod: types::type_modifier(ty),
+    }
+}
+
+/// Compiles a select list or a RETURNING list. `table` is what `*` stands for.
+pub fn projection(
+    items: &[ast::SelectItem],
+    table: Option<(&Table, &str)>,
+    binder: &mut Binder<'_>,
+) -> Result<Projection, Refusal> {
+    let mut outputs = Vec::new();
+    let mut types = Vec::new();
+    let mut columns = Vec::new();
+    let mut add = |output: Output, ty: DataType, column: ColumnDescription| {
+        outputs.push(output);
+        types.push(ty);
+        columns.push(column);
+    };
+    let whole_row = |add: &mut dyn FnMut(Output, DataType, ColumnDescription), table: &Table| {
+        for (index, column) in table.def.columns.iter().enumerate() {
+            let described = description(column.name.clone(), &column.ty, Some((table.def.oid, index)));
+            add(Output::Column(index), column.ty, described);
+        }
+    };
+    for item in items {
+        let (expr, name) = match item {
+            ast::SelectItem::UnnamedExpr(expr) => (expr, output_name(expr)),
+            ast::SelectItem::ExprWithAlias { expr, alias } => (expr, parse::ident(alias)),
+            ast::SelectItem::Wildcard(options) if plain(options) => {
+                let Some((table, _)) = table else {
+                    return Err(Error::syntax("SELECT * with no tables specified is not valid").into());
+                };
+                whole_row(&mut add, table);
+                continue;
+            }
+            ast::SelectItem::QualifiedWildcard(
+                ast::SelectItemQualifiedWildcardKind::ObjectName(qualifier),
+                options,
+            ) if plain(options) => match (table, parse::object_parts(qualifier)?.as_slice()) {
+                (Some((table, alias)), [name]) if name == alias => {
+                    whole_row(&mut add, table);
+                    continue;
+                }
+                (_, parts) => {
+                    return Err(Error::new(
+                        SqlState::UNDEFINED_TABLE,
+                        format!("missing FROM-clause entry for table \"{}\"", parts.join(".")),
+                    )
+                    .into());
+                }
+            },
+            _ => return not_here("a wildcard with options"),
+        };
+        let column = table.and_then(|(table, alias)| Some((table, access::column_of(expr, table, alias)?)));
+        let (output, ty, origin) = match column {
+            Some((table, column)) => (
+                Output::Column(column),
+                table.def.columns[column].ty,
+                Some((table.def.oid, column)),
+            ),
+            None => {
+                let scalar = binder.value(expr)?;
+                let ty = scalar.ty();
+                (Output::Computed(scalar), ty, None)
+            }
+        };
+        add(output, ty, description(name, &ty, origin));
+    }
+    Ok(Projection {
+        outputs,
+        types,
+        columns: columns.into(),
+    })
+}
+
+fn plain(options: &ast::WildcardAdditionalOptions) -> bool {
+    options.opt_ilike.is_none()
+        && options.opt_exclude.is_none()
+        && options.opt_except.is_none()
+        && options.opt_replace.is_none()
+        && options.opt_rename.is_none()
+        && options.opt_alias.is_none()
+}
+
+/// Compiles WHERE: the access path, and what is left to check.
+pub fn condition(
+    selection: Option<&ast::Expr>,
+    table: &Table,
+    alias: &str,
+    binder: &mut Binder<'_>,
+) -> Result<(Access, Vec<Scalar>), Refusal> {
+    let Some(selection) = selection else {
+        return Ok((Access::Full, Vec::new()));
+    };
+    let conjuncts = access::conjuncts(selection);
+    let (access, consumed) = access::choose(&conjuncts, table, alias, binder)?;
+    let mut filter = Vec::new();
+    for (conjunct, consumed) in conjuncts.iter().zip(consumed) {
+        if !consumed {
+            filter.push(binder.condition(conjunct)?);
+        }
+    }
+    Ok((access, filter))
+}
+
+/// LIMIT and OFFSET as expressions.
+fn limits(query: &ast::Query) -> Result<(Option<&ast::Expr>, Option<&ast::Expr>), Refusal> {
+    let (limit, offset) = match &query.limit_clause {
+        None => (None, None),
+        Some(ast::LimitClause::LimitOffset {
+            limit,
+            offset,
+            limit_by,
+        }) if limit_by.is_empty() => (limit.as_ref(), offset.as_ref().map(|offset| &offset.value)),
+        Some(_) => return not_here("LIMIT BY"),
+    };
+    match &query.fetch {
+        None => Ok((limit, offset)),
+        Some(fetch) if !fetch.with_ties && !fetch.percent && limit.is_none() => match &fetch.quantity {
+            Some(quantity) => Ok((Some(quantity), offset)),
+            None => not_here("FETCH FIRST without a count"),
+        },
+        Some(_) => not_here("FETCH WITH TIES"),
+    }
+}
+
+/// The lock clause of a query.
+fn locking(query: &ast::Query, alias: Option<&str>) -> Result<Option<LockWait>, Refusal> {
+    let mut found = None;
+    for lock in &query.locks {
+        if let Some(of) = &lock.of {
+            let name = parse::table(of)?;
+            if Some(name.as_str()) != alias {
+                return Err(Error::new(
+                    SqlState::UNDEFINED_TABLE,
+                    format!("relation \"{name}\" in FOR UPDATE clause not found in FROM clause"),
+                )
+                .into());
+            }
+        }
+        found = Some(match lock.nonblock {
+            None => LockWait::Wait,
+            Some(ast::NonBlock::Nowait) => LockWait::NoWait,
+            Some(ast::NonBlock::SkipLocked) => LockWait::Skip,
+        });
+    }
+    Ok(found)
+}
+
+/// Whether ORDER BY asks for what the access path gives: the primary key ascending.
+fn in_key_order(order: &[ast::OrderByExpr], table: &Table, alias: &str, access: &Access) -> bool {
+    if matches!(access, Access::Point(_)) {
+        return true;
+    }
+    let fixed = match access {
+        Access::Range { prefix, .. } => prefix.len(),
+        _ => 0,
+    };
+    let Some(key) = table.key_columns() else {
+        return order.is_empty();
+    };
+    let mut next = 0;
+    for item in order {
+        let ascending = item.options.asc != Some(false) && item.options.nulls_first != Some(true);
+        let Some(column) = access::column_of(&item.expr, table, alias) else {
+            return false;
+        };
+        if key[..fixed].contains(&column) {
+            continue;
+        }
+        // Behind the whole key, nothing changes the order any more.
+        let Some(expected) = key.get(fixed + next) else {
+            return true;
+        };
+        if column != *expected || !ascending {
+            return false;
+        }
+        next += 1;
+    }
+    true
+}
+
+/// Compiles ORDER BY: by number, by output name, or by an expression over the table.
+fn order_keys(
+    order: &[ast::OrderByExpr],
+    items: &[ast::SelectItem],
+    table: Option<&Table>,
+    binder: &mut Binder<'_>,
+) -> Result<Vec<SortKey>, Refusal> {
+    let mut keys = Vec::with_capacity(order.len());
+    for item in order {
+        if item.with_fill.is_some() {
+            return not_here("ORDER BY … WITH FILL");
+        }
+        let mut target = &item.expr;
+        if let ast::Expr::Value(value) = target
+            && let ast::Value::Number(number, _) = &value.value
+        {
+            let index = number.parse::<usize>().ok().and_then(|n| n.checked_sub(1));
+            match index.and_then(|index| items.get(index)) {
+                Some(ast::SelectItem::UnnamedExpr(expr) | ast::SelectItem::ExprWithAlias { expr, .. }) => {
+                    target = expr
+                }
+                Some(_) => return not_here("ORDER BY a number beside *"),
+                None => {
+                    return Err(Error::new(
+                        SqlState::INVALID_COLUMN_REFERENCE,
+                        format!("ORDER BY position {number} is not in select list"),
+                    )
+                    .into());
+                }
+            }
+        } else if let ast::Expr::Identifier(ident) = target {
+            let name = parse::ident(ident);
+            let aliased = items.iter().find_map(|item| match item {
+                ast::SelectItem::ExprWithAlias { expr, alias } if parse::ident(alias) == name => Some(expr),
+                _ => None,
+            });
+            if let Some(expr) = aliased {
+                target = expr;
+            } else if table.is_none_or(|table| table.column(&name).is_none()) {
+                return not_here("ORDER BY a name that is no column");
+            }
+        }
+        let descending = item.options.asc == Some(false);
+        keys.push(SortKey {
+            value: binder.value(target)?,
+            descending,
+            nulls_first: item.options.nulls_first.unwrap_or(descending),
+        });
+    }
+    Ok(keys)
+}
+
+/// Compiles a query as a row plan, or says why not. Which plans are *chosen* is the planner's matter.
+pub fn compile(
+    query: &ast::Query,
+    catalog: &Catalog,
+    binder: &mut Binder<'_>,
+) -> Result<SelectPlan, Refusal> {
+    if query.with.is_some() {
+        return not_here("WITH");
+    }
+    let ast::SetExpr::Select(select) = query.body.as_ref() else {
+        return not_here("a set operation or VALUES");
+    };
+    let grouped = match &select.group_by {
+        ast::GroupByExpr::Expressions(list, modifiers) => !list.is_empty() || !modifiers.is_empty(),
+        ast::GroupByExpr::All(_) => true,
+    };
+    if grouped || select.having.is_some() {
+        return not_here("grouping");
+    }
+    if select.distinct.is_some() || select.top.is_some() || select.into.is_some() || select.qualify.is_some()
+    {
+        return not_here("DISTINCT, INTO or another clause beyond a plain select");
+    }
+    if !select.named_window.is_empty() || !select.lateral_views.is_empty() || select.prewhere.is_some() {
+        return not_here("a window");
+    }
+    let source = single_table(&select.from, catalog)?;
+    let table = source
+        .as_ref()
+        .map(|(table, alias)| (table.as_ref(), alias.as_str()));
+    if let Some((table, alias)) = &table {
+        binder.set_relations(&[(alias, table)]);
+    }
+    let (access, filter) = match table {
+        Some((table, alias)) => condition(select.selection.as_ref(), table, alias, binder)?,
+        None => match &select.selection {
+            Some(selection) => (Access::None, vec![binder.condition(selection)?]),
+            None => (Access::None, Vec::new()),
+        },
+    };
+    let projection = projection(&select.projection, table, binder)?;
+    let locking = locking(query, table.map(|(_, alias)| alias))?;
+    let order = match &query.order_by {
+        None => Vec::new(),
+        Some(order) => match &order.kind {
+            ast::OrderByKind::Expressions(list) => {
+                let given = table.is_some_and(|(table, alias)| in_key_order(list, table, alias, &access));
+                if given || matches!(access, Access::None) {
+                    Vec::new()
+                } else {
+                    order_keys(list, &select.projection, table.map(|(table, _)| table), binder)?
+                }
+            }
+            ast::OrderByKind::All(_) => return not_here("ORDER BY ALL"),
+        },
+    };
+    let (limit, offset) = limits(query)?;
+    let limit = limit.map(|expr| binder.row_count(expr)).transpose()?;
+    let offset = offset.map(|expr| binder.row_count(expr)).transpose()?;
+    Ok(SelectPlan {
+        table: source.map(|(table, _)| table),
+        access,
+        filter,
+        projection,
+        locking,
+        order,
+        limit,
+        offset,
+    })
+}

@@ -1,0 +1,199 @@
+//! What a statement is, after parsing and before any name in it is looked up.
+
+use sqlparser::ast;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IsolationLevel {
+    ReadCommitted,
+    RepeatableRead,
+}
+
+impl IsolationLevel {
+    /// As `SHOW transaction_isolation` prints it.
+    pub fn name(self) -> &'static str {
+        match self {
+            IsolationLevel::ReadCommitted => "read committed",
+            IsolationLevel::RepeatableRead => "repeatable read",
+        }
+    }
+
+    /// READ UNCOMMITTED behaves as READ COMMITTED, as in PostgreSQL. SERIALIZABLE is refused: a weaker level must not
+    /// pass for it.
+    pub fn from_name(name: &str) -> Option<Self> {
+        const NAMES: [(&str, IsolationLevel); 3] = [
+            ("read committed", IsolationLevel::ReadCommitted),
+            ("read uncommitted", IsolationLevel::ReadCommitted),
+            ("repeatable read", IsolationLevel::RepeatableRead),
+        ];
+        NAMES
+            .iter()
+            .find(|(known, _)| name.eq_ignore_ascii_case(known))
+            .map(|(_, level)| *level)
+    }
+}
+
+/// Modes of BEGIN, SET TRANSACTION and SET SESSION CHARACTERISTICS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TransactionModes {
+    pub isolation: Option<IsolationLevel>,
+    pub read_only: Option<bool>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SetScope {
+    Session,
+    Local,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SettingValue {
+    Default,
+    Text(String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiscardKind {
+    All,
+    Plans,
+    Sequences,
+    Temporary,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyFormat {
+    Text,
+    Csv,
+    Binary,
+}
+
+#[derive(Debug, Clone)]
+pub enum CopySource {
+    /// The table's name and the columns named.
+    Table(String, Vec<String>),
+    /// The text of the query in `COPY (query) TO STDOUT`.
+    Query(String),
+}
+
+/// Columns of FORCE_QUOTE, FORCE_NULL, FORCE_NOT_NULL.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum ColumnChoice {
+    #[default]
+    None,
+    All,
+    Names(Vec<String>),
+}
+
+#[derive(Debug, Clone)]
+pub struct CopyStatement {
+    pub source: CopySource,
+    /// FROM STDIN, else TO STDOUT.
+    pub from: bool,
+    pub format: CopyFormat,
+    pub delimiter: Option<u8>,
+    pub null: Option<String>,
+    pub header: bool,
+    /// HEADER MATCH: the names of the header line must be the column names.
+    pub header_match: bool,
+    pub quote: Option<u8>,
+    pub escape: Option<u8>,
+    pub force_quote: ColumnChoice,
+    pub force_null: ColumnChoice,
+    pub force_not_null: ColumnChoice,
+    /// WHERE of COPY FROM.
+    pub filter: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ExplainOptions {
+    pub analyze: bool,
+    pub verbose: bool,
+}
+
+/// A parsed statement. Boxed where sqlparser's nodes are large.
+#[derive(Debug, Clone)]
+pub enum Statement {
+    Empty,
+    Begin(TransactionModes),
+    Commit {
+        chain: bool,
+    },
+    Rollback {
+        chain: bool,
+    },
+    Savepoint(String),
+    Release(String),
+    RollbackTo(String),
+    SetTransaction(TransactionModes),
+    SetCharacteristics(TransactionModes),
+    Set {
+        scope: SetScope,
+        name: String,
+        value: SettingValue,
+    },
+    Reset(Option<String>),
+    Show(Option<String>),
+    Discard(DiscardKind),
+    /// `None`: all.
+    Deallocate(Option<String>),
+    Prepare {
+        name: String,
+        types: Vec<ast::DataType>,
+        sql: String,
+    },
+    Execute {
+        name: String,
+        arguments: Vec<ast::Expr>,
+    },
+    Vacuum(Vec<String>),
+    Analyze(Vec<String>),
+    Checkpoint,
+    /// LISTEN, NOTIFY and UNLISTEN of one channel are refused; `UNLISTEN *` has nothing to do.
+    UnlistenAll,
+    Lock(Vec<String>),
+    DeclareCursor {
+        name: String,
+        hold: bool,
+        query: String,
+    },
+    Fetch {
+        name: String,
+        count: FetchCount,
+        moved: bool,
+    },
+    CloseCursor(Option<String>),
+    Copy(Box<CopyStatement>),
+    Explain(ExplainOptions, Box<Statement>),
+    CreateTable(Box<ast::CreateTable>),
+    DropTable {
+        names: Vec<String>,
+        if_exists: bool,
+    },
+    Truncate(Vec<String>),
+    AddPrimaryKey {
+        table: String,
+        constraint: Option<String>,
+        columns: Vec<String>,
+        if_exists: bool,
+        only_noop: bool,
+    },
+    Insert(Box<ast::Insert>),
+    Update(Box<ast::Update>),
+    Delete(Box<ast::Delete>),
+    Query(Box<ast::Query>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FetchCount {
+    Rows(u64),
+    All,
+}
+
+impl Statement {
+    /// Statements that a failed transaction still accepts.
+    pub fn ends_failed_transaction(&self) -> bool {
+        matches!(
+            self,
+            Statement::Commit { .. } | Statement::Rollback { .. } | Statement::RollbackTo(_)
+        )
+    }
+}

@@ -1,0 +1,229 @@
+//! CREATE TABLE, DROP TABLE, TRUNCATE, ALTER TABLE … ADD PRIMARY KEY at work.
+
+use super::portal::{Params, Portal};
+use super::run::Advance;
+use super::{Notice, Session};
+use crate::error::{Error, SqlState};
+use crate::exec::message::Formats;
+use crate::plan::create_table;
+use crate::plan::planner::Kind;
+use crate::plan::select::no_such_table;
+use crate::plan::statement::Statement;
+use crate::session::prepared::Prepared;
+use crate::tags::CommandTag;
+use bytes::BytesMut;
+use scry_engine::{ColumnDef, NewTable, PrimaryKey, Table, Txn};
+use sqlparser::ast;
+use std::sync::Arc;
+
+/// A notice, which tells and fails nothing.
+fn notice(code: SqlState, message: String) -> Notice {
+    Notice(Error::new(code, message))
+}
+
+impl Session {
+    pub(super) async fn ddl(&mut self, statement: &Statement) -> Result<Advance, Error> {
+        let tag = match statement {
+            Statement::CreateTable(_) => "CREATE TABLE",
+            Statement::DropTable { .. } => "DROP TABLE",
+            Statement::Truncate(_) => "TRUNCATE TABLE",
+            _ => "ALTER TABLE",
+        };
+        self.transaction.check_writable(&self.settings, tag)?;
+        self.transaction.statement(&mut self.engine, &self.settings);
+        match statement {
+            Statement::CreateTable(create) if create.query.is_some() => return self.create_as(create).await,
+            Statement::CreateTable(create) => {
+                let new = create_table::definition(create, &self.facts())?;
+                self.create(new, create.if_not_exists).await?;
+            }
+            Statement::DropTable { names, if_exists } => self.drop_tables(names, *if_exists).await?,
+            Statement::Truncate(names) => self.truncate(names).await?,
+            Statement::AddPrimaryKey {
+                table,
+                constraint,
+                columns,
+                if_exists,
+                only_noop,
+            } => {
+                self.add_key(table, constraint.as_deref(), columns, *if_exists, *only_noop)
+                    .await?;
+            }
+            _ => return Err(Error::internal("not a definition statement")),
+        }
+        self.transaction.wrote(tag);
+        Ok(Advance::Complete(CommandTag::Plain(tag)))
+    }
+
+    fn open_txn(&mut self) -> Result<&mut Txn, Error> {
+        self.transaction
+            .txn()
+            .ok_or_else(|| Error::internal("a definition without transaction"))
+    }
+
+    /// The table's latest form: own changes included.
+    fn table(&mut self, name: &str) -> Result<Option<Arc<Table>>, Error> {
+        Ok(self.open_txn()?.catalog().table(name).cloned())
+    }
+
+    /// False: it existed, and that was allowed.
+    async fn create(&mut self, new: NewTable, if_not_exists: bool) -> Result<bool, Error> {
+        let name = new.name.clone();
+        let code = SqlState::DUPLICATE_TABLE;
+        let text = format!("relation \"{name}\" already exists");
+        if self.table(&name)?.is_some() {
+            if if_not_exists {
+                self.notices.push(notice(code, format!("{text}, skipping")));
+                return Ok(false);
+            }
+            return Err(Error::new(code, text));
+        }
+        let Some(txn) = self.transaction.txn() else {
+            return Err(Error::internal("a definition without transaction"));
+        };
+        self.interrupt.locking(txn.create_table(new)).await??;
+        Ok(true)
+    }
+
+    async fn drop_tables(&mut self, names: &[String], if_exists: bool) -> Result<(), Error> {
+        for name in names {
+            let Some(table) = self.table(name)? else {
+                let text = format!("table \"{name}\" does not exist");
+                if if_exists {
+                    self.notices.push(notice(
+                        SqlState::SUCCESSFUL_COMPLETION,
+                        format!("{text}, skipping"),
+                    ));
+                    continue;
+                }
+                return Err(Error::new(SqlState::UNDEFINED_TABLE, text));
+            };
+            let Some(txn) = self.transaction.txn() else {
+                return Err(Error::internal("a definition without transaction"));
+            };
+            self.interrupt.locking(txn.drop_table(&table)).await??;
+        }
+        Ok(())
+    }
+
+    async fn truncate(&mut self, names: &[String]) -> Result<(), Error> {
+        let mut done: Vec<&String> = Vec::with_capacity(names.len());
+        for name in names {
+            if done.contains(&name) {
+                continue;
+            }
+            let table = self.table(name)?.ok_or_else(|| no_such_table(name))?;
+            let Some(txn) = self.transaction.txn() else {
+                return Err(Error::internal("a definition without transaction"));
+            };
+            self.interrupt.locking(txn.truncate(&table)).await??;
+            done.push(name);
+        }
+        Ok(())
+    }
+
+    async fn add_key(
+        &mut self,
+        name: &str,
+        constraint: Option<&str>,
+        columns: &[String],
+        if_exists: bool,
+        only_noop: bool,
+    ) -> Result<(), Error> {
+        let Some(table) = self.table(name)? else {
+            if if_exists {
+                let text = format!("relation \"{name}\" does not exist, skipping");
+                self.notices.push(notice(SqlState::SUCCESSFUL_COMPLETION, text));
+                return Ok(());
+            }
+            return Err(no_such_table(name));
+        };
+        if only_noop {
+            return Ok(());
+        }
+        if table.def.primary_key.is_some() {
+            return Err(Error::new(
+                SqlState::INVALID_TABLE_DEFINITION,
+                format!("multiple primary keys for table \"{name}\" are not allowed"),
+            ));
+        }
+        let columns = columns
+            .iter()
+            .map(|column| {
+                table.column(column).ok_or_else(|| {
+                    Error::new(
+                        SqlState::UNDEFINED_COLUMN,
+                        format!("column \"{column}\" of relation \"{name}\" does not exist"),
+                    )
+                })
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let key = PrimaryKey {
+            name: constraint.map_or_else(|| create_table::key_name(name), str::to_owned),
+            columns,
+        };
+        let Some(txn) = self.transaction.txn() else {
+            return Err(Error::internal("a definition without transaction"));
+        };
+        self.interrupt.locking(txn.add_primary_key(&table, key)).await??;
+        Ok(())
+    }
+
+    /// CREATE TABLE … AS: the table from the query's columns, then INSERT … SELECT.
+    async fn create_as(&mut self, create: &ast::CreateTable) -> Result<Advance, Error> {
+        let Some(query) = &create.query else {
+            return Err(Error::internal("CREATE TABLE AS without a query"));
+        };
+        let planned = self.plan(&Statement::Query(query.clone()), &[])?;
+        if !planned.params.is_empty() {
+            return Err(Error::unsupported("CREATE TABLE AS with parameters"));
+        }
+        let result = planned.columns.as_deref().unwrap_or_default();
+        let types = super::query::column_types(result);
+        let mut columns: Vec<ColumnDef> = Vec::with_capacity(result.len());
+        for (index, (column, ty)) in result.iter().zip(types).enumerate() {
+            let name = match create.columns.get(index) {
+                Some(named) => crate::plan::parse::ident(&named.name),
+                None => column.name.clone(),
+            };
+            if columns.iter().any(|known| known.name == name) {
+                return Err(Error::new(
+                    SqlState::DUPLICATE_COLUMN,
+                    format!("column \"{name}\" specified more than once"),
+                ));
+            }
+            columns.push(ColumnDef {
+                name,
+                ty,
+                not_null: false,
+                default: None,
+            });
+        }
+        let name = crate::plan::parse::table(&create.name)?;
+        let new = NewTable {
+            name: name.clone(),
+            columns,
+            primary_key: None,
+        };
+        if !self.create(new, create.if_not_exists).await? {
+            return Ok(Advance::Complete(CommandTag::Plain("CREATE TABLE AS")));
+        }
+        self.transaction.wrote("CREATE TABLE AS");
+        let mut insert = crate::plan::parse::statement("INSERT INTO t SELECT 1")?;
+        if let Statement::Insert(insert) = &mut insert {
+            insert.table = ast::TableObject::TableName(create.name.clone());
+            insert.source = Some(query.clone());
+        }
+        let planned = Arc::new(self.plan(&insert, &[])?);
+        if !matches!(planned.kind, Kind::Row(_)) {
+            return Err(Error::internal("an INSERT without row plan"));
+        }
+        let prepared = Arc::new(Prepared::new("".into(), insert, Vec::new(), planned.clone()));
+        let mut portal = Portal::new(prepared, planned, Params::default(), Formats::Text);
+        let mut nothing = BytesMut::new();
+        match Box::pin(self.start_planned(&mut portal, 0, &mut nothing)).await? {
+            Advance::Complete(CommandTag::Insert(rows)) => Ok(Advance::Complete(CommandTag::Select(rows))),
+            _ => Err(Error::internal("CREATE TABLE AS did not end as an INSERT")),
+        }
+    }
+}

@@ -1,0 +1,592 @@
+//! Running a statement: plans kept current, rows out in pieces, answers held back until what they tell is durable.
+
+use super::portal::{Portal, State, Stream};
+use super::prepared::Prepared;
+use super::{ColumnDescription, Executed, Session, facts};
+use crate::error::{Error, SqlState};
+use crate::exec::context::Exec;
+use crate::exec::copy::CopyOut;
+use crate::exec::insert::Inserter;
+use crate::exec::message::RowBuffer;
+use crate::exec::select::Step;
+use crate::exec::{select, update};
+use crate::plan::planner::{Kind, Planned, Planning};
+use crate::plan::row::{InsertPlan, RowPlan, Rows};
+use crate::plan::statement::Statement;
+use crate::plan::{parse, split};
+use crate::tags::CommandTag;
+use bytes::BytesMut;
+use scry_engine::Isolation;
+use scry_wal::Lsn;
+use std::sync::Arc;
+
+/// How often a statement is planned anew because a table changed under it.
+const MAX_REPLANS: u32 = 16;
+
+/// Rows that INSERT … SELECT takes from its query at a time.
+const INSERT_BATCH: usize = 1024;
+
+/// An execution under way.
+pub struct Pending {
+    pub portal: Portal,
+    /// The portal's name, under which it is kept; `None` for the simple protocol.
+    name: Option<String>,
+    max_rows: usize,
+    sent: u64,
+    /// The last statement of a simple query ends the implicit transaction.
+    last: bool,
+    /// FETCH: the tag counts as FETCH.
+    pub fetch: bool,
+    /// COPY TO STDOUT: the rows become COPY data.
+    pub copy_out: Option<Box<CopyOut>>,
+}
+
+impl Pending {
+    pub fn new(portal: Portal, name: Option<&str>, max_rows: usize, last: bool) -> Self {
+        Pending {
+            portal,
+            name: name.map(str::to_owned),
+            max_rows,
+            sent: 0,
+            last,
+            fetch: false,
+            copy_out: None,
+        }
+    }
+
+    /// The execution of a FETCH becomes that of the cursor. The statement's own portal is done with.
+    pub(super) fn become_fetch(&mut self, portal: Portal, name: &str, rows: usize) {
+        self.portal = portal;
+        self.name = Some(name.to_owned());
+        self.max_rows = rows;
+        self.sent = 0;
+        self.fetch = true;
+    }
+}
+
+/// How far one call came.
+pub(super) enum Advance {
+    Rows(Step),
+    Complete(CommandTag),
+    Empty,
+    CopyIn,
+}
+
+impl Session {
+    /// Reads the clock and arms the timeouts.
+    #[inline]
+    pub(super) fn begin_statement(&mut self) {
+        self.tick();
+        self.begin_interruptible();
+    }
+
+    #[inline]
+    pub(super) fn begin_interruptible(&mut self) {
+        let active = self.settings.active();
+        self.interrupt
+            .begin(active.statement_timeout, active.lock_timeout);
+    }
+
+    /// A failed transaction accepts nothing but its end.
+    #[inline]
+    pub(super) fn check_accepted(&self, statement: &Statement) -> Result<(), Error> {
+        if self.transaction.is_failed() && !statement.ends_failed_transaction() {
+            return self.transaction.check_usable();
+        }
+        Ok(())
+    }
+
+    /// The parsed and planned statement of a text: from the cache if it was seen before.
+    pub(super) fn prepared(&mut self, sql: &str, types: &[u32]) -> Result<Arc<Prepared>, Error> {
+        if let Some(found) = self.cache.get(sql, types) {
+            return Ok(found);
+        }
+        let ranges = split::statements(sql)?;
+        let statement = match ranges.as_slice() {
+            [] => Statement::Empty,
+            [(start, end)] => parse::statement(&sql[*start..*end])?,
+            _ => {
+                return Err(Error::syntax(
+                    "cannot insert multiple commands into a prepared statement",
+                ));
+            }
+        };
+        self.check_accepted(&statement)?;
+        let planned = self.plan(&statement, types)?;
+        let prepared = Arc::new(Prepared::new(
+            sql.into(),
+            statement,
+            types.to_vec(),
+            Arc::new(planned),
+        ));
+        self.cache.put(sql, types, prepared.clone());
+        Ok(prepared)
+    }
+
+    /// Plans against the catalog as it is now.
+    pub(super) fn plan(&mut self, statement: &Statement, types: &[u32]) -> Result<Planned, Error> {
+        let catalog = self.catalog();
+        let scope = || self.scope(&catalog);
+        let facts = self.facts();
+        let planning = Planning {
+            catalog: &catalog,
+            analytic: self.database.analytic(),
+            read_from: self.settings.active().read_from,
+            generation: self.settings.generation(),
+            facts: &facts,
+            scope: &scope,
+        };
+        planning.plan(statement, types)
+    }
+
+    /// Makes the statement's plan anew if the catalog or the settings have moved on.
+    pub(super) fn current_plan(&mut self, prepared: &Prepared) -> Result<Arc<Planned>, Error> {
+        let planned = prepared.planned();
+        let version = match self.transaction.txn() {
+            Some(txn) => txn.catalog().version(),
+            None => self.database.engine().catalog().version(),
+        };
+        if planned.is_current(version, self.settings.generation()) {
+            return Ok(planned);
+        }
+        let planned = Arc::new(self.plan(&prepared.statement, &prepared.given)?);
+        prepared.replace(planned.clone())?;
+        Ok(planned)
+    }
+
+    /// Brings a portal's plan to the catalog of the statement's snapshot.
+    fn refresh(&mut self, portal: &mut Portal) -> Result<(), Error> {
+        let version = self.transaction.txn().map_or(0, |txn| txn.catalog().version());
+        if portal.planned.is_current(version, self.settings.generation()) {
+            return Ok(());
+        }
+        let planned = self.current_plan(&portal.prepared)?;
+        let same_kind =
+            matches!(planned.kind, Kind::Analytic(_)) == matches!(portal.planned.kind, Kind::Analytic(_));
+        if planned.params != portal.planned.params || (!same_kind && !planned.params.is_empty()) {
+            return Err(Error::new(
+                SqlState::FEATURE_NOT_SUPPORTED,
+                "cached plan must not change parameter types",
+            ));
+        }
+        portal.planned = planned;
+        Ok(())
+    }
+
+    /// Takes an execution one step on: to its end, to its row limit, or until the buffer is large.
+    pub(super) async fn drive(
+        &mut self,
+        mut pending: Pending,
+        out: &mut BytesMut,
+    ) -> Result<Executed, Error> {
+        let limit = match pending.max_rows {
+            0 => 0,
+            max => max - usize::try_from(pending.sent).unwrap_or(max).min(max - 1),
+        };
+        let tag = match self.advance(&mut pending, limit, out).await? {
+            Advance::Rows(Step { rows, done }) => {
+                pending.sent += rows;
+                self.answerable().await?;
+                if !done {
+                    if pending.max_rows != 0 && pending.sent >= pending.max_rows as u64 {
+                        return self.suspend(pending);
+                    }
+                    self.pending = Some(pending);
+                    return Ok(Executed::MoreRows);
+                }
+                pending.portal.state = State::Done;
+                match pending.fetch {
+                    true => CommandTag::Fetch(pending.sent),
+                    false => CommandTag::Select(pending.sent),
+                }
+            }
+            Advance::Complete(CommandTag::Select(rows)) if pending.fetch => CommandTag::Fetch(rows),
+            Advance::Complete(tag) => tag,
+            Advance::Empty => {
+                self.keep(pending);
+                return Ok(Executed::Empty);
+            }
+            Advance::CopyIn => {
+                if let Some(copy) = &mut self.copy {
+                    copy.last = pending.last;
+                }
+                return Ok(Executed::CopyIn);
+            }
+        };
+        let last = pending.last;
+        self.keep(pending);
+        if last {
+            self.end_simple().await?;
+        }
+        Ok(Executed::Complete(tag))
+    }
+
+    /// The last statement of a simple query: its implicit transaction ends before the statement is reported complete.
+    pub(super) async fn end_simple(&mut self) -> Result<(), Error> {
+        if self.transaction.is_explicit() {
+            return Ok(());
+        }
+        self.close_portals();
+        self.end_implicit().await
+    }
+
+    pub(super) async fn end_implicit(&mut self) -> Result<(), Error> {
+        if let Some(lsn) = self.transaction.commit(&mut self.settings)? {
+            self.durable(lsn).await?;
+        }
+        Ok(())
+    }
+
+    /// FETCH and the row limit of Execute: the portal waits for more.
+    fn suspend(&mut self, pending: Pending) -> Result<Executed, Error> {
+        let (fetch, sent) = (pending.fetch, pending.sent);
+        self.keep(pending);
+        if fetch {
+            return Ok(Executed::Complete(CommandTag::Fetch(sent)));
+        }
+        Ok(Executed::Suspended)
+    }
+
+    /// Puts a named or unnamed portal back where it was.
+    fn keep(&mut self, pending: Pending) {
+        match pending.name {
+            None => {}
+            Some(name) if name.is_empty() => self.unnamed_portal = Some(pending.portal),
+            Some(name) => {
+                self.portals.insert(name, pending.portal);
+            }
+        }
+    }
+
+    /// Waits until everything that the transaction has read is durable: rows and counts may tell of it then.
+    #[inline]
+    pub(super) async fn answerable(&mut self) -> Result<(), Error> {
+        let depends_on = self.transaction.depends_on();
+        self.durable(depends_on).await
+    }
+
+    pub(super) async fn advance(
+        &mut self,
+        pending: &mut Pending,
+        limit: usize,
+        out: &mut BytesMut,
+    ) -> Result<Advance, Error> {
+        if pending.copy_out.is_some() {
+            return self.advance_copy(pending, out).await;
+        }
+        match pending.portal.state {
+            State::Ready if matches!(pending.portal.planned.kind, Kind::Utility) => {
+                Box::pin(self.utility(pending, limit, out)).await
+            }
+            State::Ready => self.start_planned(&mut pending.portal, limit, out).await,
+            _ => self.advance_portal(pending, limit, out).await,
+        }
+    }
+
+    /// The next step of an execution that has begun.
+    pub(super) async fn advance_portal(
+        &mut self,
+        pending: &mut Pending,
+        limit: usize,
+        out: &mut BytesMut,
+    ) -> Result<Advance, Error> {
+        let Portal {
+            state,
+            planned,
+            params,
+            formats,
+            ..
+        } = &mut pending.portal;
+        match state {
+            State::Ready => Err(Error::internal("an execution goes on that has not begun")),
+            State::Done => Ok(Advance::Complete(CommandTag::Select(0))),
+            State::Buffer(buffer, tag) => {
+                let tag = *tag;
+                let (rows, more) = buffer.take(out, limit);
+                match tag {
+                    CommandTag::Select(_) => Ok(Advance::Rows(Step {
+                        rows: rows as u64,
+                        done: !more,
+                    })),
+                    _ if more => Ok(Advance::Rows(Step {
+                        rows: rows as u64,
+                        done: false,
+                    })),
+                    _ => Ok(Advance::Complete(tag)),
+                }
+            }
+            State::Stream(stream) => {
+                let step = stream.step(&self.interrupt, formats, out, limit).await?;
+                Ok(Advance::Rows(step))
+            }
+            State::Rows(running) => {
+                let Kind::Row(RowPlan::Select(plan)) = &planned.kind else {
+                    return Err(Error::internal("a running SELECT lost its plan"));
+                };
+                let Some(txn) = self.transaction.txn() else {
+                    return Err(Error::new(
+                        SqlState::INVALID_CURSOR_STATE,
+                        "the portal's transaction has ended",
+                    ));
+                };
+                let facts = facts(&self.identity, &self.settings, self.times);
+                let mut exec = Exec {
+                    txn,
+                    interrupt: &self.interrupt,
+                    params: params.values(),
+                    facts: &facts,
+                    formats,
+                    read: Lsn::ZERO,
+                };
+                let step = running.step(&mut exec, plan, out, limit)?;
+                let read = exec.read;
+                self.transaction.note_read(read);
+                Ok(Advance::Rows(step))
+            }
+        }
+    }
+
+    pub(super) async fn start_planned(
+        &mut self,
+        portal: &mut Portal,
+        limit: usize,
+        out: &mut BytesMut,
+    ) -> Result<Advance, Error> {
+        let begin = out.len();
+        for _ in 0..MAX_REPLANS {
+            self.transaction.statement(&mut self.engine, &self.settings);
+            self.refresh(portal)?;
+            let result = match &portal.planned.kind {
+                Kind::Row(_) => self.start_row(portal, limit, out).await,
+                Kind::Analytic(_) => self.start_analytic(portal, limit, out).await,
+                Kind::Searched(_) => self.start_searched(portal, limit, out).await,
+                Kind::Utility => Err(Error::internal("a utility statement has no plan")),
+            };
+            match result {
+                // Under READ COMMITTED only a table replaced under the statement ends so: nothing has been written yet.
+                Err(error) if error.code == SqlState::SERIALIZATION_FAILURE && self.is_read_committed() => {
+                    out.truncate(begin);
+                }
+                other => return other,
+            }
+        }
+        Err(Error::new(
+            SqlState::SERIALIZATION_FAILURE,
+            "the table kept changing while the statement was run",
+        ))
+    }
+
+    fn is_read_committed(&mut self) -> bool {
+        self.transaction
+            .txn()
+            .is_some_and(|txn| txn.isolation() == Isolation::ReadCommitted)
+    }
+
+    async fn start_row(
+        &mut self,
+        portal: &mut Portal,
+        limit: usize,
+        out: &mut BytesMut,
+    ) -> Result<Advance, Error> {
+        let planned = portal.planned.clone();
+        let Kind::Row(plan) = &planned.kind else {
+            return Err(Error::internal("not a row plan"));
+        };
+        if let Some(what) = plan.writes() {
+            self.transaction.check_writable(&self.settings, what)?;
+        }
+        if let RowPlan::Insert(insert) = plan
+            && matches!(insert.rows, Rows::Query { .. })
+        {
+            return self.insert_from_query(portal, insert, limit, out).await;
+        }
+        let Some(txn) = self.transaction.txn() else {
+            return Err(Error::internal("a statement without transaction"));
+        };
+        let facts = facts(&self.identity, &self.settings, self.times);
+        let mut exec = Exec {
+            txn,
+            interrupt: &self.interrupt,
+            params: portal.params.values(),
+            facts: &facts,
+            formats: &portal.formats,
+            read: Lsn::ZERO,
+        };
+        if let RowPlan::Select(plan) = plan
+            && plan.locking.is_none()
+            && plan.order.is_empty()
+        {
+            if limit == 0
+                && let Some(rows) = select::point(&mut exec, plan, out)?
+            {
+                return Ok(Advance::Rows(Step { rows, done: true }));
+            }
+            let mut running = select::open(&mut exec, plan)?;
+            let step = running.step(&mut exec, plan, out, limit)?;
+            let read = exec.read;
+            self.transaction.note_read(read);
+            portal.state = State::Rows(running);
+            return Ok(Advance::Rows(step));
+        }
+        // Rows that a row limit may hold back are kept aside.
+        let mut buffer = BytesMut::new();
+        let sink = if limit == 0 { &mut *out } else { &mut buffer };
+        let tag = match plan {
+            RowPlan::Select(plan) => CommandTag::Select(select::collect(&mut exec, plan, sink).await?),
+            RowPlan::Insert(plan) => {
+                let mut inserter = Inserter::new(plan);
+                inserter.values(&mut exec, sink).await?;
+                CommandTag::Insert(inserter.count)
+            }
+            RowPlan::Update(plan) => CommandTag::Update(update::update(&mut exec, plan, sink).await?),
+            RowPlan::Delete(plan) => CommandTag::Delete(update::delete(&mut exec, plan, sink).await?),
+        };
+        let read = exec.read;
+        self.transaction.note_read(read);
+        let tells = plan.projection().is_some();
+        self.wrote(portal, tag, tells, buffer, limit, out).await
+    }
+
+    /// Ends a statement that has done all its work: its rows stand in `out`, or in `buffer` under a row limit.
+    pub(super) async fn wrote(
+        &mut self,
+        portal: &mut Portal,
+        tag: CommandTag,
+        tells: bool,
+        bytes: BytesMut,
+        limit: usize,
+        out: &mut BytesMut,
+    ) -> Result<Advance, Error> {
+        let rows = match tag {
+            CommandTag::Insert(rows) | CommandTag::Update(rows) | CommandTag::Delete(rows) => rows,
+            _ => 0,
+        };
+        if rows > 0 {
+            self.transaction.wrote(tag.name());
+        }
+        if tells || rows == 0 {
+            self.answerable().await?;
+        }
+        let mut buffer = RowBuffer { bytes };
+        let (sent, more) = buffer.take(out, limit);
+        if more {
+            portal.state = State::Buffer(buffer, tag);
+            return Ok(Advance::Rows(Step {
+                rows: sent as u64,
+                done: false,
+            }));
+        }
+        portal.state = State::Done;
+        Ok(Advance::Complete(tag))
+    }
+
+    /// INSERT … SELECT, in batches.
+    async fn insert_from_query(
+        &mut self,
+        portal: &mut Portal,
+        plan: &InsertPlan,
+        limit: usize,
+        out: &mut BytesMut,
+    ) -> Result<Advance, Error> {
+        let Rows::Query {
+            planned: query,
+            types,
+            casts,
+        } = &plan.rows
+        else {
+            return Err(Error::internal("an INSERT without query"));
+        };
+        let mut inserter = Inserter::new(plan);
+        let mut buffer = BytesMut::new();
+        let mut stream = match &query.kind {
+            Kind::Analytic(analytic) => {
+                let params = portal.params.scalars(analytic.param_types())?;
+                Some(self.open_stream(analytic, params).await?)
+            }
+            _ => None,
+        };
+        let Some(txn) = self.transaction.txn() else {
+            return Err(Error::internal("a statement without transaction"));
+        };
+        let facts = facts(&self.identity, &self.settings, self.times);
+        let mut exec = Exec {
+            txn,
+            interrupt: &self.interrupt,
+            params: portal.params.values(),
+            facts: &facts,
+            formats: &portal.formats,
+            read: Lsn::ZERO,
+        };
+        let sink = if limit == 0 { &mut *out } else { &mut buffer };
+        match (&query.kind, &mut stream) {
+            (Kind::Row(RowPlan::Select(select)), _)
+                if select.locking.is_none() && select.order.is_empty() =>
+            {
+                let mut running = select::open(&mut exec, select)?;
+                loop {
+                    let (rows, more) = running.values(&mut exec, select, INSERT_BATCH)?;
+                    inserter.rows(&mut exec, rows, types, casts, sink).await?;
+                    exec.txn.room().await?;
+                    if !more {
+                        break;
+                    }
+                }
+            }
+            (_, Some(stream)) => {
+                while let Some(batch) = stream.batch(&self.interrupt).await? {
+                    let mut rows = Vec::with_capacity(batch.num_rows());
+                    for row in 0..batch.num_rows() {
+                        rows.push(crate::analytic::row_values(&batch, row)?);
+                    }
+                    inserter.rows(&mut exec, rows, types, casts, sink).await?;
+                    exec.txn.room().await?;
+                }
+            }
+            _ => {
+                return Err(Error::unsupported(
+                    "INSERT from a query that locks or sorts on the primary",
+                ));
+            }
+        }
+        let (read, count) = (exec.read, inserter.count);
+        self.transaction.note_read(read);
+        self.wrote(
+            portal,
+            CommandTag::Insert(count),
+            plan.returning.is_some(),
+            buffer,
+            limit,
+            out,
+        )
+        .await
+    }
+
+    async fn start_analytic(
+        &mut self,
+        portal: &mut Portal,
+        limit: usize,
+        out: &mut BytesMut,
+    ) -> Result<Advance, Error> {
+        let planned = portal.planned.clone();
+        let Kind::Analytic(plan) = &planned.kind else {
+            return Err(Error::internal("not an analytic plan"));
+        };
+        let params = portal.params.scalars(plan.param_types())?;
+        let mut stream: Stream = self.open_stream(plan, params).await?;
+        let step = stream.step(&self.interrupt, &portal.formats, out, limit).await?;
+        portal.state = State::Stream(Box::new(stream));
+        Ok(Advance::Rows(step))
+    }
+
+    /// The columns of a statement's result; `None` when it returns no rows.
+    pub(super) fn result_columns(
+        &self,
+        statement: &Statement,
+        planned: &Planned,
+    ) -> Result<Option<Arc<[ColumnDescription]>>, Error> {
+        match planned.kind {
+            Kind::Utility => self.utility_columns(statement),
+            _ => Ok(planned.columns.clone()),
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! The transaction block of a session: PostgreSQL's states around the engine's transaction.
+//!
+//! - Outside of a block a statement opens an *implicit* transaction. It ends with the simple query or at Sync.
+//! - BEGIN opens an *explicit* one; inside of an implicit one it takes that over.
+//! - An error fails an explicit block: nothing but its end, or ROLLBACK TO, is accepted any more. What the
+//!   transaction did since the innermost savepoint is undone at once, so its locks do not outlive the error.
+
+use crate::error::{Error, SqlState};
+use crate::plan::statement::{IsolationLevel, TransactionModes};
+use crate::session::settings::{Mark, Settings};
+use crate::session::{Notice, TransactionStatus};
+use scry_engine::{EngineSession, Isolation, SavepointId, Txn};
+use scry_wal::Lsn;
+
+/// The most savepoints that one transaction may hold open.
+const MAX_SAVEPOINTS: usize = 10_000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Block {
+    None,
+    Implicit,
+    Explicit,
+    Failed,
+}
+
+struct Savepoint {
+    name: String,
+    id: SavepointId,
+    settings: Mark,
+}
+
+pub struct Transaction {
+    block: Block,
+    txn: Option<Txn>,
+    savepoints: Vec<Savepoint>,
+    isolation: IsolationLevel,
+    read_only: bool,
+    /// A statement has run in this block: SET TRANSACTION ISOLATION LEVEL comes too late.
+    used: bool,
+    /// The highest LSN that cursors of the present transaction have read.
+    read: Lsn,
+    /// The tag of the first statement that wrote: the audit trail's tag of the commit.
+    tag: &'static str,
+}
+
+fn warning(code: SqlState, message: &str) -> Notice {
+    Notice(Error::new(code, message))
+}
+
+fn none_in_progress() -> Notice {
+    warning(
+        SqlState::NO_ACTIVE_SQL_TRANSACTION,
+        "there is no transaction in progress",
+    )
+}
+
+fn only_in_block(what: &str) -> Error {
+    Error::new(
+        SqlState::NO_ACTIVE_SQL_TRANSACTION,
+        format!("{what} can only be used in transaction blocks"),
+    )
+}
+
+impl Transaction {
+    pub fn new() -> Self {
+        Transaction {
+            block: Block::None,
+            txn: None,
+            savepoints: Vec::new(),
+            isolation: IsolationLevel::ReadCommitted,
+            read_only: false,
+            used: false,
+            read: Lsn::ZERO,
+            tag: "",
+        }
+    }
+
+    /// Whether a transaction is open, of either kind.
+    pub fn is_open(&self) -> bool {
+        self.block != Block::None
+    }
+
+    /// A cursor outside of the engine's transaction has read up to this LSN.
+    pub fn note_read(&mut self, lsn: Lsn) {
+        self.read = self.read.max(lsn);
+    }
+
+    /// The highest LSN that answers of this transaction tell of.
+    pub fn depends_on(&self) -> Lsn {
+        self.txn
+            .as_ref()
+            .map_or(self.read, |txn| txn.depends_on().max(self.read))
+    }
+
+    pub fn status(&self) -> TransactionStatus {
+        match self.block {
+            Block::None | Block::Implicit => TransactionStatus::Idle,
+            Block::Explicit => TransactionStatus::InTransaction,
+            Block::Failed => TransactionStatus::Failed,
+        }
+    }
+
+    pub fn is_explicit(&self) -> bool {
+        matches!(self.block, Block::Explicit | Block::Failed)
+    }
+
+    pub fn is_failed(&self) -> bool {
+        self.block == Block::Failed
+    }
+
+    pub fn isolation(&self, settings: &Settings) -> IsolationLevel {
+        if self.block == Block::None {
+            settings.active().isolation
+        } else {
+            self.isolation
+        }
+    }
+
+    pub fn read_only(&self, settings: &Settings) -> bool {
+        if self.block == Block::None {
+            settings.active().read_only
+        } else {
+            self.read_only
+        }
+    }
+
+    /// Refuses what a failed block does not accept.
+    pub fn check_usable(&self) -> Result<(), Error> {
+        if self.block == Block::Failed {
+            return Err(Error::new(
+                SqlState::IN_FAILED_SQL_TRANSACTION,
+                "current transaction is aborted, commands ignored until end of transaction block",
+            ));
+        }
+        Ok(())
+    }
+
+    /// A statement begins that reads or writes data: opens the transaction if there is none, and takes the
+    /// statement's snapshot.
+    pub fn statement(&mut self, engine: &mut EngineSession, settings: &Settings) -> &mut Txn {
+        if self.block == Block::None {
+            self.open(Block::Implicit, settings, TransactionModes::default());
+        }
+        self.used = true;
+        let isolation = match self.isolation {
+            IsolationLevel::ReadCommitted => Isolation::ReadCommitted,
+            IsolationLevel::RepeatableRead => Isolation::RepeatableRead,
+        };
+        let txn = self.txn.get_or_insert_with(|| engine.begin(isolation));
+        txn.statement();
+        txn
+    }
+
+    pub fn txn(&mut self) -> Option<&mut Txn> {
+        self.txn.as_mut()
+    }
+
+    /// The snapshot is not needed until the next statement.
+    pub fn rest(&mut self) {
+        if let Some(txn) = &mut self.txn {
+            txn.rest();
+        }
+    }
+
+    /// Refuses writing in a read-only transaction.
+    pub fn check_writable(&self, settings: &Settings, what: &str) -> Result<(), Error> {
+        if self.read_only(settings) {
+            return Err(Error::new(
+                SqlState::READ_ONLY_SQL_TRANSACTION,
+                format!("cannot execute {what} in a read-only transaction"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Remembers the tag of a statement that wrote.
+    pub fn wrote(&mut self, tag: &'static str) {
+        if self.tag.is_empty() {
+            self.tag = tag;
+        }
+    }
+
+    fn open(&mut self, block: Block, settings: &Settings, modes: TransactionModes) {
+        self.block = block;
+        self.isolation = modes.isolation.unwrap_or(settings.active().isolation);
+        self.read_only = modes.read_only.unwrap_or(settings.active().read_only);
+        self.used = false;
+        self.read = Lsn::ZERO;
+        self.tag = "";
+    }
+
+    pub fn begin(&mut self, modes: TransactionModes, settings: &Settings) -> Result<Option<Notice>, Error> {
+        match self.block {
+            Block::None => {
+                self.open(Block::Explicit, settings, modes);
+                Ok(None)
+            }
+            Block::Implicit => {
+                self.block = Block::Explicit;
+                self.set_modes(modes)?;
+                Ok(None)
+            }
+            Block::Explicit => Ok(Some(warning(
+                SqlState::ACTIVE_SQL_TRANSACTION,
+                "there is already a transaction in progress",
+            ))),
+            Block::Failed => Err(self
+                .check_usable()
+                .err()
+                .unwrap_or_else(|| Error::internal("failed block"))),
+        }
+    }
+
+    fn set_modes(&mut self, modes: TransactionModes) -> Result<(), Error> {
+        if let Some(isolation) = modes.isolation
+            && isolation != self.isolation
+        {
+            if self.used {
+                return Err(Error::new(
+                    SqlState::ACTIVE_SQL_TRANSACTION,
+                    "SET TRANSACTION ISOLATION LEVEL must be called before any query",
+                ));
+            }
+            self.isolation = isolation;
+        }
+        if let Some(read_only) = modes.read_only {
+            if self.used && self.read_only && !read_only {
+                return Err(Error::new(
+                    SqlState::ACTIVE_SQL_TRANSACTION,
+                    "transaction read-write mode must be set before any query",
+                ));
+            }
+            self.read_only = read_only;
+        }
+        Ok(())
+    }
+
+    /// SET TRANSACTION.
+    pub fn set_transaction(&mut self, modes: TransactionModes) -> Result<Option<Notice>, Error> {
+        match self.block {
+            Block::None | Block::Implicit => Ok(Some(warning(
+                SqlState::NO_ACTIVE_SQL_TRANSACTION,
+                "SET TRANSACTION can only be used in transaction blocks",
+            ))),
+            _ => self.set_modes(modes).map(|()| None),
+        }
+    }
+
+    /// Ends the transaction, keeping what it wrote. The LSN is that which has to be durable before the client hears
+    /// of it.
+    pub fn commit(&mut self, settings: &mut Settings) -> Result<Option<Lsn>, Error> {
+        self.block = Block::None;
+        self.savepoints.clear();
+        let Some(txn) = self.txn.take() else {
+            settings.end_transaction(true);
+            return Ok(None);
+        };
+        // What wrote nothing after all may have told a row count that another commit made.
+        let depends_on = txn.depends_on();
+        match txn.commit(self.tag) {
+            Ok(lsn) => {
+                settings.end_transaction(true);
+                Ok(lsn.or(Some(depends_on)))
+            }
+            Err(error) => {
+                settings.end_transaction(false);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Ends the transaction, undoing what it did.
+    pub fn rollback(&mut self, settings: &mut Settings) {
+        self.block = Block::None;
+        self.savepoints.clear();
+        self.txn = None;
+        settings.end_transaction(false);
+    }
+
+    /// COMMIT. The tag says ROLLBACK when the block had failed.
+    pub fn commit_block(
+        &mut self,
+        chain: bool,
+        settings: &mut Settings,
+        notices: &mut Vec<Notice>,
+    ) -> Result<(&'static str, Option<Lsn>), Error> {
+        if !self.is_explicit() {
+            if chain {
+                return Err(only_in_block("COMMIT AND CHAIN"));
+            }
+            notices.push(none_in_progress());
+        }
+        let modes = TransactionModes {
+            isolation: Some(self.isolation),
+            read_only: Some(self.read_only),
+        };
+        let (tag, lsn) = if self.block == Block::Failed {
+            self.rollback(settings);
+            ("ROLLBACK", None)
+        } else {
+            ("COMMIT", self.commit(settings)?)
+        };
+        if chain {
+            self.open(Block::Explicit, settings, modes);
+        }
+        Ok((tag, lsn))
+    }
+
+    /// ROLLBACK.
+    pub fn rollback_block(
+        &mut self,
+        chain: bool,
+        settings: &mut Settings,
+        notices: &mut Vec<Notice>,
+    ) -> Result<(), Error> {
+        if !self.is_explicit() {
+            if chain {
+                return Err(only_in_block("ROLLBACK AND CHAIN"));
+            }
+            notices.push(none_in_progress());
+        }
+        let modes = TransactionModes {
+            isolation: Some(self.isolation),
+            read_only: Some(self.read_only),
+        };
+        self.rollback(settings);
+        if chain {
+            self.open(Block::Explicit, settings, modes);
+        }
+        Ok(())
+    }
+
+    /// A statement failed.
+    pub fn fail(&mut self, settings: &mut Settings) {
+        match self.block {
+            Block::None => settings.end_transaction(false),
+            Block::Implicit => self.rollback(settings),
+            Block::Explicit => {
+                self.block = Block::Failed;
+                let undone = match (&mut self.txn, self.savepoints.last()) {
+                    (Some(txn), Some(savepoint)) => txn.rollback_to(savepoint.id).is_ok(),
+                    _ => false,
+                };
+                if !undone {
+                    self.txn = None;
+                    self.savepoints.clear();
+                }
+            }
+            Block::Failed => {}
+        }
+    }
+
+    pub fn savepoint(
+        &mut self,
+        name: String,
+        engine: &mut EngineSession,
+        settings: &Settings,
+    ) -> Result<(), Error> {
+        if !self.is_explicit() {
+            return Err(only_in_block("SAVEPOINT"));
+        }
+        if self.savepoints.len() >= MAX_SAVEPOINTS {
+            return Err(Error::new(
+                SqlState::PROGRAM_LIMIT_EXCEEDED,
+                "too many savepoints in one transaction",
+            ));
+        }
+        let mark = settings.mark();
+        let id = self.statement(engine, settings).savepoint()?;
+        self.savepoints.push(Savepoint {
+            name,
+            id,
+            settings: mark,
+        });
+        Ok(())
+    }
+
+    fn find(&self, name: &str) -> Result<usize, Error> {
+        self.savepoints
+            .iter()
+            .rposition(|savepoint| savepoint.name == name)
+            .ok_or_else(|| {
+                Error::new(
+                    SqlState::INVALID_SAVEPOINT_SPECIFICATION,
+                    format!("savepoint \"{name}\" does not exist"),
+                )
+            })
+    }
+
+    pub fn release(&mut self, name: &str) -> Result<(), Error> {
+        if !self.is_explicit() {
+            return Err(only_in_block("RELEASE SAVEPOINT"));
+        }
+        let index = self.find(name)?;
+        let id = self.savepoints[index].id;
+        self.savepoints.truncate(index);
+        match &mut self.txn {
+            Some(txn) => Ok(txn.release(id)?),
+            None => Ok(()),
+        }
+    }
+
+    /// ROLLBACK TO: also the way out of a failed block.
+    pub fn rollback_to(&mut self, name: &str, settings: &mut Settings) -> Result<(), Error> {
+        if !self.is_explicit() {
+            return Err(only_in_block("ROLLBACK TO SAVEPOINT"));
+        }
+        let index = self.find(name)?;
+        self.savepoints.truncate(index + 1);
+        let savepoint = &self.savepoints[index];
+        if let Some(txn) = &mut self.txn {
+            txn.rollback_to(savepoint.id)?;
+        }
+        settings.back_to(&savepoint.settings);
+        self.block = Block::Explicit;
+        Ok(())
+    }
+}

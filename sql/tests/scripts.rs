@@ -1,0 +1,115 @@
+//! Golden scripts: `testdata/*.txt`, each in a database of its own.
+//!
+//! A block is SQL, a line `----`, the expected lines, an empty line. `@name` on the line before the SQL chooses a session. Data of a
+//! COPY FROM stands behind the SQL after a line `data:`. `UPDATE_SCRIPTS=1` writes what came out into the files.
+
+mod common;
+
+use common::{Fixture, script};
+use scry_sql::Session;
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+struct Block {
+    /// Comment lines before it.
+    comments: Vec<String>,
+    session: String,
+    sql: String,
+    data: Option<String>,
+    expected: Vec<String>,
+}
+
+fn parse(text: &str) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    let mut comments = Vec::new();
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        if line.is_empty() || line.starts_with('#') {
+            comments.push(line.to_owned());
+            continue;
+        }
+        let mut block =
+            Block { comments: std::mem::take(&mut comments), session: "main".into(), sql: String::new(), data: None, expected: Vec::new() };
+        let mut current = Some(line);
+        while let Some(line) = current {
+            if line == "----" {
+                break;
+            }
+            if let Some(name) = line.strip_prefix('@') {
+                block.session = name.to_owned();
+            } else if line == "data:" {
+                block.data = Some(String::new());
+            } else if let Some(data) = &mut block.data {
+                data.push_str(line);
+                data.push('\n');
+            } else {
+                block.sql.push_str(line);
+                block.sql.push('\n');
+            }
+            current = lines.next();
+        }
+        while let Some(line) = lines.next_if(|line| !line.is_empty()) {
+            block.expected.push(line.to_owned());
+        }
+        blocks.push(block);
+    }
+    blocks
+}
+
+fn run_file(path: &Path) -> Result<(), String> {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let blocks = parse(&text);
+    let fixture = Fixture::new();
+    let mut failures = String::new();
+    let mut updated = String::new();
+    common::run(async {
+        let mut sessions: HashMap<String, Session> = HashMap::new();
+        for block in &blocks {
+            let session = sessions.entry(block.session.clone()).or_insert_with(|| fixture.session());
+            let data = block.data.as_deref().map(str::as_bytes);
+            let found = script(session, &block.sql, data).await.join("\n");
+            let expected = block.expected.join("\n");
+            if found != expected {
+                let _ = write!(failures, "\n{}\nexpected:\n{expected}\nfound:\n{found}\n", block.sql.trim_end());
+            }
+            for comment in &block.comments {
+                let _ = writeln!(updated, "{comment}");
+            }
+            if block.session != "main" {
+                let _ = writeln!(updated, "@{}", block.session);
+            }
+            updated.push_str(&block.sql);
+            if let Some(data) = &block.data {
+                let _ = write!(updated, "data:\n{data}");
+            }
+            let _ = writeln!(updated, "----\n{found}\n");
+        }
+    });
+    fixture.database.close().map_err(|error| error.to_string())?;
+    if std::env::var_os("UPDATE_SCRIPTS").is_some() {
+        let trimmed = format!("{}\n", updated.trim_end());
+        std::fs::write(path, trimmed).map_err(|error| error.to_string())?;
+        return Ok(());
+    }
+    if failures.is_empty() { Ok(()) } else { Err(failures) }
+}
+
+#[test]
+fn scripts_give_what_stands_in_them() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
+    let only = std::env::var("SCRIPT").ok();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(dir).expect("testdata").map(|entry| entry.expect("an entry").path()).collect();
+    files.sort();
+    let mut failures = String::new();
+    for path in files.iter().filter(|path| path.extension().is_some_and(|extension| extension == "txt")) {
+        let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        if only.as_ref().is_some_and(|only| *only != name) {
+            continue;
+        }
+        if let Err(error) = run_file(path) {
+            let _ = write!(failures, "\n== {name}{error}");
+        }
+    }
+    assert!(failures.is_empty(), "{failures}");
+}
