@@ -3,10 +3,11 @@
 //! It is one source of rows, not the store itself: callers ask for entries, ranges and removals, and never for
 //! "all there is", so that sealed runs can stand beside it.
 //!
-//! Two levels. An index finds the leaf whose range a key falls into; a leaf holds some hundred rows in order, side
-//! by side, with the first eight bytes of each key in an array of their own, so that a search stays within a few
-//! cache lines. (A skip list costs a cache miss for each of its twenty-odd steps: in `benches/point.rs`, among a million
-//! rows, its lookups took between 1.4 and 1.9 times as long.) The index's lock is taken for writing only to split a leaf or to take an empty one out.
+//! Three levels of sorted arrays: branches of leaves of rows. Beside each array of keys stands one of their first eight
+//! bytes, so that a search stays within a few cache lines. (A skip list costs a cache miss for each of its twenty-odd
+//! steps: in `benches/point.rs`, among a million rows, its lookups took twice as long.) Branches
+//! and leaves together are the index; its lock is taken for writing only to split a leaf or to take an empty one
+//! out. Each leaf's rows have a lock of their own.
 //!
 //! Rows are shared (`Arc`), so that a transaction keeps hold of what it locked without holding on to the map. A row
 //! leaves the map only after it was marked dead under its own mutex; whoever meets a dead one helps to remove it and
@@ -15,104 +16,43 @@
 //! Lock order: index, leaf, row. Visitors of ranges are called with none of the map's locks held.
 //!
 //! Invariants:
-//! - a leaf's keys rise strictly, and lie at or after its first key in the index and before the next leaf's;
-//! - the first leaf's key is the empty key, and that leaf is never taken out.
+//! - keys rise strictly within each array and from one leaf to the next;
+//! - all that is in a branch or leaf lies at or after its own key, and before the next one's;
+//! - the first branch's key and its first leaf's key are the empty key, and these two are never taken out.
 
 use super::entry::RowEntry;
+use super::sorted::Sorted;
 use crate::key::{Key, KeyRange};
 use parking_lot::RwLock;
-use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
 /// Rows of a full leaf: moving half of them aside for an insert costs about as much as finding the place.
 const LEAF_ROWS: usize = 128;
 
+/// Leaves of a full branch. With it, a hundred million rows have fewer than two thousand branches.
+const BRANCH_LEAVES: usize = 512;
+
+type Leaf = RwLock<Sorted<Arc<RowEntry>>>;
+type Branch = Sorted<Box<Leaf>>;
+
 pub(crate) struct Memtable {
-    /// Leaves by the least key that may be in them.
-    index: RwLock<BTreeMap<Key, Arc<RwLock<Leaf>>>>,
-}
-
-/// Rows in key order: three arrays of one length.
-#[derive(Default)]
-struct Leaf {
-    prefixes: Vec<u64>,
-    keys: Vec<Key>,
-    rows: Vec<Arc<RowEntry>>,
-}
-
-/// The first eight bytes of a key, as a number that orders like them.
-fn prefix(key: &[u8]) -> u64 {
-    let mut bytes = [0; 8];
-    let length = key.len().min(8);
-    bytes[..length].copy_from_slice(&key[..length]);
-    u64::from_be_bytes(bytes)
-}
-
-impl Leaf {
-    /// Where the key is, or where it would go.
-    fn search(&self, key: &[u8]) -> Result<usize, usize> {
-        let wanted = prefix(key);
-        let mut place = self.prefixes.partition_point(|prefix| *prefix < wanted);
-        // Keys that share the first eight bytes: most often there is one.
-        while self.prefixes.get(place) == Some(&wanted) {
-            match self.keys[place].as_ref().cmp(key) {
-                std::cmp::Ordering::Equal => return Ok(place),
-                std::cmp::Ordering::Greater => return Err(place),
-                std::cmp::Ordering::Less => {}
-            }
-            place += 1;
-            if self.prefixes.get(place) == Some(&wanted) {
-                // More than one: the rest of this leaf, by whole keys.
-                return self.keys[place..]
-                    .binary_search_by(|other| other.as_ref().cmp(key))
-                    .map(|found| place + found)
-                    .map_err(|missing| place + missing);
-            }
-        }
-        Err(place)
-    }
-
-    fn insert(&mut self, place: usize, key: Key, row: Arc<RowEntry>) {
-        self.prefixes.insert(place, prefix(key.as_ref()));
-        self.keys.insert(place, key);
-        self.rows.insert(place, row);
-    }
-
-    fn remove(&mut self, place: usize) {
-        self.prefixes.remove(place);
-        self.keys.remove(place);
-        self.rows.remove(place);
-    }
-
-    /// Takes the rows from `place` on into a leaf of their own.
-    fn split_off(&mut self, place: usize) -> Leaf {
-        Leaf {
-            prefixes: self.prefixes.split_off(place),
-            keys: self.keys.split_off(place),
-            rows: self.rows.split_off(place),
-        }
-    }
+    index: RwLock<Sorted<Branch>>,
 }
 
 impl Default for Memtable {
     fn default() -> Memtable {
+        let branch = Sorted::of(Key::new(), Box::default());
         Memtable {
-            index: RwLock::new(BTreeMap::from([(Key::new(), Arc::default())])),
+            index: RwLock::new(Sorted::of(Key::new(), branch)),
         }
     }
 }
 
-type Index = BTreeMap<Key, Arc<RwLock<Leaf>>>;
-
 /// The leaf into whose range the key falls.
-fn leaf_of<'a>(index: &'a Index, key: &[u8]) -> &'a Arc<RwLock<Leaf>> {
-    let bounds: (Bound<&[u8]>, Bound<&[u8]>) = (Bound::Unbounded, Bound::Included(key));
-    let (_, leaf) = index
-        .range::<[u8], _>(bounds)
-        .next_back()
-        .expect("the first leaf begins with the empty key");
-    leaf
+fn leaf_of<'a>(index: &'a Sorted<Branch>, key: &[u8]) -> &'a Leaf {
+    let branch = index.value(index.floor(key));
+    branch.value(branch.floor(key))
 }
 
 impl Memtable {
@@ -122,7 +62,7 @@ impl Memtable {
         let index = self.index.read();
         let leaf = leaf_of(&index, key).read();
         let place = leaf.search(key).ok()?;
-        Some(found(&leaf.rows[place]))
+        Some(found(leaf.value(place)))
     }
 
     /// The row of `key`, dead or alive.
@@ -140,8 +80,8 @@ impl Memtable {
             let index = self.index.read();
             let mut leaf = leaf_of(&index, key.as_ref()).write();
             match leaf.search(key.as_ref()) {
-                Ok(place) => return (Arc::clone(&leaf.rows[place]), false),
-                Err(place) if leaf.rows.len() < LEAF_ROWS => {
+                Ok(place) => return (Arc::clone(leaf.value(place)), false),
+                Err(place) if leaf.len() < LEAF_ROWS => {
                     let row = make();
                     leaf.insert(place, key.clone(), Arc::clone(&row));
                     return (row, true);
@@ -150,29 +90,40 @@ impl Memtable {
             }
         }
         let mut index = self.index.write();
-        let found = Arc::clone(leaf_of(&index, key.as_ref()));
-        let mut leaf = found.write();
+        let at = index.floor(key.as_ref());
+        let branch = index.value_mut(at);
+        let leaf_at = branch.floor(key.as_ref());
+        let leaf = branch.value_mut(leaf_at).get_mut();
         let place = match leaf.search(key.as_ref()) {
-            Ok(place) => return (Arc::clone(&leaf.rows[place]), false),
+            Ok(place) => return (Arc::clone(leaf.value(place)), false),
             Err(place) => place,
         };
         let row = make();
-        if leaf.rows.len() < LEAF_ROWS {
+        if leaf.len() < LEAF_ROWS {
             leaf.insert(place, key.clone(), Arc::clone(&row));
-        } else if place == leaf.rows.len() {
+            return (row, true);
+        }
+        let right = if place == leaf.len() {
             // Keys that rise, as in loads and logs: the full leaf stays full.
-            let mut right = Leaf::default();
-            right.insert(0, key.clone(), Arc::clone(&row));
-            index.insert(key.clone(), Arc::new(RwLock::new(right)));
+            Sorted::of(key.clone(), Arc::clone(&row))
         } else {
-            let middle = leaf.rows.len() / 2;
+            let middle = leaf.len() / 2;
             let mut right = leaf.split_off(middle);
-            let first = right.keys[0].clone();
             match place.checked_sub(middle) {
                 Some(place) if place > 0 => right.insert(place, key.clone(), Arc::clone(&row)),
                 _ => leaf.insert(place, key.clone(), Arc::clone(&row)),
             }
-            index.insert(first, Arc::new(RwLock::new(right)));
+            right
+        };
+        branch.insert(leaf_at + 1, right.key(0).clone(), Box::new(RwLock::new(right)));
+        if branch.len() > BRANCH_LEAVES {
+            let half = if leaf_at + 2 == branch.len() {
+                branch.len() - 1
+            } else {
+                branch.len() / 2
+            };
+            let right = branch.split_off(half);
+            index.insert(at + 1, right.key(0).clone(), right);
         }
         (row, true)
     }
@@ -183,25 +134,27 @@ impl Memtable {
             let index = self.index.read();
             let mut leaf = leaf_of(&index, key).write();
             match leaf.search(key) {
-                Ok(place) if Arc::ptr_eq(&leaf.rows[place], row) => leaf.remove(place),
+                Ok(place) if Arc::ptr_eq(leaf.value(place), row) => leaf.remove(place),
                 _ => return,
             }
-            leaf.rows.is_empty()
+            leaf.len() == 0
         };
         if is_empty {
             self.remove_empty_leaf(key);
         }
     }
 
+    /// A branch keeps its first leaf, which bears its key, for as long as it has another.
     fn remove_empty_leaf(&self, key: &[u8]) {
         let mut index = self.index.write();
-        let bounds: (Bound<&[u8]>, Bound<&[u8]>) = (Bound::Unbounded, Bound::Included(key));
-        let Some((first, leaf)) = index.range::<[u8], _>(bounds).next_back() else {
-            return;
-        };
-        if !first.as_ref().is_empty() && leaf.read().rows.is_empty() {
-            let first = first.clone();
-            index.remove(&first);
+        let at = index.floor(key);
+        let branch = index.value_mut(at);
+        let leaf_at = branch.floor(key);
+        if leaf_at > 0 && branch.value_mut(leaf_at).get_mut().len() == 0 {
+            branch.remove(leaf_at);
+        }
+        if at > 0 && branch.len() == 1 && branch.value_mut(0).get_mut().len() == 0 {
+            index.remove(at);
         }
     }
 
@@ -236,17 +189,22 @@ impl Memtable {
             Bound::Included(key) | Bound::Excluded(key) => key.as_ref(),
             Bound::Unbounded => &[],
         };
-        let next = index
-            .range::<[u8], (Bound<&[u8]>, Bound<&[u8]>)>((Bound::Excluded(from), Bound::Unbounded))
-            .next()
-            .map(|(first, _)| first)
-            .filter(|first| match upper {
-                Bound::Included(upper) => *first <= upper,
-                Bound::Excluded(upper) => *first < upper,
-                Bound::Unbounded => true,
-            })
-            .cloned();
-        let leaf = leaf_of(&index, from).read();
+        let at = index.floor(from);
+        let branch = index.value(at);
+        let leaf_at = branch.floor(from);
+        let next = if leaf_at + 1 < branch.len() {
+            Some(branch.key(leaf_at + 1))
+        } else if at + 1 < index.len() {
+            Some(index.key(at + 1))
+        } else {
+            None
+        };
+        let next = next.filter(|first| match upper {
+            Bound::Included(upper) => *first <= upper,
+            Bound::Excluded(upper) => *first < upper,
+            Bound::Unbounded => true,
+        });
+        let leaf = branch.value(leaf_at).read();
         let begin = match (leaf.search(from), lower) {
             (Ok(place), Bound::Excluded(_)) => place + 1,
             (Ok(place) | Err(place), _) => place,
@@ -256,13 +214,21 @@ impl Memtable {
                 .search(upper.as_ref())
                 .map_or_else(|place| place, |place| place + 1),
             Bound::Excluded(upper) => leaf.search(upper.as_ref()).unwrap_or_else(|place| place),
-            Bound::Unbounded => leaf.rows.len(),
+            Bound::Unbounded => leaf.len(),
         };
         if begin < end {
-            let rows = leaf.keys[begin..end].iter().zip(&leaf.rows[begin..end]);
-            batch.extend(rows.map(|(key, row)| (key.clone(), Arc::clone(row))));
+            batch.extend(
+                leaf.pairs(begin..end)
+                    .map(|(key, row)| (key.clone(), Arc::clone(row))),
+            );
         }
-        next
+        next.cloned()
+    }
+
+    #[cfg(test)]
+    fn leaves(&self) -> usize {
+        let index = self.index.read();
+        (0..index.len()).map(|at| index.value(at).len()).sum()
     }
 }
 
@@ -271,6 +237,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use scry_wal::{Lsn, Ordinal};
+    use std::collections::BTreeMap;
 
     fn row(number: u64) -> Arc<RowEntry> {
         Arc::new(RowEntry::committed(
@@ -344,7 +311,7 @@ mod tests {
             for (key, row) in &model {
                 map.remove(key.as_ref(), row);
             }
-            prop_assert_eq!(map.index.read().len(), 1, "empty leaves are taken out");
+            prop_assert_eq!(map.leaves(), 1, "empty leaves are taken out");
         }
     }
 
@@ -354,7 +321,14 @@ mod tests {
         for number in 0..100_000u64 {
             map.get_or_insert_with(&key(&number.to_be_bytes()), || row(number));
         }
-        assert_eq!(map.index.read().len(), 100_000usize.div_ceil(LEAF_ROWS));
+        assert_eq!(map.leaves(), 100_000usize.div_ceil(LEAF_ROWS));
+        assert!(map.index.read().len() > 1, "more than one branch");
+        for number in 0..100_000u64 {
+            let key = number.to_be_bytes();
+            let row = map.get(&key).expect("inserted");
+            map.remove(&key, &row);
+        }
+        assert_eq!(map.leaves(), 1);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub(crate) mod entry;
 pub(crate) mod memtable;
+mod sorted;
 
 use crate::key::Key;
 use crate::row::RowLayout;
