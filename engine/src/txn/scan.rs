@@ -6,6 +6,7 @@ use crate::key::{Key, KeyRange};
 use crate::overlay::{Now, Version};
 use crate::snapshots::Slot;
 use crate::store::Store;
+use crate::store::entry::RowEntry;
 use scry_wal::Lsn;
 use std::collections::HashMap;
 use std::ops::{Bound, ControlFlow};
@@ -52,23 +53,20 @@ impl Txn {
         let slot = self.engine.snapshots.register();
         self.engine.snapshots.share(&slot, self.snapshot);
         let mut own = HashMap::new();
-        for pending in &self.overlay.changes {
-            if let Some(entry) = &pending.entry
-                && !matches!(pending.now, Now::Untouched)
-                && Arc::ptr_eq(self.overlay.store_of(pending), &table.store)
-            {
-                own.insert(Arc::as_ptr(entry) as usize, pending.current());
+        if let Some(store) = self.overlay.store_index(&table.store) {
+            for pending in &self.overlay.changes {
+                if let Some(entry) = &pending.entry
+                    && pending.store == store
+                    && !matches!(pending.now, Now::Untouched)
+                    && range.contains(pending.key.as_ref())
+                {
+                    own.insert(
+                        Arc::as_ptr(entry) as usize,
+                        (Arc::clone(entry), pending.current()),
+                    );
+                }
             }
         }
-        let own_entries = match own.is_empty() {
-            true => Vec::new(),
-            false => self
-                .overlay
-                .changes
-                .iter()
-                .filter_map(|pending| pending.entry.clone())
-                .collect(),
-        };
         ScanCursor {
             store: Arc::clone(&table.store),
             slot,
@@ -77,7 +75,6 @@ impl Txn {
             done: false,
             depends_on: Lsn::ZERO,
             own,
-            _own_entries: own_entries,
         }
     }
 }
@@ -91,9 +88,8 @@ pub struct ScanCursor {
     range: KeyRange,
     done: bool,
     depends_on: Lsn,
-    /// The transaction's rows by the address of their entry, which `_own_entries` keeps from being used again.
-    own: HashMap<usize, Option<Version>>,
-    _own_entries: Vec<Arc<crate::store::entry::RowEntry>>,
+    /// The transaction's rows by the address of their entry, which is kept so that no other takes its address.
+    own: HashMap<usize, (Arc<RowEntry>, Option<Version>)>,
 }
 
 impl ScanCursor {
@@ -106,7 +102,7 @@ impl ScanCursor {
         let mut depends_on = self.depends_on;
         self.store.rows.range(&self.range, |key, entry| {
             let found = match self.own.get(&(Arc::as_ptr(entry) as usize)) {
-                Some(own) => own.clone(),
+                Some((_, own)) => own.clone(),
                 None => match entry.lock().read(self.snapshot, self.store.id) {
                     Some(seen) => {
                         depends_on = depends_on.max(seen.lsn);
