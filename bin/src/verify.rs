@@ -77,7 +77,12 @@ pub fn verify(args: &Args, mut out: impl Write) -> Result<Verdict, VerifyError> 
         (Verdict::Sound, Verdict::Sound) => (Verdict::Sound, "sound"),
         _ => (Verdict::Damaged, "DAMAGED"),
     };
-    writeln!(out, "{}: {words} ({:.1} s)", args.dir.display(), began.elapsed().as_secs_f64())?;
+    writeln!(
+        out,
+        "{}: {words} ({:.1} s)",
+        args.dir.display(),
+        began.elapsed().as_secs_f64()
+    )?;
     Ok(verdict)
 }
 
@@ -135,14 +140,20 @@ fn verify_mirror(dir: &DataDir, out: &mut impl Write) -> Result<Verdict, VerifyE
             report.bytes as f64 / 1e6
         )?,
     }
-    writeln!(out, "  checked: manifest checksum, every segment's length and part checksums")?;
+    writeln!(
+        out,
+        "  checked: manifest checksum, every segment's length and part checksums"
+    )?;
     for problem in &report.problems {
         writeln!(out, "  DAMAGE: {problem}")?;
     }
     if report.problems.is_empty() {
         return Ok(Verdict::Sound);
     }
-    writeln!(out, "  nothing is lost: a server makes a damaged mirror anew from the audit trail")?;
+    writeln!(
+        out,
+        "  nothing is lost: a server makes a damaged mirror anew from the audit trail"
+    )?;
     Ok(Verdict::Damaged)
 }
 
