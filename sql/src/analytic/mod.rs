@@ -16,7 +16,7 @@
 //! `date ± interval` is a date; floats in aggregates are summed in scan order.
 //!
 //! In reading order: [`types`], `rewrite` (syntax), `operators` and `functions` (semantics), `names` (what a query can
-//! refer to), `plan`, `runtime`, `execute`, `scan` and `primary` (where rows come from), `encode` and `format` (rows out),
+//! refer to), `plan`, `runtime`, `execute`, `scan`, `units` and `primary` (where rows come from), `encode` and `format` (rows out),
 //! `parameter` (values in), `freshness`, `error`.
 
 mod encode;
@@ -35,6 +35,7 @@ mod rewrite;
 mod runtime;
 mod scan;
 pub mod types;
+mod units;
 
 pub use encode::encode;
 pub use error::from_datafusion;
@@ -48,4 +49,5 @@ pub use runtime::{Analytic, AnalyticOptions};
 pub use scan::Source;
 
 pub(crate) use error::external;
-pub(crate) use functions::text::{Arity, ClosureFunction};
+pub(crate) use functions::text::{Arity, ClosureFunction, quote_ident};
+pub(crate) use names::DATABASE;

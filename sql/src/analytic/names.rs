@@ -36,6 +36,11 @@ pub trait ServerStatus: Send + Sync {
     fn engine(&self) -> Vec<(&'static str, i64)>;
 }
 
+/// The value of one setting.
+pub type SettingLookup = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+/// Name and value of all settings.
+pub type SettingList = Arc<dyn Fn() -> Vec<(String, String)> + Send + Sync>;
+
 /// The session facts that a query can ask for. Cheap to clone.
 #[derive(Clone)]
 pub struct Scope {
@@ -47,9 +52,9 @@ pub struct Scope {
     /// The transaction's start: `now()`.
     pub now: Micros,
     /// `current_setting(name)`.
-    pub settings: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    pub settings: SettingLookup,
     /// Name and value of every setting, for `pg_settings`.
-    pub all_settings: Arc<dyn Fn() -> Vec<(String, String)> + Send + Sync>,
+    pub all_settings: SettingList,
     pub status: Option<Arc<dyn ServerStatus>>,
 }
 
@@ -90,8 +95,17 @@ fn all_names(name: &str, aliases: &[String]) -> Vec<String> {
 }
 
 impl Registry {
-    pub fn new() -> Self {
-        let mut scalars = SessionStateDefaults::default_scalar_functions();
+    /// `options` fixes what functions take from the configuration: the time zone of `now()`.
+    pub fn new(options: &ConfigOptions) -> Self {
+        let mut scalars: Vec<Arc<ScalarUDF>> = SessionStateDefaults::default_scalar_functions()
+            .into_iter()
+            .map(|function| {
+                function
+                    .inner()
+                    .with_updated_config(options)
+                    .map_or(function, Arc::new)
+            })
+            .collect();
         // The first planner that takes an operator wins.
         let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(PostgresOperators::new())];
         planners.extend(SessionStateDefaults::default_expr_planners());

@@ -223,10 +223,10 @@ fn parameter_like(field: &FieldRef) -> FieldRef {
             super::types::named_field(super::types::FREE_NUMERIC, "numeric")
         }
         DataType::Utf8 | DataType::Utf8View => {
-            let name = match field.metadata().get(TYPE_KEY).map(String::as_str) {
-                Some(name @ ("uuid" | "jsonb")) => name,
-                _ => "text",
-            };
+            let kept = field.metadata().get(TYPE_KEY).map(String::as_str);
+            let name = kept
+                .filter(|name| matches!(*name, "uuid" | "jsonb"))
+                .unwrap_or("text");
             super::types::named_field(DataType::Utf8, name)
         }
         other => Arc::new(Field::new("", other.clone(), true).with_metadata(field.metadata().clone())),

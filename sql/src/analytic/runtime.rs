@@ -102,7 +102,7 @@ impl Analytic {
                 )
             })?;
         Ok(Arc::new(Analytic {
-            registry: Registry::new(),
+            registry: Registry::new(template.config_options()),
             template,
             history: DurableHistory::default(),
             runtime: Some(runtime),

@@ -7,22 +7,20 @@
 
 use super::error::external;
 use super::primary::PrimarySource;
+use super::units;
 use crate::error::{Error, SqlState};
 use async_trait::async_trait;
-use datafusion::arrow::array::{Array, ArrayRef, RecordBatchOptions, UInt64Array, new_null_array};
-use datafusion::arrow::compute::concat;
+use datafusion::arrow::array::RecordBatchOptions;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::pruning::PruningStatistics;
-use datafusion::common::stats::Precision;
-use datafusion::common::{Column, ColumnStatistics, DFSchema, Result, ScalarValue, Statistics};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{DFSchema, Result, Statistics};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::EquivalenceProperties;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -32,7 +30,7 @@ use scry_engine::{OwnWrites, Table};
 use scry_mirror::{ScanUnit, Snapshot, TableSnapshot};
 use scry_stream::{RowBatchBuilder, StoreSchema};
 use scry_wal::StoreId;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
@@ -140,69 +138,6 @@ impl TableProvider for UserTable {
     }
 }
 
-/// Statistics of a snapshot's units, for pruning.
-struct UnitBounds<'a> {
-    units: &'a [ScanUnit],
-    schema: &'a SchemaRef,
-}
-
-impl UnitBounds<'_> {
-    /// One bound per unit, null where it is not known.
-    fn bounds(
-        &self,
-        column: &Column,
-        pick: impl Fn(&scry_mirror::ColumnStatistics) -> Option<ArrayRef>,
-    ) -> Option<ArrayRef> {
-        let (index, field) = self.schema.column_with_name(&column.name)?;
-        let unknown = new_null_array(field.data_type(), 1);
-        let bounds: Vec<ArrayRef> = self
-            .units
-            .iter()
-            .map(|unit| {
-                unit.statistics(index)
-                    .as_ref()
-                    .and_then(&pick)
-                    .unwrap_or_else(|| unknown.clone())
-            })
-            .collect();
-        let bounds: Vec<&dyn Array> = bounds.iter().map(AsRef::as_ref).collect();
-        concat(&bounds).ok()
-    }
-}
-
-impl PruningStatistics for UnitBounds<'_> {
-    fn min_values(&self, column: &Column) -> Option<ArrayRef> {
-        self.bounds(column, |statistics| statistics.min.clone())
-    }
-
-    fn max_values(&self, column: &Column) -> Option<ArrayRef> {
-        self.bounds(column, |statistics| statistics.max.clone())
-    }
-
-    fn num_containers(&self) -> usize {
-        self.units.len()
-    }
-
-    // Null counts include dead rows, so they are upper bounds and prove nothing here.
-    fn null_counts(&self, _: &Column) -> Option<ArrayRef> {
-        None
-    }
-
-    fn row_counts(&self) -> Option<ArrayRef> {
-        Some(Arc::new(UInt64Array::from_iter_values(
-            self.units.iter().map(ScanUnit::rows),
-        )))
-    }
-
-    fn contained(
-        &self,
-        _: &Column,
-        _: &HashSet<ScalarValue>,
-    ) -> Option<datafusion::arrow::array::BooleanArray> {
-        None
-    }
-}
-
 /// What one partition reads, a piece at a time.
 #[derive(Debug, Clone)]
 enum Piece {
@@ -226,7 +161,6 @@ pub struct MirrorScan {
 }
 
 impl MirrorScan {
-    #[expect(clippy::too_many_arguments, reason = "the arguments of one scan, used once")]
     fn new(
         table: &UserTable,
         snapshot: Option<&TableSnapshot>,
@@ -241,7 +175,7 @@ impl MirrorScan {
         let mut units = snapshot.map(TableSnapshot::units).unwrap_or_default();
         let all_units = units.len();
         if let Some(predicate) = &predicate {
-            prune(&mut units, full, predicate);
+            units::prune(&mut units, full, predicate);
         }
         let units_pruned = all_units - units.len();
         let hidden = own.filter(|own| !own.hidden.is_empty()).map(|own| {
@@ -259,8 +193,8 @@ impl MirrorScan {
         let own_count = own.map_or(0, |own| own.rows.len());
         let hidden_count = own.map_or(0, |own| own.hidden.len());
         let rows = units.iter().map(ScanUnit::rows).sum::<u64>() as usize + own_count;
-        let statistics = Arc::new(statistics(
-            table,
+        let statistics = Arc::new(units::statistics(
+            &table.table,
             &units,
             &projection,
             rows.saturating_sub(hidden_count),
@@ -285,24 +219,6 @@ impl MirrorScan {
             units_pruned,
         })
     }
-}
-
-/// Leaves the units that may hold rows that satisfy the predicate. A predicate that cannot be used leaves all.
-fn prune(units: &mut Vec<ScanUnit>, schema: &SchemaRef, predicate: &Arc<dyn PhysicalExpr>) {
-    let Ok(pruning) = PruningPredicateBuilder::new()
-        .with_file_schema(schema.clone())
-        .try_build(predicate.clone())
-    else {
-        return;
-    };
-    if pruning.always_true() || units.is_empty() {
-        return;
-    }
-    let Ok(keep) = pruning.prune(&UnitBounds { units, schema }) else {
-        return;
-    };
-    let mut keep = keep.into_iter();
-    units.retain(|_| keep.next().unwrap_or(true));
 }
 
 fn own_batch(own: &OwnWrites, schema: &StoreSchema, projection: &[usize]) -> Result<RecordBatch> {
@@ -344,61 +260,6 @@ fn distribute(units: Vec<ScanUnit>, own: Option<RecordBatch>, count: usize) -> V
     spread
 }
 
-fn statistics(
-    table: &UserTable,
-    units: &[ScanUnit],
-    projection: &[usize],
-    rows: usize,
-    exact: bool,
-) -> Statistics {
-    let key = match &table.table.def.primary_key {
-        Some(key) if key.columns.len() == 1 => key.columns.first().copied(),
-        _ => None,
-    };
-    let column_statistics = projection
-        .iter()
-        .map(|&column| {
-            let bound = |pick: fn(&scry_mirror::ColumnStatistics) -> Option<&ArrayRef>, greater: bool| {
-                let mut best: Option<ScalarValue> = None;
-                for unit in units {
-                    let statistics = unit.statistics(column)?;
-                    let value = ScalarValue::try_from_array(pick(&statistics)?, 0).ok()?;
-                    best = match best {
-                        Some(best)
-                            if (value.partial_cmp(&best)? == std::cmp::Ordering::Greater) != greater =>
-                        {
-                            Some(best)
-                        }
-                        _ => Some(value),
-                    };
-                }
-                best
-            };
-            // Bounds may belong to dead rows and own rows are not in them, so they are for estimates only.
-            let inexact = |value: Option<ScalarValue>| value.map_or(Precision::Absent, Precision::Inexact);
-            ColumnStatistics {
-                min_value: inexact(bound(|s| s.min.as_ref(), false)),
-                max_value: inexact(bound(|s| s.max.as_ref(), true)),
-                distinct_count: if key == Some(column) {
-                    Precision::Inexact(rows)
-                } else {
-                    Precision::Absent
-                },
-                ..ColumnStatistics::new_unknown()
-            }
-        })
-        .collect();
-    Statistics {
-        num_rows: if exact {
-            Precision::Exact(rows)
-        } else {
-            Precision::Inexact(rows)
-        },
-        total_byte_size: Precision::Absent,
-        column_statistics,
-    }
-}
-
 impl DisplayAs for MirrorScan {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units: usize = self.partitions.iter().map(Vec::len).sum();
@@ -429,9 +290,9 @@ impl ExecutionPlan for MirrorScan {
 
     fn apply_expressions(
         &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<datafusion::common::tree_node::TreeNodeRecursion>,
-    ) -> Result<datafusion::common::tree_node::TreeNodeRecursion> {
-        Ok(datafusion::common::tree_node::TreeNodeRecursion::Continue)
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
     }
 
     fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {

@@ -1,16 +1,51 @@
 //! `pg_catalog` and `information_schema` as virtual tables over the catalog, and the functions that read them.
+//!
+//! Oids: tables carry their own; what belongs to a table gets an oid derived from the table's ([`objects`]); fixed
+//! objects carry PostgreSQL's. There is one role, the session's user, with PostgreSQL's oid of the bootstrap superuser.
+//! Catalogs of things that do not exist here (functions in SQL, policies, publications, …) are tables without rows ([`empty`]).
+//!
+//! The aim is that tools find tables, columns, types and keys: psql's `\d` family, drivers, and what they ask at connect.
+
+mod describe;
+mod empty;
+mod functions;
+mod information_schema;
+mod objects;
+mod relations;
+mod server;
+mod types;
+mod view;
 
 use crate::analytic::Scope;
 use datafusion::catalog::TableProvider;
 use datafusion::logical_expr::ScalarUDF;
 use std::sync::Arc;
+use view::{ScopedView, View};
+
+/// Every view.
+fn all() -> impl Iterator<Item = &'static View> {
+    relations::VIEWS
+        .iter()
+        .chain(types::VIEWS)
+        .chain(server::VIEWS)
+        .chain(information_schema::VIEWS)
+        .chain(empty::VIEWS)
+}
 
 /// The view of this name, if there is one.
-pub fn table(_schema: &str, _name: &str, _scope: &Scope) -> Option<Arc<dyn TableProvider>> {
-    None
+pub fn table(schema: &str, name: &str, scope: &Scope) -> Option<Arc<dyn TableProvider>> {
+    let view = all().find(|view| view.name == name && view.schema == schema)?;
+    Some(Arc::new(ScopedView::new(view, scope)))
 }
 
 /// A function that needs the session or the catalog.
-pub fn function(_name: &str, _scope: &Scope) -> Option<Arc<ScalarUDF>> {
-    None
+pub fn function(name: &str, scope: &Scope) -> Option<Arc<ScalarUDF>> {
+    functions::function(name, scope)
+}
+
+/// Whether the view never has rows, whatever the catalog holds.
+pub fn always_empty(schema: Option<&str>, name: &str) -> bool {
+    empty::VIEWS
+        .iter()
+        .any(|view| view.name == name && schema.unwrap_or("pg_catalog") == view.schema)
 }

@@ -18,5 +18,4 @@ pub mod select;
 pub mod split;
 pub mod statement;
 pub mod syntax;
-pub mod template;
 pub mod utility;

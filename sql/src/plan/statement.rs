@@ -149,7 +149,7 @@ pub enum Statement {
     Checkpoint,
     /// LISTEN, NOTIFY and UNLISTEN of one channel are refused; `UNLISTEN *` has nothing to do.
     UnlistenAll,
-    Lock,
+    Lock(Vec<String>),
     DeclareCursor {
         name: String,
         hold: bool,

@@ -426,9 +426,9 @@ fn table_names(cursor: &mut Cursor<'_>) -> Result<Vec<String>, Error> {
 
 fn lock(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
     cursor.word("table");
-    table_names(cursor)?;
+    let names = table_names(cursor)?;
     while cursor.next().is_some() {}
-    Ok(Statement::Lock)
+    Ok(Statement::Lock(names))
 }
 
 fn declare(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {

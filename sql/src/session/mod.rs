@@ -42,7 +42,7 @@ use crate::exec::interrupt::Interrupt;
 use crate::expr::Facts;
 use crate::types::InputContext;
 use portal::Portal;
-use prepared::{PlanCache, Prepared, Templates};
+use prepared::{PlanCache, Prepared};
 use scry_engine::EngineSession;
 use scry_wal::{Log, Lsn};
 use settings::Settings;
@@ -96,7 +96,6 @@ pub struct Session {
     portals: HashMap<String, Portal>,
     unnamed_portal: Option<Portal>,
     cache: PlanCache,
-    templates: Templates,
     /// The execution that `resume` goes on with.
     pending: Option<run::Pending>,
     copy: Option<Box<CopyIn>>,
@@ -147,7 +146,6 @@ impl Session {
             portals: HashMap::new(),
             unnamed_portal: None,
             cache: PlanCache::default(),
-            templates: Templates::default(),
             pending: None,
             copy: None,
             info,

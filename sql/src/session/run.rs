@@ -218,9 +218,6 @@ impl Session {
         if last {
             self.end_simple().await?;
         }
-        if self.transaction.is_explicit() && self.portals.is_empty() {
-            self.transaction.rest();
-        }
         Ok(Executed::Complete(tag))
     }
 
@@ -425,23 +422,6 @@ impl Session {
                 return Ok(Advance::Rows(Step { rows, done: true }));
             }
             let mut running = select::open(&mut exec, plan)?;
-            // Key lookups read at the transaction's present snapshot, so a portal must not leave any for later.
-            if limit != 0 && plan.access.is_lookup() {
-                let mut bytes = BytesMut::new();
-                let mut rows = 0;
-                loop {
-                    let mut piece = BytesMut::new();
-                    let step = running.step(&mut exec, plan, &mut piece, 0)?;
-                    bytes.unsplit(piece);
-                    rows += step.rows;
-                    if step.done {
-                        break;
-                    }
-                }
-                return self
-                    .wrote(portal, CommandTag::Select(rows), true, bytes, limit, out)
-                    .await;
-            }
             let step = running.step(&mut exec, plan, out, limit)?;
             let read = exec.read;
             self.transaction.note_read(read);

@@ -192,7 +192,7 @@ impl Session {
             }
             Statement::Checkpoint => done("CHECKPOINT"),
             Statement::UnlistenAll => done("UNLISTEN"),
-            Statement::Lock => Err(Error::unsupported("LOCK TABLE")),
+            Statement::Lock(_) => Err(Error::unsupported("LOCK TABLE")),
             Statement::DeclareCursor { name, hold, query } => {
                 self.declare(name, *hold, query)?;
                 done("DECLARE CURSOR")
@@ -329,14 +329,12 @@ impl Session {
                 self.close_portals();
                 self.statements.clear();
                 self.cache.clear();
-                self.templates.clear();
                 self.settings.reset_all();
                 self.setting_changed();
                 done("DISCARD ALL")
             }
             DiscardKind::Plans => {
                 self.cache.clear();
-                self.templates.clear();
                 done("DISCARD PLANS")
             }
             DiscardKind::Sequences => done("DISCARD SEQUENCES"),
@@ -371,7 +369,7 @@ impl Session {
             return Err(Error::syntax("PREPARE takes SELECT, INSERT, UPDATE or DELETE"));
         }
         let planned = self.plan(&statement, &oids)?;
-        let prepared = Prepared::new(sql.into(), statement, oids, Arc::new(planned)).to_named();
+        let prepared = Prepared::new(sql.into(), statement, oids, Arc::new(planned)).to_named(true);
         self.add_statement(name, prepared)
     }
 

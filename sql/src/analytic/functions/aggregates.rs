@@ -12,6 +12,7 @@
 
 use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{Result, ScalarValue, plan_err};
+use datafusion::logical_expr::expr::AggregateFunctionParams;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{
@@ -94,6 +95,24 @@ impl AggregateUDFImpl for Coerced {
 
     fn aliases(&self) -> &[String] {
         &self.aliases
+    }
+
+    /// With the casts in the arguments, which DataFusion leaves out: `avg(x::numeric)` and `avg(x::float8)` may stand in
+    /// one query.
+    fn schema_name(&self, params: &AggregateFunctionParams) -> Result<String> {
+        let arguments = params
+            .args
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(", ");
+        let distinct = if params.distinct { "DISTINCT " } else { "" };
+        let filter = params
+            .filter
+            .as_ref()
+            .map(|filter| format!(" FILTER (WHERE {filter})"))
+            .unwrap_or_default();
+        Ok(format!("{}({distinct}{arguments}){filter}", self.name()))
     }
 
     fn signature(&self) -> &Signature {

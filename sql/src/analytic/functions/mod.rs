@@ -2,6 +2,7 @@
 
 pub mod aggregates;
 pub mod arithmetic;
+pub mod arrays;
 pub mod numeric;
 pub mod text;
 mod to_char;

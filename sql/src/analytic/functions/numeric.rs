@@ -84,7 +84,7 @@ impl ScalarUDFImpl for NumericOperation {
         };
         let (left, right) = (scale_of(left), scale_of(right));
         let scale = match self.operation {
-            Operation::Divide => left.max(right).max(QUOTIENT_SCALE).min(SCALE_MAX),
+            Operation::Divide => left.max(right).clamp(QUOTIENT_SCALE, SCALE_MAX),
             Operation::Multiply => left.saturating_add(right).min(SCALE_MAX),
         };
         Ok(DataType::Decimal128(PRECISION, scale))

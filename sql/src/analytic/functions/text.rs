@@ -55,7 +55,7 @@ pub struct ClosureFunction {
 
 impl ClosureFunction {
     /// `body` gets the arguments as columns and the number of rows; without arguments a one-row result stands for all.
-    pub fn new(
+    pub fn function(
         name: &'static str,
         arity: Arity,
         returns: FieldRef,
@@ -146,7 +146,7 @@ fn text() -> FieldRef {
 
 /// A function of one text to a text.
 fn mapped(name: &'static str, map: fn(&str) -> String) -> Arc<ScalarUDF> {
-    ClosureFunction::new(
+    ClosureFunction::function(
         name,
         Arity::exact(&[DataType::Utf8]),
         text(),
@@ -222,16 +222,17 @@ fn quote_literal(value: &str) -> String {
 /// The functions that are the same for all sessions.
 pub fn all() -> Vec<Arc<ScalarUDF>> {
     vec![
+        Arc::new(super::arrays::array_or_empty()),
         mapped("quote_ident", quote_ident),
         mapped("quote_literal", quote_literal),
-        ClosureFunction::new(
+        ClosureFunction::function(
             "version",
             Arity::exact(&[]),
             text(),
             Volatility::Stable,
             |_, _| Ok(Arc::new(StringArray::from(vec![VERSION]))),
         ),
-        ClosureFunction::new(
+        ClosureFunction::function(
             "to_char",
             Arity::exact(&[DataType::Timestamp(TimeUnit::Microsecond, None), DataType::Utf8]),
             text(),

@@ -7,23 +7,23 @@
 //! - `ARRAY(SELECT …)` becomes a subquery over `array_agg`; a scalar subquery over the catalog is given an aggregate,
 //!   without which DataFusion cannot decorrelate it.
 
+mod catalog;
+mod column_names;
+
+pub use column_names::visible_name;
+
+use super::functions::arrays::ARRAY_OR_EMPTY;
 use super::types::cast_field;
+use catalog::{aggregate_catalog_subquery, answer_nothing, reads_collations, reads_nothing, reads_options};
+use column_names::{folded, name_columns};
 use datafusion::arrow::datatypes::FieldRef;
 use sqlparser::ast::{
     self, BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
     FunctionArguments, Ident, LimitClause, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr,
-    TableFactor, Value, VisitMut, VisitorMut,
+    Value, VisitMut, VisitorMut,
 };
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::ControlFlow;
-
-/// Separates a result column's name from the hidden suffix that makes it unique.
-const HIDDEN: char = '\u{1}';
-
-/// The name that a client sees.
-pub fn visible_name(name: &str) -> &str {
-    name.split_once(HIDDEN).map_or(name, |(visible, _)| visible)
-}
 
 /// Rewrites the query in place. Returns the types that casts and LIMIT give to parameters, by parameter index from 0.
 pub fn rewrite(query: &mut Query) -> HashMap<usize, FieldRef> {
@@ -65,6 +65,9 @@ impl VisitorMut for Rewriter {
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         name_columns(select);
+        if reads_nothing(select) {
+            answer_nothing(select);
+        }
         ControlFlow::Continue(())
     }
 
@@ -75,6 +78,12 @@ impl VisitorMut for Rewriter {
                 .iter()
                 .chain(offset.as_ref().map(|o| &o.value))
                 .for_each(|e| self.hint(e, &bigint));
+        }
+        if let SetExpr::Select(select) = query.body.as_ref()
+            && reads_nothing(select)
+        {
+            // The order of no rows; it may name what `answer_nothing` takes away.
+            query.order_by = None;
         }
         if let Some(quantity) = query.fetch.as_ref().and_then(|fetch| fetch.quantity.as_ref()) {
             self.hint(quantity, &bigint);
@@ -98,151 +107,6 @@ impl VisitorMut for Rewriter {
     }
 }
 
-fn name_columns(select: &mut Select) {
-    let mut taken: HashSet<String> = HashSet::new();
-    for (index, item) in select.projection.iter_mut().enumerate() {
-        let (name, qualified) = match item {
-            SelectItem::UnnamedExpr(Expr::Identifier(ident)) => (folded(ident), false),
-            SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => {
-                (parts.last().map(folded).unwrap_or_default(), true)
-            }
-            SelectItem::UnnamedExpr(expr) => {
-                let name = column_name(expr);
-                let unique = unique(&name, index, &mut taken);
-                let alias = Ident::with_quote('"', unique);
-                *item = SelectItem::ExprWithAlias {
-                    expr: expr.clone(),
-                    alias,
-                };
-                continue;
-            }
-            SelectItem::ExprWithAlias { alias, .. } => (folded(alias), false),
-            _ => continue,
-        };
-        if taken.insert(name.clone()) {
-            continue;
-        }
-        // The same name again. Qualified columns may share a name, yet not with themselves; a suffix serves both.
-        let alias = Ident::with_quote('"', format!("{name}{HIDDEN}{index}"));
-        match item {
-            SelectItem::UnnamedExpr(expr) if qualified || matches!(expr, Expr::Identifier(_)) => {
-                *item = SelectItem::ExprWithAlias {
-                    expr: expr.clone(),
-                    alias,
-                };
-            }
-            SelectItem::ExprWithAlias { alias: old, .. } => *old = alias,
-            _ => {}
-        }
-    }
-}
-
-fn unique(name: &str, index: usize, taken: &mut HashSet<String>) -> String {
-    // `?column?` is never referred to, and DataFusion would take many such aliases in nested queries for one.
-    if name != UNNAMED && taken.insert(name.to_owned()) {
-        name.to_owned()
-    } else {
-        format!("{name}{HIDDEN}{index}")
-    }
-}
-
-/// An identifier as PostgreSQL folds it.
-pub fn folded(ident: &Ident) -> String {
-    if ident.quote_style.is_some() {
-        ident.value.clone()
-    } else {
-        ident.value.to_ascii_lowercase()
-    }
-}
-
-const UNNAMED: &str = "?column?";
-
-/// PostgreSQL's name of an unaliased result column (`FigureColname`).
-fn column_name(expr: &Expr) -> String {
-    strong_name(expr).unwrap_or_else(|| UNNAMED.to_owned())
-}
-
-fn strong_name(expr: &Expr) -> Option<String> {
-    Some(match expr {
-        Expr::Identifier(ident) => folded(ident),
-        Expr::CompoundIdentifier(parts) => folded(parts.last()?),
-        Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => return strong_name(inner),
-        Expr::Cast {
-            expr: inner,
-            data_type,
-            ..
-        } => match strong_name(inner) {
-            Some(name) => name,
-            None => type_name(data_type),
-        },
-        Expr::TypedString(typed) => type_name(&typed.data_type),
-        Expr::Interval(_) => "interval".to_owned(),
-        Expr::Function(function) => match function.name.0.last()? {
-            ObjectNamePart::Identifier(ident) => folded(ident),
-            ObjectNamePart::Function(_) => return None,
-        },
-        Expr::Case { else_result, .. } => match else_result.as_deref().and_then(strong_name) {
-            Some(name) if !matches!(else_result.as_deref(), Some(Expr::Cast { .. })) => name,
-            _ => "case".to_owned(),
-        },
-        Expr::Exists { .. } => "exists".to_owned(),
-        Expr::Extract { .. } => "extract".to_owned(),
-        Expr::Substring { .. } => "substring".to_owned(),
-        Expr::Position { .. } => "position".to_owned(),
-        Expr::Trim { trim_where, .. } => match trim_where {
-            Some(ast::TrimWhereField::Leading) => "ltrim".to_owned(),
-            Some(ast::TrimWhereField::Trailing) => "rtrim".to_owned(),
-            _ => "btrim".to_owned(),
-        },
-        Expr::Overlay { .. } => "overlay".to_owned(),
-        Expr::Ceil { .. } => "ceil".to_owned(),
-        Expr::Floor { .. } => "floor".to_owned(),
-        Expr::AtTimeZone { .. } => "timezone".to_owned(),
-        Expr::Array(_) => "array".to_owned(),
-        Expr::Tuple(_) => "row".to_owned(),
-        Expr::Value(value) if matches!(value.value, Value::Boolean(_)) => "bool".to_owned(),
-        Expr::Subquery(query) => match query.body.as_ref() {
-            SetExpr::Select(select) => match select.projection.first()? {
-                SelectItem::UnnamedExpr(inner) => column_name(inner),
-                SelectItem::ExprWithAlias { alias, .. } => folded(alias),
-                _ => return None,
-            },
-            _ => return None,
-        },
-        _ => return None,
-    })
-}
-
-/// The internal name of a type, which PostgreSQL gives to a column that is a bare cast.
-fn type_name(sql: &ast::DataType) -> String {
-    use ast::DataType as Sql;
-    match sql {
-        Sql::Int(_) | Sql::Integer(_) | Sql::Int4(_) => "int4",
-        Sql::BigInt(_) | Sql::Int8(_) => "int8",
-        Sql::SmallInt(_) | Sql::Int2(_) => "int2",
-        Sql::Boolean | Sql::Bool => "bool",
-        Sql::Real | Sql::Float4 => "float4",
-        Sql::DoublePrecision | Sql::Double(_) | Sql::Float(_) | Sql::Float8 => "float8",
-        Sql::Numeric(_) | Sql::Decimal(_) | Sql::Dec(_) => "numeric",
-        Sql::Varchar(_) | Sql::CharacterVarying(_) => "varchar",
-        Sql::Char(_) | Sql::Character(_) => "bpchar",
-        Sql::Timestamp(_, ast::TimezoneInfo::WithTimeZone | ast::TimezoneInfo::Tz) => "timestamptz",
-        Sql::Timestamp(..) => "timestamp",
-        Sql::Time(..) => "time",
-        Sql::Custom(name, _) => {
-            let name = name.to_string();
-            return name
-                .rsplit('.')
-                .next()
-                .unwrap_or_default()
-                .trim_matches('"')
-                .to_ascii_lowercase();
-        }
-        other => return other.to_string().to_ascii_lowercase(),
-    }
-    .to_owned()
-}
-
 fn replace(expr: &mut Expr) -> Option<Expr> {
     match expr {
         Expr::Collate { expr: inner, .. } => Some(Expr::Nested(inner.clone())),
@@ -261,10 +125,23 @@ fn replace(expr: &mut Expr) -> Option<Expr> {
             ..
         } => replace_cast(inner, data_type),
         Expr::Subquery(query) => {
+            if reads_collations(query) {
+                return Some(null_of(ast::DataType::Text));
+            }
             aggregate_catalog_subquery(query);
             None
         }
         _ => None,
+    }
+}
+
+fn null_of(data_type: ast::DataType) -> Expr {
+    Expr::Cast {
+        kind: ast::CastKind::Cast,
+        expr: Box::new(Expr::value(Value::Null)),
+        data_type,
+        array: false,
+        format: None,
     }
 }
 
@@ -306,8 +183,13 @@ fn replace_function(function: &mut Function) -> Option<Expr> {
     match (name.as_str(), &mut function.args) {
         ("array", FunctionArguments::Subquery(query)) => {
             let mut query = query.clone();
+            if reads_options(&query) {
+                return Some(null_of(ast::DataType::Array(
+                    ast::ArrayElemTypeDef::SquareBracket(Box::new(ast::DataType::Text), None),
+                )));
+            }
             wrap_single_column(&mut query, "array_agg");
-            Some(Expr::Subquery(query))
+            Some(call(ARRAY_OR_EMPTY, vec![Expr::Subquery(query)]))
         }
         ("mod", FunctionArguments::List(list)) if list.args.len() == 2 => {
             let mut operands = list.args.iter().filter_map(plain_argument);
@@ -446,65 +328,4 @@ fn wrap_single_column(query: &mut Query, aggregate: &str) {
     // An order of the rows means nothing to the one row that is left.
     query.order_by = None;
     query.limit_clause = None;
-}
-
-const AGGREGATES: [&str; 9] = [
-    "count",
-    "sum",
-    "min",
-    "max",
-    "avg",
-    "array_agg",
-    "string_agg",
-    "bool_and",
-    "bool_or",
-];
-
-fn aggregate_catalog_subquery(query: &mut Query) {
-    let SetExpr::Select(select) = query.body.as_ref() else {
-        return;
-    };
-    let over_catalog = !select.from.is_empty()
-        && select.from.iter().all(|from| {
-            let relations =
-                std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation));
-            relations.into_iter().all(is_catalog_table)
-        });
-    let aggregated = match select.projection.first() {
-        Some(SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) => has_aggregate(expr),
-        _ => true,
-    };
-    if over_catalog && !aggregated {
-        wrap_single_column(query, "max");
-    }
-}
-
-fn is_catalog_table(factor: &TableFactor) -> bool {
-    let TableFactor::Table { name, args: None, .. } = factor else {
-        return false;
-    };
-    let parts: Vec<String> = name
-        .0
-        .iter()
-        .filter_map(|part| part.as_ident().map(folded))
-        .collect();
-    match parts.as_slice() {
-        [schema, _] => schema == "pg_catalog",
-        [table] => table.starts_with("pg_"),
-        _ => false,
-    }
-}
-
-fn has_aggregate(expr: &Expr) -> bool {
-    let mut found = false;
-    let _: ControlFlow<()> = ast::visit_expressions(expr, |inner| {
-        if let Expr::Function(function) = inner
-            && let Some(ObjectNamePart::Identifier(name)) = function.name.0.last()
-            && AGGREGATES.contains(&folded(name).as_str())
-        {
-            found = true;
-        }
-        ControlFlow::Continue(())
-    });
-    found
 }

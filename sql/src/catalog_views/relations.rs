@@ -1,0 +1,439 @@
+//! Tables, columns, keys and schemas.
+
+use super::describe::{index_definition, key_columns};
+use super::objects::{self, PG_CATALOG, PUBLIC, ROLE};
+use super::view::{Cell, View, row};
+use crate::analytic::Scope;
+use crate::types as sql_types;
+use scry_engine::{PrimaryKey, Table};
+use std::sync::Arc;
+
+pub const VIEWS: &[View] = &[
+    View {
+        schema: "pg_catalog",
+        name: "pg_class",
+        columns: "oid oid, relname name, relnamespace oid, reltype oid, reloftype oid, relowner oid, relam oid, \
+                  relfilenode oid, reltablespace oid, relpages int4, reltuples float4, relallvisible int4, \
+                  reltoastrelid oid, relhasindex bool, relisshared bool, relpersistence char, relkind char, \
+                  relnatts int2, relchecks int2, relhasrules bool, relhastriggers bool, relhassubclass bool, \
+                  relrowsecurity bool, relforcerowsecurity bool, relispopulated bool, relreplident char, \
+                  relispartition bool, relrewrite oid, relfrozenxid xid, relminmxid xid, relacl aclitem[], \
+                  reloptions text[], relpartbound pg_node_tree",
+        rows: classes,
+    },
+    View {
+        schema: "pg_catalog",
+        name: "pg_attribute",
+        columns: "attrelid oid, attname name, atttypid oid, attstattarget int4, attlen int2, attnum int2, \
+                  attndims int4, attcacheoff int4, atttypmod int4, attbyval bool, attalign char, attstorage char, \
+                  attcompression char, attnotnull bool, atthasdef bool, atthasmissing bool, attidentity char, \
+                  attgenerated char, attisdropped bool, attislocal bool, attinhcount int4, attcollation oid, \
+                  attacl aclitem[], attoptions text[], attfdwoptions text[], attmissingval text",
+        rows: attributes,
+    },
+    View {
+        schema: "pg_catalog",
+        name: "pg_attrdef",
+        columns: "oid oid, adrelid oid, adnum int2, adbin pg_node_tree",
+        rows: defaults,
+    },
+    View {
+        schema: "pg_catalog",
+        name: "pg_index",
+        columns: "indexrelid oid, indrelid oid, indnatts int2, indnkeyatts int2, indisunique bool, \
+                  indnullsnotdistinct bool, indisprimary bool, indisexclusion bool, indimmediate bool, \
+                  indisclustered bool, indisvalid bool, indcheckxmin bool, indisready bool, indislive bool, \
+                  indisreplident bool, indkey int2vector, indcollation oidvector, indclass oidvector, \
+                  indoption int2vector, indexprs pg_node_tree, indpred pg_node_tree",
+        rows: indexes,
+    },
+    View {
+        schema: "pg_catalog",
+        name: "pg_constraint",
+        columns: "oid oid, conname name, connamespace oid, contype char, condeferrable bool, condeferred bool, \
+                  convalidated bool, conrelid oid, contypid oid, conindid oid, conparentid oid, confrelid oid, \
+                  confupdtype char, confdeltype char, confmatchtype char, conislocal bool, coninhcount int4, \
+                  connoinherit bool, conkey int2vector, confkey int2vector, conpfeqop oid[], conppeqop oid[], \
+                  conffeqop oid[], confdelsetcols int2vector, conexclop oid[], conbin pg_node_tree",
+        rows: constraints,
+    },
+    View {
+        schema: "pg_catalog",
+        name: "pg_namespace",
+        columns: "oid oid, nspname name, nspowner oid, nspacl aclitem[]",
+        rows: |_| {
+            objects::SCHEMAS
+                .iter()
+                .map(|(name, oid)| row![*oid, *name, ROLE, Cell::Null])
+                .collect()
+        },
+    },
+    View {
+        schema: "pg_catalog",
+        name: "pg_am",
+        columns: "oid oid, amname name, amhandler text, amtype char",
+        rows: |_| {
+            vec![
+                row![objects::HEAP, "heap", "heap_tableam_handler", "t"],
+                row![objects::BTREE, "btree", "bthandler", "i"],
+            ]
+        },
+    },
+    View {
+        schema: "pg_catalog",
+        name: "pg_tables",
+        columns: "schemaname name, tablename name, tableowner name, tablespace name, hasindexes bool, hasrules bool, \
+                  hastriggers bool, rowsecurity bool",
+        rows: |scope| {
+            tables(scope)
+                .map(|table| {
+                    let keyed = table.def.primary_key.is_some();
+                    let owner = scope.user.to_string();
+                    row![
+                        "public",
+                        table.def.name.clone(),
+                        owner,
+                        Cell::Null,
+                        keyed,
+                        false,
+                        false,
+                        false
+                    ]
+                })
+                .collect()
+        },
+    },
+    View {
+        schema: "pg_catalog",
+        name: "pg_indexes",
+        columns: "schemaname name, tablename name, indexname name, tablespace name, indexdef text",
+        rows: |scope| {
+            keyed(scope)
+                .map(|(table, key)| {
+                    let definition = index_definition(table, key);
+                    row![
+                        "public",
+                        table.def.name.clone(),
+                        key.name.clone(),
+                        Cell::Null,
+                        definition
+                    ]
+                })
+                .collect()
+        },
+    },
+    View {
+        schema: "pg_catalog",
+        name: "pg_stat_user_tables",
+        columns: "relid oid, schemaname name, relname name, n_live_tup int8, n_dead_tup int8",
+        rows: |scope| {
+            tables(scope)
+                .map(|table| {
+                    row![
+                        table.def.oid,
+                        "public",
+                        table.def.name.clone(),
+                        live_rows(table),
+                        0
+                    ]
+                })
+                .collect()
+        },
+    },
+];
+
+pub fn tables(scope: &Scope) -> impl Iterator<Item = &Arc<Table>> {
+    scope.catalog.tables()
+}
+
+/// Tables with a primary key.
+pub fn keyed(scope: &Scope) -> impl Iterator<Item = (&Arc<Table>, &PrimaryKey)> {
+    tables(scope).filter_map(|table| Some((table, table.def.primary_key.as_ref()?)))
+}
+
+fn live_rows(table: &Table) -> i64 {
+    i64::try_from(table.live_rows()).unwrap_or(i64::MAX)
+}
+
+/// One row of `pg_class`.
+struct Class {
+    oid: u32,
+    name: String,
+    namespace: u32,
+    kind: &'static str,
+    access_method: u32,
+    tuples: f64,
+    columns: usize,
+    indexed: bool,
+}
+
+impl Class {
+    fn row(self) -> Vec<Cell> {
+        let file = if self.kind == "v" { 0 } else { self.oid };
+        row![
+            self.oid,
+            self.name,
+            self.namespace,
+            0,
+            0,
+            ROLE,
+            self.access_method,
+            file,
+            0,
+            0,
+            Cell::Float(self.tuples),
+            0,
+            0,
+            self.indexed,
+            false,
+            "p",
+            self.kind,
+            self.columns,
+            0,
+            false,
+            false,
+            false,
+            false,
+            false,
+            true,
+            if self.kind == "r" { "d" } else { "n" },
+            false,
+            0,
+            0,
+            0,
+            Cell::Null,
+            Cell::Null,
+            Cell::Null,
+        ]
+    }
+}
+
+fn classes(scope: &Scope) -> Vec<Vec<Cell>> {
+    let user_tables = tables(scope).map(|table| Class {
+        oid: table.def.oid,
+        name: table.def.name.clone(),
+        namespace: PUBLIC,
+        kind: "r",
+        access_method: objects::HEAP,
+        tuples: table.live_rows() as f64,
+        columns: table.def.columns.len(),
+        indexed: table.def.primary_key.is_some(),
+    });
+    let key_indexes = keyed(scope).map(|(table, key)| Class {
+        oid: objects::key_index(table.def.oid),
+        name: key.name.clone(),
+        namespace: PUBLIC,
+        kind: "i",
+        access_method: objects::BTREE,
+        tuples: table.live_rows() as f64,
+        columns: key.columns.len(),
+        indexed: false,
+    });
+    let views = super::all().enumerate().map(|(number, view)| Class {
+        oid: objects::view(view.name, number),
+        name: view.name.to_owned(),
+        namespace: schema_oid(view.schema),
+        kind: "v",
+        access_method: 0,
+        tuples: 0.0,
+        columns: view.column_list().count(),
+        indexed: false,
+    });
+    user_tables
+        .chain(key_indexes)
+        .chain(views)
+        .map(Class::row)
+        .collect()
+}
+
+/// The oid of a schema, 0 when there is none of that name.
+pub fn schema_oid(name: &str) -> u32 {
+    objects::SCHEMAS
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map_or(0, |(_, oid)| *oid)
+}
+
+/// (oid, schema oid, name) of every relation.
+pub fn relations(scope: &Scope) -> impl Iterator<Item = (u32, u32, String)> {
+    let user_tables = tables(scope).map(|table| (table.def.oid, PUBLIC, table.def.name.clone()));
+    let indexes =
+        keyed(scope).map(|(table, key)| (objects::key_index(table.def.oid), PUBLIC, key.name.clone()));
+    let views = super::all().enumerate().map(|(number, view)| {
+        (
+            objects::view(view.name, number),
+            schema_oid(view.schema),
+            view.name.to_owned(),
+        )
+    });
+    user_tables.chain(indexes).chain(views)
+}
+
+/// Whether a relation is found without naming its schema.
+pub fn visible(schema: u32) -> bool {
+    matches!(schema, PUBLIC | PG_CATALOG)
+}
+
+fn attributes(scope: &Scope) -> Vec<Vec<Cell>> {
+    let mut rows = Vec::new();
+    for table in tables(scope) {
+        for (index, column) in table.def.columns.iter().enumerate() {
+            let not_null = column.not_null;
+            rows.push(attribute(
+                table.def.oid,
+                index,
+                &column.name,
+                &column.ty,
+                not_null,
+                column.default.is_some(),
+            ));
+        }
+        if let Some(key) = &table.def.primary_key {
+            for (position, column) in key.columns.iter().enumerate() {
+                let column = &table.def.columns[*column];
+                let index = objects::key_index(table.def.oid);
+                rows.push(attribute(index, position, &column.name, &column.ty, false, false));
+            }
+        }
+    }
+    rows
+}
+
+fn attribute(
+    relation: u32,
+    index: usize,
+    name: &str,
+    ty: &scry_engine::DataType,
+    not_null: bool,
+    has_default: bool,
+) -> Vec<Cell> {
+    let length = sql_types::type_length(ty);
+    let (storage, align) = match length {
+        -1 if matches!(ty, scry_engine::DataType::Numeric(_)) => ("m", "i"),
+        -1 => ("x", "i"),
+        1 => ("p", "c"),
+        2 => ("p", "s"),
+        8 => ("p", "d"),
+        _ => ("p", "i"),
+    };
+    let collation = if ty.is_text() {
+        objects::DEFAULT_COLLATION
+    } else {
+        0
+    };
+    row![
+        relation,
+        name.to_owned(),
+        sql_types::oid(ty),
+        -1,
+        i32::from(length),
+        index + 1,
+        0,
+        -1,
+        sql_types::type_modifier(ty),
+        matches!(length, 1..=8),
+        align,
+        storage,
+        "",
+        not_null,
+        has_default,
+        false,
+        "",
+        "",
+        false,
+        true,
+        0,
+        collation,
+        Cell::Null,
+        Cell::Null,
+        Cell::Null,
+        Cell::Null,
+    ]
+}
+
+fn defaults(scope: &Scope) -> Vec<Vec<Cell>> {
+    let mut rows = Vec::new();
+    for table in tables(scope) {
+        for (index, column) in table.def.columns.iter().enumerate() {
+            if let Some(default) = &column.default {
+                let oid = objects::column_default(table.def.oid, index + 1);
+                rows.push(row![oid, table.def.oid, index + 1, default.clone()]);
+            }
+        }
+    }
+    rows
+}
+
+fn indexes(scope: &Scope) -> Vec<Vec<Cell>> {
+    keyed(scope)
+        .map(|(table, key)| {
+            let count = key.columns.len();
+            let text = |column: &usize| table.def.columns[*column].ty.is_text();
+            let collations = key.columns.iter().map(|c| {
+                if text(c) {
+                    i64::from(objects::DEFAULT_COLLATION)
+                } else {
+                    0
+                }
+            });
+            row![
+                objects::key_index(table.def.oid),
+                table.def.oid,
+                count,
+                count,
+                true,
+                false,
+                true,
+                false,
+                true,
+                false,
+                true,
+                false,
+                true,
+                true,
+                false,
+                Cell::Ints(key_columns(key)),
+                Cell::Ints(collations.collect()),
+                Cell::Ints(vec![0; count]),
+                Cell::Ints(vec![0; count]),
+                Cell::Null,
+                Cell::Null,
+            ]
+        })
+        .collect()
+}
+
+fn constraints(scope: &Scope) -> Vec<Vec<Cell>> {
+    keyed(scope)
+        .map(|(table, key)| {
+            row![
+                objects::key_constraint(table.def.oid),
+                key.name.clone(),
+                PUBLIC,
+                "p",
+                false,
+                false,
+                true,
+                table.def.oid,
+                0,
+                objects::key_index(table.def.oid),
+                0,
+                0,
+                " ",
+                " ",
+                " ",
+                true,
+                0,
+                true,
+                Cell::Ints(key_columns(key)),
+                Cell::Null,
+                Cell::Null,
+                Cell::Null,
+                Cell::Null,
+                Cell::Null,
+                Cell::Null,
+                Cell::Null,
+            ]
+        })
+        .collect()
+}
