@@ -1,17 +1,17 @@
 //! Text → [`Statement`]: hand-written parsers first, sqlparser for the rest.
 
+use crate::dialect::ScryDialect;
 use crate::error::{Error, SqlState};
 use crate::plan::statement::Statement;
 use crate::plan::{syntax, utility};
 use sqlparser::ast;
-use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
 
 /// sqlparser's own bound on recursion; `split::MAX_NESTING` levels of parentheses stay below it.
 const RECURSION_LIMIT: usize = 500;
 
-const DIALECT: PostgreSqlDialect = PostgreSqlDialect {};
+const DIALECT: ScryDialect = ScryDialect;
 
 fn parser(sql: &str) -> Result<Parser<'static>, Error> {
     Parser::new(&DIALECT)
