@@ -1,4 +1,4 @@
-//! `scry.toml`: every key, its unit and its default.
+//! `scry.toml`: every key, its unit and its default. `docs/scry.toml` shows them to users.
 //!
 //! A key that is not known is refused with its line: a misspelt limit must not silently be none.
 
@@ -216,6 +216,14 @@ mod tests {
     #[test]
     fn an_empty_file_is_the_defaults() {
         assert_eq!(parse("").expect("valid"), Config::default());
+    }
+
+    #[test]
+    fn the_documented_file_holds_every_key_with_its_default() {
+        let text = include_str!("../../docs/scry.toml");
+        assert_eq!(parse(text).expect("valid"), Config::default());
+        let keys = text.lines().filter(|line| line.split_once('=').is_some()).count();
+        assert_eq!(keys, 13, "a key was added here or there only");
     }
 
     #[test]

@@ -116,6 +116,37 @@ fn verify_says_what_it_checked_and_finds_one_changed_byte() {
 }
 
 #[test]
+fn a_damaged_mirror_file_is_reported_and_made_anew_from_the_trail() {
+    let home = Home::new();
+    let server = home.start();
+    let mut raw = server.session();
+    run(&mut raw, "CREATE TABLE t (k int PRIMARY KEY, v text)");
+    run(
+        &mut raw,
+        "INSERT INTO t VALUES (1, 'one'), (2, 'two'), (3, 'three')",
+    );
+    server.signal("TERM");
+    assert!(server.wait().success());
+    let segment = fs::read_dir(home.data().join("mirror"))
+        .expect("the mirror's files")
+        .map(|entry| entry.expect("entry").path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "parquet"))
+        .expect("a segment was sealed at the stop");
+    let bytes = fs::read(&segment).expect("segment");
+    let mut damaged = bytes.clone();
+    damaged[bytes.len() / 2] ^= 0xff;
+    fs::write(&segment, damaged).expect("one byte");
+    let output = tool(&["verify"], &home.data());
+    assert!(!output.status.success());
+    assert!(text(&output.stdout).contains("DAMAGE"), "{output:?}");
+    let server = home.start();
+    let mut raw = server.session();
+    run(&mut raw, "SET scry.read_from = mirror");
+    raw.send(&query("SELECT count(*) FROM t"));
+    assert_eq!(raw.until_ready()[1].body, b"\0\x01\0\0\0\x013");
+}
+
+#[test]
 fn the_tools_refuse_what_is_no_data_directory() {
     let empty = tempfile::tempdir().expect("temporary directory");
     for name in ["log", "verify"] {

@@ -210,6 +210,8 @@ impl Connection {
                 return Ok(Next::Started(link.drive(ready, work).await?));
             }
             Message::Sync => return Ok(Next::Sync),
+            #[cfg(test)]
+            Message::Query(super::tests::PANIC) => panic!("a fault for the test"),
             Message::Query(sql) => return Ok(Next::Script(session.parse_script(sql))),
             Message::Describe(Target::Portal(name)) => session.describe_portal(name).map(|described| {
                 let (columns, formats) = described.unzip();

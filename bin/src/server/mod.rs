@@ -6,6 +6,8 @@ mod copy;
 mod handshake;
 mod link;
 mod registry;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::net::SocketAddr;
