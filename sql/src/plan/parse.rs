@@ -39,7 +39,10 @@ pub fn statement(sql: &str) -> Result<Statement, Error> {
 
 fn convert(parsed: ast::Statement, sql: &str) -> Result<Statement, Error> {
     Ok(match parsed {
-        ast::Statement::Query(query) => Statement::Query(query),
+        ast::Statement::Query(query) => match set_config(&query) {
+            Some(statement) => statement,
+            None => Statement::Query(query),
+        },
         ast::Statement::Insert(insert) => Statement::Insert(Box::new(insert)),
         ast::Statement::Update(update) => Statement::Update(Box::new(update)),
         ast::Statement::Delete(delete) => Statement::Delete(Box::new(delete)),
@@ -55,6 +58,43 @@ fn convert(parsed: ast::Statement, sql: &str) -> Result<Statement, Error> {
             return Err(Error::unsupported(name.trim()));
         }
     })
+}
+
+/// `SELECT set_config('name', 'value', false)` changes the session: it is a SET that returns a row.
+fn set_config(query: &ast::Query) -> Option<Statement> {
+    let ast::SetExpr::Select(select) = query.body.as_ref() else {
+        return None;
+    };
+    let [ast::SelectItem::UnnamedExpr(ast::Expr::Function(function))] = select.projection.as_slice() else {
+        return None;
+    };
+    let name = function.name.0.last()?.as_ident()?;
+    if !name.value.eq_ignore_ascii_case("set_config") || !select.from.is_empty() || select.selection.is_some()
+    {
+        return None;
+    }
+    let ast::FunctionArguments::List(list) = &function.args else {
+        return None;
+    };
+    let mut values = Vec::new();
+    for argument in &list.args {
+        let ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(ast::Expr::Value(value))) = argument else {
+            return None;
+        };
+        values.push(&value.value);
+    }
+    match values.as_slice() {
+        [
+            ast::Value::SingleQuotedString(name),
+            ast::Value::SingleQuotedString(value),
+            ast::Value::Boolean(local),
+        ] => Some(Statement::SetConfig {
+            name: name.clone(),
+            value: value.clone(),
+            local: *local,
+        }),
+        _ => None,
+    }
 }
 
 /// `a, b + 1, …`: the arguments of EXECUTE.

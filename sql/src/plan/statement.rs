@@ -113,7 +113,11 @@ pub struct ExplainOptions {
 #[derive(Debug, Clone)]
 pub enum Statement {
     Empty,
-    Begin(TransactionModes),
+    /// BEGIN, or START TRANSACTION: they differ in their tags.
+    Begin {
+        modes: TransactionModes,
+        start: bool,
+    },
     Commit {
         chain: bool,
     },
@@ -129,6 +133,12 @@ pub enum Statement {
         scope: SetScope,
         name: String,
         value: SettingValue,
+    },
+    /// `SELECT set_config(name, value, is_local)`.
+    SetConfig {
+        name: String,
+        value: String,
+        local: bool,
     },
     Reset(Option<String>),
     Show(Option<String>),

@@ -67,11 +67,17 @@ pub fn parse(sql: &str) -> Result<Option<Statement>, Error> {
     let statement = match word.as_str() {
         "begin" => {
             transaction_word(&mut cursor);
-            Statement::Begin(modes(&mut cursor)?)
+            Statement::Begin {
+                modes: modes(&mut cursor)?,
+                start: false,
+            }
         }
         "start" => {
             cursor.expect_word("transaction")?;
-            Statement::Begin(modes(&mut cursor)?)
+            Statement::Begin {
+                modes: modes(&mut cursor)?,
+                start: true,
+            }
         }
         "commit" | "end" => {
             refuse_two_phase(&cursor)?;
@@ -269,10 +275,15 @@ fn set(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
             value: SettingValue::Default,
         });
     }
+    let start = cursor.peek().map_or(cursor.sql.len(), |token| token.start);
     let mut value = setting_value(cursor)?;
     while cursor.kind(Kind::Comma) {
         value.push_str(", ");
         value.push_str(&setting_value(cursor)?);
+    }
+    // In a list of schemas quotes tell names from words.
+    if name == "search_path" && cursor.sql[start..].contains('"') {
+        value = cursor.sql[start..].trim().to_owned();
     }
     Ok(Statement::Set {
         scope,

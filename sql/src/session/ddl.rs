@@ -165,7 +165,24 @@ impl Session {
         let Some(txn) = self.transaction.txn() else {
             return Err(Error::internal("a definition without transaction"));
         };
-        self.interrupt.locking(txn.add_primary_key(&table, key)).await??;
+        let names: Vec<&str> = key
+            .columns
+            .iter()
+            .map(|column| table.def.columns[*column].name.as_str())
+            .collect();
+        let names = names.join(", ");
+        let added = self.interrupt.locking(txn.add_primary_key(&table, key)).await?;
+        added.map_err(|error| {
+            let mut error = Error::from(error);
+            if error.code == SqlState::UNIQUE_VIOLATION {
+                // The engine knows the values; their names are known here.
+                error.detail = error
+                    .detail
+                    .take()
+                    .map(|detail| detail.replacen("Key (", &format!("Key ({names})=("), 1));
+            }
+            error
+        })?;
         Ok(())
     }
 

@@ -52,6 +52,7 @@ impl Session {
                 Some(text_columns(&[&name]))
             }
             Statement::Show(None) => Some(text_columns(&["name", "setting", "description"])),
+            Statement::SetConfig { .. } => Some(text_columns(&["set_config"])),
             Statement::Explain(..) => Some(text_columns(&["QUERY PLAN"])),
             Statement::Execute { name, .. } => {
                 let prepared = self.find_statement(name)?;
@@ -77,10 +78,10 @@ impl Session {
         let prepared = pending.portal.prepared.clone();
         match &prepared.statement {
             Statement::Empty => Ok(Advance::Empty),
-            Statement::Begin(modes) => {
+            Statement::Begin { modes, start } => {
                 let notice = self.transaction.begin(*modes, &self.settings)?;
                 self.notices.extend(notice);
-                done("BEGIN")
+                done(if *start { "START TRANSACTION" } else { "BEGIN" })
             }
             Statement::Commit { chain } => {
                 self.close_portals();
@@ -137,6 +138,17 @@ impl Session {
             Statement::Set { scope, name, value } => {
                 self.set(*scope, name, value)?;
                 done("SET")
+            }
+            Statement::SetConfig { name, value, local } => {
+                let scope = if *local {
+                    SetScope::Local
+                } else {
+                    SetScope::Session
+                };
+                self.set(scope, name, &SettingValue::Text(value.clone()))?;
+                let value = self.settings.show(name)?.1;
+                message::text_row(out, &[&value], &pending.portal.formats);
+                Ok(Advance::Complete(CommandTag::Select(1)))
             }
             Statement::Reset(name) => {
                 match name {

@@ -1,0 +1,283 @@
+//! Sessions beside each other: row locks, deadlocks, timeouts, cancelling.
+
+mod common;
+
+use bytes::BytesMut;
+use common::{Fixture, run, script};
+use scry_sql::Session;
+use std::time::{Duration, Instant};
+
+async fn sql(session: &mut Session, text: &str) -> Vec<String> {
+    script(session, text, None).await
+}
+
+fn has_code(lines: &[String], code: &str) -> bool {
+    lines
+        .iter()
+        .any(|line| line.starts_with(&format!("ERROR {code}")))
+}
+
+async fn table(fixture: &Fixture) {
+    let mut session = fixture.session();
+    let lines = sql(
+        &mut session,
+        "create table t (id int primary key, v int); insert into t values (1, 10), (2, 20)",
+    )
+    .await;
+    assert_eq!(lines, ["CREATE TABLE", "INSERT 0 2"]);
+}
+
+/// Waits until as many lock waits have been counted.
+async fn until_waiting(fixture: &Fixture, waits: u64) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while fixture.database.engine().stats().lock_waits < waits {
+        assert!(Instant::now() < deadline, "nobody waits");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[test]
+fn an_update_waits_and_goes_on_with_the_newest_version() {
+    run(async {
+        let fixture = Fixture::new();
+        table(&fixture).await;
+        let (mut a, mut b) = (fixture.session(), fixture.session());
+        sql(&mut a, "begin; update t set v = v + 1 where id = 1").await;
+        let waiting = tokio::spawn(async move {
+            let lines = sql(
+                &mut b,
+                "update t set v = v * 2 where id = 1 and v < 100 returning v",
+            )
+            .await;
+            (b, lines)
+        });
+        until_waiting(&fixture, 1).await;
+        sql(&mut a, "commit").await;
+        let (_, lines) = waiting.await.expect("joins");
+        assert_eq!(lines, ["22", "UPDATE 1"]);
+    });
+}
+
+#[test]
+fn a_row_that_no_longer_matches_after_the_wait_is_left_alone() {
+    run(async {
+        let fixture = Fixture::new();
+        table(&fixture).await;
+        let (mut a, mut b) = (fixture.session(), fixture.session());
+        sql(&mut a, "begin; update t set v = 1000 where id = 1").await;
+        let waiting =
+            tokio::spawn(
+                async move { sql(&mut b, "update t set v = v * 2 where v < 100 returning id, v").await },
+            );
+        until_waiting(&fixture, 1).await;
+        sql(&mut a, "commit").await;
+        assert_eq!(waiting.await.expect("joins"), ["2|40", "UPDATE 1"]);
+    });
+}
+
+#[test]
+fn a_searched_update_looks_again_when_its_rows_change() {
+    run(async {
+        let fixture = Fixture::new();
+        table(&fixture).await;
+        let (mut a, mut b) = (fixture.session(), fixture.session());
+        sql(&mut a, "begin; update t set v = 1000 where id = 2").await;
+        let waiting = tokio::spawn(async move {
+            sql(&mut b, "update t set v = (select max(v) from t) + 1 where v = (select max(v) from t) returning id, v").await
+        });
+        until_waiting(&fixture, 1).await;
+        sql(&mut a, "commit").await;
+        assert_eq!(waiting.await.expect("joins"), ["2|1001", "UPDATE 1"]);
+    });
+}
+
+#[test]
+fn repeatable_read_fails_on_a_newer_version_and_reads_its_own_snapshot() {
+    run(async {
+        let fixture = Fixture::new();
+        table(&fixture).await;
+        let (mut a, mut b) = (fixture.session(), fixture.session());
+        sql(
+            &mut a,
+            "begin isolation level repeatable read; select 1 from t where id = 1",
+        )
+        .await;
+        sql(
+            &mut b,
+            "update t set v = 11 where id = 1; insert into t values (3, 30)",
+        )
+        .await;
+        assert_eq!(
+            sql(&mut a, "select v from t where id = 1").await,
+            ["10", "SELECT 1"]
+        );
+        assert_eq!(
+            sql(&mut a, "select sum(v), count(*) from t").await,
+            ["30|2", "SELECT 1"]
+        );
+        assert_eq!(sql(&mut a, "update t set v = 0 where id = 3").await, ["UPDATE 0"]);
+        assert!(has_code(
+            &sql(&mut a, "update t set v = 0 where id = 1").await,
+            "40001"
+        ));
+        assert_eq!(sql(&mut a, "rollback").await, ["ROLLBACK"]);
+    });
+}
+
+#[test]
+fn a_deadlock_ends_one_of_the_two() {
+    run(async {
+        let fixture = Fixture::new();
+        table(&fixture).await;
+        let (mut a, mut b) = (fixture.session(), fixture.session());
+        sql(&mut a, "begin; update t set v = 1 where id = 1").await;
+        sql(&mut b, "begin; update t set v = 2 where id = 2").await;
+        let waiting = tokio::spawn(async move {
+            let lines = sql(&mut b, "update t set v = 2 where id = 1").await;
+            (b, lines)
+        });
+        until_waiting(&fixture, 1).await;
+        let lines = sql(&mut a, "update t set v = 1 where id = 2").await;
+        assert!(has_code(&lines, "40P01"), "{lines:?}");
+        let (mut b, lines) = waiting.await.expect("joins");
+        assert_eq!(lines, ["UPDATE 1"]);
+        assert_eq!(sql(&mut a, "commit").await, ["ROLLBACK"]);
+        assert_eq!(sql(&mut b, "commit").await, ["COMMIT"]);
+        assert_eq!(
+            sql(&mut a, "select v from t where id in (1, 2)").await,
+            ["2", "2", "SELECT 2"]
+        );
+    });
+}
+
+#[test]
+fn locked_rows_can_be_refused_or_skipped() {
+    run(async {
+        let fixture = Fixture::new();
+        table(&fixture).await;
+        let (mut a, mut b) = (fixture.session(), fixture.session());
+        sql(&mut a, "begin; select * from t where id = 1 for update").await;
+        assert!(has_code(
+            &sql(&mut b, "select id from t for update nowait").await,
+            "55P03"
+        ));
+        assert_eq!(
+            sql(&mut b, "select id from t for update skip locked").await,
+            ["2", "SELECT 1"]
+        );
+        sql(&mut a, "rollback").await;
+        assert_eq!(
+            sql(&mut b, "select id from t for update nowait").await,
+            ["1", "2", "SELECT 2"]
+        );
+    });
+}
+
+#[test]
+fn timeouts_end_a_wait() {
+    run(async {
+        let fixture = Fixture::new();
+        table(&fixture).await;
+        let (mut a, mut b) = (fixture.session(), fixture.session());
+        sql(&mut a, "begin; update t set v = 1 where id = 1").await;
+        sql(&mut b, "set lock_timeout = 20").await;
+        let lines = sql(&mut b, "update t set v = 2 where id = 1").await;
+        assert!(has_code(&lines, "55P03"), "{lines:?}");
+        sql(&mut b, "set lock_timeout = 0; set statement_timeout = 20").await;
+        let lines = sql(
+            &mut b,
+            "insert into t values (1, 1) on conflict (id) do update set v = 3",
+        )
+        .await;
+        assert!(has_code(&lines, "57014"), "{lines:?}");
+        sql(&mut a, "rollback").await;
+        assert_eq!(sql(&mut b, "update t set v = 2 where id = 1").await, ["UPDATE 1"]);
+    });
+}
+
+#[test]
+fn a_cancel_request_ends_a_wait_and_not_the_next_statement() {
+    run(async {
+        let fixture = Fixture::new();
+        table(&fixture).await;
+        let (mut a, mut b) = (fixture.session(), fixture.session());
+        sql(&mut a, "begin; update t set v = 1 where id = 1").await;
+        let cancel = b.cancel_handle();
+        let waiting = tokio::spawn(async move {
+            let lines = sql(&mut b, "delete from t where id = 1").await;
+            (b, lines)
+        });
+        until_waiting(&fixture, 1).await;
+        cancel.cancel();
+        let (mut b, lines) = waiting.await.expect("joins");
+        assert!(has_code(&lines, "57014"), "{lines:?}");
+        cancel.cancel();
+        assert_eq!(
+            sql(&mut b, "select v from t where id = 2").await,
+            ["20", "SELECT 1"]
+        );
+    });
+}
+
+#[test]
+fn an_insert_waits_for_the_other_inserter_of_its_key() {
+    run(async {
+        let fixture = Fixture::new();
+        table(&fixture).await;
+        let (mut a, mut b) = (fixture.session(), fixture.session());
+        for (end, expected) in [("rollback", "INSERT 0 1"), ("commit", "ERROR 23505")] {
+            sql(&mut a, "begin; insert into t values (9, 9)").await;
+            let before = fixture.database.engine().stats().lock_waits;
+            let waiting = tokio::spawn(async move {
+                let lines = sql(&mut b, "insert into t values (9, 10)").await;
+                (b, lines)
+            });
+            until_waiting(&fixture, before + 1).await;
+            sql(&mut a, end).await;
+            let (back, lines) = waiting.await.expect("joins");
+            b = back;
+            assert!(lines[0].starts_with(expected), "{end}: {lines:?}");
+            sql(&mut b, "delete from t where id = 9").await;
+        }
+    });
+}
+
+#[test]
+fn a_truncate_waits_for_writers_and_a_writer_goes_on_in_the_new_table() {
+    run(async {
+        let fixture = Fixture::new();
+        table(&fixture).await;
+        let (mut a, mut b, mut c) = (fixture.session(), fixture.session(), fixture.session());
+        sql(&mut a, "begin; truncate t").await;
+        let waiting = tokio::spawn(async move { sql(&mut b, "insert into t values (3, 3)").await });
+        until_waiting(&fixture, 1).await;
+        sql(&mut a, "commit").await;
+        assert_eq!(waiting.await.expect("joins"), ["INSERT 0 1"]);
+        assert_eq!(
+            sql(&mut c, "select * from t order by id").await,
+            ["3|3", "SELECT 1"]
+        );
+    });
+}
+
+#[test]
+fn a_long_scan_stops_when_cancelled() {
+    run(async {
+        let fixture = Fixture::new();
+        let mut a = fixture.session();
+        sql(&mut a, "create table big (id int primary key); insert into big select x from generate_series(1, 20000) as g(x)").await;
+        let statement = a
+            .parse_script("select id from big where id between 1 and 20000")
+            .expect("parses");
+        let mut out = BytesMut::new();
+        // The flag is set while the statement waits for its buffer to be sent.
+        let cancel = a.cancel_handle();
+        let first = a.simple(&statement[0], &mut out).await.expect("runs");
+        assert_eq!(first, scry_sql::Executed::MoreRows);
+        cancel.cancel();
+        out.clear();
+        let error = a.resume(&mut out).await.expect_err("cancelled");
+        assert_eq!(error.code.to_string(), "57014");
+        a.sync().await.expect("syncs");
+    });
+}
