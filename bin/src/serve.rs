@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use scry_sql::{Database, DatabaseOptions};
+use scry_wal::Backend;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, LogBackend};
 use crate::server::{Server, Stop};
 use crate::sys;
 
@@ -163,7 +164,7 @@ async fn serve(listen: SocketAddr, config: &Config, dir: &Path, opened: &Opened)
 
 /// Whoever started the server waits for this line. A closed standard output is not our trouble.
 fn ready_line(address: SocketAddr, dir: &Path, opened: &Opened) {
-    let log_mb = 0.0 / 1e6;
+    let log_mb = opened.database.engine().log().durable_lsn().get() as f64 / 1e6;
     let line = format!(
         "scry ready: listening on {address}, data {}, recovered {log_mb:.1} MB of log in {:.2} s",
         dir.display(),
@@ -211,8 +212,21 @@ fn runtime(worker_threads: usize) -> io::Result<tokio::runtime::Runtime> {
         .build()
 }
 
-fn options(_config: &Config) -> DatabaseOptions {
-    DatabaseOptions::default()
+fn options(config: &Config) -> DatabaseOptions {
+    let Config { log, mirror, .. } = config;
+    let mut options = DatabaseOptions::default();
+    options.engine.log.backend = match log.backend {
+        LogBackend::Auto => Backend::Auto,
+        LogBackend::IoUring => Backend::IoUring,
+        LogBackend::Blocking => Backend::Blocking,
+    };
+    options.engine.log.segment_bytes = log.segment_mib << 20;
+    options.engine.log.max_in_flight = log.in_flight_max;
+    options.engine.log.recent_bytes = log.recent_mib << 20;
+    options.engine.log.buffer_bytes = log.buffer_mib << 20;
+    options.extractors = Some(mirror.extractors).filter(|threads| *threads > 0);
+    options.mirror_cache_bytes = Some(mirror.cache_mib << 20).filter(|bytes| *bytes > 0);
+    options
 }
 
 /// What is logged: the variable SCRY_LOG in the syntax of `RUST_LOG`; without it, warnings of

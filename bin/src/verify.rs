@@ -23,6 +23,7 @@ pub struct Args {
 pub enum VerifyError {
     DataDir(DataDirError),
     Log(scry_wal::Error),
+    Mirror(scry_mirror::Error),
     Output(io::Error),
 }
 
@@ -31,6 +32,7 @@ impl fmt::Display for VerifyError {
         match self {
             Self::DataDir(error) => error.fmt(f),
             Self::Log(error) => error.fmt(f),
+            Self::Mirror(error) => error.fmt(f),
             Self::Output(error) => write!(f, "cannot write: {error}"),
         }
     }
@@ -41,6 +43,7 @@ impl std::error::Error for VerifyError {
         match self {
             Self::DataDir(error) => Some(error),
             Self::Log(error) => Some(error),
+            Self::Mirror(error) => Some(error),
             Self::Output(error) => Some(error),
         }
     }
@@ -69,17 +72,18 @@ pub fn verify(args: &Args, mut out: impl Write) -> Result<Verdict, VerifyError> 
     let dir = DataDir::find(&args.dir).map_err(VerifyError::DataDir)?;
     let began = Instant::now();
     let log = verify_log(&dir, &mut out)?;
-    let verdict = match log {
-        Verdict::Sound => "sound",
-        Verdict::Damaged => "DAMAGED",
+    let mirror = verify_mirror(&dir, &mut out)?;
+    let (verdict, words) = match (log, mirror) {
+        (Verdict::Sound, Verdict::Sound) => (Verdict::Sound, "sound"),
+        _ => (Verdict::Damaged, "DAMAGED"),
     };
     writeln!(
         out,
-        "{}: {verdict} ({:.1} s)",
+        "{}: {words} ({:.1} s)",
         args.dir.display(),
         began.elapsed().as_secs_f64()
     )?;
-    Ok(log)
+    Ok(verdict)
 }
 
 fn verify_log(dir: &DataDir, out: &mut impl Write) -> Result<Verdict, VerifyError> {
@@ -116,6 +120,40 @@ fn verify_log(dir: &DataDir, out: &mut impl Write) -> Result<Verdict, VerifyErro
             "  the frame at LSN {witness} shows that this had been acknowledged"
         )?;
     }
+    Ok(Verdict::Damaged)
+}
+
+fn verify_mirror(dir: &DataDir, out: &mut impl Write) -> Result<Verdict, VerifyError> {
+    let report = scry_mirror::verify(&dir.mirror).map_err(VerifyError::Mirror)?;
+    match report.upto {
+        None if report.problems.is_empty() => {
+            writeln!(out, "mirror: no manifest yet; it is made from the audit trail")?;
+            return Ok(Verdict::Sound);
+        }
+        None => writeln!(out, "mirror: the manifest cannot be used")?,
+        Some(upto) => writeln!(
+            out,
+            "mirror: manifest at LSN {upto}, {} stores, {} segment files, {} rows, {:.1} MB checked",
+            report.stores,
+            report.segments,
+            report.rows,
+            report.bytes as f64 / 1e6
+        )?,
+    }
+    writeln!(
+        out,
+        "  checked: manifest checksum, every segment's length and part checksums"
+    )?;
+    for problem in &report.problems {
+        writeln!(out, "  DAMAGE: {problem}")?;
+    }
+    if report.problems.is_empty() {
+        return Ok(Verdict::Sound);
+    }
+    writeln!(
+        out,
+        "  nothing is lost: a server makes a damaged mirror anew from the audit trail"
+    )?;
     Ok(Verdict::Damaged)
 }
 

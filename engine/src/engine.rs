@@ -114,6 +114,11 @@ impl Engine {
         &self.log
     }
 
+    /// The LSN of the newest committed catalog: one load, to see whether [`Engine::catalog`] would answer something new.
+    pub fn catalog_lsn(&self) -> Lsn {
+        self.catalogs.lsn()
+    }
+
     /// The newest committed catalog.
     pub fn catalog(&self) -> Arc<Catalog> {
         self.catalogs.latest().1

@@ -29,6 +29,7 @@ mod segment;
 pub mod snapshot;
 mod statistics;
 mod store;
+mod verify;
 
 pub use checksum::{Checksum, checksum_rows};
 pub use error::{Error, ErrorKind};
@@ -36,6 +37,7 @@ pub use lag::LagSummary;
 pub use mirror::{Mirror, MirrorOptions, MirrorStatus};
 pub use snapshot::{ScanUnit, Snapshot, TableSnapshot};
 pub use statistics::ColumnStatistics;
+pub use verify::{Report, verify};
 
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,6 @@
 //! - [`analytic`] and [`catalog_views`]: everything that DataFusion answers.
 //! - [`error`], [`tags`]: what a client hears at the end.
 
-
 pub mod analytic;
 pub mod catalog_views;
 pub mod database;

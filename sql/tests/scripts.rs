@@ -1,4 +1,4 @@
-//! Golden scripts: `testdata/*.txt`, each in a database of its own.
+//! Golden scripts: `testdata/sessions/*.txt`, each in a database of its own.
 //!
 //! A block is SQL, a line `----`, the expected lines, an empty line. `@name` on the line before the SQL chooses a session. Data of a
 //! COPY FROM stands behind the SQL after a line `data:`. `UPDATE_SCRIPTS=1` writes what came out into the files.
@@ -29,8 +29,13 @@ fn parse(text: &str) -> Vec<Block> {
             comments.push(line.to_owned());
             continue;
         }
-        let mut block =
-            Block { comments: std::mem::take(&mut comments), session: "main".into(), sql: String::new(), data: None, expected: Vec::new() };
+        let mut block = Block {
+            comments: std::mem::take(&mut comments),
+            session: "main".into(),
+            sql: String::new(),
+            data: None,
+            expected: Vec::new(),
+        };
         let mut current = Some(line);
         while let Some(line) = current {
             if line == "----" {
@@ -66,12 +71,18 @@ fn run_file(path: &Path) -> Result<(), String> {
     common::run(async {
         let mut sessions: HashMap<String, Session> = HashMap::new();
         for block in &blocks {
-            let session = sessions.entry(block.session.clone()).or_insert_with(|| fixture.session());
+            let session = sessions
+                .entry(block.session.clone())
+                .or_insert_with(|| fixture.session());
             let data = block.data.as_deref().map(str::as_bytes);
             let found = script(session, &block.sql, data).await.join("\n");
             let expected = block.expected.join("\n");
             if found != expected {
-                let _ = write!(failures, "\n{}\nexpected:\n{expected}\nfound:\n{found}\n", block.sql.trim_end());
+                let _ = write!(
+                    failures,
+                    "\n{}\nexpected:\n{expected}\nfound:\n{found}\n",
+                    block.sql.trim_end()
+                );
             }
             for comment in &block.comments {
                 let _ = writeln!(updated, "{comment}");
@@ -92,17 +103,27 @@ fn run_file(path: &Path) -> Result<(), String> {
         std::fs::write(path, trimmed).map_err(|error| error.to_string())?;
         return Ok(());
     }
-    if failures.is_empty() { Ok(()) } else { Err(failures) }
+    if failures.is_empty() {
+        Ok(())
+    } else {
+        Err(failures)
+    }
 }
 
 #[test]
 fn scripts_give_what_stands_in_them() {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/sessions");
     let only = std::env::var("SCRIPT").ok();
-    let mut files: Vec<PathBuf> = std::fs::read_dir(dir).expect("testdata").map(|entry| entry.expect("an entry").path()).collect();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(dir)
+        .expect("testdata")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
     files.sort();
     let mut failures = String::new();
-    for path in files.iter().filter(|path| path.extension().is_some_and(|extension| extension == "txt")) {
+    for path in files
+        .iter()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
+    {
         let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
         if only.as_ref().is_some_and(|only| *only != name) {
             continue;

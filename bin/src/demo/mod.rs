@@ -150,7 +150,7 @@ async fn show(args: &Args, place: &Place) -> Result<(), DemoError> {
         "  back {:.2} s after the kill",
         died.elapsed().as_secs_f64()
     ));
-    proof::prove(server.address, &receipts, &mut screen).await?;
+    proof::prove(server.address, &receipts, &mut screen, true).await?;
 
     screen.step("Orders go on");
     screen.restart(&live);
@@ -159,10 +159,10 @@ async fn show(args: &Args, place: &Place) -> Result<(), DemoError> {
     live.stop();
     receipts.add(operation.finish().await);
     screen.step("The shop closes");
-    proof::prove(server.address, &receipts, &mut screen).await?;
+    proof::prove(server.address, &receipts, &mut screen, false).await?;
     if live.refused.load(Ordering::Relaxed) > 0 {
         screen.say(&format!(
-            "  {} orders were refused by the server and retried by nobody",
+            "  {} orders were refused by the server",
             live.refused.load(Ordering::Relaxed)
         ));
     }

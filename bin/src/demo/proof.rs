@@ -19,8 +19,14 @@ struct Digest {
     sum: u64,
 }
 
-/// Checks everything and shows each fact; the first that does not hold is the error.
-pub async fn prove(address: SocketAddr, receipts: &Receipts, screen: &mut Screen) -> Result<(), DemoError> {
+/// Checks everything and shows each fact; the first that does not hold is the error. After a crash
+/// it also tells what became of the orders in between.
+pub async fn prove(
+    address: SocketAddr,
+    receipts: &Receipts,
+    screen: &mut Screen,
+    after_crash: bool,
+) -> Result<(), DemoError> {
     let client = shop::connect(address, "proof").await?;
     client.batch_execute("SET scry.read_from = primary").await?;
     let found = order_ids(&client).await?;
@@ -52,7 +58,7 @@ pub async fn prove(address: SocketAddr, receipts: &Receipts, screen: &mut Screen
             found.len()
         )));
     }
-    if !receipts.unknown.is_empty() {
+    if after_crash && !receipts.unknown.is_empty() {
         screen.fact(&format!(
             "of {} orders whose COMMIT was on its way when the server died, {arrived} were durable; no others exist",
             receipts.unknown.len()

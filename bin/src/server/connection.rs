@@ -141,6 +141,10 @@ enum Next {
 
 impl Connection {
     async fn run(&mut self) -> End {
+        // The handshake ended with a ReadyForQuery.
+        if let Err(end) = self.link.settle(&mut self.output).await {
+            return end;
+        }
         loop {
             if let Err(end) = self.step().await {
                 return end;

@@ -94,12 +94,16 @@ impl Registry {
         }
     }
 
-    /// Asks every session to end: idle ones at once, busy ones by cancelling their statement.
+    /// Asks every session to end: busy ones by cancelling their statement, idle ones at once. All
+    /// are cancelled before the first ends, so that no statement runs on because another session's
+    /// end has freed its lock.
     pub fn stop_all(&self) {
-        for entry in self.sessions.lock().values().flatten() {
-            entry.control.stop();
-            entry.cancel.cancel();
-        }
+        let sessions = self.sessions.lock();
+        sessions
+            .values()
+            .flatten()
+            .for_each(|entry| entry.cancel.cancel());
+        sessions.values().flatten().for_each(|entry| entry.control.stop());
     }
 
     pub fn sessions(&self) -> usize {

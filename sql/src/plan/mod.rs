@@ -18,4 +18,5 @@ pub mod select;
 pub mod split;
 pub mod statement;
 pub mod syntax;
+pub mod template;
 pub mod utility;

@@ -20,12 +20,11 @@ use std::sync::Arc;
 pub struct SearchedPlan {
     pub table: Arc<Table>,
     pub query: AnalyticPlan,
-    /// Columns by which a row is known: the first ones of the query's result.
-    pub identity: Vec<usize>,
     /// The columns assigned, in the order of the result's remaining columns; `None`: DELETE.
     pub assigned: Option<Vec<usize>>,
     pub rekeys: bool,
-    /// From the query's result to the identity columns, and to the assigned ones.
+    /// From the query's result to the columns by which a row is known, which are its first ones, and to the assigned
+    /// ones.
     pub identity_casts: Vec<Scalar>,
     pub value_casts: Vec<Scalar>,
     /// The types of the query's result.
@@ -227,7 +226,6 @@ fn finish(
     let key = table.key_columns().unwrap_or_default();
     let rekeys = assigned.iter().flatten().any(|column| key.contains(column));
     Ok(SearchedPlan {
-        identity,
         query,
         assigned,
         rekeys,

@@ -159,7 +159,7 @@ pub enum Statement {
     Checkpoint,
     /// LISTEN, NOTIFY and UNLISTEN of one channel are refused; `UNLISTEN *` has nothing to do.
     UnlistenAll,
-    Lock(Vec<String>),
+    Lock,
     DeclareCursor {
         name: String,
         hold: bool,

@@ -437,9 +437,9 @@ fn table_names(cursor: &mut Cursor<'_>) -> Result<Vec<String>, Error> {
 
 fn lock(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
     cursor.word("table");
-    let names = table_names(cursor)?;
+    table_names(cursor)?;
     while cursor.next().is_some() {}
-    Ok(Statement::Lock(names))
+    Ok(Statement::Lock)
 }
 
 fn declare(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {

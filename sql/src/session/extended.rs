@@ -54,7 +54,7 @@ impl Session {
             self.unnamed = Some(prepared);
             return Ok(());
         }
-        self.add_statement(name, prepared.to_named(false))
+        self.add_statement(name, prepared.to_named())
     }
 
     pub(super) fn add_statement(&mut self, name: &str, prepared: Prepared) -> Result<(), Error> {

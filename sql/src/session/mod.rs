@@ -42,8 +42,8 @@ use crate::exec::interrupt::Interrupt;
 use crate::expr::Facts;
 use crate::types::InputContext;
 use portal::Portal;
-use prepared::{PlanCache, Prepared};
-use scry_engine::EngineSession;
+use prepared::{PlanCache, Prepared, Templates};
+use scry_engine::{Catalog, EngineSession};
 use scry_wal::{Log, Lsn};
 use settings::Settings;
 use std::collections::HashMap;
@@ -96,6 +96,9 @@ pub struct Session {
     portals: HashMap<String, Portal>,
     unnamed_portal: Option<Portal>,
     cache: PlanCache,
+    templates: Templates,
+    /// The committed catalog as of the last look, and its LSN.
+    newest: (Lsn, Arc<Catalog>),
     /// The execution that `resume` goes on with.
     pending: Option<run::Pending>,
     copy: Option<Box<CopyIn>>,
@@ -146,6 +149,8 @@ impl Session {
             portals: HashMap::new(),
             unnamed_portal: None,
             cache: PlanCache::default(),
+            templates: Templates::default(),
+            newest: (database.engine().catalog_lsn(), database.engine().catalog()),
             pending: None,
             copy: None,
             info,
@@ -225,10 +230,31 @@ impl Session {
     }
 
     /// The catalog that the next statement will see.
-    fn catalog(&mut self) -> Arc<scry_engine::Catalog> {
-        match self.transaction.txn() {
-            Some(txn) => txn.catalog().clone(),
-            None => self.database.engine().catalog(),
+    fn catalog(&mut self) -> Arc<Catalog> {
+        if let Some(txn) = self.transaction.txn() {
+            return txn.catalog().clone();
+        }
+        self.follow_catalog();
+        self.newest.1.clone()
+    }
+
+    /// That catalog's version.
+    #[inline]
+    fn catalog_version(&mut self) -> u64 {
+        if let Some(txn) = self.transaction.txn() {
+            return txn.catalog().version();
+        }
+        self.follow_catalog();
+        self.newest.1.version()
+    }
+
+    /// Looks whether a commit has brought a newer catalog: one load when none has.
+    #[inline]
+    fn follow_catalog(&mut self) {
+        let engine = self.database.engine();
+        let lsn = engine.catalog_lsn();
+        if lsn != self.newest.0 {
+            self.newest = (lsn, engine.catalog());
         }
     }
 

@@ -6,6 +6,7 @@
 use crate::error::{Error, SqlState};
 use crate::plan::planner::Planned;
 use crate::plan::statement::Statement;
+use crate::plan::template::Lifted;
 use crate::session::ColumnDescription;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -28,8 +29,6 @@ pub struct Prepared {
     planned: Mutex<Arc<Planned>>,
     /// Whether a result of other types is an error: for statements that were described to the client.
     pub named: bool,
-    /// By PREPARE, not by a Parse message.
-    pub from_sql: bool,
 }
 
 impl Prepared {
@@ -40,19 +39,17 @@ impl Prepared {
             given,
             planned: Mutex::new(planned),
             named: false,
-            from_sql: false,
         }
     }
 
     /// The same statement under a name.
-    pub fn to_named(&self, from_sql: bool) -> Prepared {
+    pub fn to_named(&self) -> Prepared {
         Prepared {
             sql: self.sql.clone(),
             statement: self.statement.clone(),
             given: self.given.clone(),
             planned: Mutex::new(self.planned()),
             named: true,
-            from_sql,
         }
     }
 
@@ -84,6 +81,31 @@ fn same_columns(a: Option<&[ColumnDescription]>, b: Option<&[ColumnDescription]>
                     .all(|(a, b)| a.name == b.name && a.type_oid == b.type_oid && a.type_mod == b.type_mod)
         }
         _ => false,
+    }
+}
+
+/// Plans of statements whose literals were lifted out. `None`: this one is to be planned with its literals.
+#[derive(Default)]
+pub struct Templates {
+    entries: HashMap<Box<str>, Option<Arc<Prepared>>>,
+    pub lifted: Lifted,
+}
+
+impl Templates {
+    /// `None`: not seen yet.
+    pub fn get(&self) -> Option<Option<Arc<Prepared>>> {
+        self.entries.get(self.lifted.key.as_str()).cloned()
+    }
+
+    pub fn put(&mut self, prepared: Option<Arc<Prepared>>) {
+        if self.entries.len() >= CACHE_ENTRIES {
+            self.entries.clear();
+        }
+        self.entries.insert(self.lifted.key.as_str().into(), prepared);
+    }
+
+    pub fn clear(&mut self) {
+        self.entries.clear();
     }
 }
 

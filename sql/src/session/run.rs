@@ -142,10 +142,7 @@ impl Session {
     /// Makes the statement's plan anew if the catalog or the settings have moved on.
     pub(super) fn current_plan(&mut self, prepared: &Prepared) -> Result<Arc<Planned>, Error> {
         let planned = prepared.planned();
-        let version = match self.transaction.txn() {
-            Some(txn) => txn.catalog().version(),
-            None => self.database.engine().catalog().version(),
-        };
+        let version = self.catalog_version();
         if planned.is_current(version, self.settings.generation()) {
             return Ok(planned);
         }
@@ -217,6 +214,9 @@ impl Session {
         self.keep(pending);
         if last {
             self.end_simple().await?;
+        }
+        if self.transaction.is_explicit() && self.portals.is_empty() {
+            self.transaction.rest();
         }
         Ok(Executed::Complete(tag))
     }
@@ -422,6 +422,23 @@ impl Session {
                 return Ok(Advance::Rows(Step { rows, done: true }));
             }
             let mut running = select::open(&mut exec, plan)?;
+            // Key lookups read at the transaction's present snapshot, so a portal must not leave any for later.
+            if limit != 0 && plan.access.is_lookup() {
+                let mut bytes = BytesMut::new();
+                let mut rows = 0;
+                loop {
+                    let mut piece = BytesMut::new();
+                    let step = running.step(&mut exec, plan, &mut piece, 0)?;
+                    bytes.unsplit(piece);
+                    rows += step.rows;
+                    if step.done {
+                        break;
+                    }
+                }
+                return self
+                    .wrote(portal, CommandTag::Select(rows), true, bytes, limit, out)
+                    .await;
+            }
             let step = running.step(&mut exec, plan, out, limit)?;
             let read = exec.read;
             self.transaction.note_read(read);

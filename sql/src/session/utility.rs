@@ -204,7 +204,7 @@ impl Session {
             }
             Statement::Checkpoint => done("CHECKPOINT"),
             Statement::UnlistenAll => done("UNLISTEN"),
-            Statement::Lock(_) => Err(Error::unsupported("LOCK TABLE")),
+            Statement::Lock => Err(Error::unsupported("LOCK TABLE")),
             Statement::DeclareCursor { name, hold, query } => {
                 self.declare(name, *hold, query)?;
                 done("DECLARE CURSOR")
@@ -341,12 +341,14 @@ impl Session {
                 self.close_portals();
                 self.statements.clear();
                 self.cache.clear();
+                self.templates.clear();
                 self.settings.reset_all();
                 self.setting_changed();
                 done("DISCARD ALL")
             }
             DiscardKind::Plans => {
                 self.cache.clear();
+                self.templates.clear();
                 done("DISCARD PLANS")
             }
             DiscardKind::Sequences => done("DISCARD SEQUENCES"),
@@ -381,7 +383,7 @@ impl Session {
             return Err(Error::syntax("PREPARE takes SELECT, INSERT, UPDATE or DELETE"));
         }
         let planned = self.plan(&statement, &oids)?;
-        let prepared = Prepared::new(sql.into(), statement, oids, Arc::new(planned)).to_named(true);
+        let prepared = Prepared::new(sql.into(), statement, oids, Arc::new(planned)).to_named();
         self.add_statement(name, prepared)
     }
 

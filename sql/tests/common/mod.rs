@@ -19,14 +19,21 @@ impl Fixture {
     }
 
     pub fn session(&self) -> Session {
-        let info = SessionInfo { user: "tester".into(), process: 1, ..SessionInfo::default() };
+        let info = SessionInfo {
+            user: "tester".into(),
+            process: 1,
+            ..SessionInfo::default()
+        };
         self.database.session(info).expect("a session")
     }
 }
 
 /// Runs a future on a small runtime with timers.
 pub fn run<F: std::future::Future>(future: F) -> F::Output {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
     runtime.expect("a runtime").block_on(future)
 }
 
@@ -40,7 +47,10 @@ pub fn rows(out: &[u8]) -> Vec<String> {
         rest = &rest[1 + length..];
         match tag {
             b'D' => lines.push(data_row(body)),
-            b'd' => lines.push(format!("copy: {}", String::from_utf8_lossy(body).trim_end_matches('\n'))),
+            b'd' => lines.push(format!(
+                "copy: {}",
+                String::from_utf8_lossy(body).trim_end_matches('\n')
+            )),
             b'T' | b'G' | b'H' | b'c' => {}
             other => lines.push(format!("message {}", char::from(other))),
         }
@@ -120,7 +130,11 @@ async fn script_steps(
 /// An error or notice as one line, its further fields behind it.
 pub fn shown(kind: &str, error: &Error) -> String {
     let mut line = format!("{kind} {}: {}", error.code, error.message);
-    for (name, field) in [("detail", &error.detail), ("hint", &error.hint), ("context", &error.context)] {
+    for (name, field) in [
+        ("detail", &error.detail),
+        ("hint", &error.hint),
+        ("context", &error.context),
+    ] {
         if let Some(text) = field {
             line.push_str(&format!("\n  {name}: {text}"));
         }
