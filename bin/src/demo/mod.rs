@@ -17,6 +17,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use load::{Live, Operation, Receipts};
 use process::{Place, ServerProcess};
 use screen::{Screen, grouped};
@@ -103,9 +105,12 @@ pub fn run(args: &Args) -> Result<(), DemoError> {
         .map_err(DemoError::Runtime)?;
     let place = Place::new()?;
     runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).map_err(DemoError::Runtime)?;
+        // However it ends, the server is ended and its directory removed.
         tokio::select! {
             result = show(args, &place) => result,
             _ = tokio::signal::ctrl_c() => Ok(()),
+            _ = terminate.recv() => Ok(()),
         }
     })
 }
