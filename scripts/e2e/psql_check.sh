@@ -58,8 +58,8 @@ expect "single transaction is all or nothing" 'division by zero' -1 -v ON_ERROR_
 check "psql: the single transaction left nothing" test 0 = "$(psql -XAtc 'select count(*) from item where id = 91')"
 expect "several statements in one string are one transaction" 'division by zero' -c "insert into item (id, name) values (92, 'x'); select 1/0"
 check "psql: the string left nothing" test 0 = "$(psql -XAtc 'select count(*) from item where id = 92')"
-printf 'create table n (a int primary key);\ninsert into n select g from generate_series(1, 1000) g;\n' >"$WORK/n.sql"
-expect "insert from generate_series" '^INSERT 0 1000$' -f "$WORK/n.sql"
+seq 1 1000 >"$WORK/numbers"
+expect "\\copy from the program's input" '^COPY 1000$' -c 'create table n (a int primary key)' -c "\\copy n from '$WORK/numbers'"
 expect "FETCH_COUNT reads by cursor" '^1000$' -At -v FETCH_COUNT=100 -c 'select a from n order by a'
 expect "show server_version" '^1[0-9]' -Atc 'show server_version'
 expect "explain" '.' -Atc 'explain select count(*) from item'

@@ -451,7 +451,9 @@ def large_results_arrive_whole():
 def server_side_cursors():
     with connect() as connection:
         connection.execute("CREATE TABLE fetched (id int PRIMARY KEY)")
-        connection.execute("INSERT INTO fetched SELECT generate_series(1, 1000)")
+        with connection.cursor() as cursor, cursor.copy("COPY fetched FROM STDIN") as copy:
+            for n in range(1, 1001):
+                copy.write_row((n,))
         with connection.cursor("named") as cursor:
             cursor.execute("SELECT id FROM fetched ORDER BY id")
             assert cursor.fetchmany(10) == [(n,) for n in range(1, 11)]
