@@ -39,6 +39,9 @@ pub struct Running {
     left: u64,
 }
 
+/// Told of each row; answers whether to go on.
+type Visit<'v> = &'v mut dyn FnMut(&Exec<'_>, Option<&Version>) -> Result<bool, Error>;
+
 /// How far one step came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step {
@@ -145,16 +148,11 @@ fn scan(exec: &mut Exec<'_>, table: &Table, range: KeyRange) -> From {
 
 impl Running {
     /// Calls `visit` with each row until it says stop; false when there are no more rows.
-    fn rows(
-        &mut self,
-        exec: &mut Exec<'_>,
-        plan: &SelectPlan,
-        visit: &mut dyn FnMut(&Exec<'_>, Option<&Version>) -> Result<bool, Error>,
-    ) -> Result<bool, Error> {
+    fn rows(&mut self, exec: &mut Exec<'_>, plan: &SelectPlan, visit: Visit<'_>) -> Result<bool, Error> {
         let mut seen = 0u32;
         while self.left > 0 {
             seen += 1;
-            if seen % CHECK_EVERY == 0 {
+            if seen.is_multiple_of(CHECK_EVERY) {
                 exec.interrupt.check()?;
             }
             let version = match &mut self.from {

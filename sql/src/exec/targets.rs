@@ -89,7 +89,7 @@ impl Targets {
     fn next(&mut self, exec: &mut Exec<'_>, table: &Table, filter: &[Scalar]) -> Result<Option<Key>, Error> {
         loop {
             self.seen += 1;
-            if self.seen % CHECK_EVERY == 0 {
+            if self.seen.is_multiple_of(CHECK_EVERY) {
                 exec.interrupt.check()?;
             }
             match &mut self.candidates {

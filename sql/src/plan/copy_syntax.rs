@@ -9,7 +9,7 @@ use crate::plan::utility::table_name;
 pub fn copy(cursor: &mut Cursor<'_>) -> Result<CopyStatement, Error> {
     let binary = cursor.word("binary");
     let source = if cursor.kind(Kind::LeftParen) {
-        CopySource::Query(cursor.to_closing()?.to_owned())
+        CopySource::Query(cursor.through_closing()?.to_owned())
     } else {
         let table = table_name(cursor)?;
         let columns = if cursor.peek().is_some_and(|token| token.kind == Kind::LeftParen) {

@@ -128,7 +128,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Skips to the closing parenthesis of the one just taken; returns the text between them.
-    pub fn to_closing(&mut self) -> Result<&'a str, Error> {
+    pub fn through_closing(&mut self) -> Result<&'a str, Error> {
         let start = self.peek().map_or(self.sql.len(), |token| token.start);
         let mut depth = 1usize;
         while let Some(token) = self.next() {

@@ -363,7 +363,7 @@ fn prepare(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
     let name = cursor.identifier()?;
     let mut types = Vec::new();
     if cursor.kind(Kind::LeftParen) {
-        types = parse::data_types(cursor.to_closing()?)?;
+        types = parse::data_types(cursor.through_closing()?)?;
     }
     cursor.expect_word("as")?;
     Ok(Statement::Prepare {
@@ -377,7 +377,7 @@ fn execute(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
     let name = cursor.identifier()?;
     let mut arguments = Vec::new();
     if cursor.kind(Kind::LeftParen) {
-        arguments = parse::expressions(cursor.to_closing()?)?;
+        arguments = parse::expressions(cursor.through_closing()?)?;
     }
     cursor.expect_end()?;
     Ok(Statement::Execute { name, arguments })
@@ -386,7 +386,7 @@ fn execute(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
 /// `(option [value], …)` of VACUUM and ANALYZE; their values do not matter here.
 fn options(cursor: &mut Cursor<'_>) -> Result<(), Error> {
     if cursor.kind(Kind::LeftParen) {
-        cursor.to_closing()?;
+        cursor.through_closing()?;
     }
     Ok(())
 }
@@ -396,7 +396,7 @@ fn tables_with_columns(cursor: &mut Cursor<'_>) -> Result<Vec<String>, Error> {
     while !cursor.done() {
         tables.push(table_name(cursor)?);
         if cursor.kind(Kind::LeftParen) {
-            cursor.to_closing()?;
+            cursor.through_closing()?;
         }
         if !cursor.kind(Kind::Comma) {
             break;

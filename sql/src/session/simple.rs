@@ -74,7 +74,7 @@ impl Session {
         self.unnamed = None;
         self.unnamed_portal = None;
         self.begin_statement();
-        if let Some(portal) = self.from_template(statement.text()) {
+        if let Some(portal) = self.bound_template(statement.text()) {
             if let Some(columns) = &portal.planned.columns {
                 message::row_description(out, columns, &Formats::Text);
             }
@@ -103,7 +103,7 @@ impl Session {
     /// A bound portal for a statement that differs from an earlier one in its literals only.
     ///
     /// Whatever goes wrong on this way, the ordinary one says it better.
-    fn from_template(&mut self, sql: &str) -> Option<Portal> {
+    fn bound_template(&mut self, sql: &str) -> Option<Portal> {
         if self.transaction.is_failed() || !template::lift(sql, &mut self.templates.lifted) {
             return None;
         }

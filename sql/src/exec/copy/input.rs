@@ -332,7 +332,7 @@ impl CopyIn {
             return Err(context::unique_violation(table, &row, exec.facts).with_context(self.at_line()));
         }
         self.rows += 1;
-        if self.rows % ROWS_PER_ROUND == 0 {
+        if self.rows.is_multiple_of(ROWS_PER_ROUND) {
             exec.interrupt.check()?;
             exec.txn.room().await?;
         }
