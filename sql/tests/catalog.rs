@@ -241,6 +241,38 @@ fn drivers_find_tables_columns_and_keys() {
              WHERE tc.table_name = 'orders' AND tc.constraint_type = 'PRIMARY KEY'",
             "id",
         ),
+        // JDBC's getPrimaryKeys.
+        (
+            "SELECT result.TABLE_NAME, result.COLUMN_NAME, result.KEY_SEQ, result.PK_NAME FROM \
+             (SELECT NULL AS TABLE_CAT, n.nspname AS TABLE_SCHEM, ct.relname AS TABLE_NAME, a.attname AS COLUMN_NAME, \
+             (information_schema._pg_expandarray(i.indkey)).n AS KEY_SEQ, ci.relname AS PK_NAME, \
+             information_schema._pg_expandarray(i.indkey) AS KEYS, a.attnum AS A_ATTNUM FROM pg_catalog.pg_class ct \
+             JOIN pg_catalog.pg_attribute a ON (ct.oid = a.attrelid) JOIN pg_catalog.pg_namespace n ON (ct.relnamespace = n.oid) \
+             JOIN pg_catalog.pg_index i ON ( a.attrelid = i.indrelid) JOIN pg_catalog.pg_class ci ON (ci.oid = i.indexrelid) \
+             WHERE true AND ct.relname = 'orders' AND i.indisprimary ) result where result.A_ATTNUM = (result.KEYS).x \
+             ORDER BY result.table_name, result.pk_name, result.key_seq",
+            "orders|id|1|orders_pkey",
+        ),
+        // JDBC's getIndexInfo.
+        (
+            "SELECT tmp.TABLE_NAME, tmp.INDEX_NAME, tmp.ORDINAL_POSITION, \
+             trim(both '\"' from pg_catalog.pg_get_indexdef(tmp.CI_OID, tmp.ORDINAL_POSITION, false)) AS COLUMN_NAME, \
+             CASE tmp.AM_NAME WHEN 'btree' THEN CASE tmp.I_INDOPTION[tmp.ORDINAL_POSITION - 1] & 1::smallint WHEN 1 THEN 'D' ELSE 'A' END \
+             ELSE NULL END AS ASC_OR_DESC FROM (SELECT ct.relname AS TABLE_NAME, ci.relname AS INDEX_NAME, \
+             (information_schema._pg_expandarray(i.indkey)).n AS ORDINAL_POSITION, ci.oid AS CI_OID, i.indoption AS I_INDOPTION, am.amname AS AM_NAME \
+             FROM pg_catalog.pg_class ct JOIN pg_catalog.pg_namespace n ON (ct.relnamespace = n.oid) \
+             JOIN pg_catalog.pg_index i ON (ct.oid = i.indrelid) JOIN pg_catalog.pg_class ci ON (ci.oid = i.indexrelid) \
+             JOIN pg_catalog.pg_am am ON (ci.relam = am.oid) WHERE true AND ct.relname = 'orders') AS tmp",
+            "orders|orders_pkey|1|id|A",
+        ),
+        // JDBC's type cache.
+        (
+            "SELECT typinput='array_in'::regproc as is_array, typtype, typname, pg_type.oid FROM pg_catalog.pg_type \
+             LEFT JOIN (select ns.oid as nspoid, ns.nspname, r.r from pg_namespace as ns join ( select s.r, (current_schemas(false))[s.r] as nspname \
+             from generate_series(1, array_upper(current_schemas(false), 1)) as s(r) ) as r using ( nspname ) ) as sp ON sp.nspoid = typnamespace \
+             WHERE typname = '_int4' ORDER BY sp.r, pg_type.oid DESC",
+            "t|b|_int4|1007",
+        ),
         // SQLAlchemy's get_table_names.
         (
             "SELECT pg_catalog.pg_class.relname FROM pg_catalog.pg_class \

@@ -263,6 +263,12 @@ fn read_literal(text: &str, field: &Field, op: &BinaryOperator) -> Result<Option
             };
             cast_literal(text.trim(), &exact, sql_name(name, number)).map(Some)
         }
+        DataType::List(item) if is_comparison(op) => {
+            let element = super::types::arrow_wire_type(item.data_type()).oid;
+            super::parameter::array_literal(element, item.data_type(), text)
+                .map(Some)
+                .map_err(external)
+        }
         DataType::Date32 | DataType::Timestamp(..) | DataType::Time64(_) if is_comparison(op) => {
             cast_literal(text.trim(), target, sql_name(name, target)).map(Some)
         }

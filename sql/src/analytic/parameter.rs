@@ -168,6 +168,12 @@ fn binary_scalar(type_oid: u32, bytes: &[u8]) -> Result<ScalarValue, Error> {
     })
 }
 
+/// `{1,NULL,"a b"}` as an array of `item`s, whose oid is `element`.
+pub fn array_literal(element: u32, item: &DataType, text: &str) -> Result<ScalarValue, Error> {
+    let items = text_items(element, text.as_bytes())?;
+    Ok(ScalarValue::List(ScalarValue::new_list_nullable(&items, item)))
+}
+
 /// The items of `{1,NULL,"a b"}`.
 fn text_items(element: u32, bytes: &[u8]) -> Result<Vec<ScalarValue>, Error> {
     let field = types::parameter_field(element).ok_or_else(|| unsupported(element))?;

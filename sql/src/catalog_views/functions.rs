@@ -200,7 +200,14 @@ fn alias_function(name: &str, scope: &Scope) -> Option<Arc<ScalarUDF>> {
         "scry_regrole_name" => of_oid("scry_regrole_name", Arity::exact(&[OID]), move |_| {
             Some(owned.user.to_string())
         }),
-        "scry_regproc_oid" => of_name("scry_regproc_oid", |_| Ok(None)),
+        // Functions have no oids here; columns that name one hold the name.
+        "scry_regproc_oid" => ClosureFunction::function(
+            "scry_regproc_oid",
+            Arity::exact(&[TEXT]),
+            text_field(),
+            Volatility::Stable,
+            |args, _| Ok(args[0].clone()),
+        ),
         "scry_regproc_name" => ClosureFunction::function(
             "scry_regproc_name",
             Arity::exact(&[TEXT]),
@@ -401,6 +408,7 @@ fn session_function(name: &str, scope: &Scope) -> Option<Arc<ScalarUDF>> {
             name_field(),
             Some("UTF8".to_owned()),
         ),
+        "pg_char_to_encoding" => constant_int("pg_char_to_encoding", Arity::exact(&[TEXT]), 6),
         "pg_client_encoding" => constant(
             "pg_client_encoding",
             none(),

@@ -4,6 +4,13 @@ use super::objects::{self, ROLE};
 use super::view::{Cell, View, row};
 use crate::analytic::{DATABASE, Scope};
 
+/// Limits that drivers look up. They are not settings of the session.
+const FIXED_SETTINGS: [(&str, &str); 3] = [
+    ("max_index_keys", "32"),
+    ("max_identifier_length", "63"),
+    ("block_size", "8192"),
+];
+
 pub const VIEWS: &[View] = &[
     View {
         schema: "pg_catalog",
@@ -120,6 +127,11 @@ pub const VIEWS: &[View] = &[
                   reset_val text, sourcefile text, sourceline int4, pending_restart bool",
         rows: |scope| {
             let mut settings = (scope.all_settings)();
+            for (name, value) in FIXED_SETTINGS {
+                if !settings.iter().any(|(known, _)| known == name) {
+                    settings.push((name.to_owned(), value.to_owned()));
+                }
+            }
             settings.sort();
             settings
                 .into_iter()

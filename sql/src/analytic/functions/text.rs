@@ -223,6 +223,8 @@ fn quote_literal(value: &str) -> String {
 pub fn all() -> Vec<Arc<ScalarUDF>> {
     vec![
         Arc::new(super::arrays::array_or_empty()),
+        Arc::new(super::arrays::positions()),
+        Arc::new(super::arrays::array_upper()),
         mapped("quote_ident", quote_ident),
         mapped("quote_literal", quote_literal),
         ClosureFunction::function(

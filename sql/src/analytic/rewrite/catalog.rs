@@ -4,11 +4,12 @@
 //! columns have no collations of their own. What remains are scalar subqueries over the catalog, which get an aggregate.
 
 use super::column_names::{column_name, folded};
-use super::{null_of, wrap_single_column};
+use super::{call, null_of, plain_argument, wrap_single_column};
+use crate::analytic::functions::arrays::POSITIONS;
 use crate::catalog_views;
 use sqlparser::ast::{
-    self, BinaryOperator, Expr, Ident, JoinOperator, ObjectNamePart, Query, Select, SelectItem, SetExpr,
-    TableFactor, Value, Visit, Visitor,
+    self, AccessExpr, BinaryOperator, Expr, Function, FunctionArguments, Ident, JoinOperator, ObjectNamePart,
+    Query, Select, SelectItem, SetExpr, TableFactor, Value, Visit, Visitor,
 };
 use std::ops::ControlFlow;
 
@@ -86,9 +87,48 @@ pub(super) fn reads_options(query: &Query) -> bool {
     from_mentions(query, "unnest(") && from_mentions(query, "reloptions")
 }
 
-/// psql's scalar subquery for a column's collation where it is not its type's: there is none here.
+/// psql's scalar subquery for a collation that is not its type's own: there is none here.
 pub(super) fn reads_collations(query: &Query) -> bool {
-    from_mentions(query, "pg_collation") && query.to_string().contains("attcollation <> ")
+    from_mentions(query, "pg_collation") && query.to_string().contains("collation <> ")
+}
+
+/// What drivers take out of `_pg_expandarray`, which makes a row (x: item, n: position) of each item of an array:
+/// `(information_schema._pg_expandarray(a)).n`, and the call itself, of which they use `x` alone.
+pub(super) fn expanded_array(expr: &Expr) -> Option<Expr> {
+    match expr {
+        Expr::CompoundFieldAccess { root, access_chain } => {
+            let [AccessExpr::Dot(Expr::Identifier(field))] = access_chain.as_slice() else {
+                return None;
+            };
+            let Expr::Nested(root) = root.as_ref() else {
+                return None;
+            };
+            match (folded(field).as_str(), root.as_ref()) {
+                ("n", Expr::Function(function)) => Some(call(
+                    "unnest",
+                    vec![call(POSITIONS, vec![expand_argument(function)?])],
+                )),
+                ("x", Expr::Function(function)) => Some(call("unnest", vec![expand_argument(function)?])),
+                // `(result.keys).x` of a column that was such a call.
+                ("x", column @ Expr::CompoundIdentifier(parts)) if folded(parts.last()?) == "keys" => {
+                    Some(column.clone())
+                }
+                _ => None,
+            }
+        }
+        Expr::Function(function) => Some(call("unnest", vec![expand_argument(function)?])),
+        _ => None,
+    }
+}
+
+fn expand_argument(function: &Function) -> Option<Expr> {
+    let name = function.name.0.last()?.as_ident()?;
+    match &function.args {
+        FunctionArguments::List(list) if folded(name) == "_pg_expandarray" => {
+            list.args.first().and_then(plain_argument).cloned()
+        }
+        _ => None,
+    }
 }
 
 const AGGREGATES: [&str; 9] = [

@@ -9,12 +9,16 @@
 
 mod catalog;
 mod column_names;
+mod exists;
 
 pub use column_names::visible_name;
 
 use super::functions::arrays::ARRAY_OR_EMPTY;
 use super::types::cast_field;
-use catalog::{aggregate_catalog_subquery, answer_nothing, reads_collations, reads_nothing, reads_options};
+use catalog::{
+    aggregate_catalog_subquery, answer_nothing, expanded_array, reads_collations, reads_nothing,
+    reads_options,
+};
 use column_names::{folded, name_columns};
 use datafusion::arrow::datatypes::FieldRef;
 use sqlparser::ast::{
@@ -65,6 +69,11 @@ impl VisitorMut for Rewriter {
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         name_columns(select);
+        for item in &mut select.projection {
+            if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+                let _: ControlFlow<()> = VisitMut::visit(expr, &mut exists::ExistsCounter::default());
+            }
+        }
         if reads_nothing(select) {
             answer_nothing(select);
         }
@@ -108,6 +117,9 @@ impl VisitorMut for Rewriter {
 }
 
 fn replace(expr: &mut Expr) -> Option<Expr> {
+    if let Some(expanded) = expanded_array(expr) {
+        return Some(expanded);
+    }
     match expr {
         Expr::Collate { expr: inner, .. } => Some(Expr::Nested(inner.clone())),
         Expr::BinaryOp { op, .. } => {
