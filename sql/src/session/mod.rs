@@ -23,6 +23,7 @@ mod extended;
 mod portal;
 mod prepared;
 mod query;
+mod row;
 mod run;
 pub mod settings;
 mod simple;

@@ -1,15 +1,19 @@
 //! Hand-written parsers of utility statements: they are frequent (BEGIN, COMMIT), small, and full of PostgreSQL's own
 //! syntax. Everything else goes to sqlparser.
 
+mod setting;
+mod table;
+
+pub use table::table_name;
+
 use crate::error::{Error, SqlState};
 use crate::plan::copy_syntax;
 use crate::plan::cursor::Cursor;
 use crate::plan::lex::{self, Kind};
 use crate::plan::parse;
-use crate::plan::statement::{
-    DiscardKind, ExplainOptions, FetchCount, IsolationLevel, SetScope, SettingValue, Statement,
-    TransactionModes,
-};
+use crate::plan::statement::{ExplainOptions, FetchCount, IsolationLevel, Statement, TransactionModes};
+use setting::{discard, reset, set, show};
+use table::{alter, drop_table, lock, options, tables_with_columns, truncate, vacuum};
 
 /// Words with which an utility statement begins.
 fn is_utility(word: &str) -> bool {
@@ -202,160 +206,6 @@ fn rollback(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
     })
 }
 
-fn set(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
-    if cursor.words(&["session", "characteristics", "as", "transaction"]) {
-        return Ok(Statement::SetCharacteristics(modes(cursor)?));
-    }
-    if cursor.word("transaction") {
-        return Ok(Statement::SetTransaction(modes(cursor)?));
-    }
-    if cursor.word("constraints") {
-        return Err(Error::unsupported("SET CONSTRAINTS"));
-    }
-    let scope = if cursor.word("local") {
-        SetScope::Local
-    } else {
-        // `SET SESSION AUTHORIZATION` is a setting of two words.
-        cursor.word("session");
-        SetScope::Session
-    };
-    if cursor.words(&["time", "zone"]) {
-        let value = if cursor.word("local") || cursor.word("default") {
-            SettingValue::Default
-        } else {
-            cursor.word("interval");
-            let text = setting_value(cursor)?;
-            if cursor.words(&["hour", "to"]) {
-                cursor.word("minute");
-            }
-            SettingValue::Text(text)
-        };
-        return Ok(Statement::Set {
-            scope,
-            name: "timezone".into(),
-            value,
-        });
-    }
-    if cursor.word("names") {
-        let value = if cursor.done() || cursor.word("default") {
-            SettingValue::Default
-        } else {
-            SettingValue::Text(setting_value(cursor)?)
-        };
-        return Ok(Statement::Set {
-            scope,
-            name: "client_encoding".into(),
-            value,
-        });
-    }
-    if cursor.word("role") {
-        let value = setting_value(cursor)?;
-        return Ok(Statement::Set {
-            scope,
-            name: "role".into(),
-            value: SettingValue::Text(value),
-        });
-    }
-    if cursor.word("authorization") {
-        let value = setting_value(cursor)?;
-        return Ok(Statement::Set {
-            scope,
-            name: "session_authorization".into(),
-            value: SettingValue::Text(value),
-        });
-    }
-    let name = cursor.dotted()?.join(".");
-    if !cursor.operator("=") {
-        cursor.expect_word("to")?;
-    }
-    if cursor.word("default") {
-        return Ok(Statement::Set {
-            scope,
-            name,
-            value: SettingValue::Default,
-        });
-    }
-    let start = cursor.peek().map_or(cursor.sql.len(), |token| token.start);
-    let mut value = setting_value(cursor)?;
-    while cursor.kind(Kind::Comma) {
-        value.push_str(", ");
-        value.push_str(&setting_value(cursor)?);
-    }
-    // In a list of schemas quotes tell names from words.
-    if name == "search_path" && cursor.sql[start..].contains('"') {
-        value = cursor.sql[start..].trim().to_owned();
-    }
-    Ok(Statement::Set {
-        scope,
-        name,
-        value: SettingValue::Text(value),
-    })
-}
-
-/// One value of SET: a word, a string, a number with its sign.
-fn setting_value(cursor: &mut Cursor<'_>) -> Result<String, Error> {
-    let sign = if cursor.operator("-") {
-        "-"
-    } else {
-        cursor.operator("+");
-        ""
-    };
-    let Some(token) = cursor.peek() else {
-        return Err(cursor.unexpected());
-    };
-    let value = match token.kind {
-        Kind::Integer | Kind::Decimal => format!("{sign}{}", token.text(cursor.sql)),
-        _ if !sign.is_empty() => return Err(cursor.unexpected()),
-        Kind::Word => token.text(cursor.sql).to_owned(),
-        Kind::QuotedWord => lex::identifier(cursor.sql, token),
-        _ => return cursor.string(),
-    };
-    cursor.next();
-    Ok(value)
-}
-
-fn setting_name(cursor: &mut Cursor<'_>) -> Result<String, Error> {
-    if cursor.words(&["time", "zone"]) {
-        return Ok("timezone".into());
-    }
-    if cursor.words(&["transaction", "isolation", "level"]) {
-        return Ok("transaction_isolation".into());
-    }
-    if cursor.words(&["session", "authorization"]) {
-        return Ok("session_authorization".into());
-    }
-    Ok(cursor.dotted()?.join("."))
-}
-
-fn reset(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
-    if cursor.word("all") {
-        return Ok(Statement::Reset(None));
-    }
-    Ok(Statement::Reset(Some(setting_name(cursor)?)))
-}
-
-fn show(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
-    if cursor.word("all") {
-        return Ok(Statement::Show(None));
-    }
-    Ok(Statement::Show(Some(setting_name(cursor)?)))
-}
-
-fn discard(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
-    let kind = if cursor.word("all") {
-        DiscardKind::All
-    } else if cursor.word("plans") {
-        DiscardKind::Plans
-    } else if cursor.word("sequences") {
-        DiscardKind::Sequences
-    } else if cursor.word("temp") || cursor.word("temporary") {
-        DiscardKind::Temporary
-    } else {
-        return Err(cursor.unexpected());
-    };
-    Ok(Statement::Discard(kind))
-}
-
 fn prepare(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
     if cursor.at_word("transaction") {
         return Err(Error::unsupported("two-phase commit"));
@@ -381,65 +231,6 @@ fn execute(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
     }
     cursor.expect_end()?;
     Ok(Statement::Execute { name, arguments })
-}
-
-/// `(option [value], …)` of VACUUM and ANALYZE; their values do not matter here.
-fn options(cursor: &mut Cursor<'_>) -> Result<(), Error> {
-    if cursor.kind(Kind::LeftParen) {
-        cursor.through_closing()?;
-    }
-    Ok(())
-}
-
-fn tables_with_columns(cursor: &mut Cursor<'_>) -> Result<Vec<String>, Error> {
-    let mut tables = Vec::new();
-    while !cursor.done() {
-        tables.push(table_name(cursor)?);
-        if cursor.kind(Kind::LeftParen) {
-            cursor.through_closing()?;
-        }
-        if !cursor.kind(Kind::Comma) {
-            break;
-        }
-    }
-    Ok(tables)
-}
-
-fn vacuum(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
-    options(cursor)?;
-    for word in ["full", "freeze", "verbose", "analyze"] {
-        cursor.word(word);
-    }
-    let tables = tables_with_columns(cursor)?;
-    cursor.expect_end()?;
-    Ok(Statement::Vacuum(tables))
-}
-
-/// A table's name; the schema may be `public`.
-pub fn table_name(cursor: &mut Cursor<'_>) -> Result<String, Error> {
-    let mut parts = cursor.dotted()?;
-    let name = parts.pop().unwrap_or_default();
-    parse::check_schema(&parts, &name)?;
-    Ok(name)
-}
-
-fn table_names(cursor: &mut Cursor<'_>) -> Result<Vec<String>, Error> {
-    let mut names = Vec::new();
-    loop {
-        cursor.word("only");
-        names.push(table_name(cursor)?);
-        cursor.operator("*");
-        if !cursor.kind(Kind::Comma) {
-            return Ok(names);
-        }
-    }
-}
-
-fn lock(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
-    cursor.word("table");
-    table_names(cursor)?;
-    while cursor.next().is_some() {}
-    Ok(Statement::Lock)
 }
 
 fn declare(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
@@ -533,102 +324,4 @@ fn explain(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
         return Err(cursor.unexpected());
     }
     Ok(Statement::Explain(options, Box::new(parse::statement(rest)?)))
-}
-
-fn drop_table(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
-    if !cursor.word("table") {
-        let kind = cursor
-            .peek()
-            .map_or("", |token| token.text(cursor.sql))
-            .to_ascii_uppercase();
-        return Err(Error::unsupported(format!("DROP {kind}")));
-    }
-    let if_exists = cursor.words(&["if", "exists"]);
-    let names = table_names(cursor)?;
-    if !cursor.word("cascade") {
-        cursor.word("restrict");
-    }
-    Ok(Statement::DropTable { names, if_exists })
-}
-
-fn truncate(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
-    cursor.word("table");
-    let names = table_names(cursor)?;
-    if !cursor.words(&["restart", "identity"]) {
-        cursor.words(&["continue", "identity"]);
-    }
-    if !cursor.word("cascade") {
-        cursor.word("restrict");
-    }
-    Ok(Statement::Truncate(names))
-}
-
-fn alter(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
-    if !cursor.word("table") {
-        let kind = cursor
-            .peek()
-            .map_or("", |token| token.text(cursor.sql))
-            .to_ascii_uppercase();
-        return Err(Error::unsupported(format!("ALTER {kind}")));
-    }
-    let if_exists = cursor.words(&["if", "exists"]);
-    cursor.word("only");
-    let table = table_name(cursor)?;
-    // pg_dump and ORMs set owners; there is one owner.
-    if cursor.words(&["owner", "to"]) {
-        cursor.identifier()?;
-        return Ok(Statement::AddPrimaryKey {
-            table,
-            constraint: None,
-            columns: Vec::new(),
-            if_exists,
-            only_noop: true,
-        });
-    }
-    if !cursor.word("add") {
-        let action = cursor
-            .peek()
-            .map_or("", |token| token.text(cursor.sql))
-            .to_ascii_uppercase();
-        return Err(Error::unsupported(format!("ALTER TABLE … {action}")));
-    }
-    let constraint = if cursor.word("constraint") {
-        Some(cursor.identifier()?)
-    } else {
-        None
-    };
-    for (word, what) in [
-        ("foreign", "FOREIGN KEY constraint"),
-        ("unique", "UNIQUE constraint"),
-        ("check", "CHECK constraint"),
-        ("exclude", "EXCLUDE constraint"),
-    ] {
-        if cursor.at_word(word) {
-            return Err(Error::unsupported(what));
-        }
-    }
-    if !cursor.words(&["primary", "key"]) {
-        return Err(Error::unsupported("ALTER TABLE … ADD COLUMN"));
-    }
-    if cursor.at_word("using") {
-        return Err(Error::unsupported("PRIMARY KEY USING INDEX"));
-    }
-    let columns = cursor.identifier_list()?;
-    if cursor.word("with") {
-        options(cursor)?;
-    }
-    if cursor.words(&["using", "index", "tablespace"]) {
-        cursor.identifier()?;
-    }
-    if cursor.at_word("deferrable") || cursor.at_word("initially") {
-        return Err(Error::unsupported("DEFERRABLE constraint"));
-    }
-    cursor.words(&["not", "deferrable"]);
-    Ok(Statement::AddPrimaryKey {
-        table,
-        constraint,
-        columns,
-        if_exists,
-        only_noop: false,
-    })
 }
