@@ -132,7 +132,7 @@ fn psql_describes_a_table() {
         (
             "SELECT pg_catalog.array_to_string(c.reloptions || array(select 'toast.' || x from pg_catalog.unnest(tc.reloptions) x), ', ') \
              FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_class tc ON (c.reltoastrelid = tc.oid) WHERE c.oid = '$OID'",
-            "∅",
+            "",
         ),
         (
             "SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), \
@@ -252,6 +252,19 @@ fn drivers_find_tables_columns_and_keys() {
              WHERE true AND ct.relname = 'orders' AND i.indisprimary ) result where result.A_ATTNUM = (result.KEYS).x \
              ORDER BY result.table_name, result.pk_name, result.key_seq",
             "orders|id|1|orders_pkey",
+        ),
+        // The heart of JDBC's getImportedKeys.
+        (
+            "SELECT con.conname, pos.n FROM pg_catalog.pg_constraint con, pg_catalog.generate_series(1, 32) pos(n) \
+             WHERE con.contype = 'f' AND con.conrelid = '$OID' AND pos.n = 1",
+            "",
+        ),
+        // psql's \\dp.
+        (
+            "SELECT c.relname, pg_catalog.array_to_string(ARRAY(SELECT polname || CASE WHEN polroles <> '{0}' THEN 'x' ELSE '' END \
+             FROM pg_catalog.pg_policy pol WHERE polrelid = c.oid), E'\\n') AS \"Policies\" \
+             FROM pg_catalog.pg_class c WHERE c.relname = 'orders'",
+            "orders|",
         ),
         // JDBC's getIndexInfo.
         (

@@ -409,6 +409,12 @@ fn session_function(name: &str, scope: &Scope) -> Option<Arc<ScalarUDF>> {
             Some("UTF8".to_owned()),
         ),
         "pg_char_to_encoding" => constant_int("pg_char_to_encoding", Arity::exact(&[TEXT]), 6),
+        "getdatabaseencoding" => constant(
+            "getdatabaseencoding",
+            none(),
+            name_field(),
+            Some("UTF8".to_owned()),
+        ),
         "pg_client_encoding" => constant(
             "pg_client_encoding",
             none(),

@@ -24,7 +24,7 @@ use datafusion::arrow::datatypes::FieldRef;
 use sqlparser::ast::{
     self, BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
     FunctionArguments, Ident, LimitClause, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr,
-    Value, VisitMut, VisitorMut,
+    TableFactor, Value, VisitMut, VisitorMut,
 };
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -76,6 +76,17 @@ impl VisitorMut for Rewriter {
         }
         if reads_nothing(select) {
             answer_nothing(select);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        if let TableFactor::Table {
+            name, args: Some(_), ..
+        }
+        | TableFactor::Function { name, .. } = factor
+        {
+            drop_catalog_schema(name);
         }
         ControlFlow::Continue(())
     }
@@ -137,7 +148,7 @@ fn replace(expr: &mut Expr) -> Option<Expr> {
             ..
         } => replace_cast(inner, data_type),
         Expr::Subquery(query) => {
-            if reads_collations(query) {
+            if reads_collations(query) || has_no_rows(query) {
                 return Some(null_of(ast::DataType::Text));
             }
             aggregate_catalog_subquery(query);
@@ -145,6 +156,11 @@ fn replace(expr: &mut Expr) -> Option<Expr> {
         }
         _ => None,
     }
+}
+
+/// Whether the whole query is one over a catalog without rows.
+fn has_no_rows(query: &Query) -> bool {
+    matches!(query.body.as_ref(), SetExpr::Select(select) if reads_nothing(select))
 }
 
 fn null_of(data_type: ast::DataType) -> Expr {
@@ -181,13 +197,18 @@ fn operator(name: &str) -> Option<BinaryOperator> {
     })
 }
 
-fn replace_function(function: &mut Function) -> Option<Expr> {
-    if function.name.0.len() == 2
-        && let Some(ObjectNamePart::Identifier(schema)) = function.name.0.first()
+/// `pg_catalog.f` is `f`.
+fn drop_catalog_schema(name: &mut ObjectName) {
+    if name.0.len() == 2
+        && let Some(ObjectNamePart::Identifier(schema)) = name.0.first()
         && folded(schema) == "pg_catalog"
     {
-        function.name.0.remove(0);
+        name.0.remove(0);
     }
+}
+
+fn replace_function(function: &mut Function) -> Option<Expr> {
+    drop_catalog_schema(&mut function.name);
     let name = match function.name.0.as_slice() {
         [ObjectNamePart::Identifier(ident)] => folded(ident),
         _ => return None,
@@ -195,10 +216,12 @@ fn replace_function(function: &mut Function) -> Option<Expr> {
     match (name.as_str(), &mut function.args) {
         ("array", FunctionArguments::Subquery(query)) => {
             let mut query = query.clone();
-            if reads_options(&query) {
-                return Some(null_of(ast::DataType::Array(
-                    ast::ArrayElemTypeDef::SquareBracket(Box::new(ast::DataType::Text), None),
+            if reads_options(&query) || has_no_rows(&query) {
+                let nothing = null_of(ast::DataType::Array(ast::ArrayElemTypeDef::SquareBracket(
+                    Box::new(ast::DataType::Text),
+                    None,
                 )));
+                return Some(call(ARRAY_OR_EMPTY, vec![nothing]));
             }
             wrap_single_column(&mut query, "array_agg");
             Some(call(ARRAY_OR_EMPTY, vec![Expr::Subquery(query)]))
