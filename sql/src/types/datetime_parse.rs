@@ -442,7 +442,7 @@ impl Fields {
             .iter()
             .take_while(|byte| byte.is_ascii_digit() || **byte == b':')
             .count();
-        if self.zone.is_some() || self.time.is_none() {
+        if self.zone.is_some() {
             return Err(Fault::Syntax);
         }
         let seconds = parse_displacement(&text[..length]).ok_or(Fault::Syntax)?;
