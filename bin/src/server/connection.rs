@@ -12,7 +12,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures::FutureExt;
-use scry_sql::error::Severity;
+use scry_sql::error::{Severity, SqlState};
 use scry_sql::{Error, Executed, ParsedStatement, Session};
 use tokio::net::TcpStream;
 use tracing::{debug, error, warn};
@@ -278,6 +278,10 @@ impl Connection {
     /// Writes an error; one that is fatal ends the connection.
     fn report(&mut self, error: &Error) -> Result<(), End> {
         answer::notices(&mut self.output.open, &mut self.session);
+        // Cancelled because the server stops: the client hears that, not that somebody cancelled.
+        if error.code == SqlState::QUERY_CANCELED && self.link.ending() {
+            return Err(End::Stopping);
+        }
         answer::error(&mut self.output.open, error);
         match error.severity {
             Severity::Error => Ok(()),

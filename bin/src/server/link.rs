@@ -139,6 +139,11 @@ impl Link {
         self.control.stopping()
     }
 
+    /// The server stops; statements are being cancelled for that.
+    pub fn ending(&self) -> bool {
+        self.control.ending()
+    }
+
     pub fn stop(&self) {
         self.control.stop();
     }

@@ -15,6 +15,8 @@ use scry_sql::CancelHandle;
 /// of a statement waits for two things at once.
 #[derive(Debug, Default)]
 pub struct Control {
+    /// The server stops: a statement that is cancelled now is cancelled for that.
+    ending: AtomicBool,
     stopping: AtomicBool,
     waker: AtomicWaker,
 }
@@ -28,6 +30,10 @@ impl Control {
 
     pub fn stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
+    }
+
+    pub fn ending(&self) -> bool {
+        self.ending.load(Ordering::Acquire)
     }
 
     /// True when stopping; otherwise `waker` is woken when that changes.
@@ -99,11 +105,12 @@ impl Registry {
     /// end has freed its lock.
     pub fn stop_all(&self) {
         let sessions = self.sessions.lock();
-        sessions
-            .values()
-            .flatten()
-            .for_each(|entry| entry.cancel.cancel());
-        sessions.values().flatten().for_each(|entry| entry.control.stop());
+        let entries = || sessions.values().flatten();
+        entries().for_each(|entry| {
+            entry.control.ending.store(true, Ordering::Release);
+            entry.cancel.cancel();
+        });
+        entries().for_each(|entry| entry.control.stop());
     }
 
     pub fn sessions(&self) -> usize {
