@@ -56,6 +56,10 @@ impl ServerStatus for Status {
         ]
     }
 
+    fn reset(&self) {
+        self.mirror.reset_lag();
+    }
+
     fn engine(&self) -> Vec<(&'static str, i64)> {
         let stats = self.engine.stats();
         vec![

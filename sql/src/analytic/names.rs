@@ -32,6 +32,8 @@ pub const DATABASE: &str = "scry";
 pub trait ServerStatus: Send + Sync {
     /// (applied LSN, lag p50, p99 and max in µs, bytes, rows, sealed segments).
     fn mirror(&self) -> [i64; 7];
+    /// Begins the mirror's lag figures anew: `scry_stat_reset()`.
+    fn reset(&self);
     /// Names and values of the engine's counters.
     fn engine(&self) -> Vec<(&'static str, i64)>;
 }

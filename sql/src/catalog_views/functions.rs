@@ -402,6 +402,20 @@ fn session_function(name: &str, scope: &Scope) -> Option<Arc<ScalarUDF>> {
                 move |_, rows| Ok(Arc::new(Int32Array::from(vec![process; rows]))),
             )
         }
+        "scry_stat_reset" => {
+            let status = scope.status.clone();
+            let returns = named_field(DataType::Boolean, "boolean");
+            ClosureFunction::function(
+                "scry_stat_reset",
+                none(),
+                returns,
+                Volatility::Volatile,
+                move |_, rows| {
+                    status.iter().for_each(|status| status.reset());
+                    Ok(Arc::new(BooleanArray::from(vec![true; rows])))
+                },
+            )
+        }
         "pg_encoding_to_char" => constant(
             "pg_encoding_to_char",
             Arity::exact(&[OID]),
