@@ -94,7 +94,7 @@ fn run_file(path: &Path) -> Result<(), String> {
             if let Some(data) = &block.data {
                 let _ = write!(updated, "data:\n{data}");
             }
-            let _ = writeln!(updated, "----\n{found}\n");
+            let _ = writeln!(updated, "----\n{found}");
         }
     });
     fixture.database.close().map_err(|error| error.to_string())?;
