@@ -287,7 +287,7 @@ fn mistakes_are_reported_in_postgresqls_terms() {
             ),
             (
                 "SELECT '2024-13-01'::date",
-                "22007 invalid input syntax for type date: \"2024-13-01\"",
+                "22008 date/time field value out of range: \"2024-13-01\"",
             ),
         ],
     );

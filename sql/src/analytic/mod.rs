@@ -16,7 +16,7 @@
 //! `date ± interval` is a date; floats in aggregates are summed in scan order.
 //!
 //! In reading order: [`types`], `rewrite` (syntax), `operators` and `functions` (semantics), `names` (what a query can
-//! refer to), `plan`, `runtime`, `execute`, `scan`, `units` and `primary` (where rows come from), `encode` and `format` (rows out),
+//! refer to), `plan`, `literals`, `runtime`, `execute`, `scan`, `units` and `primary` (where rows come from), `encode` and `format` (rows out),
 //! `parameter` (values in), `freshness`, `error`.
 
 mod encode;
@@ -25,6 +25,7 @@ mod execute;
 mod format;
 mod freshness;
 mod functions;
+mod literals;
 mod names;
 mod operators;
 mod parameter;

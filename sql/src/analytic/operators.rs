@@ -207,6 +207,10 @@ fn adapted(expr: Expr, other: &Expr, op: &BinaryOperator, schema: &DFSchema) -> 
             let Ok((_, field)) = other.to_field(schema) else {
                 return Ok(expr);
             };
+            // `literals` reads it, with the session's time zone.
+            if field.data_type().is_temporal() && is_comparison(op) {
+                return Ok(Expr::Cast(Cast::new(Box::new(expr), field.data_type().clone())));
+            }
             match read_literal(text, &field, op)? {
                 Some(value) => Ok(Expr::Literal(value, None)),
                 None => Ok(expr),
@@ -269,9 +273,6 @@ fn read_literal(text: &str, field: &Field, op: &BinaryOperator) -> Result<Option
                 .map(Some)
                 .map_err(external)
         }
-        DataType::Date32 | DataType::Timestamp(..) | DataType::Time64(_) if is_comparison(op) => {
-            cast_literal(text.trim(), target, sql_name(name, target)).map(Some)
-        }
         _ => Ok(None),
     }
 }
@@ -291,9 +292,6 @@ fn sql_name<'a>(name: &'a str, arrow: &DataType) -> &'a str {
         DataType::Int64 => "bigint",
         DataType::Float32 => "real",
         DataType::Float64 => "double precision",
-        DataType::Date32 => "date",
-        DataType::Time64(_) => "time",
-        DataType::Timestamp(..) => "timestamp",
         _ => "numeric",
     }
 }

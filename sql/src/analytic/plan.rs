@@ -1,6 +1,7 @@
 //! A query's text, planned: names resolved, types known, parameters typed. Holds no data and no snapshot.
 
 use super::error::from_datafusion;
+use super::literals;
 use super::names::{Names, Scope};
 use super::rewrite;
 use super::runtime::Analytic;
@@ -100,6 +101,7 @@ impl Analytic {
             .analyzer()
             .execute_and_check(logical, self.template.config_options(), |_, _| {})
             .map_err(from_datafusion)?;
+        let logical = literals::read(logical, scope)?;
         let tables = names.into_tables();
         let columns = describe(&logical, &tables);
         let parameters = fields.iter().map(|field| types::wire_type(field).oid).collect();

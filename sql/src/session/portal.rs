@@ -68,7 +68,9 @@ impl Params {
             [one] => *one,
             many => many[index],
         };
-        if matches!(planned.kind, Kind::Analytic(_)) {
+        // Types that only DataFusion has values of: arrays, intervals.
+        let foreign = |oid: &u32| types::from_oid(*oid, -1).is_none();
+        if matches!(planned.kind, Kind::Analytic(_)) && planned.params.iter().any(foreign) {
             let scalars = values
                 .iter()
                 .enumerate()

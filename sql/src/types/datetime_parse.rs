@@ -228,10 +228,13 @@ fn read_into(mut fields: Fields, text: &str, context: &InputContext<'_>) -> Resu
     if rest.len() > TEXT_BYTES_MAX {
         return Err(Fault::Syntax);
     }
+    // Whether a blank stands before the token: "2024-01-05 -02" has a zone, "2024-01-05-02" is no date.
+    let mut apart = false;
     while let Some(&first) = rest.first() {
         let taken = match first {
             b' ' | b'\t' | b'\n' | b'\r' | b',' => 1,
             b'0'..=b'9' => fields.take_number(rest)?,
+            b'-' if fields.time.is_none() && !apart => return Err(Fault::Syntax),
             b'+' | b'-' if fields.date.is_some() || fields.time.is_some() => {
                 fields.take_displacement(rest)?
             }
@@ -246,6 +249,7 @@ fn read_into(mut fields: Fields, text: &str, context: &InputContext<'_>) -> Resu
             _ => return Err(Fault::Syntax),
         };
         rest = &rest[taken..];
+        apart = first.is_ascii_whitespace();
     }
     fields.settle()?;
     Ok(fields)
