@@ -13,7 +13,8 @@ export SCRY_PROFILE=${SCRY_PROFILE:-release}
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 if [ -z "${SCRY_NO_BUILD:-}" ]; then
-  (cd "$REPO" && cargo build --profile "$PROFILE" -p scry)
+  # Apart: together they would build the server with other features than its users get.
+  (cd "$REPO" && cargo build --profile "$PROFILE" -p scry && cargo build --profile "$PROFILE" -p scry-benches --bins)
 fi
 load_programs
 work_folder
