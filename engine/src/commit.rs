@@ -42,8 +42,22 @@ struct Prepared {
 const BUFFER_BYTES_MAX: usize = 4 << 20;
 
 thread_local! {
-    /// The last commit's buffer, kept for the next one of this thread.
+    /// The last buffer of records, kept for the next one of this thread.
     static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// An empty buffer for records.
+pub(crate) fn take_buffer() -> Vec<u8> {
+    let mut bytes = BUFFER.take();
+    bytes.clear();
+    bytes
+}
+
+/// Keeps a buffer for the next one who needs one on this thread.
+pub(crate) fn keep_buffer(bytes: Vec<u8>) {
+    if bytes.capacity() <= BUFFER_BYTES_MAX {
+        BUFFER.set(bytes);
+    }
 }
 
 impl Txn {
@@ -97,8 +111,7 @@ impl Txn {
 
     /// Encodes catalog changes, what is left of row changes, and the commit record.
     fn prepare(&mut self, holder: &Holder, tag: &str) -> Result<Prepared, Error> {
-        let mut bytes = BUFFER.take();
-        bytes.clear();
+        let mut bytes = take_buffer();
         let mut records = 0;
         let mut payload = Vec::new();
         for applied in &self.ddl {
@@ -150,7 +163,7 @@ impl Txn {
     /// Puts the new versions on their chains, pending.
     fn install(&mut self) {
         let horizon = self.engine.snapshots.horizon();
-        for pending in &mut self.overlay.changes {
+        for pending in self.overlay.changes.iter_mut() {
             let Some(entry) = &pending.entry else { continue };
             let (row, local) = match &pending.logged {
                 Logged::Row { row, local } => (Some(Arc::clone(row)), *local),
@@ -196,15 +209,13 @@ impl Txn {
         }
         engine.snapshots.publish(lsn);
         drop(appender);
-        if prepared.bytes.capacity() <= BUFFER_BYTES_MAX {
-            BUFFER.set(prepared.bytes);
-        }
+        keep_buffer(prepared.bytes);
         Ok((lsn, firsts))
     }
 
     /// The log refused: takes the pending versions off again.
     fn take_back(&mut self) {
-        for pending in &mut self.overlay.changes {
+        for pending in self.overlay.changes.iter_mut() {
             if std::mem::replace(&mut pending.installed, false)
                 && let Some(entry) = &pending.entry
             {

@@ -10,6 +10,7 @@
 pub mod catalog;
 pub mod catalog_change;
 mod catalogs;
+mod changes;
 mod collector;
 mod commit;
 mod directory;

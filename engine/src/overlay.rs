@@ -16,6 +16,7 @@
 //! - `dirty` lists exactly the slots whose `dirty` flag is set.
 
 use crate::Row;
+use crate::changes::Changes;
 use crate::key::Key;
 use crate::store::Store;
 use crate::store::entry::RowEntry;
@@ -111,7 +112,7 @@ pub struct OwnWrites {
 
 #[derive(Default)]
 pub(crate) struct Overlay {
-    pub(crate) changes: Vec<Pending>,
+    pub(crate) changes: Changes,
     pub(crate) stores: SmallVec<[WrittenStore; 2]>,
     pub(crate) appended: SmallVec<[Appended; 4]>,
     pub(crate) undo: Vec<Undo>,
@@ -390,7 +391,7 @@ impl Overlay {
     /// What the transaction changed in one store.
     pub(crate) fn own_writes(&self, store: StoreId) -> OwnWrites {
         let mut own = OwnWrites::default();
-        for pending in &self.changes {
+        for pending in self.changes.iter() {
             if matches!(pending.now, Now::Untouched) || self.store_of(pending).id != store {
                 continue;
             }

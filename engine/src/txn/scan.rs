@@ -54,7 +54,7 @@ impl Txn {
         self.engine.snapshots.share(&slot, self.snapshot);
         let mut own = HashMap::new();
         if let Some(store) = self.overlay.store_index(&table.store) {
-            for pending in &self.overlay.changes {
+            for pending in self.overlay.changes.iter() {
                 if let Some(entry) = &pending.entry
                     && pending.store == store
                     && !matches!(pending.now, Now::Untouched)

@@ -5,6 +5,7 @@
 //! says the same.
 
 use super::Txn;
+use crate::commit::{keep_buffer, take_buffer};
 use crate::error::Error;
 use scry_wal::TentativeId;
 use smallvec::SmallVec;
@@ -35,7 +36,7 @@ impl Txn {
         let Some(id) = self.id() else { return Ok(()) };
         let id = TentativeId::new(id.get());
         let live = self.live_stores();
-        let mut records = Vec::with_capacity(SPILL_BYTES + SPILL_BYTES / 4);
+        let mut records = take_buffer();
         while !self.overlay.is_clean() {
             records.clear();
             let count = self.overlay.encode(&mut records, SPILL_BYTES, Some(id), &live)?;
@@ -48,6 +49,7 @@ impl Txn {
             self.tentative = Some(id);
             appender.put(&records, count, false);
         }
+        keep_buffer(records);
         Ok(())
     }
 

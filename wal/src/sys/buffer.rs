@@ -16,11 +16,12 @@ const _: () = assert!(size_of::<Page>() == WRITE_UNIT && align_of::<Page>() == W
 
 const ZERO_PAGE: Page = Page([0; WRITE_UNIT]);
 
-/// Pages per size class of the pool: 4 KiB, 16 KiB, 64 KiB, 256 KiB. Larger blocks go back to the allocator.
-const CLASS_PAGES: [usize; 4] = [1, 4, 16, 64];
+/// Pages per size class of the pool: 4 KiB, 16 KiB, 64 KiB, 256 KiB, 1280 KiB (a full frame of a bulk load). Larger
+/// blocks go back to the allocator.
+const CLASS_PAGES: [usize; 5] = [1, 4, 16, 64, 320];
 
-/// Blocks kept per class: 4 MiB, 4 MiB, 8 MiB and 8 MiB at most.
-const CLASS_KEPT: [usize; 4] = [1024, 256, 128, 32];
+/// Blocks kept per class: 4 MiB, 4 MiB, 8 MiB, 8 MiB and 20 MiB at most.
+const CLASS_KEPT: [usize; 5] = [1024, 256, 128, 32, 16];
 
 /// Blocks that are not in use, by size class.
 #[derive(Default)]
@@ -112,7 +113,7 @@ mod tests {
     #[test]
     fn blocks_are_aligned_and_hold_what_was_asked_for() {
         let pool = Pool::new();
-        for bytes in [0, 1, 4096, 4097, 70_000, 300_000] {
+        for bytes in [0, 1, 4096, 4097, 70_000, 300_000, 2_000_000] {
             let block = pool.block(bytes);
             assert!(block.capacity() >= bytes);
             assert_eq!(block.bytes().as_ptr().addr() % WRITE_UNIT, 0);
@@ -132,9 +133,11 @@ mod tests {
     #[test]
     fn a_dropped_block_is_used_again() {
         let pool = Pool::new();
-        let first = pool.block(4096);
-        let address = first.bytes().as_ptr().addr();
-        drop(first);
-        assert_eq!(pool.block(100).bytes().as_ptr().addr(), address);
+        for (bytes, fewer) in [(4096, 100), (1_100_000, 1_000_000)] {
+            let first = pool.block(bytes);
+            let address = first.bytes().as_ptr().addr();
+            drop(first);
+            assert_eq!(pool.block(fewer).bytes().as_ptr().addr(), address);
+        }
     }
 }
