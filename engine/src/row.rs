@@ -403,8 +403,10 @@ impl RowLayout {
                 }
                 Kind::NumericWide { scale } => Numeric::new(read_i128(bytes, column.at), scale).is_ok(),
                 Kind::NumericFree => {
+                    // As many digits before the point as its column, and its copy in the mirror, have room for.
                     content[0] <= NUMERIC_FREE_SCALE
-                        && Numeric::new(read_i128(bytes, column.at + 1), content[0]).is_ok()
+                        && Numeric::new(read_i128(bytes, column.at + 1), content[0])
+                            .is_ok_and(|number| number.rescale(NUMERIC_FREE_SCALE).is_ok())
                 }
                 _ => true,
             };

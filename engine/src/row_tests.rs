@@ -188,3 +188,21 @@ fn what_is_no_row_is_an_error_with_its_reason() {
         })
     ));
 }
+
+#[test]
+fn a_numeric_with_more_digits_before_the_point_than_its_column_holds_is_damage() {
+    let layout = RowLayout::new(&[DataType::Numeric(None)]);
+    let mut row = layout
+        .encode(&[numeric("99999999999999999999.5")])
+        .expect("twenty digits");
+    layout.validate(&row).expect("valid");
+    // The same digits without a point are twenty-one.
+    row[1] = 0;
+    assert!(matches!(
+        layout.validate(&row),
+        Err(RowError::Damaged {
+            what: "value out of range",
+            ..
+        })
+    ));
+}
