@@ -118,9 +118,10 @@ pub fn parse_binary(bytes: &[u8], ty: &DataType, _context: &InputContext<'_>) ->
         DataType::Jsonb => match bytes.split_first() {
             Some((&JSONB_VERSION, text)) => Value::Jsonb(json::normalize(check_text(text)?)?),
             Some((version, _)) => {
-                return Err(Error::internal(format!(
-                    "unsupported jsonb version number {version}"
-                )));
+                return Err(Error::new(
+                    SqlState::INVALID_BINARY_REPRESENTATION,
+                    format!("unsupported jsonb version number {version}"),
+                ));
             }
             None => return Err(incorrect()),
         },

@@ -122,6 +122,14 @@ fn hostile_bytes_are_refused_as_postgresql_words_it() {
 }
 
 #[test]
+fn binary_jsonb_of_an_unknown_version_is_the_clients_mistake() {
+    let zone = TimeZone::utc();
+    let context = InputContext { zone: &zone, now: 0 };
+    let error = parse_binary(b"\x02{}", &DataType::Jsonb, &context).expect_err("version 2");
+    assert_eq!(error.code.as_str(), "22P03");
+}
+
+#[test]
 fn words_for_days_depend_on_the_session() {
     let zone = TimeZone::parse("Asia/Tokyo").expect("a zone");
     // 2024-03-01 20:00 UTC is the next morning in Tokyo.
