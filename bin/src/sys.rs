@@ -2,7 +2,7 @@
 
 #![expect(
     unsafe_code,
-    reason = "resource limits and signals to a process are reached through libc only"
+    reason = "resource limits, signals to a process and a terminal's size are reached through libc only"
 )]
 
 use std::io;
@@ -36,4 +36,17 @@ pub fn terminate(pid: u32) -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// How many columns the terminal at standard output has; `None` when there is none, or it does not say.
+pub fn terminal_columns() -> Option<usize> {
+    let mut size = libc::winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: `size` is a valid, writable winsize for the length of the call, which is what TIOCGWINSZ fills.
+    let result = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) };
+    Some(usize::from(size.ws_col)).filter(|columns| result == 0 && *columns > 0)
 }

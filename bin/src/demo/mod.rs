@@ -118,6 +118,10 @@ pub fn run(args: &Args) -> Result<(), DemoError> {
 async fn show(args: &Args, place: &Place) -> Result<(), DemoError> {
     let mut screen = Screen::new();
     let live = Arc::new(Live::default());
+    screen.say(&format!(
+        "A demo of about {} seconds; Ctrl-C ends it at any time.",
+        args.seconds
+    ));
     screen.step("A shop opens");
     let server = place.start()?;
     screen.say(&format!(
@@ -150,9 +154,9 @@ async fn show(args: &Args, place: &Place) -> Result<(), DemoError> {
         grouped(receipts.acknowledged.len() as u64)
     ));
     let server = place.start()?;
-    screen.say(&format!("  {}", server.ready));
     screen.say(&format!(
-        "  back {:.2} s after the kill",
+        "  started again: {}, back {:.2} s after the kill",
+        server.recovered(),
         died.elapsed().as_secs_f64()
     ));
     proof::prove(server.address, &receipts, &mut screen, true).await?;

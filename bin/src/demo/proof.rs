@@ -60,7 +60,7 @@ pub async fn prove(
     }
     if after_crash && !receipts.unknown.is_empty() {
         screen.fact(&format!(
-            "of {} orders whose COMMIT was on its way when the server died, {arrived} were durable; no others exist",
+            "of {} orders in the middle of their COMMIT {arrived} are there; no others exist",
             receipts.unknown.len()
         ));
     }
@@ -74,7 +74,7 @@ pub async fn prove(
             )));
         }
     }
-    screen.fact("no order is there by half: orders, their lines and the stock agree to the cent");
+    screen.fact("no order is there by half: orders, lines and stock agree to the cent");
     let mut rows = 0;
     for table in TABLES {
         let primary = digest(&client, "primary", table).await?;

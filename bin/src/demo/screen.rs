@@ -6,13 +6,16 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::load::{Live, QUESTIONS};
+use crate::sys;
 
 /// Between two drawings of the block.
 pub const PERIOD: Duration = Duration::from_millis(250);
 /// Between two plain lines.
 const PLAIN_PERIOD: Duration = Duration::from_secs(2);
-/// Commit rates in the little chart.
-const CHART: usize = 32;
+/// Commit rates in the little chart: as many as let its line fit into 80 columns.
+const CHART: usize = 20;
+/// What is drawn again must not wrap, or the lines above it would no longer be where they were.
+const COLUMNS_UNKNOWN: usize = 80;
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 const BOLD: &str = "\x1b[1m";
@@ -85,18 +88,14 @@ impl Screen {
     pub fn restart(&mut self, live: &Live) {
         self.keep_block();
         self.last = None;
+        self.rates.clear();
         self.plain_due = Instant::now() + PLAIN_PERIOD;
         self.commits_since_plain = live.acknowledged.load(Ordering::Relaxed);
     }
 
     fn draw_block(&mut self, live: &Live, commits: u64, rate: f64) {
         let mut lines = vec![
-            format!(
-                "  {BOLD}orders{RESET}   {:>9} commits/s  {}   {DIM}{} acknowledged{RESET}",
-                grouped(rate.round() as u64),
-                self.chart(),
-                grouped(commits)
-            ),
+            self.orders(commits, rate),
             format!("  {BOLD}mirror{RESET}   {}", lag(live)),
         ];
         let times = live.times.lock().clone();
@@ -114,8 +113,9 @@ impl Screen {
         if self.drawn > 0 {
             text.push_str(&format!("\x1b[{}A", self.drawn));
         }
+        let columns = sys::terminal_columns().unwrap_or(COLUMNS_UNKNOWN);
         for line in &lines {
-            text.push_str(&format!("\r\x1b[2K{line}\n"));
+            text.push_str(&format!("\r\x1b[2K{}\n", clipped(line, columns)));
         }
         self.drawn = lines.len();
         self.write(&text);
@@ -148,6 +148,15 @@ impl Screen {
         self.write(&line);
     }
 
+    fn orders(&self, commits: u64, rate: f64) -> String {
+        format!(
+            "  {BOLD}orders{RESET}   {:>9} commits/s  {}  {DIM}{} acknowledged{RESET}",
+            grouped(rate.round() as u64),
+            self.chart(),
+            grouped(commits)
+        )
+    }
+
     fn chart(&self) -> String {
         let most = self.rates.iter().copied().fold(1.0, f64::max);
         let bars: String = self
@@ -171,6 +180,25 @@ impl Screen {
         let mut out = io::stdout().lock();
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     }
+}
+
+/// The line without what does not fit into so many columns. Styles take none, and end all the same.
+fn clipped(line: &str, columns: usize) -> String {
+    let mut shown = 0;
+    let mut style = false;
+    line.chars()
+        .filter(|c| {
+            if *c == '\x1b' {
+                style = true;
+            }
+            if style {
+                style = *c != 'm';
+                return true;
+            }
+            shown += 1;
+            shown <= columns
+        })
+        .collect()
 }
 
 fn lag(live: &Live) -> String {
@@ -205,6 +233,20 @@ pub fn grouped(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_is_clipped_to_its_columns_and_its_styles_end() {
+        assert_eq!(clipped("\x1b[1morders\x1b[0m  12", 7), "\x1b[1morders\x1b[0m ");
+        assert_eq!(clipped("▄█▄", 80), "▄█▄");
+    }
+
+    #[test]
+    fn the_longest_line_of_an_ordinary_day_fits_into_eighty_columns() {
+        let mut screen = Screen::new();
+        screen.rates.extend([1e6; CHART]);
+        let line = screen.orders(123_456_789, 1e6);
+        assert_eq!(clipped(&line, 79), line);
+    }
 
     #[test]
     fn numbers_are_grouped_by_thousands() {
