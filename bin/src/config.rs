@@ -185,7 +185,7 @@ impl Config {
             ("server.startup_timeout_s", server.startup_timeout_s, 1, 3600),
             ("server.stop_grace_s", server.stop_grace_s, 0, 3600),
             ("log.segment_mib", log.segment_mib, 1, 1024),
-            ("log.in_flight_max", log.in_flight_max as u64, 1, 256),
+            ("log.in_flight_max", log.in_flight_max as u64, 1, 32),
             ("log.recent_mib", log.recent_mib as u64, 1, 65_536),
             ("log.buffer_mib", log.buffer_mib as u64, 1, 65_536),
             ("mirror.extractors", mirror.extractors as u64, 0, 256),
@@ -255,5 +255,7 @@ mod tests {
         let error = parse("[server]\nmessage_mib_max = 0\n").expect_err("too small");
         assert!(error.to_string().contains("server.message_mib_max"), "{error}");
         assert!(parse("[server]\nconnections_max = -1\n").is_err());
+        let error = parse("[log]\nin_flight_max = 33\n").expect_err("more than the log takes");
+        assert!(error.to_string().contains("from 1 to 32"), "{error}");
     }
 }
