@@ -1,7 +1,7 @@
 //! The `scry` program as a library: what `serve` and the tools are made of.
 //!
 //! In reading order: [`wire`], the protocol's bytes; [`server`], connections and their loop;
-//! `config`, `data_dir` and `serve`, the server as a process; `audit` (`scry log`), `verify` and
+//! `config`, `data_dir`, `watch` and `serve`, the server as a process; `audit` (`scry log`), `verify` and
 //! `demo`, the other commands.
 
 pub mod audit;
@@ -12,4 +12,5 @@ pub mod serve;
 pub mod server;
 mod sys;
 pub mod verify;
+mod watch;
 pub mod wire;

@@ -15,8 +15,8 @@ use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, ConfigError, LogBackend};
-use crate::server::{Server, Stop};
-use crate::sys;
+use crate::server::{Bound, Server, Stop};
+use crate::{sys, watch};
 
 /// Stack of a serving thread: deeply nested expressions are parsed and planned on it.
 const STACK_BYTES: usize = 8 << 20;
@@ -28,11 +28,16 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
     /// Address and port to listen on; port 0 takes a free one [default: 127.0.0.1:5433]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = listen_address)]
     pub listen: Option<SocketAddr>,
     /// Configuration file
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+}
+
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "an IP address and a port are wanted, such as 127.0.0.1:5433 or [::1]:5433".to_owned())
 }
 
 /// Why the server did not start, or did not end well.
@@ -66,14 +71,21 @@ impl fmt::Display for ServeError {
             ),
             Self::Bind { address, source } => write!(f, "cannot listen on {address}: {source}"),
             Self::Runtime(error) => write!(f, "cannot start the serving threads: {error}"),
+            // SQLSTATEs are for clients; who starts a server reads the words.
             Self::Open { dir, source } => {
-                write!(f, "cannot open the database in {}: {source}", dir.display())
+                write!(
+                    f,
+                    "cannot open the database in {}: {}",
+                    dir.display(),
+                    source.message
+                )
             }
             Self::Close { dir, source } => {
                 write!(
                     f,
-                    "the database in {} did not close cleanly: {source}",
-                    dir.display()
+                    "the database in {} did not close cleanly: {}",
+                    dir.display(),
+                    source.message
                 )
             }
         }
@@ -120,8 +132,12 @@ pub fn run(args: &Args) -> Result<(), ServeError> {
     }
     let runtime = runtime(config.server.worker_threads).map_err(ServeError::Runtime)?;
     let _entered = runtime.enter();
+    // An address that is taken is said at once, not after a long recovery.
+    let bound = Bound::new(listen).map_err(bind(listen))?;
+    info!("opening {}", dir.display());
     let database = open(dir, &config)?;
-    let served = runtime.block_on(serve(listen, &config, dir, &database));
+    watch::tell_opening(&database.database);
+    let served = runtime.block_on(serve(bound, &config, dir, &database));
     let closed = database.database.close().map_err(|source| ServeError::Close {
         dir: dir.into(),
         source,
@@ -147,17 +163,22 @@ fn open(dir: &Path, config: &Config) -> Result<Opened, ServeError> {
     })
 }
 
-async fn serve(listen: SocketAddr, config: &Config, dir: &Path, opened: &Opened) -> Result<(), ServeError> {
-    let bind = |source| ServeError::Bind {
-        address: listen,
-        source,
-    };
-    let server = Server::bind(listen, opened.database.clone(), config.server.limits()).map_err(bind)?;
-    let address = server.address().map_err(bind)?;
+fn bind(address: SocketAddr) -> impl FnOnce(io::Error) -> ServeError {
+    move |source| ServeError::Bind { address, source }
+}
+
+async fn serve(bound: Bound, config: &Config, dir: &Path, opened: &Opened) -> Result<(), ServeError> {
+    let listen = bound.address();
+    let server =
+        Server::listen(bound, opened.database.clone(), config.server.limits()).map_err(bind(listen))?;
+    let address = server.address().map_err(bind(listen))?;
     let stop = Stop::default();
     let signals = tokio::spawn(stop_on_signals(stop.clone()));
     ready_line(address, dir, opened);
-    server.run(stop).await;
+    tokio::select! {
+        () = server.run(stop) => {}
+        () = watch::watch(&opened.database) => {}
+    }
     signals.abort();
     Ok(())
 }

@@ -85,7 +85,7 @@ fn directories_that_are_not_ours_are_refused_with_the_reason() {
     let home = Home::new();
     fs::write(home.data(), "a file").expect("file");
     let text = refused(&home);
-    assert!(text.contains("data"), "{text}");
+    assert!(text.contains("it is a file"), "{text}");
 
     let home = Home::new();
     fs::create_dir(home.data()).expect("directory");
@@ -111,6 +111,37 @@ fn an_address_that_others_could_reach_is_refused_with_the_reason() {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(text.contains("authentication"), "{text}");
     assert!(!home.data().exists(), "nothing was created");
+}
+
+#[test]
+fn an_address_that_is_taken_is_refused_before_anything_is_opened() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+    let address = taken.local_addr().expect("an address").to_string();
+    let home = Home::new();
+    let output = std::process::Command::new(common::SCRY)
+        .args(["serve", "--listen", &address, "--data"])
+        .arg(home.data())
+        .output()
+        .expect("runs");
+    assert!(!output.status.success());
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains(&address), "{text}");
+    assert!(!home.data().exists(), "nothing was created");
+}
+
+#[test]
+fn what_is_no_address_is_refused_with_an_example() {
+    for wrong in ["localhost:5433", "127.0.0.1", "5433"] {
+        let home = Home::new();
+        let output = std::process::Command::new(common::SCRY)
+            .args(["serve", "--listen", wrong, "--data"])
+            .arg(home.data())
+            .output()
+            .expect("runs");
+        assert!(!output.status.success());
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(text.contains(wrong) && text.contains("127.0.0.1:5433"), "{text}");
+    }
 }
 
 #[test]

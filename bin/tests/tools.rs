@@ -144,6 +144,8 @@ fn a_damaged_mirror_file_is_reported_and_made_anew_from_the_trail() {
     run(&mut raw, "SET scry.read_from = mirror");
     raw.send(&query("SELECT count(*) FROM t"));
     assert_eq!(raw.until_ready()[1].body, b"\0\x01\0\0\0\x013");
+    let log = home.log();
+    assert!(log.contains("made anew") && log.contains("parquet"), "{log}");
 }
 
 #[test]

@@ -32,6 +32,12 @@ impl DataDirectory {
                 source,
             }
         };
+        if path.exists() && !path.is_dir() {
+            return Err(Error::NotADataDirectory {
+                path: path.to_owned(),
+                found: "it is a file".to_owned(),
+            });
+        }
         fs::create_dir_all(path).map_err(failed("create"))?;
         let is_new = is_new(path)?;
         let lock_path = path.join("LOCK");
@@ -190,6 +196,18 @@ mod tests {
             DataDirectory::open(path),
             Err(Error::NotADataDirectory { .. })
         ));
+    }
+
+    #[test]
+    fn a_file_in_its_place_is_refused_and_left_alone() {
+        let parent = tempfile::tempdir().expect("temporary directory");
+        let path = parent.path().join("data");
+        fs::write(&path, "text").expect("write");
+        assert!(matches!(
+            DataDirectory::open(&path),
+            Err(Error::NotADataDirectory { .. })
+        ));
+        assert_eq!(fs::read(&path).expect("read"), b"text");
     }
 
     #[test]

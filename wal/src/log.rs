@@ -265,6 +265,15 @@ impl Log {
         }
     }
 
+    /// Why appends are refused, if they are: the log is poisoned, or finds no room for the segment that it needs.
+    pub fn trouble(&self) -> Option<Error> {
+        self.shared
+            .fate
+            .check()
+            .err()
+            .or_else(|| self.shared.space.obstacle())
+    }
+
     /// Waits while too much is unwritten or the next segment is still being prepared. Awaited before [`Log::lock`].
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use scry_sql::Database;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
@@ -89,21 +89,38 @@ impl Stop {
     }
 }
 
-/// A bound listener in front of a database.
+/// An address that is taken, and at which nobody listens yet: clients are refused.
+pub struct Bound {
+    socket: TcpSocket,
+    address: SocketAddr,
+}
+
+impl Bound {
+    pub fn new(address: SocketAddr) -> io::Result<Self> {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        Ok(Self { socket, address })
+    }
+
+    /// The address that was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// A listener in front of a database.
 pub struct Server {
     listener: TcpListener,
     shared: Arc<Shared>,
 }
 
 impl Server {
-    pub fn bind(address: SocketAddr, database: Arc<Database>, limits: Limits) -> io::Result<Self> {
-        let socket = match address {
-            SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
-        };
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        let listener = socket.listen(BACKLOG)?;
+    pub fn listen(bound: Bound, database: Arc<Database>, limits: Limits) -> io::Result<Self> {
+        let listener = bound.socket.listen(BACKLOG)?;
         let registry = Arc::new(Registry::new(limits.sessions_max)?);
         let shared = Shared {
             database,

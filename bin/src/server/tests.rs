@@ -6,7 +6,7 @@ use scry_sql::{Database, DatabaseOptions};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
 
-use super::{Limits, Server, Stop};
+use super::{Bound, Limits, Server, Stop};
 
 /// A statement at which the connection panics, in tests only.
 pub(super) const PANIC: &str = "PANIC NOW";
@@ -36,7 +36,8 @@ fn a_panic_ends_one_session_with_xx000_and_rolls_its_transaction_back() {
     let database = Database::open(&dir.path().join("data"), options).expect("opens");
     runtime.block_on(async {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let server = Server::bind(any, database.clone(), Limits::default()).expect("binds");
+        let bound = Bound::new(any).expect("binds");
+        let server = Server::listen(bound, database.clone(), Limits::default()).expect("listens");
         let address = server.address().expect("an address");
         let stop = Stop::default();
         let running = tokio::spawn(server.run(stop.clone()));
