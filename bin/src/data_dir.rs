@@ -3,11 +3,6 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// The engine's file that says what the directory is, and its folder of log segments.
-const FORMAT: &str = "FORMAT";
-const WAL: &str = "wal";
-const MIRROR: &str = "mirror";
-
 /// A path that cannot be looked into.
 #[derive(Debug)]
 pub enum DataDirError {
@@ -22,8 +17,9 @@ impl fmt::Display for DataDirError {
             Self::NotScry(dir) => {
                 write!(
                     f,
-                    "{} is not a scry data directory: it has no file {FORMAT}",
-                    dir.display()
+                    "{} is not a scry data directory: it has no file {}",
+                    dir.display(),
+                    DataDir::FORMAT
                 )
             }
         }
@@ -40,16 +36,22 @@ pub struct DataDir {
 }
 
 impl DataDir {
+    /// The engine's file that says what the directory is.
+    pub const FORMAT: &str = "FORMAT";
+    /// Its folder of log segments.
+    pub const WAL: &str = "wal";
+    const MIRROR: &str = "mirror";
+
     pub fn find(dir: &Path) -> Result<Self, DataDirError> {
         if !dir.is_dir() {
             return Err(DataDirError::Missing(dir.into()));
         }
-        if !dir.join(FORMAT).is_file() {
+        if !dir.join(Self::FORMAT).is_file() {
             return Err(DataDirError::NotScry(dir.into()));
         }
         Ok(Self {
-            wal: dir.join(WAL),
-            mirror: dir.join(MIRROR),
+            wal: dir.join(Self::WAL),
+            mirror: dir.join(Self::MIRROR),
         })
     }
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use scry_server::verify::Verdict;
-use scry_server::{audit, demo, serve, verify};
+use scry_server::{audit, demo, repair, serve, verify};
 
 // Rows and messages are many small allocations made on one thread and freed on another.
 #[global_allocator]
@@ -28,6 +28,8 @@ enum Command {
     Log(audit::Args),
     /// Check every checksum and chain link of a data directory
     Verify(verify::Args),
+    /// Show what is left of a damaged audit trail, and make a new database of it
+    Repair(repair::Args),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
         Command::Demo(args) => demo::run(&args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
         Command::Log(args) => audit::run(&args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
+        Command::Repair(args) => repair::run(&args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
         Command::Verify(args) => verify::run(&args)
             .map(|verdict| match verdict {
                 Verdict::Sound => ExitCode::SUCCESS,

@@ -120,6 +120,7 @@ fn verify_log(dir: &DataDir, out: &mut impl Write) -> Result<Verdict, VerifyErro
             "  the frame at LSN {witness} shows that this had been acknowledged"
         )?;
     }
+    writeln!(out, "  scry repair shows what can be saved")?;
     Ok(Verdict::Damaged)
 }
 

@@ -111,6 +111,7 @@ fn verify_says_what_it_checked_and_finds_one_changed_byte() {
     assert!(!output.status.success());
     let report = text(&output.stdout);
     assert!(report.contains("DAMAGE") && report.contains("offset"), "{report}");
+    assert!(report.contains("scry repair"), "{report}");
     let refused = home.command().output().expect("runs");
     assert!(!refused.status.success(), "a damaged trail is not served");
 }
@@ -149,9 +150,77 @@ fn a_damaged_mirror_file_is_reported_and_made_anew_from_the_trail() {
 }
 
 #[test]
+fn a_damaged_trail_is_repaired_into_a_new_directory_and_stays_as_it_was() {
+    let home = Home::new();
+    let server = home.start();
+    let mut raw = server.session();
+    run(&mut raw, "CREATE TABLE t (k int PRIMARY KEY, v text)");
+    for k in 0..20 {
+        run(&mut raw, &format!("INSERT INTO t VALUES ({k}, 'the value {k}.')"));
+    }
+    let output = tool(&["repair"], &home.data());
+    assert!(!output.status.success());
+    assert!(
+        text(&output.stderr).contains("stop the server first"),
+        "{output:?}"
+    );
+    server.signal("TERM");
+    assert!(server.wait().success());
+    let output = tool(&["repair"], &home.data());
+    assert!(output.status.success());
+    assert!(text(&output.stdout).contains("nothing to repair"), "{output:?}");
+
+    let segment = home.data().join("wal/0000000000000000.wal");
+    let mut bytes = fs::read(&segment).expect("segment");
+    let wanted = b"the value 7.";
+    let at = bytes
+        .windows(wanted.len())
+        .position(|window| window == wanted)
+        .expect("the value stands in the trail");
+    bytes[at] ^= 0x20;
+    fs::write(&segment, &bytes).expect("one bit");
+    let refused = home.command().output().expect("runs");
+    let message = text(&refused.stderr);
+    assert!(
+        message.contains("scry repair") && message.contains("offset"),
+        "{message}"
+    );
+    let output = tool(&["repair"], &home.data());
+    assert!(output.status.success(), "{output:?}");
+    let report = text(&output.stdout);
+    assert!(
+        report.contains("8 commits") && report.contains("12 commits"),
+        "{report}"
+    );
+
+    let saved = home.data().with_file_name("saved");
+    let into = ["repair", "--into", saved.to_str().expect("UTF-8")];
+    let output = tool(&into, &home.data());
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(fs::read(&segment).expect("segment"), bytes);
+    let output = tool(&into, &home.data());
+    assert!(!output.status.success());
+    assert!(text(&output.stderr).contains("there already"), "{output:?}");
+    fs::rename(home.data(), home.data().with_file_name("damaged")).expect("moved");
+    fs::rename(&saved, home.data()).expect("moved");
+    let server = home.start();
+    let mut raw = server.session();
+    for place in ["primary", "mirror"] {
+        run(&mut raw, &format!("SET scry.read_from = {place}"));
+        raw.send(&query("SELECT count(*), max(k) FROM t"));
+        assert_eq!(
+            raw.until_ready()[1].body,
+            b"\0\x02\0\0\0\x017\0\0\0\x016",
+            "{place}"
+        );
+    }
+    run(&mut raw, "INSERT INTO t VALUES (7, 'again')");
+}
+
+#[test]
 fn the_tools_refuse_what_is_no_data_directory() {
     let empty = tempfile::tempdir().expect("temporary directory");
-    for name in ["log", "verify"] {
+    for name in ["log", "verify", "repair"] {
         let output = tool(&[name], empty.path());
         assert!(!output.status.success());
         assert!(

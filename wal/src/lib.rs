@@ -85,7 +85,7 @@
 //!
 //! [`ids`] and [`record`]: what is logged. `format`, [`frame`]: the bytes on disk. `append`, `writer`, `depth`, `durability`,
 //! `space`: how they get there. `scan`, `recover`: how they are read again. `recent`, [`tail`]: who follows. [`mod@verify`],
-//! [`inspect`]: who only looks. [`storage`], [`sim`]: the seam to the disk, and a disk that fails on demand. [`log`]
+//! [`inspect`]: who only looks; [`mod@salvage`]: what is left of a damaged log. [`storage`], [`sim`]: the seam to the disk, and a disk that fails on demand. [`log`]
 //! puts it together.
 
 mod append;
@@ -101,6 +101,7 @@ mod options;
 mod recent;
 pub mod record;
 mod recover;
+pub mod salvage;
 mod scan;
 mod shared;
 pub mod sim;
@@ -121,5 +122,6 @@ pub use record::{
     Change, Commit, CommitSlots, Ended, MAX_RECORD_BYTES, Op, Record, RecordError, StoreRange, StoreRanges,
 };
 pub use recover::{Recovery, Torn};
+pub use salvage::{Salvage, Tally, salvage};
 pub use tail::TailReader;
 pub use verify::{Problem, Report, verify};
