@@ -4,7 +4,7 @@ mod common;
 
 use bytes::BytesMut;
 use common::{Fixture, run, script};
-use scry_sql::Session;
+use scry_sql::{DatabaseOptions, Session};
 use std::time::{Duration, Instant};
 
 async fn sql(session: &mut Session, text: &str) -> Vec<String> {
@@ -279,5 +279,33 @@ fn a_long_scan_stops_when_cancelled() {
         let error = a.resume(&mut out).await.expect_err("cancelled");
         assert_eq!(error.code.to_string(), "57014");
         a.sync().await.expect("syncs");
+    });
+}
+
+#[test]
+fn a_join_that_never_ends_gives_its_worker_back_when_cancelled() {
+    run(async {
+        let mut options = DatabaseOptions::default();
+        options.analytic.threads = 1;
+        let fixture = Fixture::with_options(options);
+        let mut a = fixture.session();
+        for endless in [
+            "select count(*) from generate_series(1, 100000000) a, generate_series(1, 1000000) b",
+            "select count(*) from generate_series(1, 1000000) a(x) join generate_series(1, 1000000) b(y) on x < y",
+            "select count(*) from generate_series(1, 1000000) a(x) join generate_series(1, 1000000) b(y) on x % 2 = y % 2",
+            "with recursive r(n) as (select 1 union all select n + 1 from r) select count(*) from r",
+        ] {
+            sql(&mut a, "set statement_timeout = 50").await;
+            let lines = sql(&mut a, endless).await;
+            assert!(has_code(&lines, "57014"), "{endless}: {lines:?}");
+            sql(&mut a, "set statement_timeout = 0").await;
+            let next = sql(&mut a, "select count(*) from generate_series(1, 10)");
+            let next = tokio::time::timeout(Duration::from_secs(60), next).await;
+            assert_eq!(
+                next.expect("the only worker is free"),
+                ["10", "SELECT 1"],
+                "{endless}"
+            );
+        }
     });
 }

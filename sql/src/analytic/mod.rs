@@ -37,6 +37,7 @@ mod runtime;
 mod scan;
 pub mod types;
 mod units;
+mod yielding;
 
 pub use encode::encode;
 pub use error::from_datafusion;

@@ -5,6 +5,7 @@ use super::error::from_datafusion;
 use super::freshness::DurableHistory;
 use super::names::Registry;
 use super::priority;
+use super::yielding::YieldingJoins;
 use crate::error::{Error, SqlState};
 use datafusion::execution::SessionState;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -88,6 +89,7 @@ impl Analytic {
         let template = SessionStateBuilder::new()
             .with_config(session_config(threads))
             .with_runtime_env(environment)
+            .with_physical_optimizer_rule(Arc::new(YieldingJoins))
             .build();
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads)

@@ -13,8 +13,12 @@ pub struct Fixture {
 
 impl Fixture {
     pub fn new() -> Fixture {
+        Self::with_options(DatabaseOptions::default())
+    }
+
+    pub fn with_options(options: DatabaseOptions) -> Fixture {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let database = Database::open(dir.path(), DatabaseOptions::default()).expect("a new database opens");
+        let database = Database::open(dir.path(), options).expect("a new database opens");
         Fixture { database, _dir: dir }
     }
 
