@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::server::Limits;
+use crate::server::{HANDSHAKES_MAX, Limits};
 
 /// The whole file. Every table and key may be missing.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -18,7 +18,9 @@ use crate::server::Limits;
 pub struct Config {
     pub server: ServerConfig,
     pub log: LogConfig,
+    pub transactions: TransactionsConfig,
     pub mirror: MirrorConfig,
+    pub analytic: AnalyticConfig,
 }
 
 /// `[server]`
@@ -89,6 +91,40 @@ pub enum LogBackend {
     Blocking,
 }
 
+/// `[transactions]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TransactionsConfig {
+    /// Memory that the changes of one transaction may take, in MiB; more end it with 53200.
+    pub memory_mib_max: u64,
+}
+
+impl Default for TransactionsConfig {
+    fn default() -> Self {
+        Self { memory_mib_max: 8192 }
+    }
+}
+
+/// `[analytic]`: queries on the mirror.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AnalyticConfig {
+    /// Threads that run queries; 0 means one for each processor.
+    pub threads: usize,
+    /// Memory that all queries together may hold in sorts, joins and aggregates, in MiB; a query that needs more ends
+    /// with 53200.
+    pub memory_mib: usize,
+}
+
+impl Default for AnalyticConfig {
+    fn default() -> Self {
+        Self {
+            threads: 0,
+            memory_mib: 4096,
+        }
+    }
+}
+
 /// `[mirror]`: the columnar copy.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -103,6 +139,7 @@ impl ServerConfig {
     pub fn limits(&self) -> Limits {
         Limits {
             sessions_max: self.connections_max,
+            handshakes_max: HANDSHAKES_MAX,
             message_bytes_max: self.message_mib_max << 20,
             startup_timeout: Duration::from_secs(self.startup_timeout_s),
             stop_grace: Duration::from_secs(self.stop_grace_s),
@@ -172,7 +209,13 @@ impl Config {
             path: path.into(),
             source: Box::new(source),
         })?;
-        let Self { server, log, mirror } = &config;
+        let Self {
+            server,
+            log,
+            transactions,
+            mirror,
+            analytic,
+        } = &config;
         let bounds = [
             (
                 "server.connections_max",
@@ -188,8 +231,16 @@ impl Config {
             ("log.in_flight_max", log.in_flight_max as u64, 1, 32),
             ("log.recent_mib", log.recent_mib as u64, 1, 65_536),
             ("log.buffer_mib", log.buffer_mib as u64, 1, 65_536),
+            (
+                "transactions.memory_mib_max",
+                transactions.memory_mib_max,
+                1,
+                1 << 24,
+            ),
             ("mirror.extractors", mirror.extractors as u64, 0, 256),
             ("mirror.cache_mib", mirror.cache_mib as u64, 0, 1 << 24),
+            ("analytic.threads", analytic.threads as u64, 0, 1024),
+            ("analytic.memory_mib", analytic.memory_mib as u64, 1, 1 << 24),
         ];
         for (key, value, least, most) in bounds {
             if !(least..=most).contains(&value) {
@@ -223,7 +274,7 @@ mod tests {
         let text = include_str!("../../docs/scry.toml");
         assert_eq!(parse(text).expect("valid"), Config::default());
         let keys = text.lines().filter(|line| line.split_once('=').is_some()).count();
-        assert_eq!(keys, 13, "a key was added here or there only");
+        assert_eq!(keys, 16, "a key was added here or there only");
     }
 
     #[test]

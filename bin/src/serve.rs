@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, ConfigError, LogBackend};
-use crate::server::{Bound, Server, Stop};
+use crate::server::{Bound, Limits, Server, Stop};
 use crate::{sys, watch};
 
 /// Stack of a serving thread: deeply nested expressions are parsed and planned on it.
@@ -123,13 +123,7 @@ pub fn run(args: &Args) -> Result<(), ServeError> {
         return Err(ServeError::NotLoopback(listen));
     }
     let dir = args.data.as_path();
-    match sys::raise_open_files() {
-        Ok(limit) if limit < config.server.connections_max as u64 => {
-            warn!(limit, "fewer open files are allowed than connections_max");
-        }
-        Ok(_) => {}
-        Err(error) => warn!(%error, "the limit of open files could not be raised"),
-    }
+    let limits = limits(&config);
     let runtime = runtime(config.server.worker_threads).map_err(ServeError::Runtime)?;
     let _entered = runtime.enter();
     // An address that is taken is said at once, not after a long recovery.
@@ -137,11 +131,12 @@ pub fn run(args: &Args) -> Result<(), ServeError> {
     info!("opening {}", dir.display());
     let database = open(dir, &config)?;
     watch::tell_opening(&database.database);
-    let served = runtime.block_on(serve(bound, &config, dir, &database));
+    let served = runtime.block_on(serve(bound, limits, dir, &database));
     let closed = database.database.close().map_err(|source| ServeError::Close {
         dir: dir.into(),
         source,
     });
+    watch::tell_closing(&database.database);
     info!("stopped");
     served.and(closed)
 }
@@ -167,10 +162,30 @@ fn bind(address: SocketAddr) -> impl FnOnce(io::Error) -> ServeError {
     move |source| ServeError::Bind { address, source }
 }
 
-async fn serve(bound: Bound, config: &Config, dir: &Path, opened: &Opened) -> Result<(), ServeError> {
+/// What clients may take, as far as the limit of open files lets them.
+fn limits(config: &Config) -> Limits {
+    let limits = config.server.limits();
+    match sys::raise_open_files() {
+        Ok(files) => {
+            let fitting = limits.clone().within_open_files(files);
+            if fitting.sessions_max < limits.sessions_max {
+                warn!(
+                    "the limit of open files, {files}, allows {} connections, not {}",
+                    fitting.sessions_max, limits.sessions_max
+                );
+            }
+            fitting
+        }
+        Err(error) => {
+            warn!(%error, "the limit of open files could not be raised");
+            limits
+        }
+    }
+}
+
+async fn serve(bound: Bound, limits: Limits, dir: &Path, opened: &Opened) -> Result<(), ServeError> {
     let listen = bound.address();
-    let server =
-        Server::listen(bound, opened.database.clone(), config.server.limits()).map_err(bind(listen))?;
+    let server = Server::listen(bound, opened.database.clone(), limits).map_err(bind(listen))?;
     let address = server.address().map_err(bind(listen))?;
     let stop = Stop::default();
     let signals = tokio::spawn(stop_on_signals(stop.clone()));
@@ -234,7 +249,13 @@ fn runtime(worker_threads: usize) -> io::Result<tokio::runtime::Runtime> {
 }
 
 fn options(config: &Config) -> DatabaseOptions {
-    let Config { log, mirror, .. } = config;
+    let Config {
+        log,
+        transactions,
+        mirror,
+        analytic,
+        ..
+    } = config;
     let mut options = DatabaseOptions::default();
     options.engine.log.backend = match log.backend {
         LogBackend::Auto => Backend::Auto,
@@ -245,6 +266,9 @@ fn options(config: &Config) -> DatabaseOptions {
     options.engine.log.max_in_flight = log.in_flight_max;
     options.engine.log.recent_bytes = log.recent_mib << 20;
     options.engine.log.buffer_bytes = log.buffer_mib << 20;
+    options.engine.transaction_bytes_max = transactions.memory_mib_max << 20;
+    options.analytic.threads = analytic.threads;
+    options.analytic.memory_bytes = analytic.memory_mib << 20;
     options.extractors = Some(mirror.extractors).filter(|threads| *threads > 0);
     options.mirror_cache_bytes = Some(mirror.cache_mib << 20).filter(|bytes| *bytes > 0);
     options

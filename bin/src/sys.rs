@@ -2,10 +2,11 @@
 
 #![expect(
     unsafe_code,
-    reason = "resource limits, signals to a process and a terminal's size are reached through libc only"
+    reason = "resource limits, signals to a process, a peer's end and a terminal's size are reached through libc only"
 )]
 
 use std::io;
+use std::os::fd::{AsFd, AsRawFd};
 
 /// Raises the soft limit of open files to the hard limit; returns the limit now in force.
 /// A connection takes one file, and the default soft limit of 1024 would be the first to bind.
@@ -26,6 +27,19 @@ pub fn raise_open_files() -> io::Result<u64> {
         }
     }
     Ok(limit.rlim_cur)
+}
+
+/// Whether the other end of a connection has closed its sending side, or all of it. What it sent before may still
+/// be unread.
+pub fn peer_has_gone(stream: &impl AsFd) -> bool {
+    let mut poll = libc::pollfd {
+        fd: stream.as_fd().as_raw_fd(),
+        events: libc::POLLRDHUP,
+        revents: 0,
+    };
+    // SAFETY: `poll` is one valid, writable pollfd for the length of the call, which does not wait.
+    let ready = unsafe { libc::poll(&raw mut poll, 1, 0) };
+    ready > 0 && poll.revents & (libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) != 0
 }
 
 /// Sends SIGTERM to a process.

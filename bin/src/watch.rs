@@ -22,6 +22,15 @@ pub fn tell_opening(database: &Database) {
     }
 }
 
+/// Tells what closing the database could not do.
+pub fn tell_closing(database: &Database) {
+    if let Some(error) = database.mirror().status().sealing {
+        warn!(
+            "the mirror could not be written to disk; the next start makes it from the audit trail: {error}"
+        );
+    }
+}
+
 /// Tells troubles for as long as it is polled.
 pub async fn watch(database: &Database) {
     let mut known = Troubles::default();

@@ -336,3 +336,76 @@ fn messages_that_do_not_belong_in_a_copy_end_the_copy_only() {
     raw.send(&query("SELECT count(*) FROM t"));
     assert_eq!(raw.until_ready()[1].body, b"\0\x01\0\0\0\x010");
 }
+
+#[test]
+fn a_client_that_vanishes_while_its_statement_waits_frees_its_locks() {
+    let home = Home::new();
+    let server = home.start();
+    let mut holder = server.session();
+    for sql in [
+        "CREATE TABLE t (k int PRIMARY KEY, v int)",
+        "INSERT INTO t VALUES (1, 0), (2, 0)",
+        "BEGIN; UPDATE t SET v = 1 WHERE k = 1",
+    ] {
+        holder.send(&query(sql));
+        holder.until_ready();
+    }
+    let mut lost = server.session();
+    lost.send(&query("BEGIN; UPDATE t SET v = 2 WHERE k = 2"));
+    lost.until_ready();
+    lost.send(&query("UPDATE t SET v = 2 WHERE k = 1"));
+    drop(lost);
+    // Would wait for the holder, who ends after it, if the lost client's transaction went on waiting.
+    let mut other = server.session();
+    other.send(&query("UPDATE t SET v = v + 10 WHERE k = 2"));
+    assert_eq!(tags(&other.until_ready()), "CZ");
+    holder.send(&query("COMMIT; SELECT v FROM t WHERE k = 2"));
+    assert_eq!(holder.until_ready()[2].body, b"\0\x01\0\0\0\x0210");
+}
+
+#[test]
+fn what_needs_more_memory_than_allowed_ends_with_53200_and_the_session_goes_on() {
+    let home = Home::with_config("[transactions]\nmemory_mib_max = 1\n[analytic]\nmemory_mib = 1");
+    let server = home.start();
+    let mut raw = server.session();
+    raw.send(&query("CREATE TABLE t (k int PRIMARY KEY, v text)"));
+    raw.until_ready();
+    for sql in [
+        "INSERT INTO t SELECT g, 'a row among many rows' FROM generate_series(1, 100000) AS g(g)",
+        "SELECT g % 100000 AS h, count(*) FROM generate_series(1, 1000000) AS g(g) GROUP BY h ORDER BY h",
+    ] {
+        raw.send(&query(sql));
+        let answer = raw.until_ready();
+        let error = answer.iter().find(|message| message.tag == b'E').expect(sql);
+        assert_eq!(error.code(), "53200", "{sql}: {error:?}");
+    }
+    raw.send(&query("INSERT INTO t VALUES (1, 'one'); SELECT count(*) FROM t"));
+    assert_eq!(tags(&raw.until_ready()), "CTDCZ");
+}
+
+#[test]
+fn with_few_open_files_connections_are_refused_with_53300_and_not_left_waiting() {
+    let home = Home::new();
+    let server = home.start_with_open_files(200);
+    let mut sessions = Vec::new();
+    let refusal = loop {
+        let mut raw = server.raw();
+        raw.send(&startup(&[("user", "ada"), ("database", "scry")]));
+        match raw.receive().expect("an answer") {
+            message if message.tag == b'E' => break message,
+            _ => {
+                raw.until_ready();
+                sessions.push(raw);
+            }
+        }
+        assert!(sessions.len() < 200);
+    };
+    assert_eq!(refusal.code(), "53300");
+    assert!(sessions.len() > 20, "{}", sessions.len());
+    let log = home.log();
+    assert!(log.contains("open files"), "{log}");
+    for session in &mut sessions {
+        session.send(&query("SELECT 1"));
+        assert_eq!(tags(&session.until_ready()), "TDCZ");
+    }
+}

@@ -45,8 +45,14 @@ fi
 if [ "$(id -u)" = 0 ] && mkdir "$WORK/small" && truncate -s "${FULL_DISK_MB:-320}M" "$WORK/small.img" &&
   mkfs.ext4 -q -F "$WORK/small.img" && mount -o loop "$WORK/small.img" "$WORK/small" 2>/dev/null; then
   export FULL_DISK_JOURNAL=$WORK/full-disk-journal
+  # What is deleted later. Two segments of the log fit into it.
+  fallocate -l 140M "$WORK/small/other"
   start_scry "$WORK/small/data"
   python3 "$here/full_disk.py" fill || FAILED=1
+  check "the server tells of the full disk in its log" timeout 30 grep -qm1 'commits are refused: no space left' \
+    <(tail -n +1 -f --pid="$SCRY_PID" "$WORK/scry.log")
+  rm "$WORK/small/other"
+  python3 "$here/full_disk.py" room || FAILED=1
   end_process "$SCRY_PID"
   umount "$WORK/small"
   # The same data on a larger disk: everything that was acknowledged is there.
@@ -58,6 +64,21 @@ if [ "$(id -u)" = 0 ] && mkdir "$WORK/small" && truncate -s "${FULL_DISK_MB:-320
   python3 "$here/full_disk.py" check || FAILED=1
   end_process "$SCRY_PID"
   umount "$WORK/small"
+
+  # A disk of its own for the mirror, too small for it.
+  truncate -s 1M "$WORK/mirror.img"
+  mkfs.ext4 -q -F -O ^has_journal "$WORK/mirror.img"
+  start_scry "$WORK/two"
+  end_process "$SCRY_PID"
+  mount -o loop "$WORK/mirror.img" "$WORK/two/mirror"
+  for step in mirror mirror_again; do
+    start_scry "$WORK/two"
+    python3 "$here/full_disk.py" $step || FAILED=1
+    end_process "$SCRY_PID"
+    check "the server tells at its stop that the mirror is not on disk" grep -q 'mirror could not be written' "$WORK/scry.log"
+  done
+  check "verify has nothing against it" "$SCRY" verify "$WORK/two"
+  umount "$WORK/two/mirror"
 else
   log "skipped - full disk: needs root and loop devices"
 fi

@@ -64,10 +64,13 @@ class Connection:
         return kind, self.exactly(length - 4)
 
     def until_ready(self):
-        """Messages up to ReadyForQuery; raises the first error, after the server is ready again."""
+        """Messages up to ReadyForQuery; raises the first error, after the server is ready again or has closed the connection."""
         messages, error = [], None
         while True:
-            kind, body = self.receive()
+            try:
+                kind, body = self.receive()
+            except Gone:
+                raise error or Gone from None
             if kind == b"E":
                 error = error or ServerError(fields(body))
             messages.append((kind, body))

@@ -20,6 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::registry::Control;
+use crate::sys;
 use crate::wire::WireError;
 use crate::wire::frontend::{self, Frame};
 
@@ -205,15 +206,16 @@ impl Link {
         }
     }
 
-    /// Runs the session's work; completed answers leave when the work has to wait.
+    /// Runs the session's work; completed answers leave when the work has to wait. Work that takes long ends when its
+    /// client has gone.
     pub async fn drive<T>(&mut self, ready: &mut BytesMut, work: impl Future<Output = T>) -> Result<T, End> {
-        if ready.is_empty() {
-            return Ok(work.await);
-        }
         let mut work = pin!(work);
-        poll_fn(|context| {
+        let result = poll_fn(|context| {
             if let Poll::Ready(result) = work.as_mut().poll(context) {
                 return Poll::Ready(Ok(result));
+            }
+            if self.control.poll_work(context.waker()) && sys::peer_has_gone(&self.stream) {
+                return Poll::Ready(Err(io::Error::from(io::ErrorKind::ConnectionAborted).into()));
             }
             while !ready.is_empty() {
                 match ready!(Pin::new(&mut self.stream).poll_write(context, ready)) {
@@ -224,7 +226,9 @@ impl Link {
             }
             Poll::Pending
         })
-        .await
+        .await;
+        self.control.end_work();
+        result
     }
 
     /// Closes the sending side, so that the client reads the last answer before the end.

@@ -25,9 +25,13 @@ pub use handshake::DATABASE;
 use registry::Registry;
 
 /// Connections that may be in their handshake, or be cancel requests, besides the sessions.
-const HANDSHAKES_MAX: usize = 256;
-/// Pause after a failed accept: with all file descriptors in use the next try fails as well.
+pub const HANDSHAKES_MAX: usize = 256;
+/// Files of the database itself that are open at the same time: segments of the log, files of the mirror being read.
+const FILES_OF_DATABASE: u64 = 128;
+/// Pause after a failed accept: with all file descriptors of the machine in use the next try fails as well.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// A statement that has waited from one round to the next one has its connection look whether the client is still there.
+const ROUND: Duration = Duration::from_secs(1);
 /// Length of the kernel's queue of connections that are not accepted yet.
 const BACKLOG: u32 = 1024;
 
@@ -36,6 +40,8 @@ const BACKLOG: u32 = 1024;
 pub struct Limits {
     /// Sessions at the same time; one more is refused with 53300.
     pub sessions_max: usize,
+    /// Connections besides them that are in their handshake: they are what hears of the refusal.
+    pub handshakes_max: usize,
     /// Longest message that carries a statement, parameters or COPY data, in bytes.
     pub message_bytes_max: usize,
     /// Time from connecting to the end of the handshake.
@@ -48,10 +54,25 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             sessions_max: 2000,
+            handshakes_max: HANDSHAKES_MAX,
             message_bytes_max: 64 << 20,
             startup_timeout: Duration::from_secs(60),
             stop_grace: Duration::from_secs(10),
         }
+    }
+}
+
+impl Limits {
+    /// Lowered so that connections never take the last of so many open files: with none left not even a
+    /// refusal could be sent.
+    #[must_use]
+    pub fn within_open_files(mut self, files: u64) -> Self {
+        let connections = usize::try_from(files.saturating_sub(FILES_OF_DATABASE)).unwrap_or(usize::MAX);
+        if connections < self.sessions_max.saturating_add(self.handshakes_max) {
+            self.handshakes_max = self.handshakes_max.min(connections / 4).max(1);
+            self.sessions_max = connections.saturating_sub(self.handshakes_max).max(1);
+        }
+        self
     }
 }
 
@@ -102,6 +123,8 @@ impl Bound {
             SocketAddr::V6(_) => TcpSocket::new_v6()?,
         };
         socket.set_reuseaddr(true)?;
+        // Inherited by every connection: one whose other end vanished without a word is found in the end.
+        socket.set_keepalive(true)?;
         socket.bind(address)?;
         Ok(Self { socket, address })
     }
@@ -142,19 +165,25 @@ impl Server {
     /// Serves until `stop` says otherwise. When this returns no session is left.
     pub async fn run(self, stop: Stop) {
         let mut tasks = JoinSet::new();
-        let tasks_max = self.shared.limits.sessions_max + HANDSHAKES_MAX;
+        let tasks_max = self.shared.limits.sessions_max + self.shared.limits.handshakes_max;
+        let mut refused = false;
+        let mut round = tokio::time::interval(ROUND);
         loop {
             tokio::select! {
                 biased;
                 () = stop.orderly.notified() => break,
+                _ = round.tick() => self.shared.registry.come_round(),
                 Some(ended) = tasks.join_next(), if !tasks.is_empty() => log_panic(ended),
                 accepted = self.listener.accept(), if tasks.len() < tasks_max => match accepted {
                     Ok((stream, peer)) => {
+                        refused = false;
                         prepare(&stream);
                         tasks.spawn(connection::serve(stream, peer, self.shared.clone()));
                     }
                     Err(error) => {
-                        warn!(%error, "a connection could not be accepted");
+                        if !std::mem::replace(&mut refused, true) {
+                            warn!(%error, "connections cannot be accepted");
+                        }
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 },

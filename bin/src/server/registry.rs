@@ -18,6 +18,12 @@ pub struct Control {
     /// The server stops: a statement that is cancelled now is cancelled for that.
     ending: AtomicBool,
     stopping: AtomicBool,
+    /// A statement waits for something: a lock, the disk, a query's workers.
+    working: AtomicBool,
+    /// It waited already when somebody last came round.
+    waited: AtomicBool,
+    /// It has waited so long that the connection should look whether its client is still there.
+    look: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -34,6 +40,29 @@ impl Control {
 
     pub fn ending(&self) -> bool {
         self.ending.load(Ordering::Acquire)
+    }
+
+    /// A statement goes on waiting: `waker` is woken when it is time to look for the client. True when that is now.
+    pub fn poll_work(&self, waker: &Waker) -> bool {
+        if !self.working.swap(true, Ordering::AcqRel) {
+            self.waited.store(false, Ordering::Release);
+            self.look.store(false, Ordering::Release);
+        }
+        self.waker.register(waker);
+        self.look.swap(false, Ordering::AcqRel)
+    }
+
+    /// The statement waits no longer.
+    pub fn end_work(&self) {
+        self.working.store(false, Ordering::Release);
+    }
+
+    /// Called from time to time; who waits at two calls in a row is told to look.
+    fn come_round(&self) {
+        if self.working.load(Ordering::Acquire) && self.waited.swap(true, Ordering::AcqRel) {
+            self.look.store(true, Ordering::Release);
+            self.waker.wake();
+        }
     }
 
     /// True when stopping; otherwise `waker` is woken when that changes.
@@ -113,6 +142,15 @@ impl Registry {
         entries().for_each(|entry| entry.control.stop());
     }
 
+    /// Sends those whose statements take long to look for their clients.
+    pub fn come_round(&self) {
+        let sessions = self.sessions.lock();
+        sessions
+            .values()
+            .flatten()
+            .for_each(|entry| entry.control.come_round());
+    }
+
     pub fn sessions(&self) -> usize {
         self.sessions.lock().len()
     }
@@ -176,6 +214,25 @@ mod tests {
         assert!(registry.enter().expect("random").is_none());
         drop(first);
         assert!(registry.enter().expect("random").is_some());
+    }
+
+    #[test]
+    fn who_waits_at_two_rounds_is_sent_to_look_and_nobody_else() {
+        let control = Control::default();
+        let rounds = |count| (0..count).for_each(|_| control.come_round());
+        rounds(2);
+        assert!(!control.poll_work(Waker::noop()), "nothing was at work");
+        rounds(1);
+        assert!(!control.poll_work(Waker::noop()), "only since the last round");
+        rounds(1);
+        assert!(control.poll_work(Waker::noop()));
+        assert!(!control.poll_work(Waker::noop()), "once a round");
+        control.end_work();
+        rounds(2);
+        assert!(
+            !control.poll_work(Waker::noop()),
+            "the next statement begins anew"
+        );
     }
 
     #[test]

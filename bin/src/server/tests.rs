@@ -23,6 +23,19 @@ async fn connect(address: SocketAddr) -> Client {
 }
 
 #[test]
+fn connections_leave_files_for_the_database_and_for_refusals() {
+    let many = Limits::default();
+    let fitting = many.clone().within_open_files(1 << 20);
+    assert_eq!((fitting.sessions_max, fitting.handshakes_max), (2000, 256));
+    for files in [0, 100, 300, 1024, 2000] {
+        let fitting = many.clone().within_open_files(files);
+        assert!(fitting.sessions_max >= 1 && fitting.handshakes_max >= 1);
+        let taken = fitting.sessions_max + fitting.handshakes_max;
+        assert!(taken == 2 || taken as u64 + 128 <= files, "{files}: {fitting:?}");
+    }
+}
+
+#[test]
 fn a_panic_ends_one_session_with_xx000_and_rolls_its_transaction_back() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let mut options = DatabaseOptions::default();

@@ -50,13 +50,27 @@ impl Home {
 
     /// Starts a server and waits until it is ready.
     pub fn start(&self) -> Server {
+        self.launch(self.command())
+    }
+
+    /// As `start`, with a limit of open files.
+    pub fn start_with_open_files(&self, files: u64) -> Server {
+        let serve = self.command();
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\"")])
+            .arg(serve.get_program())
+            .args(serve.get_args());
+        self.launch(command)
+    }
+
+    fn launch(&self, mut command: Command) -> Server {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
             .open(self.dir.path().join("server.log"))
             .expect("log file");
-        let mut child = self
-            .command()
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
