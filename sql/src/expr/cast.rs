@@ -3,7 +3,7 @@
 use super::arithmetic::{check_float, out_of_range};
 use super::{Evaluated, Facts};
 use crate::error::{Error, SqlState};
-use crate::types::datetime::{MICROS_PER_DAY, check_timestamp, split_timestamp};
+use crate::types::datetime::{MICROS_PER_DAY, check_instant, check_timestamp, split_timestamp};
 use crate::types::{self, InputContext};
 use scry_engine::types::{DataType, Datum, Numeric, NumericError, Value};
 
@@ -95,10 +95,10 @@ pub(super) fn cast<'a>(
         }
         (DataType::TimestampTz, Datum::Date(days)) => {
             let local = i64::from(days) * MICROS_PER_DAY;
-            Value::TimestampTz(check_timestamp(Some(facts.zone.to_utc(local)))?)
+            Value::TimestampTz(check_instant(Some(facts.zone.to_utc(local)))?)
         }
         (DataType::TimestampTz, Datum::Timestamp(local)) => {
-            Value::TimestampTz(check_timestamp(Some(facts.zone.to_utc(local)))?)
+            Value::TimestampTz(check_instant(Some(facts.zone.to_utc(local)))?)
         }
         (_, Datum::Text(text)) => types::parse_text(text, to, &context)?,
         // The same type: nothing else was bound.

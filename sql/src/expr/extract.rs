@@ -3,8 +3,8 @@
 use super::Facts;
 use crate::error::{Error, SqlState};
 use crate::types::datetime::{
-    MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_MINUTE, MICROS_PER_SECOND, check_timestamp, civil_from_days,
-    day_of_week, days_from_civil, split_timestamp,
+    MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_MINUTE, MICROS_PER_SECOND, check_instant, check_timestamp,
+    civil_from_days, day_of_week, days_from_civil, split_timestamp,
 };
 use scry_engine::types::{Datum, Numeric, Value};
 
@@ -212,7 +212,7 @@ pub(super) fn truncate(
         Datum::TimestampTz(instant) => {
             let cut = truncate_local(field, facts.zone.to_local(instant))
                 .ok_or_else(|| not_supported(name, "timestamp with time zone"))?;
-            check_timestamp(Some(facts.zone.to_utc(cut))).map(Value::TimestampTz)
+            check_instant(Some(facts.zone.to_utc(cut))).map(Value::TimestampTz)
         }
         _ => Ok(Value::Null),
     }

@@ -5,7 +5,7 @@ use super::extract::{self, Field};
 use super::{ArithmeticOp, EvalContext, Evaluated, Expr, arithmetic, cast};
 use crate::error::{Error, SqlState};
 use crate::types::TimeZone;
-use crate::types::datetime::{check_timestamp, split_timestamp};
+use crate::types::datetime::{check_instant, check_timestamp, split_timestamp};
 use scry_engine::types::{DataType, Datum, Numeric, Value};
 use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
@@ -327,7 +327,7 @@ fn at_time_zone(name: &str, datum: Datum<'_>) -> Result<Value, Error> {
             )
         })?;
     match datum {
-        Datum::Timestamp(local) => check_timestamp(Some(zone.to_utc(local))).map(Value::TimestampTz),
+        Datum::Timestamp(local) => check_instant(Some(zone.to_utc(local))).map(Value::TimestampTz),
         Datum::TimestampTz(instant) => check_timestamp(Some(zone.to_local(instant))).map(Value::Timestamp),
         _ => Ok(Value::Null),
     }

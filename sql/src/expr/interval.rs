@@ -4,8 +4,8 @@
 use crate::error::{Error, SqlState};
 use crate::types::TimeZone;
 use crate::types::datetime::{
-    MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_MINUTE, MICROS_PER_SECOND, check_timestamp, civil_from_days,
-    days_from_civil, days_in_month, split_timestamp,
+    MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_MINUTE, MICROS_PER_SECOND, check_instant, check_timestamp,
+    civil_from_days, days_from_civil, days_in_month, split_timestamp,
 };
 
 /// Months, days and microseconds stay apart: how long a month or a day is depends on where it is added.
@@ -168,10 +168,10 @@ fn add_calendar(micros: i64, interval: Interval) -> Option<i64> {
 /// An instant and an interval: months and days by the clock of the session's zone.
 pub(super) fn add_to_instant(instant: i64, interval: Interval, zone: &TimeZone) -> Result<i64, Error> {
     if interval.months == 0 && interval.days == 0 {
-        return check_timestamp(instant.checked_add(interval.micros));
+        return check_instant(instant.checked_add(interval.micros));
     }
     let moved = check_timestamp(add_calendar(zone.to_local(instant), interval))?;
-    check_timestamp(zone.to_utc(moved).checked_add(interval.micros))
+    check_instant(zone.to_utc(moved).checked_add(interval.micros))
 }
 
 /// A time of day and the time part of an interval, around midnight.

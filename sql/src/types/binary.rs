@@ -2,7 +2,7 @@
 //! 2000-01-01, numeric in digits of base 10,000.
 
 use super::datetime::{
-    MICROS_PER_DAY, POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS, check_date, check_timestamp,
+    MICROS_PER_DAY, POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS, check_date, check_instant, check_timestamp,
 };
 use super::modifier::{coerce_length, fit_numeric};
 use super::text_in::check_text;
@@ -113,7 +113,7 @@ pub fn parse_binary(bytes: &[u8], ty: &DataType, _context: &InputContext<'_>) ->
             Value::Time(micros)
         }
         DataType::Timestamp => Value::Timestamp(read_timestamp(bytes)?),
-        DataType::TimestampTz => Value::TimestampTz(read_timestamp(bytes)?),
+        DataType::TimestampTz => Value::TimestampTz(check_instant(Some(read_timestamp(bytes)?))?),
         DataType::Uuid => Value::Uuid(array(bytes)?),
         DataType::Jsonb => match bytes.split_first() {
             Some((&JSONB_VERSION, text)) => Value::Jsonb(json::normalize(check_text(text)?)?),

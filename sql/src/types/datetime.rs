@@ -23,6 +23,10 @@ pub const DATE_MAX: i32 = days_from_civil(YEAR_MAX, 12, 31);
 pub const TIMESTAMP_MIN: i64 = DATE_MIN as i64 * MICROS_PER_DAY;
 pub const TIMESTAMP_MAX: i64 = (DATE_MAX as i64 + 1) * MICROS_PER_DAY - 1;
 
+/// Instants: a day less on both sides, since clocks differ by less than a day from UTC.
+pub const INSTANT_MIN: i64 = TIMESTAMP_MIN + MICROS_PER_DAY;
+pub const INSTANT_MAX: i64 = TIMESTAMP_MAX - MICROS_PER_DAY;
+
 const _: () = assert!(days_from_civil(1, 1, 1) == DATE_MIN);
 const _: () = assert!(days_from_civil(2000, 1, 1) == POSTGRES_EPOCH_DAYS);
 
@@ -88,6 +92,11 @@ pub fn check_date(days: i64) -> Result<i32, Error> {
         return Err(Error::new(SqlState::DATETIME_FIELD_OVERFLOW, "date out of range"));
     }
     Ok(days as i32)
+}
+
+/// The instant, when it is in range by the clock of every time zone: what is stored can be printed, and read again.
+pub fn check_instant(micros: Option<i64>) -> Result<i64, Error> {
+    check_timestamp(micros.filter(|micros| (INSTANT_MIN..=INSTANT_MAX).contains(micros)))
 }
 
 /// The timestamp, when it is in range.

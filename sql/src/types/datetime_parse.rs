@@ -6,8 +6,8 @@
 
 use super::InputContext;
 use super::datetime::{
-    DATE_MAX, MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_MINUTE, MICROS_PER_SECOND, TIMESTAMP_MAX,
-    TIMESTAMP_MIN, YEAR_MAX, days_from_civil, days_in_month, split_timestamp,
+    DATE_MAX, INSTANT_MAX, INSTANT_MIN, MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_MINUTE,
+    MICROS_PER_SECOND, TIMESTAMP_MAX, YEAR_MAX, days_from_civil, days_in_month, split_timestamp,
 };
 use super::timezone::{DISPLACEMENT_SECONDS_MAX, TimeZone, parse_displacement};
 use crate::error::{Error, SqlState};
@@ -119,7 +119,7 @@ pub(super) fn parse_timestamptz(text: &str, context: &InputContext<'_>) -> Resul
                 (Some(Zone::Named), Some(zone)) => zone.to_utc(local),
                 _ => context.zone.to_utc(local),
             };
-            if (TIMESTAMP_MIN..=TIMESTAMP_MAX).contains(&instant) {
+            if (INSTANT_MIN..=INSTANT_MAX).contains(&instant) {
                 Ok(instant)
             } else {
                 Err(Fault::OutOfRange)

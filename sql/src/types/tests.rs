@@ -122,6 +122,21 @@ fn hostile_bytes_are_refused_as_postgresql_words_it() {
 }
 
 #[test]
+fn instants_that_some_clock_could_not_show_are_out_of_range() {
+    let zone = TimeZone::parse("America/New_York").expect("a zone");
+    let context = InputContext { zone: &zone, now: 0 };
+    for text in ["0001-01-01 00:00:00+00", "262142-12-31 23:59:59+00"] {
+        let error = parse_text(text, &DataType::TimestampTz, &context).expect_err(text);
+        assert_eq!(error.code.as_str(), "22008", "{text}");
+    }
+    let first = parse_text("0001-01-02 00:00:00+00", &DataType::TimestampTz, &context).expect("in range");
+    assert_eq!(
+        text(&first, &DataType::TimestampTz, &zone),
+        "0001-01-01 19:03:58-04:56:02"
+    );
+}
+
+#[test]
 fn binary_jsonb_of_an_unknown_version_is_the_clients_mistake() {
     let zone = TimeZone::utc();
     let context = InputContext { zone: &zone, now: 0 };
