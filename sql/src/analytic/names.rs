@@ -264,7 +264,8 @@ impl ContextProvider for Names<'_> {
         self.state.config_options()
     }
 
-    // The names below serve DataFusion's suggestions for misspelt functions, which we do not print.
+    // The names below serve DataFusion's suggestions for misspelt functions, which we do not print. Without any, an
+    // unknown function would be an internal error.
     fn udf_names(&self) -> Vec<String> {
         vec!["count".to_owned()]
     }
@@ -278,6 +279,6 @@ impl ContextProvider for Names<'_> {
     }
 
     fn udwf_names(&self) -> Vec<String> {
-        Vec::new()
+        vec!["row_number".to_owned()]
     }
 }
