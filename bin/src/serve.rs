@@ -78,7 +78,8 @@ impl fmt::Display for ServeError {
                     "cannot open the database in {}: {}",
                     dir.display(),
                     source.message
-                )
+                )?;
+                source.hint.iter().try_for_each(|hint| write!(f, "\n{hint}"))
             }
             Self::Close { dir, source } => {
                 write!(

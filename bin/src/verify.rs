@@ -8,6 +8,8 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
+use scry_wal::Lsn;
+
 use crate::data_dir::{DataDir, DataDirError};
 
 /// The command's arguments.
@@ -71,11 +73,12 @@ pub fn run(args: &Args) -> Result<Verdict, VerifyError> {
 pub fn verify(args: &Args, mut out: impl Write) -> Result<Verdict, VerifyError> {
     let dir = DataDir::find(&args.dir).map_err(VerifyError::DataDir)?;
     let began = Instant::now();
-    let log = verify_log(&dir, &mut out)?;
-    let mirror = verify_mirror(&dir, &mut out)?;
-    let (verdict, words) = match (log, mirror) {
-        (Verdict::Sound, Verdict::Sound) => (Verdict::Sound, "sound"),
-        _ => (Verdict::Damaged, "DAMAGED"),
+    let (log, end) = verify_log(&dir, &mut out)?;
+    let (mirror, upto) = verify_mirror(&dir, &mut out)?;
+    let together = verify_together(end, upto, &mut out)?;
+    let (verdict, words) = match [log, mirror, together].contains(&Verdict::Damaged) {
+        false => (Verdict::Sound, "sound"),
+        true => (Verdict::Damaged, "DAMAGED"),
     };
     writeln!(
         out,
@@ -86,8 +89,35 @@ pub fn verify(args: &Args, mut out: impl Write) -> Result<Verdict, VerifyError> 
     Ok(verdict)
 }
 
-fn verify_log(dir: &DataDir, out: &mut impl Write) -> Result<Verdict, VerifyError> {
-    let report = scry_wal::verify(&dir.wal).map_err(VerifyError::Log)?;
+/// The mirror is made of what the trail has: it cannot have come further. Both were read one after the other, so a
+/// server at work in between makes the trail longer, if anything.
+fn verify_together(end: Lsn, upto: Option<Lsn>, out: &mut impl Write) -> Result<Verdict, VerifyError> {
+    match upto {
+        Some(upto) if upto > end => {
+            writeln!(
+                out,
+                "  DAMAGE: the audit trail ends at LSN {end}, and the mirror has seen it up to LSN {upto}: its end is missing"
+            )?;
+            Ok(Verdict::Damaged)
+        }
+        _ => Ok(Verdict::Sound),
+    }
+}
+
+/// The verdict, and where the trail ends.
+fn verify_log(dir: &DataDir, out: &mut impl Write) -> Result<(Verdict, Lsn), VerifyError> {
+    let report = match dir.wal.is_dir() {
+        true => scry_wal::verify(&dir.wal).map_err(VerifyError::Log)?,
+        false => scry_wal::Report::default(),
+    };
+    if report.segments == 0 && report.problem.is_none() {
+        writeln!(
+            out,
+            "audit trail: DAMAGE: there is no segment of it in {}",
+            dir.wal.display()
+        )?;
+        return Ok((Verdict::Damaged, Lsn::ZERO));
+    }
     writeln!(
         out,
         "audit trail: {} segment files, {} frames, {} records, {:.1} MB checked up to LSN {} (epoch {})",
@@ -111,7 +141,7 @@ fn verify_log(dir: &DataDir, out: &mut impl Write) -> Result<Verdict, VerifyErro
         )?;
     }
     let Some(problem) = &report.problem else {
-        return Ok(Verdict::Sound);
+        return Ok((Verdict::Sound, report.end));
     };
     writeln!(out, "  DAMAGE: {}: {}", problem.place, problem.flaw)?;
     if let Some(witness) = problem.witness {
@@ -121,15 +151,17 @@ fn verify_log(dir: &DataDir, out: &mut impl Write) -> Result<Verdict, VerifyErro
         )?;
     }
     writeln!(out, "  scry repair shows what can be saved")?;
-    Ok(Verdict::Damaged)
+    // What stands behind the damage was not looked at.
+    Ok((Verdict::Damaged, Lsn::MAX))
 }
 
-fn verify_mirror(dir: &DataDir, out: &mut impl Write) -> Result<Verdict, VerifyError> {
+/// The verdict, and how much of the trail the mirror's files hold.
+fn verify_mirror(dir: &DataDir, out: &mut impl Write) -> Result<(Verdict, Option<Lsn>), VerifyError> {
     let report = scry_mirror::verify(&dir.mirror).map_err(VerifyError::Mirror)?;
     match report.upto {
         None if report.problems.is_empty() => {
             writeln!(out, "mirror: no manifest yet; it is made from the audit trail")?;
-            return Ok(Verdict::Sound);
+            return Ok((Verdict::Sound, report.upto));
         }
         None => writeln!(out, "mirror: the manifest cannot be used")?,
         Some(upto) => writeln!(
@@ -149,13 +181,13 @@ fn verify_mirror(dir: &DataDir, out: &mut impl Write) -> Result<Verdict, VerifyE
         writeln!(out, "  DAMAGE: {problem}")?;
     }
     if report.problems.is_empty() {
-        return Ok(Verdict::Sound);
+        return Ok((Verdict::Sound, report.upto));
     }
     writeln!(
         out,
         "  nothing is lost: a server makes a damaged mirror anew from the audit trail"
     )?;
-    Ok(Verdict::Damaged)
+    Ok((Verdict::Damaged, report.upto))
 }
 
 fn hex(bytes: &[u8]) -> String {

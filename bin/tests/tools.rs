@@ -126,6 +126,8 @@ fn a_damaged_mirror_file_is_reported_and_made_anew_from_the_trail() {
         &mut raw,
         "INSERT INTO t VALUES (1, 'one'), (2, 'two'), (3, 'three')",
     );
+    // What the mirror has seen is in its files after the stop.
+    run(&mut raw, "SET scry.read_from = mirror; SELECT count(*) FROM t");
     server.signal("TERM");
     assert!(server.wait().success());
     let segment = fs::read_dir(home.data().join("mirror"))
@@ -147,6 +149,45 @@ fn a_damaged_mirror_file_is_reported_and_made_anew_from_the_trail() {
     assert_eq!(raw.until_ready()[1].body, b"\0\x01\0\0\0\x013");
     let log = home.log();
     assert!(log.contains("made anew") && log.contains("parquet"), "{log}");
+}
+
+#[test]
+fn a_trail_whose_end_is_missing_is_not_taken_for_a_short_one() {
+    let home = Home::new();
+    let server = home.start();
+    let mut raw = server.session();
+    run(&mut raw, "CREATE TABLE t (k int PRIMARY KEY)");
+    run(&mut raw, "INSERT INTO t VALUES (1)");
+    server.signal("TERM");
+    assert!(server.wait().success());
+    // As if a volume had not been mounted.
+    let (trail, away) = (home.data().join("wal"), home.data().with_file_name("away"));
+    fs::rename(&trail, &away).expect("moved");
+    let output = tool(&["verify"], &home.data());
+    assert!(!output.status.success());
+    let report = text(&output.stdout);
+    assert!(
+        report.contains("no segment") && report.contains("end is missing"),
+        "{report}"
+    );
+    let refused = home.command().output().expect("runs");
+    assert!(!refused.status.success());
+    let message = text(&refused.stderr);
+    assert!(
+        message.contains("end is missing") && message.contains("mirror"),
+        "{message}"
+    );
+    assert_eq!(
+        fs::read_dir(&trail).map_or(0, Iterator::count),
+        0,
+        "no trail was begun"
+    );
+    let _ = fs::remove_dir(&trail);
+    fs::rename(&away, &trail).expect("moved back");
+    let server = home.start();
+    let mut raw = server.session();
+    raw.send(&query("SELECT count(*) FROM t"));
+    assert_eq!(raw.until_ready()[1].body, b"\0\x01\0\0\0\x011");
 }
 
 #[test]

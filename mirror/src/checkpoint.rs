@@ -210,6 +210,12 @@ fn entry(slot: &Slot, file: &SegmentFile) -> Result<PieceEntry, Error> {
     })
 }
 
+/// The LSN of the folder's manifest: every commit before it is in the mirror's files. `None` when there is none, or none that
+/// can be read.
+pub fn checkpoint_lsn(folder: &Path) -> Option<Lsn> {
+    Some(Manifest::read(folder).ok()??.upto)
+}
+
 /// Takes the state from a folder, after checking every byte of it. A folder without a manifest is an empty mirror.
 pub(crate) fn restore(folder: &Path, piece_rows: usize) -> Result<Restored, Error> {
     let found = Manifest::read(folder)?;

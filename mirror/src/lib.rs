@@ -31,6 +31,7 @@ mod statistics;
 mod store;
 mod verify;
 
+pub use checkpoint::checkpoint_lsn;
 pub use checksum::{Checksum, checksum_rows};
 pub use error::{Error, ErrorKind};
 pub use lag::LagSummary;

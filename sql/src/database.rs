@@ -80,7 +80,19 @@ impl Database {
     /// # Errors
     /// When the directory is in use, is something else, has a newer format or is damaged.
     pub fn open(dir: &Path, options: DatabaseOptions) -> Result<Arc<Database>, Error> {
-        let engine = Engine::open(dir, options.engine)?;
+        let mut engine_options = options.engine;
+        // What the mirror has on disk was durable in the log before: a log that ends earlier has lost its end.
+        if let Some(checkpoint) = scry_mirror::checkpoint_lsn(&dir.join(MIRROR_DIRECTORY)) {
+            engine_options.log.durable_before = checkpoint;
+        }
+        let engine = Engine::open(dir, engine_options).map_err(|error| match error {
+            scry_engine::Error::Log(scry_wal::Error::EndMissing { .. }) => Error::from(error).with_hint(format!(
+                "The mirror shows how far the log had come. Put the log's missing files back; to go on without what they held, \
+                 move {} away.",
+                dir.join(MIRROR_DIRECTORY).display()
+            )),
+            error => error.into(),
+        })?;
         let horizon = {
             let engine = Arc::downgrade(&engine);
             // Without an engine nobody reads any more; nothing needs to be folded then either.

@@ -197,6 +197,15 @@ pub enum Error {
         /// The LSN of a later frame that shows that this place had been durable.
         witness: Option<Lsn>,
     },
+    /// The log ends earlier than it did: [`crate::LogOptions::durable_before`]. No byte was changed.
+    EndMissing {
+        /// The log's folder.
+        path: PathBuf,
+        /// Where it ends.
+        end: Lsn,
+        /// What was before this was durable.
+        durable: Lsn,
+    },
     /// The position is not one at which a frame begins.
     NotAFrame {
         /// The position.
@@ -216,7 +225,7 @@ impl Error {
     pub const fn class(&self) -> ErrorClass {
         match self {
             Self::DiskFull { .. } => ErrorClass::Retry,
-            Self::Damaged { .. } => ErrorClass::Corrupt,
+            Self::Damaged { .. } | Self::EndMissing { .. } => ErrorClass::Corrupt,
             Self::Io { .. }
             | Self::Poisoned { .. }
             | Self::Closed
@@ -268,6 +277,11 @@ impl fmt::Display for Error {
                 }
                 f.write_str(". Nothing was changed. Run `scry repair` to see what can be saved")
             }
+            Self::EndMissing { path, end, durable } => write!(
+                f,
+                "the log in {} ends at LSN {end}, and reached LSN {durable} before: its end is missing. Nothing was changed",
+                path.display()
+            ),
             Self::NotAFrame { lsn } => write!(f, "no frame begins at LSN {lsn}"),
             Self::Replay { lsn, source } => write!(f, "replay of the frame at LSN {lsn} failed: {source}"),
         }

@@ -96,10 +96,13 @@ impl Log {
         let recovered = match Segments::find(storage.as_ref())? {
             Some(segments) => {
                 let recovered = recover::recover(&storage, &segments, &pool, replay)?;
+                let end = Lsn::new(recovered.geometry.frame_at(recovered.end));
+                check_end(storage.as_ref(), &options, end)?;
                 recover::sync_tail(storage.as_ref(), &recovered)?;
                 recovered
             }
             None => {
+                check_end(storage.as_ref(), &options, Lsn::ZERO)?;
                 storage.clean().map_err(|source| io("clean up", source))?;
                 recover::create(storage.as_ref(), geometry, options.node)?
             }
@@ -354,6 +357,18 @@ impl fmt::Debug for Log {
             .field("durable_lsn", &self.durable_lsn())
             .finish_non_exhaustive()
     }
+}
+
+/// A log that ends before what is known to have been durable has lost something.
+fn check_end(storage: &dyn Storage, options: &LogOptions, end: Lsn) -> Result<(), Error> {
+    if end >= options.durable_before {
+        return Ok(());
+    }
+    Err(Error::EndMissing {
+        path: storage.path(""),
+        end,
+        durable: options.durable_before,
+    })
 }
 
 /// Starts the writer thread, which makes its own queue, and hands over how it is woken.

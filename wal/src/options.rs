@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::format::Geometry;
-use crate::ids::NodeId;
+use crate::ids::{Lsn, NodeId};
 
 /// The most frames on their way that can be asked for; recovery syncs what that many can have touched.
 const IN_FLIGHT_MAX: usize = 32;
@@ -38,6 +38,9 @@ pub struct LogOptions {
     pub buffer_bytes: usize,
     /// The node that writes.
     pub node: NodeId,
+    /// All before this position was durable once, as somebody knows who read it. A log that ends earlier has lost its
+    /// end and is refused. Zero when nothing is known.
+    pub durable_before: Lsn,
 }
 
 impl Default for LogOptions {
@@ -50,6 +53,7 @@ impl Default for LogOptions {
             recent_bytes: 64 << 20,
             buffer_bytes: 32 << 20,
             node: NodeId::new(1),
+            durable_before: Lsn::ZERO,
         }
     }
 }

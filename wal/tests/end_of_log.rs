@@ -493,3 +493,54 @@ fn verify_finds_a_malformed_record_and_a_wrong_count_behind_right_checksums() {
     let problem = verify_on(&storage(&count)).unwrap().problem.unwrap();
     assert_eq!(problem.flaw, Flaw::RecordCount { found: 1, stated: 2 });
 }
+
+#[test]
+fn a_log_that_lost_its_end_is_refused_when_somebody_knows_and_nothing_is_changed() {
+    let (disk, _) = log_of(0..60, 4000);
+    let (log, found) = reopen(&disk.copy()).unwrap();
+    assert_eq!(found.len(), 60);
+    let known = log.durable_lsn();
+    drop(log);
+    let knowing = |disk: &Arc<SimStorage>| {
+        let options = LogOptions {
+            segment_bytes: SEGMENT,
+            durable_before: known,
+            ..options(Backend::Auto)
+        };
+        open_on(storage(disk), options)
+    };
+    let whole = disk.copy();
+    let refused = match knowing(&whole) {
+        Err(Error::EndMissing { end, durable, .. }) => (end, durable),
+        other => panic!("{:?}", other.map(|(_, found)| found.len())),
+    };
+    // Opening wrote a watermark: the position known is one frame beyond this log's end.
+    assert!(refused.0 < known && refused.1 == known);
+    let known_to_mirror = refused.0;
+    let knowing = |disk: &Arc<SimStorage>| {
+        let options = LogOptions {
+            segment_bytes: SEGMENT,
+            durable_before: known_to_mirror,
+            ..options(Backend::Auto)
+        };
+        open_on(storage(disk), options)
+    };
+    assert_eq!(knowing(&whole).map(|(_, found)| found.len()).unwrap(), 60);
+    for keep in [2, 0] {
+        let cut = disk.copy();
+        cut.edit(|files| {
+            while files.len() > keep {
+                files.pop_last();
+            }
+        });
+        let before = cut.files();
+        match knowing(&cut) {
+            Err(Error::EndMissing { end, durable, .. }) => {
+                assert!(end < durable && durable == known_to_mirror)
+            }
+            other => panic!("{:?}", other.map(|(_, found)| found.len())),
+        }
+        assert_eq!(cut.files(), before);
+        assert!(reopen(&cut).is_ok(), "without that knowledge nothing is missing");
+    }
+}
