@@ -390,6 +390,51 @@ fn errors_carry_their_sqlstate_and_the_session_goes_on() {
     });
 }
 
+/// What `docs/reference.md` says under "Bounds".
+#[test]
+fn what_is_beyond_its_bound_is_refused_with_the_documented_sqlstate() {
+    with_client(|_, client| async move {
+        client
+            .batch_execute("CREATE TABLE t (k text PRIMARY KEY, v text, n numeric, d timestamptz)")
+            .await
+            .expect("table");
+        let columns: Vec<String> = (0..1601).map(|n| format!("c{n} int")).collect();
+        let savepoints: String = (0..65_537).map(|n| format!("SAVEPOINT s{n};")).collect();
+        for (sql, code) in [
+            (format!("CREATE TABLE wide ({})", columns.join(",")), "54011"),
+            (format!("CREATE TABLE {} (a int)", "n".repeat(64)), "42622"),
+            (format!("SELECT '{}'", "x".repeat(16 << 20)), "54000"),
+            (format!("SELECT {}1{}", "(".repeat(201), ")".repeat(201)), "54001"),
+            (format!("SELECT 1{}", " + 1".repeat(1001)), "54001"),
+            ("INSERT INTO t VALUES (repeat('x', 8193))".to_owned(), "54000"),
+            (
+                "INSERT INTO t VALUES ('k', repeat('x', 7864320))".to_owned(),
+                "54000",
+            ),
+            (format!("BEGIN; {savepoints}"), "54000"),
+            ("INSERT INTO t (k, n) VALUES ('k', 1e20)".to_owned(), "22003"),
+            ("INSERT INTO t (k, n) VALUES ('k', 'NaN')".to_owned(), "22003"),
+            (
+                "INSERT INTO t (k, d) VALUES ('k', 'infinity')".to_owned(),
+                "22008",
+            ),
+            (
+                "INSERT INTO t (k, d) VALUES ('k', '262143-01-01')".to_owned(),
+                "22008",
+            ),
+            ("BEGIN ISOLATION LEVEL SERIALIZABLE".to_owned(), "0A000"),
+        ] {
+            let shown: String = sql.chars().take(60).collect();
+            let error = client.batch_execute(&sql).await.expect_err(&shown);
+            assert_eq!(error.code().map(SqlState::code), Some(code), "{shown}: {error}");
+            client
+                .batch_execute("ROLLBACK")
+                .await
+                .expect("the session goes on");
+        }
+    });
+}
+
 #[test]
 fn the_mirror_answers_like_the_primary() {
     with_client(|_, client| async move {

@@ -4,6 +4,7 @@ use crate::error::{Error, SqlState};
 use crate::expr;
 use crate::plan::parse;
 use crate::plan::scalar::{Binder, Facts, ParamTypes, Refusal};
+use scry_engine::row::MAX_COLUMNS;
 use scry_engine::{ColumnDef, NewTable, PrimaryKey};
 use sqlparser::ast::{self, ColumnOption, TableConstraint};
 
@@ -136,6 +137,12 @@ pub fn definition(create: &ast::CreateTable, facts: &Facts<'_>) -> Result<NewTab
     let name = parse::table(&create.name)?;
     check_name(&name)?;
     check_clauses(create)?;
+    if create.columns.len() > MAX_COLUMNS {
+        return Err(Error::new(
+            SqlState::TOO_MANY_COLUMNS,
+            format!("tables can have at most {MAX_COLUMNS} columns"),
+        ));
+    }
     let mut columns: Vec<ColumnDef> = Vec::with_capacity(create.columns.len());
     let mut key: Option<(Option<String>, Vec<String>)> = None;
     for column in &create.columns {
