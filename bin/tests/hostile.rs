@@ -409,3 +409,15 @@ fn with_few_open_files_connections_are_refused_with_53300_and_not_left_waiting()
         assert_eq!(tags(&session.until_ready()), "TDCZ");
     }
 }
+
+#[test]
+fn silent_clients_give_way_to_those_who_speak() {
+    let home = Home::with_config("startup_timeout_s = 3600");
+    let server = home.start_with_open_files(200);
+    // Far more than there are places; the first ones are let go without a word.
+    let mut silent: Vec<_> = (0..100).map(|_| server.raw()).collect();
+    server.assert_alive();
+    assert_eq!(silent[0].until_closed(), []);
+    drop(silent);
+    server.assert_alive();
+}

@@ -17,6 +17,7 @@ use scry_sql::{Error, Executed, ParsedStatement, Session};
 use tokio::net::TcpStream;
 use tracing::{debug, error, warn};
 
+use super::handshakes::Handshake;
 use super::link::{End, Input, Link, Output, WRITE_BYTES_MAX, split};
 use super::registry::{Control, Place};
 use super::{Shared, answer, handshake};
@@ -24,7 +25,7 @@ use crate::wire::backend::{self, Report};
 use crate::wire::frontend::{self, Bind, Frame, Message, Target};
 
 /// Serves one client until it leaves, the protocol breaks, or the server stops.
-pub async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
+pub async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, handshake: Handshake) {
     let control = Arc::new(Control::default());
     let mut link = Link::new(stream, control.clone());
     let (mut input, mut output) = (Input::default(), Output::default());
@@ -32,7 +33,9 @@ pub async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
         shared.limits.startup_timeout,
         handshake::open(&mut link, &mut input, &mut output, &shared, peer),
     );
-    let end = match opened.await {
+    let opened = opened.await;
+    drop(handshake);
+    let end = match opened {
         Err(_elapsed) => return debug!(%peer, "startup timed out"),
         Ok(Ok(handshake::Opened::Cancelled)) => return,
         Ok(Err(end)) => {

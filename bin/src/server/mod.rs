@@ -4,6 +4,7 @@ mod answer;
 mod connection;
 mod copy;
 mod handshake;
+mod handshakes;
 mod link;
 mod registry;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 pub use handshake::DATABASE;
+use handshakes::Handshakes;
 use registry::Registry;
 
 /// Connections that may be in their handshake, or be cancel requests, besides the sessions.
@@ -40,7 +42,7 @@ const BACKLOG: u32 = 1024;
 pub struct Limits {
     /// Sessions at the same time; one more is refused with 53300.
     pub sessions_max: usize,
-    /// Connections besides them that are in their handshake: they are what hears of the refusal.
+    /// Connections besides them that are in their handshake; one more and the oldest of them is let go.
     pub handshakes_max: usize,
     /// Longest message that carries a statement, parameters or COPY data, in bytes.
     pub message_bytes_max: usize,
@@ -165,7 +167,10 @@ impl Server {
     /// Serves until `stop` says otherwise. When this returns no session is left.
     pub async fn run(self, stop: Stop) {
         let mut tasks = JoinSet::new();
-        let tasks_max = self.shared.limits.sessions_max + self.shared.limits.handshakes_max;
+        let limits = &self.shared.limits;
+        let handshakes = Arc::new(Handshakes::new(limits.handshakes_max));
+        // One more than there are places: the newcomer for whom another gives way.
+        let tasks_max = limits.sessions_max + limits.handshakes_max + 1;
         let mut refused = false;
         let mut round = tokio::time::interval(ROUND);
         loop {
@@ -178,7 +183,10 @@ impl Server {
                     Ok((stream, peer)) => {
                         refused = false;
                         prepare(&stream);
-                        tasks.spawn(connection::serve(stream, peer, self.shared.clone()));
+                        let handshake = handshakes.begin();
+                        let number = handshake.number();
+                        let task = tasks.spawn(connection::serve(stream, peer, self.shared.clone(), handshake));
+                        handshakes.runs_in(number, task);
                     }
                     Err(error) => {
                         if !std::mem::replace(&mut refused, true) {
