@@ -5,13 +5,14 @@
 //! table's lock first, and a store that was replaced is *retired* before that lock is given back.
 
 use crate::catalog_change::CatalogChange;
+use crate::election::{Elections, of_catalog};
 use crate::error::Error;
 use crate::key::Key;
 use crate::locks::TableLock;
 use crate::row::RowLayout;
 use crate::store::Store;
 use crate::types::{DataType, Value};
-use scry_wal::StoreId;
+use scry_wal::{Lsn, StoreId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -143,9 +144,16 @@ pub(crate) struct AppliedChange {
     pub(crate) retires: Option<Arc<Store>>,
 }
 
-/// All tables, as one commit left them or as one transaction sees them.
-#[derive(Default)]
+/// All tables and elections, as one commit left them or as one transaction sees them.
+#[derive(Clone, Default)]
 pub struct Catalog {
+    pub(crate) tables: Arc<Tables>,
+    pub(crate) elections: Arc<Elections>,
+}
+
+/// All tables.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tables {
     version: u64,
     by_oid: BTreeMap<u32, Arc<Table>>,
     by_name: BTreeMap<String, u32>,
@@ -157,35 +165,58 @@ static NEXT_VERSION: AtomicU64 = AtomicU64::new(1);
 impl Catalog {
     /// The table of this name.
     pub fn table(&self, name: &str) -> Option<&Arc<Table>> {
-        self.by_oid.get(self.by_name.get(name)?)
+        self.tables.by_oid.get(self.tables.by_name.get(name)?)
     }
 
     pub fn by_oid(&self, oid: u32) -> Option<&Arc<Table>> {
-        self.by_oid.get(&oid)
+        self.tables.by_oid.get(&oid)
     }
 
     /// All tables by rising oid.
     pub fn tables(&self) -> impl Iterator<Item = &Arc<Table>> {
-        self.by_oid.values()
+        self.tables.by_oid.values()
     }
 
-    /// Two catalogs of one process are the same when their versions are: what was planned against one holds for
-    /// the other.
+    pub fn elections(&self) -> &Elections {
+        &self.elections
+    }
+
+    /// Two catalogs of one process have the same tables when their versions are the same: what was planned against one
+    /// holds for the other.
     pub fn version(&self) -> u64 {
-        self.version
+        self.tables.version
     }
 
-    /// This catalog with `changes` made.
-    pub(crate) fn with(&self, changes: &[AppliedChange]) -> Result<Catalog, Error> {
-        let mut next = Catalog {
-            version: NEXT_VERSION.fetch_add(1, Ordering::Relaxed),
-            by_oid: self.by_oid.clone(),
-            by_name: self.by_name.clone(),
-        };
+    /// This catalog with `changes` made by the commit at `at`.
+    pub(crate) fn with(&self, at: Lsn, changes: &[AppliedChange]) -> Result<Catalog, Error> {
+        let mut next = self.clone();
+        let of_tables = |applied: &&AppliedChange| of_catalog(&applied.change).is_none();
+        if changes.iter().any(|applied| of_tables(&applied)) {
+            let mut tables = Tables {
+                version: NEXT_VERSION.fetch_add(1, Ordering::Relaxed),
+                ..(*self.tables).clone()
+            };
+            changes
+                .iter()
+                .filter(of_tables)
+                .try_for_each(|applied| tables.apply(applied))?;
+            next.tables = Arc::new(tables);
+        }
+        // A new election begins with the tables as the whole commit leaves them.
         for applied in changes {
-            next.apply(applied)?;
+            if let Some(change) = of_catalog(&applied.change) {
+                let branch = applied.table.as_ref();
+                Arc::make_mut(&mut next.elections).apply(at, &next.tables, change, branch)?;
+            }
         }
         Ok(next)
+    }
+}
+
+impl Tables {
+    /// The table that has this store.
+    pub(crate) fn by_store(&self, store: StoreId) -> Option<&Arc<Table>> {
+        self.by_oid.values().find(|table| table.def.store == store)
     }
 
     fn apply(&mut self, applied: &AppliedChange) -> Result<(), Error> {
@@ -207,7 +238,7 @@ impl Catalog {
                 let place = self.by_oid.get_mut(oid).ok_or_else(|| undefined(*oid))?;
                 *place = Arc::clone(table);
             }
-            _ => unreachable!("a catalog change without the table it makes"),
+            _ => unreachable!("a change of tables without the table it makes"),
         }
         Ok(())
     }

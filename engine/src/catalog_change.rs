@@ -10,10 +10,12 @@
 //! | 2 drop table | oid u32, store u32 |
 //! | 3 truncate | oid u32, old store u32, new store u32 |
 //! | 4 add primary key | oid u32, primary key |
+//! | 16 to 22 | elections: see `election::change` |
 //! | column | name, type (5 bytes, see `DataType::encode`), not null u8, option of default text |
 //! | primary key | constraint name, list of column numbers u32 |
 
 use crate::catalog::{ColumnDef, PrimaryKey, TableDef};
+use crate::election::change::ElectionChange;
 use crate::types::DataType;
 use scry_wal::StoreId;
 use std::fmt;
@@ -38,6 +40,8 @@ pub enum CatalogChange {
         oid: u32,
         key: PrimaryKey,
     },
+    /// Something about elections.
+    Election(ElectionChange),
 }
 
 /// Bytes that are no catalog change, or one of a newer version.
@@ -67,13 +71,7 @@ impl CatalogChange {
                 put_text(out, &def.name);
                 put_len(out, def.columns.len());
                 for column in &def.columns {
-                    put_text(out, &column.name);
-                    column.ty.encode(out);
-                    out.push(u8::from(column.not_null));
-                    out.push(u8::from(column.default.is_some()));
-                    if let Some(default) = &column.default {
-                        put_text(out, default);
-                    }
+                    put_column(out, column);
                 }
                 out.push(u8::from(def.primary_key.is_some()));
                 if let Some(key) = &def.primary_key {
@@ -96,6 +94,7 @@ impl CatalogChange {
                 put_u32(out, *oid);
                 put_key(out, key);
             }
+            CatalogChange::Election(change) => change.encode(out),
         }
     }
 
@@ -113,10 +112,7 @@ impl CatalogChange {
                 let oid = reader.u32()?;
                 let store = StoreId::new(reader.u32()?);
                 let name = reader.text()?;
-                let mut columns = Vec::new();
-                for _ in 0..reader.u32()? {
-                    columns.push(reader.column()?);
-                }
+                let columns = reader.list(Reader::column)?;
                 let primary_key = if reader.flag()? { Some(reader.key()?) } else { None };
                 CatalogChange::CreateTable(TableDef {
                     oid,
@@ -139,12 +135,15 @@ impl CatalogChange {
                 oid: reader.u32()?,
                 key: reader.key()?,
             },
-            _ => {
-                return Err(CatalogChangeError {
-                    offset: 1,
-                    what: "unknown kind",
-                });
-            }
+            kind => match ElectionChange::decode(kind, &mut reader)? {
+                Some(change) => CatalogChange::Election(change),
+                None => {
+                    return Err(CatalogChangeError {
+                        offset: 1,
+                        what: "unknown kind",
+                    });
+                }
+            },
         };
         if reader.at != bytes.len() {
             return Err(reader.error("bytes after the end"));
@@ -153,20 +152,31 @@ impl CatalogChange {
     }
 }
 
-fn put_u32(out: &mut Vec<u8>, value: u32) {
+pub(crate) fn put_u64(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(&value.to_le_bytes());
 }
 
-fn put_len(out: &mut Vec<u8>, length: usize) {
-    put_u32(
-        out,
-        u32::try_from(length).expect("names and column lists are far below 4 GiB"),
-    );
+pub(crate) fn put_u32(out: &mut Vec<u8>, value: u32) {
+    out.extend_from_slice(&value.to_le_bytes());
 }
 
-fn put_text(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn put_len(out: &mut Vec<u8>, length: usize) {
+    put_u32(out, u32::try_from(length).expect("a record is far below 4 GiB"));
+}
+
+pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
     put_len(out, text.len());
     out.extend_from_slice(text.as_bytes());
+}
+
+pub(crate) fn put_column(out: &mut Vec<u8>, column: &ColumnDef) {
+    put_text(out, &column.name);
+    column.ty.encode(out);
+    out.push(u8::from(column.not_null));
+    out.push(u8::from(column.default.is_some()));
+    if let Some(default) = &column.default {
+        put_text(out, default);
+    }
 }
 
 fn put_key(out: &mut Vec<u8>, key: &PrimaryKey) {
@@ -177,7 +187,7 @@ fn put_key(out: &mut Vec<u8>, key: &PrimaryKey) {
     }
 }
 
-struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
@@ -202,7 +212,7 @@ impl<'a> Reader<'a> {
         Ok(self.take(1)?[0])
     }
 
-    fn flag(&mut self) -> Result<bool, CatalogChangeError> {
+    pub(crate) fn flag(&mut self) -> Result<bool, CatalogChangeError> {
         match self.u8()? {
             0 => Ok(false),
             1 => Ok(true),
@@ -210,19 +220,38 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn u32(&mut self) -> Result<u32, CatalogChangeError> {
+    pub(crate) fn u32(&mut self) -> Result<u32, CatalogChangeError> {
         let bytes = self.take(4)?;
         Ok(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
     }
 
-    fn text(&mut self) -> Result<String, CatalogChangeError> {
+    pub(crate) fn u64(&mut self) -> Result<u64, CatalogChangeError> {
+        let low = self.u32()?;
+        let high = self.u32()?;
+        Ok(u64::from(low) | u64::from(high) << 32)
+    }
+
+    /// A list; nothing is reserved for items that are not there.
+    pub(crate) fn list<T>(
+        &mut self,
+        item: impl Fn(&mut Self) -> Result<T, CatalogChangeError>,
+    ) -> Result<Vec<T>, CatalogChangeError> {
+        let count = self.u32()?;
+        let mut items = Vec::new();
+        for _ in 0..count {
+            items.push(item(self)?);
+        }
+        Ok(items)
+    }
+
+    pub(crate) fn text(&mut self) -> Result<String, CatalogChangeError> {
         let length = self.u32()? as usize;
         let bytes = self.take(length)?;
         let text = std::str::from_utf8(bytes).map_err(|_| self.error("a text is not UTF-8"))?;
         Ok(text.to_owned())
     }
 
-    fn column(&mut self) -> Result<ColumnDef, CatalogChangeError> {
+    pub(crate) fn column(&mut self) -> Result<ColumnDef, CatalogChangeError> {
         let name = self.text()?;
         let ty = self.take(DataType::ENCODED_BYTES)?;
         let ty = DataType::decode(ty).ok_or_else(|| self.error("unknown column type"))?;
@@ -238,10 +267,7 @@ impl<'a> Reader<'a> {
 
     fn key(&mut self) -> Result<PrimaryKey, CatalogChangeError> {
         let name = self.text()?;
-        let mut columns = Vec::new();
-        for _ in 0..self.u32()? {
-            columns.push(self.u32()? as usize);
-        }
+        let columns = self.list(|reader| Ok(reader.u32()? as usize))?;
         Ok(PrimaryKey { name, columns })
     }
 }
@@ -249,6 +275,7 @@ impl<'a> Reader<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use scry_wal::{Micros, Ordinal};
 
     fn samples() -> Vec<CatalogChange> {
         let column = |name: &str, ty, not_null, default: Option<&str>| ColumnDef {
@@ -282,6 +309,46 @@ mod tests {
                 new: StoreId::new(6),
             },
             CatalogChange::AddPrimaryKey { oid: 16387, key },
+            CatalogChange::Election(ElectionChange::CreateElection {
+                id: 1,
+                name: "spring".to_owned(),
+                owner: "ada".to_owned(),
+                created: Micros::new(-1),
+                winners: 1,
+            }),
+            CatalogChange::Election(ElectionChange::CreateCandidate {
+                election: 1,
+                id: 2,
+                name: "up5".to_owned(),
+                created: Micros::new(7),
+                mirrored: true,
+                weight: 0.25,
+                note: "five per cent".to_owned(),
+            }),
+            CatalogChange::Election(ElectionChange::CreateBranch {
+                candidate: 2,
+                base: StoreId::new(3),
+                store: StoreId::new(9),
+                mirrored: false,
+                columns: vec![column("id", DataType::Int8, true, None)],
+            }),
+            CatalogChange::Election(ElectionChange::Adopt {
+                candidate: 2,
+                branch: StoreId::new(9),
+                base: StoreId::new(3),
+                count: 12,
+                skipped: vec![Ordinal::new(4), Ordinal::new(u64::MAX)],
+            }),
+            CatalogChange::Election(ElectionChange::EndCandidate {
+                candidate: 2,
+                elected: true,
+                branches: vec![StoreId::new(9)],
+            }),
+            CatalogChange::Election(ElectionChange::EndElection {
+                election: 1,
+                committed: true,
+            }),
+            CatalogChange::Election(ElectionChange::ForgetElection { election: 1 }),
         ]
     }
 

@@ -3,9 +3,10 @@
 //! A commit reports the rows that it deleted. They may go when the deletion lies at or before the horizon, and is
 //! durable: a reader that finds no row must not depend on a deletion that a crash would undo. Reports come nearly in
 //! LSN order, so the collector stops at the first that has to wait. There is one report for each deleted row that
-//! is still in memory: that bounds the queue.
+//! is still in memory: that bounds the queue. A row that was deleted after the oldest pin waits for the pin.
 
 use crate::locks::RowRef;
+use crate::pins::Pins;
 use crate::snapshots::Snapshots;
 use parking_lot::{Condvar, Mutex};
 use scry_wal::{Log, Lsn};
@@ -35,7 +36,11 @@ struct Shared {
 }
 
 impl Collector {
-    pub(crate) fn start(snapshots: Arc<Snapshots>, log: Arc<Log>) -> std::io::Result<Collector> {
+    pub(crate) fn start(
+        snapshots: Arc<Snapshots>,
+        log: Arc<Log>,
+        pins: Arc<Pins>,
+    ) -> std::io::Result<Collector> {
         let shared = Arc::new(Shared {
             graves: Mutex::default(),
             stopped: Mutex::new(false),
@@ -50,7 +55,8 @@ impl Collector {
                     let horizon = snapshots.advance();
                     // A commit's LSN lies within its frame, which is durable as a whole.
                     let durable = Lsn::new(log.durable_lsn().get().saturating_sub(1));
-                    of_thread.collect(horizon.min(durable));
+                    let pinned = pins.oldest().unwrap_or(Lsn::MAX);
+                    of_thread.collect(horizon.min(durable).min(pinned));
                 });
             }
         };

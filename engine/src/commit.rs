@@ -14,6 +14,7 @@
 //! - a store's ordinals are dense: what is taken is exactly what the records count;
 //! - a commit that the log refuses leaves no version behind and takes no ordinal.
 
+use crate::catalog_change::CatalogChange;
 use crate::collector::Grave;
 use crate::error::Error;
 use crate::locks::{Firsts, Holder, RowRef};
@@ -79,6 +80,7 @@ impl Txn {
             self.finish();
             return Ok(None);
         }
+        self.forget_touched();
         if self.overlay.unlogged_bytes() > self.engine.options.spill_bytes {
             self.spill()?;
         }
@@ -137,6 +139,11 @@ impl Txn {
                 count: u64::from(appended.count),
             })
             .collect();
+        let electing = self
+            .electing
+            .as_ref()
+            .map(|electing| (electing.election, electing.candidate.id));
+        let (election, candidate) = electing.or(self.candidate()).unwrap_or_default();
         let commit = Commit {
             txn: holder.id(),
             time: now(),
@@ -146,8 +153,8 @@ impl Txn {
             client: &self.info.client,
             application: &self.info.application,
             tag,
-            election: 0,
-            candidate: 0,
+            election,
+            candidate,
             adopts: self.tentative,
             stores: StoreRanges::new(&ranges),
         };
@@ -163,6 +170,7 @@ impl Txn {
     /// Puts the new versions on their chains, pending.
     fn install(&mut self) {
         let horizon = self.engine.snapshots.horizon();
+        let pins = self.engine.pins.list();
         for pending in self.overlay.changes.iter_mut() {
             let Some(entry) = &pending.entry else { continue };
             let (row, local) = match &pending.logged {
@@ -170,7 +178,7 @@ impl Txn {
                 Logged::Gone if pending.base.is_some() => (None, 0),
                 Logged::Gone | Logged::Nothing => continue,
             };
-            entry.lock().push(row, local, horizon);
+            entry.lock().push(row, local, horizon, pins.as_deref());
             pending.installed = true;
         }
     }
@@ -180,12 +188,22 @@ impl Txn {
         let engine = &self.engine;
         let mut firsts = Firsts::new();
         let mut appender = engine.log().lock()?;
-        let catalog = match self.ddl.is_empty() {
+        if let Some(inside) = &self.inside {
+            inside.check_open()?;
+        }
+        let latest = match self.ddl.is_empty() {
             true => None,
-            false => Some(Arc::new(engine.catalogs.latest().1.with(&self.ddl)?)),
+            false => Some(engine.catalogs.latest().1),
         };
+        if let (Some(electing), Some(latest)) = (&self.electing, &latest) {
+            electing.check(latest.elections())?;
+        }
         let base = appender.reserve(prepared.bytes.len())?;
         let lsn = base.plus(prepared.slots.start() as u64);
+        let catalog = match &latest {
+            None => None,
+            Some(latest) => Some(Arc::new(latest.with(lsn, &self.ddl)?)),
+        };
         for (index, range) in prepared.ranges.iter().enumerate() {
             let written = self
                 .overlay
@@ -201,7 +219,15 @@ impl Txn {
         }
         appender.put(&prepared.bytes, prepared.records, catalog.is_some());
         holder.commit(lsn, firsts.clone());
-        if let Some(catalog) = catalog {
+        for branch in self.inside.iter().flat_map(|inside| &inside.branches) {
+            branch.note_commit(lsn);
+        }
+        if let (Some(catalog), Some(latest)) = (catalog, latest) {
+            for applied in &self.ddl {
+                if let CatalogChange::Election(change) = &applied.change {
+                    latest.elections().announce(change);
+                }
+            }
             for retired in self.ddl.iter().filter_map(|applied| applied.retires.as_ref()) {
                 retired.retire();
             }
@@ -284,7 +310,7 @@ fn growth(pending: &Pending) -> i64 {
 }
 
 /// The wall clock, for the audit trail.
-fn now() -> Micros {
+pub(crate) fn now() -> Micros {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Micros::new(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }

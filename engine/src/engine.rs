@@ -6,6 +6,7 @@ use crate::collector::Collector;
 use crate::directory::DataDirectory;
 use crate::error::Error;
 use crate::locks::WaitTable;
+use crate::pins::Pins;
 use crate::recovery;
 use crate::snapshots::{Slot, Snapshots};
 use crate::stats::{Counters, Stats};
@@ -48,10 +49,12 @@ pub struct Engine {
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) waits: WaitTable,
     pub(crate) collector: Collector,
+    pub(crate) pins: Arc<Pins>,
     pub(crate) counters: Counters,
     next_txn: AtomicU64,
     next_oid: AtomicU32,
     next_store: AtomicU32,
+    next_election: AtomicU64,
     _directory: DataDirectory,
 }
 
@@ -88,12 +91,14 @@ impl Engine {
         let (log, state) = recovery::replay(|replay| open_log(&wal, options.log.clone(), replay))?;
         let log = Arc::new(log);
         let snapshots = Arc::new(Snapshots::new(state.visible));
-        let collector =
-            Collector::start(Arc::clone(&snapshots), Arc::clone(&log)).map_err(|source| Error::Io {
+        let pins = Arc::clone(state.catalog.elections().pins());
+        let collector = Collector::start(Arc::clone(&snapshots), Arc::clone(&log), Arc::clone(&pins))
+            .map_err(|source| Error::Io {
                 path: path.to_owned(),
                 doing: "start the collector of",
                 source,
             })?;
+        collector.bury(state.graves);
         Ok(Arc::new(Engine {
             waits: WaitTable::new(options.lock_waiters_max),
             options,
@@ -101,10 +106,12 @@ impl Engine {
             catalogs: Catalogs::new(state.catalog_lsn, Arc::new(state.catalog)),
             snapshots,
             collector,
+            pins,
             counters: Counters::default(),
             next_txn: AtomicU64::new(state.next_txn),
             next_oid: AtomicU32::new(state.next_oid),
             next_store: AtomicU32::new(state.next_store),
+            next_election: AtomicU64::new(state.next_election),
             _directory: directory,
         }))
     }
@@ -165,6 +172,11 @@ impl Engine {
 
     pub(crate) fn next_oid(&self) -> u32 {
         self.next_oid.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A number for an election or a candidate.
+    pub(crate) fn next_election_id(&self) -> u64 {
+        self.next_election.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(crate) fn next_store_id(&self) -> StoreId {

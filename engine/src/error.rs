@@ -65,6 +65,28 @@ pub enum Error {
     TooManySavepoints { limit: usize },
     /// More transactions wait for locks than `EngineOptions::lock_waiters_max`.
     TooManyWaiters { limit: usize },
+    /// An open election of this name exists.
+    DuplicateElection { name: String },
+    /// A candidate of this name exists in the election.
+    DuplicateCandidate { election: String, name: String },
+    /// No election of this name.
+    UndefinedElection { name: String },
+    /// No candidate of this name.
+    UndefinedCandidate { election: String, name: String },
+    /// The election was committed or abandoned.
+    ElectionEnded { name: String },
+    /// The candidate was elected or dropped, or its election has ended.
+    CandidateEnded { candidate: String },
+    /// Another session of the candidate, or its election, changed it meanwhile: run the transaction again.
+    CandidateChanged { candidate: String },
+    /// Something that is not done inside of a candidate.
+    NotInCandidate { what: &'static str },
+    /// An election inside of a transaction that has changed something, or has savepoints.
+    ElectAfterChanges,
+    /// The table was dropped, truncated or given a key since the candidate's base.
+    TableReplaced { table: String },
+    /// Rows of the candidate whose state it changed is no longer the present.
+    Conflicts { candidate: String, count: usize },
     /// The savepoint is gone: released, or rolled back past.
     UnknownSavepoint,
     /// Another process has the data directory open.
@@ -95,9 +117,10 @@ impl Error {
     /// What the caller does now.
     pub fn advice(&self) -> Advice {
         match self {
-            Error::Deadlock { .. } | Error::SerializationFailure { .. } | Error::TableChanged { .. } => {
-                Advice::Retry
-            }
+            Error::Deadlock { .. }
+            | Error::SerializationFailure { .. }
+            | Error::TableChanged { .. }
+            | Error::CandidateChanged { .. } => Advice::Retry,
             Error::Corrupt { .. } => Advice::Corrupt,
             Error::Log(_) | Error::Io { .. } => Advice::Unavailable,
             _ => Advice::Refuse,
@@ -155,6 +178,34 @@ impl fmt::Display for Error {
                 write!(f, "more than {limit} savepoints in one transaction")
             }
             Error::TooManyWaiters { limit } => write!(f, "more than {limit} transactions wait for locks"),
+            Error::DuplicateElection { name } => write!(f, "election \"{name}\" already exists"),
+            Error::DuplicateCandidate { election, name } => {
+                write!(f, "candidate \"{election}/{name}\" already exists")
+            }
+            Error::UndefinedElection { name } => write!(f, "election \"{name}\" does not exist"),
+            Error::UndefinedCandidate { election, name } => {
+                write!(f, "candidate \"{election}/{name}\" does not exist")
+            }
+            Error::ElectionEnded { name } => write!(f, "election \"{name}\" has ended"),
+            Error::CandidateEnded { candidate } => write!(f, "candidate \"{candidate}\" has ended"),
+            Error::CandidateChanged { candidate } => {
+                write!(
+                    f,
+                    "candidate \"{candidate}\" was changed by a concurrent transaction"
+                )
+            }
+            Error::NotInCandidate { what } => write!(f, "{what} cannot run inside a candidate"),
+            Error::ElectAfterChanges => {
+                f.write_str("a candidate must be elected before anything else changes in the transaction")
+            }
+            Error::TableReplaced { table } => write!(
+                f,
+                "table \"{table}\" was dropped, truncated or given a primary key since the candidate's base"
+            ),
+            Error::Conflicts { candidate, count } => write!(
+                f,
+                "candidate \"{candidate}\" conflicts with the present state in {count} rows"
+            ),
             Error::UnknownSavepoint => f.write_str("savepoint does not exist"),
             Error::DirectoryLocked { path } => {
                 write!(f, "{} is in use by another process", path.display())

@@ -286,6 +286,29 @@ impl Overlay {
         self.unlogged_bytes += bytes;
     }
 
+    /// The change that was written last, which is in `slot`, needs no record: the log has it, in a branch, under a
+    /// local index.
+    pub(crate) fn adopt_last(&mut self, slot: u32, local: u32) {
+        let pending = &mut self.changes[slot as usize];
+        let was_last = self.dirty.pop();
+        debug_assert_eq!(was_last, Some(slot));
+        pending.dirty = false;
+        self.unlogged_bytes -= std::mem::take(&mut pending.counted_bytes);
+        pending.logged = match &pending.now {
+            Now::Row(row) => Logged::Row {
+                row: Arc::clone(row),
+                local,
+            },
+            Now::Gone | Now::Untouched => Logged::Gone,
+        };
+    }
+
+    /// All local indexes of a store below `count` are taken by a branch.
+    pub(crate) fn adopt(&mut self, store: StoreId, count: u32) {
+        debug_assert!(self.appended.iter().all(|appended| appended.store != store));
+        self.appended.push(Appended { store, count });
+    }
+
     pub(crate) fn unlogged_bytes(&self) -> usize {
         self.unlogged_bytes
     }

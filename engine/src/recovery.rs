@@ -2,7 +2,8 @@
 //!
 //! Every frame is replayed in order. A transaction's plain records are collected until its commit record, which
 //! says the LSN and the first ordinals of everything; tentative records are kept until a commit adopts them or a drop
-//! record ends them. Nobody reads meanwhile, so each row has one version and a deleted row is none.
+//! record ends them. Nobody reads meanwhile, so each row has one version and a deleted row is none
+//! (but for elections, see below).
 //!
 //! What is checked: rows against their layout (once; the getters rely on it from then on), that ordinals follow each
 //! other without a gap, and that every ended version is the one that is there. A contradiction is damage that
@@ -10,17 +11,22 @@
 //!
 //! A transaction that adds a primary key to a table is replayed by ordinals instead of keys: its records may carry
 //! the old keys or the new ones.
+//!
+//! While elections are open, versions that their bases see stay behind newer ones, as they did before the restart.
 
 use crate::Row;
 use crate::catalog::{AppliedChange, Catalog, FIRST_OID, PrimaryKey, Table, TableDef, key_of};
 use crate::catalog_change::CatalogChange;
+use crate::collector::Grave;
+use crate::election::branch;
+use crate::election::change::ElectionChange;
 use crate::error::Error;
 use crate::key::Key;
-use crate::locks::TableLock;
+use crate::locks::{RowRef, TableLock};
 use crate::store::Store;
 use crate::store::entry::RowEntry;
 use scry_wal::{BoxError, Change, Commit, Ended, Frame, Log, Lsn, Op, Ordinal, Record, StoreId, TentativeId};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// What the log says.
@@ -31,6 +37,9 @@ pub(crate) struct Recovered {
     pub(crate) next_txn: u64,
     pub(crate) next_oid: u32,
     pub(crate) next_store: u32,
+    pub(crate) next_election: u64,
+    /// Deleted rows that something pinned still sees.
+    pub(crate) graves: Vec<Grave>,
 }
 
 /// What the log calls with each frame.
@@ -68,6 +77,8 @@ struct Replay {
     last_txn: u64,
     last_oid: u32,
     last_store: u32,
+    last_election: u64,
+    graves: Vec<Grave>,
 }
 
 struct StoreState {
@@ -82,6 +93,14 @@ struct OwnedChange {
     ended: Ended,
     key: Key,
     after: Row,
+}
+
+/// A branch whose rows become rows of its base.
+struct Adoption {
+    branch: Arc<Table>,
+    base: StoreId,
+    count: u64,
+    skipped: HashSet<Ordinal>,
 }
 
 /// Local indexes of one commit: by store, its first ordinal, how many versions it announced and began.
@@ -156,9 +175,11 @@ impl Replay {
         }
         self.last_txn = self.last_txn.max(commit.txn.get());
         let mut new_keys = HashMap::new();
+        let mut adoptions = Vec::new();
         for change in catalog {
-            if let Some((store, key)) = self.alter(lsn, change)? {
-                new_keys.insert(store, key);
+            match change {
+                CatalogChange::Election(change) => adoptions.extend(self.elect(lsn, change)?),
+                change => new_keys.extend(self.alter(lsn, change)?),
             }
         }
         let mut progress = HashMap::new();
@@ -184,6 +205,9 @@ impl Replay {
                     by_ordinal,
                 },
             );
+        }
+        for adoption in adoptions {
+            self.adopt(lsn, &mut progress, adoption)?;
         }
         if let Some(id) = commit.adopts {
             for change in self.tentative.remove(&id).unwrap_or_default() {
@@ -229,7 +253,7 @@ impl Replay {
         reason = "the fields of a record, owned or borrowed"
     )]
     fn change(
-        &self,
+        &mut self,
         at: Lsn,
         progress: &mut HashMap<StoreId, Progress>,
         lsn: Lsn,
@@ -267,15 +291,15 @@ impl Replay {
                 Some((ordinal, after))
             }
         };
-        store
-            .counters
-            .add_live_rows(i64::from(begun.is_some()) - i64::from(ended.is_some()));
         if !state.has_primary_key
             && let Ok(row_id) = <[u8; 8]>::try_from(key)
         {
             store.counters.saw_hidden_key(u64::from_be_bytes(row_id));
         }
         if let Some(rows) = &mut progress.by_ordinal {
+            store
+                .counters
+                .add_live_rows(i64::from(begun.is_some()) - i64::from(ended.is_some()));
             if let Some(ended) = ended {
                 rows.remove(&ended)
                     .ok_or_else(|| wrong(format!("ended version {ended} does not exist")))?;
@@ -283,36 +307,199 @@ impl Replay {
             rows.extend(begun.map(|(ordinal, row)| (ordinal, (lsn, row))));
             return Ok(());
         }
+        let store = Arc::clone(store);
+        self.put(at, lsn, &store, key, ended, begun)
+    }
+
+    /// Ends one version of a row and begins another.
+    fn put(
+        &mut self,
+        at: Lsn,
+        lsn: Lsn,
+        store: &Arc<Store>,
+        key: &[u8],
+        ended: Option<Ordinal>,
+        begun: Option<(Ordinal, Row)>,
+    ) -> Result<(), Error> {
+        let wrong = |what: String| corrupt(at, Some(store.id), what);
+        store
+            .counters
+            .add_live_rows(i64::from(begun.is_some()) - i64::from(ended.is_some()));
+        let pins = self.catalog.elections().pins().list();
         match (ended, begun) {
             (None, Some((ordinal, row))) => {
-                let new = Arc::new(RowEntry::committed(lsn, ordinal, row));
-                let (_, is_new) = store.rows.get_or_insert_with(&Key::from_bytes(key), || new);
-                if !is_new {
-                    return Err(wrong("a row with the key of an inserted row exists".to_owned()));
+                let new = || Arc::new(RowEntry::committed(lsn, ordinal, Arc::clone(&row)));
+                let (entry, is_new) = store.rows.get_or_insert_with(&Key::from_bytes(key), new);
+                if is_new {
+                    return Ok(());
+                }
+                let mut state = entry.lock();
+                match &pins {
+                    Some(pins) if state.newest(store.id).row.is_none() => {
+                        state.supersede(lsn, ordinal, Some(row), pins);
+                        Ok(())
+                    }
+                    _ => Err(wrong("a row with the key of an inserted row exists".to_owned())),
                 }
             }
             (Some(ended), begun) => {
-                let found = store.rows.with(key, |entry| {
-                    let mut state = entry.lock();
-                    let ordinal = state.newest(store_id).ordinal;
-                    if ordinal != ended {
-                        return Err(wrong(format!("version {ended} ended, {ordinal} found")));
-                    }
-                    match begun {
-                        Some((ordinal, row)) => {
-                            state.replace(lsn, ordinal, row);
-                            Ok(None)
+                let entry = store.rows.get(key);
+                let entry = entry
+                    .ok_or_else(|| wrong(format!("version {ended} ended, but its row does not exist")))?;
+                let mut state = entry.lock();
+                let newest = state.newest(store.id);
+                if newest.ordinal != ended || newest.row.is_none() {
+                    return Err(wrong(format!("version {ended} ended, {} found", newest.ordinal)));
+                }
+                match (begun, &pins) {
+                    (Some((ordinal, row)), None) => state.replace(lsn, ordinal, row),
+                    (Some((ordinal, row)), Some(pins)) => state.supersede(lsn, ordinal, Some(row), pins),
+                    (None, pins) => {
+                        state.supersede(lsn, Ordinal::default(), None, pins.as_deref().unwrap_or_default());
+                        let gone = state.is_bare_deletion();
+                        drop(state);
+                        if gone {
+                            store.remove(key, &entry);
+                        } else {
+                            let row = RowRef {
+                                store: Arc::clone(store),
+                                key: Key::from_bytes(key),
+                                entry,
+                            };
+                            self.graves.push(Grave { lsn, row });
                         }
-                        None => Ok(Some(Arc::clone(entry))),
                     }
+                }
+                Ok(())
+            }
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// Makes one change of the elections. For an adoption: what is to be adopted, once the commit's ordinals are known.
+    fn elect(&mut self, lsn: Lsn, change: &ElectionChange) -> Result<Option<Adoption>, Error> {
+        let mut adoption = None;
+        let mut table = None;
+        match change {
+            ElectionChange::CreateElection { id, .. } | ElectionChange::CreateCandidate { id, .. } => {
+                self.last_election = self.last_election.max(*id);
+            }
+            ElectionChange::CreateBranch {
+                candidate,
+                base,
+                store,
+                columns,
+                ..
+            } => {
+                let known = self.catalog.elections().candidate(*candidate);
+                let of_base = known.and_then(|(_, candidate)| candidate.base.tables.by_store(*base));
+                let of_base = of_base
+                    .ok_or_else(|| corrupt(lsn, Some(*base), "branch of an unknown store".to_owned()))?;
+                let branch = Arc::new(branch::table(of_base, *store, columns.clone()));
+                let has_primary_key = branch.def.primary_key.is_some();
+                self.last_store = self.last_store.max(store.get());
+                let data = Arc::clone(&branch.store);
+                self.stores.insert(
+                    *store,
+                    StoreState {
+                        store: data,
+                        has_primary_key,
+                    },
+                );
+                table = Some(branch);
+            }
+            ElectionChange::Adopt {
+                candidate,
+                base,
+                count,
+                skipped,
+                ..
+            } => {
+                let known = self.catalog.elections().candidate(*candidate);
+                let branch = known.and_then(|(_, candidate)| candidate.branch(*base));
+                let branch = branch
+                    .ok_or_else(|| corrupt(lsn, Some(*base), "adoption of an unknown branch".to_owned()))?;
+                adoption = Some(Adoption {
+                    branch: Arc::clone(&branch.table),
+                    base: *base,
+                    count: *count,
+                    skipped: skipped.iter().copied().collect(),
                 });
-                let missing = || wrong(format!("version {ended} ended, but its row does not exist"));
-                if let Some(deleted) = found.ok_or_else(missing)?? {
-                    store.remove(key, &deleted);
+            }
+            ElectionChange::EndCandidate { branches, .. } => {
+                for store in branches {
+                    self.stores.remove(store);
                 }
             }
-            (None, None) => {}
+            ElectionChange::EndElection { .. } | ElectionChange::ForgetElection { .. } => {}
         }
+        self.change_catalog(lsn, CatalogChange::Election(change.clone()), table)?;
+        Ok(adoption)
+    }
+
+    /// Makes the rows of a branch rows of its base.
+    fn adopt(
+        &mut self,
+        lsn: Lsn,
+        progress: &mut HashMap<StoreId, Progress>,
+        adoption: Adoption,
+    ) -> Result<(), Error> {
+        let Adoption {
+            branch: table,
+            base,
+            count,
+            skipped,
+        } = adoption;
+        let wrong = |what: &str| corrupt(lsn, Some(base), what.to_owned());
+        let progress = progress.get_mut(&base);
+        let progress =
+            progress.ok_or_else(|| wrong("an adoption into a store that the commit does not name"))?;
+        if progress.begun != 0 || count != table.store.counters.next_ordinal().get() {
+            return Err(wrong("an adoption that does not come first, or of another count"));
+        }
+        progress.begun = count;
+        let first = progress.first;
+        let state = self.stores.get(&base);
+        let store = Arc::clone(&state.ok_or_else(|| wrong("unknown store"))?.store);
+        let mut rows = Vec::new();
+        table
+            .store
+            .rows
+            .range(&crate::key::KeyRange::all(), |key, entry| {
+                let state = entry.lock();
+                let newest = state.newest(table.store.id);
+                if let Some(row) = newest.row
+                    && !skipped.contains(&newest.ordinal)
+                {
+                    rows.push((key.clone(), newest.ordinal, Arc::clone(row)));
+                }
+                true
+            });
+        for (key, ordinal, row) in rows {
+            let proposal = branch::decode(&store.layout, &table, &row);
+            let begun = proposal
+                .visible()
+                .map(|row| (first.plus(ordinal.get()), Arc::clone(row)));
+            self.put(lsn, lsn, &store, key.as_ref(), proposal.replaced, begun)?;
+        }
+        Ok(())
+    }
+
+    /// Makes one change of the catalog that comes with its table.
+    fn change_catalog(
+        &mut self,
+        lsn: Lsn,
+        change: CatalogChange,
+        table: Option<Arc<Table>>,
+    ) -> Result<(), Error> {
+        let applied = AppliedChange {
+            change,
+            table,
+            retires: None,
+        };
+        let next = self.catalog.with(lsn, std::slice::from_ref(&applied));
+        self.catalog = next.map_err(|error| corrupt(lsn, None, error.to_string()))?;
+        self.catalog_lsn = lsn;
         Ok(())
     }
 
@@ -356,6 +543,7 @@ impl Replay {
                 new_key = Some((def.store, key.clone()));
                 Some(Table::new(def, Arc::clone(&old.store), Arc::clone(&old.lock)))
             }
+            CatalogChange::Election(_) => unreachable!("elections have their own way"),
         };
         let table = table.map(Arc::new);
         if let CatalogChange::DropTable { store: old, .. } | CatalogChange::Truncate { old, .. } = change {
@@ -374,14 +562,7 @@ impl Replay {
                 },
             );
         }
-        let applied = AppliedChange {
-            change: change.clone(),
-            table,
-            retires: None,
-        };
-        let next = self.catalog.with(std::slice::from_ref(&applied));
-        self.catalog = next.map_err(|error| corrupt(lsn, None, error.to_string()))?;
-        self.catalog_lsn = lsn;
+        self.change_catalog(lsn, change.clone(), table)?;
         Ok(new_key)
     }
 
@@ -438,14 +619,7 @@ impl Replay {
             oid: table.def.oid,
             key: key.clone(),
         };
-        let applied = AppliedChange {
-            change,
-            table: Some(table),
-            retires: None,
-        };
-        let next = self.catalog.with(std::slice::from_ref(&applied));
-        self.catalog = next.map_err(|error| corrupt(lsn, None, error.to_string()))?;
-        Ok(())
+        self.change_catalog(lsn, change, Some(table))
     }
 
     /// Ends the tentative identities that the last run left open, for all who read the log.
@@ -472,6 +646,8 @@ impl Replay {
             next_txn: self.last_txn + 1,
             next_oid: self.last_oid.saturating_add(1).max(FIRST_OID),
             next_store: self.last_store + 1,
+            next_election: self.last_election + 1,
+            graves: self.graves,
         }
     }
 }

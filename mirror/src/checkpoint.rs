@@ -7,8 +7,10 @@
 //! When a step fails nothing is lost: the pieces stay in memory, the old manifest and its files stay good, and the
 //! next attempt begins anew.
 
+use arrow::datatypes::SchemaRef;
 use roaring::RoaringBitmap;
-use scry_stream::StoreSchema;
+use scry_engine::election::branch_columns;
+use scry_stream::{StoreSchema, arrow_schema};
 use scry_wal::Lsn;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -204,6 +206,7 @@ fn entry(slot: &Slot, file: &SegmentFile) -> Result<PieceEntry, Error> {
         ordinals: slot.piece.ordinals(),
         rows: slot.piece.rows() as u64,
         sparse: slot.piece.offsets().is_some(),
+        shift: slot.piece.shift(),
         file: name.to_owned(),
         parts: file.parts().to_vec(),
         dead,
@@ -250,6 +253,14 @@ pub(crate) fn restore(folder: &Path, piece_rows: usize) -> Result<Restored, Erro
     })
 }
 
+/// The columns of a piece's file.
+pub(crate) fn file_schema(schema: &StoreSchema, shift: Option<u64>) -> SchemaRef {
+    match shift {
+        None => schema.arrow.clone(),
+        Some(_) => arrow_schema(&branch_columns(&schema.columns)),
+    }
+}
+
 fn restore_piece(
     folder: &Path,
     entry: PieceEntry,
@@ -257,7 +268,11 @@ fn restore_piece(
     small_rows: usize,
 ) -> Result<(Slot, Arc<SegmentFile>), Error> {
     let path = folder.join(&entry.file);
-    let file = Arc::new(SegmentFile::new(path.clone(), entry.parts, &schema.arrow)?);
+    let file = Arc::new(SegmentFile::new(
+        path.clone(),
+        entry.parts,
+        &file_schema(schema, entry.shift),
+    )?);
     file.verify()?;
     let damaged = |what, expected, found| Error::Damaged {
         path: path.clone(),
@@ -268,9 +283,10 @@ fn restore_piece(
     };
     let rows = usize::try_from(entry.rows).map_err(|_| damaged("rows of the segment", 0, entry.rows))?;
     let start = entry.ordinals.start;
+    let shift = entry.shift.unwrap_or(0);
     let offsets = if entry.sparse {
         let ordinals = file.ordinals(rows)?;
-        let offset = |&ordinal: &u64| u32::try_from(ordinal.checked_sub(start)?).ok();
+        let offset = |&ordinal: &u64| u32::try_from(ordinal.checked_add(shift)?.checked_sub(start)?).ok();
         let offsets: Option<Vec<u32>> = ordinals.iter().map(offset).collect();
         let valid = offsets.filter(|offsets| {
             let inside = offsets
@@ -297,10 +313,12 @@ fn restore_piece(
         file.clone(),
         columns,
     );
+    piece = piece.shifted(entry.shift);
     if rows < small_rows {
         let all: Vec<usize> = (0..columns).collect();
         let batch = piece.columns(&all, &Cache::new(0))?;
-        piece = Piece::resident(entry.ordinals, offsets, batch).with_file(file.clone(), true);
+        let resident = Piece::resident(entry.ordinals, offsets, batch);
+        piece = resident.with_file(file.clone(), true).shifted(entry.shift);
     }
     let mut slot = Slot::new(piece);
     if !entry.dead.is_empty() {

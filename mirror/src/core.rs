@@ -128,11 +128,22 @@ impl Core {
                 }
             }
         }
-        for changes in &set.stores {
+        // A table that adopts a branch takes it with all its rows: they are there when the others have been applied.
+        let (adopting, others): (Vec<_>, Vec<_>) =
+            set.stores.iter().partition(|changes| !changes.adopted.is_empty());
+        for changes in others.into_iter().chain(adopting) {
             let Some(cell) = self.store(changes.store) else {
                 return Err(broken(set.from, changes.store, "change of an unknown store"));
             };
-            cell.apply(changes, horizon, &self.cache)?;
+            let mut branches = Vec::with_capacity(changes.adopted.len());
+            for adopted in &changes.adopted {
+                let branch = self.store(adopted.branch);
+                branches
+                    .push(branch.ok_or_else(|| {
+                        broken(adopted.at, adopted.branch, "adoption of an unknown branch")
+                    })?);
+            }
+            cell.apply(changes, &branches, horizon, &self.cache)?;
             touched.push(cell);
         }
         self.settle(&mut applying, touched, horizon)?;

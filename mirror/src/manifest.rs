@@ -6,12 +6,13 @@
 //!            · u64 number of the next file · u32 stores · stores
 //! store      u32 id · u64 LSN of its creation · u64 ordinals begun · u32 length + columns, as the log's CREATE TABLE record has them
 //!            · u32 pieces · pieces
-//! piece      u64 first ordinal · u64 end ordinal · u64 rows · u8 1 when rows are missing in between (the file's ordinal column says
-//!            which are there) · u16 length + file name · u32 parts · per part u64 bytes, u32 CRC32
+//! piece      u64 first ordinal · u64 end ordinal · u64 rows · u8 bits (0 rows are missing in between: the file's ordinal column
+//!            says which are there; 1 the file is that of a branch: it has a branch's columns, and its ordinals lack what
+//!            follows) · if of a branch: u64 · u16 length + file name · u32 parts · per part u64 bytes, u32 CRC32
 //!            · u32 length + dead rows (roaring bitmap, portable format)
 //! ```
 //!
-//! Numbers are little-endian. The file is replaced whole: written beside, synced, renamed, folder synced.
+//! Format 1 had no branches. Numbers are little-endian. The file is replaced whole: written beside, synced, renamed, folder synced.
 
 use roaring::RoaringBitmap;
 use scry_engine::{CatalogChange, ColumnDef, TableDef};
@@ -32,7 +33,9 @@ pub(crate) const DAMAGED_NAME: &str = "MANIFEST.damaged";
 
 const TEMPORARY_NAME: &str = "MANIFEST.new";
 const MAGIC: &[u8; 8] = b"SCRYMIRR";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+const SPARSE: u8 = 1;
+const OF_BRANCH: u8 = 2;
 const HEADER_BYTES: usize = 24;
 const CRC_OFFSET: usize = 12;
 const LENGTH_OFFSET: usize = 16;
@@ -61,6 +64,8 @@ pub(crate) struct PieceEntry {
     pub ordinals: Range<u64>,
     pub rows: u64,
     pub sparse: bool,
+    /// For the file of a branch: what its ordinals lack.
+    pub shift: Option<u64>,
     pub file: String,
     pub parts: Vec<Part>,
     pub dead: RoaringBitmap,
@@ -213,7 +218,11 @@ impl PieceEntry {
         put(out, &self.ordinals.start.to_le_bytes());
         put(out, &self.ordinals.end.to_le_bytes());
         put(out, &self.rows.to_le_bytes());
-        put(out, &[u8::from(self.sparse)]);
+        let sparse = if self.sparse { SPARSE } else { 0 };
+        put(out, &[sparse | if self.shift.is_some() { OF_BRANCH } else { 0 }]);
+        if let Some(shift) = self.shift {
+            put(out, &shift.to_le_bytes());
+        }
         put(out, &(self.file.len() as u16).to_le_bytes());
         put(out, self.file.as_bytes());
         put(out, &(self.parts.len() as u32).to_le_bytes());
@@ -231,7 +240,15 @@ impl PieceEntry {
         let at = reader.at;
         let ordinals = reader.u64()?..reader.u64()?;
         let rows = reader.u64()?;
-        let sparse = reader.array::<1>()? == [1];
+        let [bits] = reader.array()?;
+        if bits > SPARSE | OF_BRANCH {
+            return Err(reader.damaged(at, "bits of a piece", 0, bits.into()));
+        }
+        let sparse = bits & SPARSE != 0;
+        let shift = match bits & OF_BRANCH {
+            0 => None,
+            _ => Some(reader.u64()?),
+        };
         let span = ordinals.end.checked_sub(ordinals.start);
         let fits = span.is_some_and(|span| if sparse { rows <= span } else { rows == span });
         if !fits {
@@ -266,6 +283,7 @@ impl PieceEntry {
             ordinals,
             rows,
             sparse,
+            shift,
             file,
             parts,
             dead,

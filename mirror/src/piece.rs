@@ -2,8 +2,12 @@
 //!
 //! Invariants: a piece never changes; its rows are in ordinal order; it has a batch or a file. Ordinals within its
 //! stretch that have no row were dead behind the horizon when the piece was made.
+//!
+//! A piece of a candidate's branch that became part of the table is *relinked*: the same rows, in the same memory and
+//! file, under other ordinals, and without the branch's own columns, which stand last.
 
 use arrow::array::Array;
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -30,6 +34,8 @@ pub(crate) struct Piece {
     offsets: Option<Arc<[u32]>>,
     batch: Option<RecordBatch>,
     file: Option<Arc<SegmentFile>>,
+    /// The file is that of a branch: it has a branch's columns, and its ordinals lack this.
+    shift: Option<u64>,
     bytes: usize,
     statistics: Vec<OnceLock<Option<ColumnStatistics>>>,
 }
@@ -88,9 +94,40 @@ impl Piece {
             offsets,
             batch,
             file,
+            shift: None,
             bytes,
             statistics,
         }
+    }
+
+    /// The same rows with ordinals greater by `shift`, of the first columns only.
+    pub fn relinked(&self, shift: u64, schema: &SchemaRef) -> Result<Self, Error> {
+        let columns: Vec<usize> = (0..schema.fields().len()).collect();
+        let batch = match &self.batch {
+            Some(batch) => Some(batch.project(&columns)?.with_schema(schema.clone())?),
+            None => None,
+        };
+        let piece = Self::new(
+            self.ordinals.start + shift..self.ordinals.end + shift,
+            self.rows,
+            self.offsets.clone(),
+            batch,
+            self.file.clone(),
+            self.bytes,
+            columns.len(),
+        );
+        Ok(piece.shifted(self.file.is_some().then_some(shift)))
+    }
+
+    /// Says whether the file is that of a branch, and what its ordinals then lack.
+    pub fn shifted(mut self, shift: Option<u64>) -> Self {
+        self.shift = shift;
+        self
+    }
+
+    /// For the file of a branch: what its ordinals lack.
+    pub fn shift(&self) -> Option<u64> {
+        self.shift
     }
 
     /// The same rows, now also in `file`; with `keep_batch` they stay in memory as well.

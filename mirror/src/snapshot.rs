@@ -203,6 +203,31 @@ impl ScanUnit {
         }
     }
 
+    /// Takes out of `ordinals` those that the snapshot sees in this unit.
+    pub(crate) fn take_living(&self, ordinals: &mut RoaringTreemap) {
+        let stretch = self.slot.piece.ordinals();
+        let mut iter = ordinals.iter();
+        iter.advance_to(stretch.start);
+        let ended = &self.ended[self.ended_here.clone()];
+        let lives = |ordinal: &u64| {
+            self.slot.piece.position(*ordinal).is_some_and(|position| {
+                let dead = self
+                    .slot
+                    .dead
+                    .as_ref()
+                    .is_some_and(|dead| dead.contains(position));
+                position < self.cut_rows && !dead && ended.binary_search(ordinal).is_err()
+            })
+        };
+        let living: Vec<u64> = iter
+            .take_while(|ordinal| *ordinal < stretch.end)
+            .filter(lives)
+            .collect();
+        for ordinal in living {
+            ordinals.remove(ordinal);
+        }
+    }
+
     /// The columns with dead rows, up to the snapshot's last ordinal.
     fn physical(&self, projection: &[usize]) -> Result<RecordBatch, Error> {
         let batch = self.slot.piece.columns(projection, &self.cache)?;

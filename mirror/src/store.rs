@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::merge::merge;
 use crate::piece::{Piece, Slot};
 use crate::plan::{self, Size};
+use crate::relink::{Relinked, relink};
 use crate::snapshot::Cut;
 
 /// A store and when it exists.
@@ -123,10 +124,20 @@ impl StoreCell {
         self.created <= at && at < self.dropped()
     }
 
-    /// Adds changes, then folds up to the horizon and merges what is small.
-    pub fn apply(&self, changes: &StoreChanges, horizon: Lsn, cache: &Cache) -> Result<(), Error> {
+    /// Adds changes, then folds up to the horizon and merges what is small. `branches` are those that are adopted, in the
+    /// order of the changes.
+    pub fn apply(
+        &self,
+        changes: &StoreChanges,
+        branches: &[Arc<StoreCell>],
+        horizon: Lsn,
+        cache: &Cache,
+    ) -> Result<(), Error> {
+        let adopted = changes.adopted.iter().zip(branches);
+        let adopted = adopted.map(|(adopted, branch)| relink(adopted, branch, &self.schema.arrow, cache));
+        let adopted = adopted.collect::<Result<Vec<_>, _>>()?;
         let mut state = self.state.lock();
-        self.append(&mut state, changes)?;
+        self.append(&mut state, changes, adopted)?;
         self.fold_locked(&mut state, horizon)?;
         self.merge_small(&mut state, cache)
     }
@@ -140,13 +151,22 @@ impl StoreCell {
         Ok(())
     }
 
-    fn append(&self, state: &mut State, changes: &StoreChanges) -> Result<(), Error> {
+    fn append(&self, state: &mut State, changes: &StoreChanges, adopted: Vec<Relinked>) -> Result<(), Error> {
         let lsn = changes
             .boundaries
             .first()
             .map_or(Lsn::ZERO, |boundary| boundary.0);
+        let mut ended: Vec<(Lsn, u64)> = changes
+            .ended
+            .iter()
+            .map(|(lsn, ordinal)| (*lsn, ordinal.get()))
+            .collect();
+        let mut adopted = adopted.into_iter().peekable();
         for run in &changes.runs {
             let first = run.first.get();
+            while let Some(relinked) = adopted.next_if(|relinked| relinked.first < first) {
+                self.append_relinked(state, relinked, &mut ended)?;
+            }
             if first != state.count {
                 return Err(self.broken(lsn, "first ordinal of new rows", state.count, first));
             }
@@ -158,6 +178,12 @@ impl StoreCell {
                 start += rows;
             }
             state.count = run.end();
+        }
+        for relinked in adopted {
+            self.append_relinked(state, relinked, &mut ended)?;
+        }
+        if !changes.adopted.is_empty() {
+            ended.sort_by_key(|(lsn, _)| *lsn);
         }
         for &(lsn, count) in &changes.boundaries {
             let (last_lsn, last) = state
@@ -174,8 +200,7 @@ impl StoreCell {
         if last != state.count {
             return Err(self.broken(lsn, "ordinals after the last commit", state.count, last));
         }
-        for &(lsn, ordinal) in &changes.ended {
-            let ordinal = ordinal.get();
+        for (lsn, ordinal) in ended {
             let order = state.ended.back().map_or(Lsn::ZERO, |ended| ended.0);
             if lsn < order {
                 return Err(self.broken(lsn, "order of ended versions", order.get(), lsn.get()));
@@ -185,6 +210,28 @@ impl StoreCell {
             }
             state.ended.push_back((lsn, ordinal));
         }
+        Ok(())
+    }
+
+    fn append_relinked(
+        &self,
+        state: &mut State,
+        relinked: Relinked,
+        ended: &mut Vec<(Lsn, u64)>,
+    ) -> Result<(), Error> {
+        let Relinked {
+            at,
+            first,
+            count,
+            slots,
+            replaced,
+        } = relinked;
+        if first != state.count {
+            return Err(self.broken(at, "first ordinal of adopted rows", state.count, first));
+        }
+        state.slots.extend(slots);
+        state.count = first + count;
+        ended.extend(replaced.into_iter().map(|ordinal| (at, ordinal)));
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 //! Nothing is changed, and the folder may be in use: segments that a checkpoint removes meanwhile are looked for again
 //! under the manifest that replaced the one read first.
 
+use crate::checkpoint::file_schema;
 use crate::error::Error;
 use crate::manifest::{Manifest, PieceEntry};
 use crate::segment::SegmentFile;
@@ -73,7 +74,11 @@ fn check(folder: &Path) -> Result<Report, Error> {
 }
 
 fn check_piece(folder: &Path, piece: &PieceEntry, schema: &StoreSchema) -> Result<u64, Error> {
-    let file = SegmentFile::new(folder.join(&piece.file), piece.parts.clone(), &schema.arrow)?;
+    let file = SegmentFile::new(
+        folder.join(&piece.file),
+        piece.parts.clone(),
+        &file_schema(schema, piece.shift),
+    )?;
     file.verify()?;
     Ok(file.bytes())
 }

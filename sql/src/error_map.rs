@@ -103,6 +103,19 @@ impl From<scry_engine::Error> for Error {
                 Error::new(SqlState::PROGRAM_LIMIT_EXCEEDED, text)
             }
             E::TooManyWaiters { .. } => Error::new(SqlState::OUT_OF_MEMORY, text),
+            E::DuplicateElection { .. } | E::DuplicateCandidate { .. } => {
+                Error::new(SqlState::DUPLICATE_OBJECT, text)
+            }
+            E::UndefinedElection { .. } | E::UndefinedCandidate { .. } => {
+                Error::new(SqlState::UNDEFINED_OBJECT, text)
+            }
+            E::ElectionEnded { .. } | E::CandidateEnded { .. } | E::TableReplaced { .. } => {
+                Error::new(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, text)
+            }
+            E::CandidateChanged { .. } => Error::new(SqlState::SERIALIZATION_FAILURE, text),
+            E::NotInCandidate { .. } => Error::new(SqlState::FEATURE_NOT_SUPPORTED, text),
+            E::ElectAfterChanges => Error::new(SqlState::ACTIVE_SQL_TRANSACTION, text),
+            E::Conflicts { .. } => Error::new(SqlState::TRANSACTION_INTEGRITY_CONSTRAINT_VIOLATION, text),
             E::UnknownSavepoint => Error::new(SqlState::INVALID_SAVEPOINT_SPECIFICATION, text),
             E::DirectoryLocked { .. } => Error::new(SqlState::OBJECT_IN_USE, text),
             E::NotADataDirectory { .. } | E::NewerFormat { .. } => {

@@ -61,12 +61,30 @@ pub enum StoreEventKind {
 pub struct StoreChanges {
     /// The store.
     pub store: StoreId,
-    /// The rows begun, in ordinal order; each run continues where the one before it ended.
+    /// The rows begun, in ordinal order; each run continues where the one before it, or an adoption, ended.
     pub runs: Vec<RowRun>,
+    /// Branches whose rows became rows of this store, in ordinal order.
+    pub adopted: Vec<Adopted>,
     /// (LSN of a commit that began rows, number of ordinals of the store after it).
     pub boundaries: Vec<(Lsn, u64)>,
-    /// (LSN of the commit, ordinal that it ended).
+    /// (LSN of the commit, ordinal that it ended); without what adopted rows end.
     pub ended: Vec<(Lsn, Ordinal)>,
+}
+
+/// A candidate's rows that became rows of the table with its election. They are not repeated here: whoever has the
+/// branch's rows has them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adopted {
+    /// LSN of the commit.
+    pub at: Lsn,
+    /// The ordinal that the branch's ordinal 0 becomes.
+    pub first: Ordinal,
+    /// The store of the branch. It gets no more changes.
+    pub branch: StoreId,
+    /// Ordinals of the branch: so many are taken.
+    pub count: u64,
+    /// Ordinals of the branch that are not adopted, though alive: they take their place and are dead.
+    pub skipped: Vec<Ordinal>,
 }
 
 /// Rows with consecutive ordinals.

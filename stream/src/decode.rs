@@ -11,12 +11,12 @@
 //! commit record says.
 
 use arrow::record_batch::RecordBatch;
-use scry_engine::CatalogChange;
+use scry_engine::{CatalogChange, ElectionChange};
 use scry_wal::{Change, Commit, Ended, Frame, Lsn, Op, Ordinal, Record, StoreId, StoreRange, TentativeId};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::changes::{CommitInfo, RowRun, StoreChanges, StoreEvent, StoreEventKind};
+use crate::changes::{Adopted, CommitInfo, RowRun, StoreChanges, StoreEvent, StoreEventKind};
 use crate::error::Error;
 use crate::rows::RowBatchBuilder;
 use crate::schema::StoreSchema;
@@ -104,8 +104,18 @@ impl RawRows {
 pub(crate) struct Adoption {
     pub lsn: Lsn,
     pub id: TentativeId,
-    /// (store, first ordinal of the commit, number of tentative rows).
-    pub ranges: Vec<(StoreId, Ordinal, u64)>,
+    pub ranges: Vec<AdoptedRange>,
+}
+
+/// Where the tentative rows of one store come to stand.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AdoptedRange {
+    pub store: StoreId,
+    /// First ordinal of the commit.
+    pub first: Ordinal,
+    /// Rows of the commit before them.
+    pub before: u64,
+    pub rows: u64,
 }
 
 /// The catalog changes of a frame with the commits that they belong to.
@@ -165,7 +175,23 @@ pub(crate) fn store_events(
             }
             vec![dropped(store)]
         }
-        CatalogChange::AddPrimaryKey { .. } => Vec::new(),
+        CatalogChange::Election(ElectionChange::CreateBranch {
+            store,
+            mirrored,
+            columns,
+            ..
+        }) => {
+            let mut schema = StoreSchema::new(columns);
+            schema.mirrored = mirrored;
+            let schema = Arc::new(schema);
+            schemas.insert(store, schema.clone());
+            Vec::from_iter(mirrored.then(|| created(store, schema)))
+        }
+        CatalogChange::Election(ElectionChange::EndCandidate { branches, .. }) => {
+            let mirrored = |store: &StoreId| schemas.get(store).is_some_and(|schema| schema.mirrored);
+            branches.into_iter().filter(mirrored).map(dropped).collect()
+        }
+        CatalogChange::AddPrimaryKey { .. } | CatalogChange::Election(_) => Vec::new(),
     })
 }
 
@@ -195,6 +221,8 @@ struct Decoder<'s> {
     tentative: Vec<TentativeDecoder>,
     adoptions: Vec<Adoption>,
     drops: Vec<TentativeId>,
+    /// Branches that the transaction being read adopts: base and what is known before its commit record.
+    branches: Vec<(StoreId, Adopted)>,
 }
 
 /// Committed rows of one store.
@@ -205,6 +233,7 @@ struct StoreDecoder {
     cuts: Vec<(usize, u64)>,
     /// Ordinal after that of the last committed row.
     next: Option<u64>,
+    adopted: Vec<Adopted>,
     boundaries: Vec<(Lsn, u64)>,
     ended: Vec<(Lsn, Ordinal)>,
     /// What the transaction being read has added so far.
@@ -245,6 +274,7 @@ impl<'s> Decoder<'s> {
             tentative: Vec::new(),
             adoptions: Vec::new(),
             drops: Vec::new(),
+            branches: Vec::new(),
         }
     }
 
@@ -259,6 +289,7 @@ impl<'s> Decoder<'s> {
                 Record::Commit(commit) => self.commit(lsn, &commit, emit)?,
                 Record::Tentative { id, change } => self.tentative(lsn, frame.lsn(), id, &change)?,
                 Record::TentativeDrop(id) => self.drops.push(id),
+                Record::Catalog(bytes) if emit => self.catalog(lsn, bytes)?,
                 Record::Change(_) | Record::Catalog(_) => {}
             }
         }
@@ -272,6 +303,33 @@ impl<'s> Decoder<'s> {
                 found: self.touched.len() as u64,
             }),
         }
+    }
+
+    fn catalog(&mut self, lsn: Lsn, bytes: &[u8]) -> Result<(), Error> {
+        let change = CatalogChange::decode(bytes).map_err(|source| Error::Catalog { lsn, source })?;
+        if let CatalogChange::Election(ElectionChange::Adopt {
+            branch,
+            base,
+            count,
+            skipped,
+            ..
+        }) = change
+        {
+            let adopted = Adopted {
+                at: lsn,
+                first: Ordinal::default(),
+                branch,
+                count,
+                skipped,
+            };
+            self.branches.push((base, adopted));
+        }
+        Ok(())
+    }
+
+    /// Whether changes of a store are handed out.
+    fn is_mirrored(&self, store: StoreId) -> bool {
+        self.schemas.get(&store).is_none_or(|schema| schema.mirrored)
     }
 
     fn store(&mut self, lsn: Lsn, store: StoreId) -> Result<usize, Error> {
@@ -297,6 +355,9 @@ impl<'s> Decoder<'s> {
     }
 
     fn change(&mut self, lsn: Lsn, change: &Change<'_>) -> Result<(), Error> {
+        if !self.is_mirrored(change.store) {
+            return Ok(());
+        }
         let index = self.store(lsn, change.store)?;
         let decoder = &mut self.stores[index];
         if !decoder.open.touched {
@@ -323,6 +384,9 @@ impl<'s> Decoder<'s> {
     }
 
     fn tentative(&mut self, lsn: Lsn, frame: Lsn, id: TentativeId, change: &Change<'_>) -> Result<(), Error> {
+        if !self.is_mirrored(change.store) {
+            return Ok(());
+        }
         let same = |part: &TentativeDecoder| part.id == id && part.store == change.store;
         // A bulk load logs long stretches of one store: the last part is nearly always the right one.
         let index = match self.tentative.iter().rposition(same) {
@@ -371,17 +435,33 @@ impl<'s> Decoder<'s> {
         });
         let mut ranges = Vec::new();
         for StoreRange { store, first, count } in commit.stores.iter() {
-            let index = self.store(lsn, store)?;
-            let tentative = self.stores[index].commit(lsn, first.get(), count, commit.adopts.is_some())?;
-            if commit.adopts.is_some() {
-                ranges.push((store, first, tentative));
+            if !self.is_mirrored(store) {
+                continue;
             }
+            let branch = self.branches.iter().position(|(base, _)| *base == store);
+            let branch = branch.map(|index| self.branches.swap_remove(index).1);
+            let index = self.store(lsn, store)?;
+            let tentative =
+                self.stores[index].commit(lsn, first.get(), count, branch, commit.adopts.is_some())?;
+            ranges.extend(tentative);
+        }
+        if let Some((base, adopted)) = self.branches.pop() {
+            return Err(Error::Broken {
+                lsn,
+                store: Some(base),
+                what: "adoption into a store that the commit does not name",
+                expected: 0,
+                found: adopted.count,
+            });
         }
         for index in self.touched.drain(..) {
             self.stores[index].close(lsn)?;
         }
-        if let Some(id) = commit.adopts {
-            self.adoptions.push(Adoption { lsn, id, ranges });
+        match commit.adopts {
+            Some(id) if !ranges.is_empty() => self.adoptions.push(Adoption { lsn, id, ranges }),
+            // Nothing of it is handed out.
+            Some(id) => self.drops.push(id),
+            None => {}
         }
         Ok(())
     }
@@ -439,26 +519,42 @@ impl StoreDecoder {
             builder: RowBatchBuilder::new(schema),
             cuts: Vec::new(),
             next: None,
+            adopted: Vec::new(),
             boundaries: Vec::new(),
             ended: Vec::new(),
             open: OpenTransaction::default(),
         }
     }
 
-    /// Gives the rows of the transaction their ordinals; returns how many tentative rows come before them.
-    fn commit(&mut self, lsn: Lsn, first: u64, count: u64, adopts: bool) -> Result<u64, Error> {
+    /// Gives the rows of the transaction their ordinals. They come behind those of the branch that it adopts, and of its
+    /// tentative records when it `adopts` such: where these come to stand is answered.
+    fn commit(
+        &mut self,
+        lsn: Lsn,
+        first: u64,
+        count: u64,
+        branch: Option<Adopted>,
+        adopts: bool,
+    ) -> Result<Option<AdoptedRange>, Error> {
         let plain = if self.open.touched {
             self.builder.rows() - self.open.rows
         } else {
             0
         } as u64;
-        let fits = if adopts { plain <= count } else { plain == count };
-        if !fits || first.checked_add(count).is_none() {
-            return Err(self.broken(lsn, "rows of the commit", count, plain));
+        let of_branch = branch.as_ref().map_or(0, |branch| branch.count);
+        let tentative = count
+            .checked_sub(plain)
+            .and_then(|count| count.checked_sub(of_branch))
+            .filter(|tentative| adopts || *tentative == 0);
+        let Some(tentative) = tentative.filter(|_| first.checked_add(count).is_some()) else {
+            return Err(self.broken(lsn, "rows of the commit", count, plain.saturating_add(of_branch)));
+        };
+        if let Some(mut branch) = branch {
+            (branch.at, branch.first) = (lsn, Ordinal::new(first));
+            self.adopted.push(branch);
         }
-        let tentative = count - plain;
         if plain > 0 {
-            let ordinal = first + tentative;
+            let ordinal = first + of_branch + tentative;
             if self.next != Some(ordinal) {
                 self.cuts.push((self.open.rows, ordinal));
             }
@@ -483,7 +579,12 @@ impl StoreDecoder {
         if self.open.touched {
             self.open.rows = self.builder.rows();
         }
-        Ok(tentative)
+        Ok(adopts.then_some(AdoptedRange {
+            store: self.store,
+            first: Ordinal::new(first),
+            before: of_branch,
+            rows: tentative,
+        }))
     }
 
     /// Ends the transaction: its ended versions get the commit's LSN.
@@ -519,6 +620,7 @@ impl StoreDecoder {
         Ok(StoreChanges {
             store,
             runs,
+            adopted: self.adopted,
             boundaries: self.boundaries,
             ended: self.ended,
         })

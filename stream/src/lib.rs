@@ -20,7 +20,7 @@ pub mod rows;
 pub mod schema;
 pub mod stream;
 
-pub use changes::{ChangeSet, CommitInfo, RowRun, StoreChanges, StoreEvent, StoreEventKind};
+pub use changes::{Adopted, ChangeSet, CommitInfo, RowRun, StoreChanges, StoreEvent, StoreEventKind};
 pub use decode::{Decoded, Schemas, decode_run};
 pub use error::{Error, ErrorKind};
 pub use replay::Replay;

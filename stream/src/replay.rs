@@ -84,6 +84,7 @@ impl Replay {
                 Some(&index) => {
                     let into = &mut set.stores[index];
                     into.runs.extend(changes.runs);
+                    into.adopted.extend(changes.adopted);
                     into.boundaries.extend(changes.boundaries);
                     into.ended.extend(changes.ended);
                 }
@@ -124,7 +125,7 @@ fn adopt(
     let mut filled: HashMap<StoreId, (u64, u64)> = adoption
         .ranges
         .iter()
-        .map(|&(store, first, _)| (store, (first.get(), first.get())))
+        .map(|range| (range.store, (range.first.get(), range.first.get() + range.before)))
         .collect();
     for part in parts {
         let store = part.store;
@@ -155,15 +156,15 @@ fn adopt(
             *next += rows;
         }
     }
-    for &(store, first, expected) in &adoption.ranges {
-        let found = filled.get(&store).map_or(0, |range| range.1 - first.get());
-        if found != expected {
-            let what = "tentative rows adopted";
+    for range in &adoption.ranges {
+        let begin = range.first.get() + range.before;
+        let found = filled.get(&range.store).map_or(0, |filled| filled.1 - begin);
+        if found != range.rows {
             return Err(Error::Broken {
                 lsn,
-                store: Some(store),
-                what,
-                expected,
+                store: Some(range.store),
+                what: "tentative rows adopted",
+                expected: range.rows,
                 found,
             });
         }
@@ -181,6 +182,7 @@ fn changes_of(stores: &mut Vec<StoreChanges>, store: StoreId) -> &mut StoreChang
         stores.push(StoreChanges {
             store,
             runs: Vec::new(),
+            adopted: Vec::new(),
             boundaries: Vec::new(),
             ended: Vec::new(),
         });

@@ -36,6 +36,8 @@ pub struct StoreSchema {
     pub arrow: SchemaRef,
     /// Decodes the engine's rows.
     pub layout: Arc<RowLayout>,
+    /// Whether the store is handed out; what a candidate changes may be kept from mirrors.
+    pub mirrored: bool,
 }
 
 impl StoreSchema {
@@ -48,6 +50,7 @@ impl StoreSchema {
             columns,
             arrow,
             layout: Arc::new(RowLayout::new(&types)),
+            mirrored: true,
         }
     }
 }

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use scry_engine::CatalogChange;
+use scry_engine::{CatalogChange, ElectionChange};
 use scry_sql::types::datetime::write_timestamp;
 use scry_wal::{Change, Commit, Lsn, Micros, Op, StoreId, TentativeId, TxnId};
 
@@ -104,8 +104,9 @@ impl Line {
         line
     }
 
-    pub fn catalog(lsn: Lsn, who: &Who<'_>, table: &str, change: &CatalogChange) -> Self {
+    pub fn catalog(lsn: Lsn, who: &Who<'_>, table: &str, change: &CatalogChange, known: &Names) -> Self {
         let op = match change {
+            CatalogChange::Election(change) => return Self::election(lsn, who, table, change, known),
             CatalogChange::CreateTable(_) => "CREATE",
             CatalogChange::DropTable { .. } => "DROP",
             CatalogChange::Truncate { .. } => "TRUNCATE",
@@ -120,7 +121,54 @@ impl Line {
                 line.note.push(("columns", columns));
             }
             CatalogChange::AddPrimaryKey { key, .. } => line.note.push(("constraint", key.name.clone())),
-            CatalogChange::DropTable { .. } | CatalogChange::Truncate { .. } => {}
+            CatalogChange::DropTable { .. } | CatalogChange::Truncate { .. } | CatalogChange::Election(_) => {
+            }
+        }
+        line
+    }
+
+    fn election(lsn: Lsn, who: &Who<'_>, table: &str, change: &ElectionChange, known: &Names) -> Self {
+        let (op, note) = match change {
+            ElectionChange::CreateElection { name, .. } => ("CREATE ELECTION", ("election", name.clone())),
+            ElectionChange::CreateCandidate { id, .. } => {
+                ("CREATE CANDIDATE", ("candidate", known.candidate(*id).to_owned()))
+            }
+            ElectionChange::CreateBranch { candidate, .. } => (
+                "CREATE BRANCH",
+                ("candidate", known.candidate(*candidate).to_owned()),
+            ),
+            ElectionChange::Adopt { candidate, .. } => {
+                ("ADOPT", ("candidate", known.candidate(*candidate).to_owned()))
+            }
+            ElectionChange::EndCandidate {
+                candidate, elected, ..
+            } => {
+                let op = if *elected {
+                    "ELECT CANDIDATE"
+                } else {
+                    "DROP CANDIDATE"
+                };
+                (op, ("candidate", known.candidate(*candidate).to_owned()))
+            }
+            ElectionChange::EndElection { election, committed } => {
+                let op = if *committed {
+                    "COMMIT ELECTION"
+                } else {
+                    "ABANDON ELECTION"
+                };
+                (op, ("election", known.election(*election).to_owned()))
+            }
+            ElectionChange::ForgetElection { election } => (
+                "DROP ELECTION",
+                ("election", known.election(*election).to_owned()),
+            ),
+        };
+        let mut line = Self::new(lsn, who, op);
+        line.table = table.to_owned();
+        line.note.push(note);
+        if let ElectionChange::Adopt { count, skipped, .. } = change {
+            line.note.push(("ordinals", count.to_string()));
+            line.note.push(("skipped", skipped.len().to_string()));
         }
         line
     }

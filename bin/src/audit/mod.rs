@@ -212,7 +212,7 @@ impl<W: Write> Printer<'_, W> {
                 let change = catalog_change(lsn, bytes)?;
                 let table = self.names.table_of(&change).unwrap_or_default();
                 match self.wanted(lsn, Some(table)) {
-                    true => self.print(&Line::catalog(lsn, who, table, &change)),
+                    true => self.print(&Line::catalog(lsn, who, table, &change, &self.names)),
                     false => Ok(()),
                 }
             }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use scry_engine::{CatalogChange, ColumnDef, DataType, Datum, Key, PrimaryKey, RowLayout};
+use scry_engine::{CatalogChange, ColumnDef, DataType, Datum, ElectionChange, Key, PrimaryKey, RowLayout};
 use scry_sql::types::{TimeZone, write_text};
 use scry_wal::{Lsn, StoreId};
 
@@ -33,6 +33,11 @@ pub struct Named {
 pub struct Names {
     tables: HashMap<u32, String>,
     stores: HashMap<StoreId, Store>,
+    /// What candidates change, as `"election/candidate".table`.
+    branches: HashMap<StoreId, String>,
+    elections: HashMap<u64, String>,
+    /// As `election/candidate`.
+    candidates: HashMap<u64, String>,
     ever: HashSet<String>,
 }
 
@@ -74,11 +79,67 @@ impl Names {
                     store.keys.push((at, key.clone()));
                 }
             }
+            CatalogChange::Election(change) => self.apply_election(at, change),
             CatalogChange::DropTable { .. } => {}
         }
     }
 
+    fn apply_election(&mut self, at: Lsn, change: &ElectionChange) {
+        match change {
+            ElectionChange::CreateElection { id, name, .. } => {
+                self.elections.insert(*id, name.clone());
+            }
+            ElectionChange::CreateCandidate {
+                election, id, name, ..
+            } => {
+                let election = self.elections.get(election).map_or("", String::as_str);
+                self.candidates.insert(*id, format!("{election}/{name}"));
+            }
+            ElectionChange::CreateBranch {
+                candidate,
+                base,
+                store,
+                columns,
+                ..
+            } => {
+                let Some(of_base) = self.stores.get(base) else {
+                    return;
+                };
+                let types: Vec<DataType> = columns.iter().map(|column| column.ty).collect();
+                let key = of_base.keys.last().map(|(_, key)| (at, key.clone()));
+                let branch = Store {
+                    created: at,
+                    table: of_base.table,
+                    columns: columns.clone().into(),
+                    layout: RowLayout::new(&types),
+                    keys: key.into_iter().collect(),
+                };
+                let table = self.tables.get(&branch.table).map_or("", String::as_str);
+                let name = format!("\"{}\".{table}", self.candidate(*candidate));
+                self.ever.insert(name.clone());
+                self.branches.insert(*store, name);
+                self.stores.insert(*store, branch);
+            }
+            ElectionChange::Adopt { .. }
+            | ElectionChange::EndCandidate { .. }
+            | ElectionChange::EndElection { .. }
+            | ElectionChange::ForgetElection { .. } => {}
+        }
+    }
+
+    pub fn election(&self, id: u64) -> &str {
+        self.elections.get(&id).map_or("", String::as_str)
+    }
+
+    /// A candidate as `election/candidate`.
+    pub fn candidate(&self, id: u64) -> &str {
+        self.candidates.get(&id).map_or("", String::as_str)
+    }
+
     pub fn table_name(&self, store: StoreId) -> Option<&str> {
+        if let Some(branch) = self.branches.get(&store) {
+            return Some(branch);
+        }
         self.tables
             .get(&self.stores.get(&store)?.table)
             .map(String::as_str)
@@ -88,6 +149,11 @@ impl Names {
     pub fn table_of<'a>(&'a self, change: &'a CatalogChange) -> Option<&'a str> {
         let oid = match change {
             CatalogChange::CreateTable(def) => return Some(&def.name),
+            CatalogChange::Election(ElectionChange::CreateBranch { store, .. }) => {
+                return self.table_name(*store);
+            }
+            CatalogChange::Election(ElectionChange::Adopt { base, .. }) => return self.table_name(*base),
+            CatalogChange::Election(_) => return None,
             CatalogChange::DropTable { oid, .. }
             | CatalogChange::Truncate { oid, .. }
             | CatalogChange::AddPrimaryKey { oid, .. } => oid,

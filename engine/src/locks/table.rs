@@ -21,6 +21,12 @@ pub(crate) struct TableLock {
     state: Mutex<State>,
 }
 
+impl std::fmt::Debug for TableLock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TableLock").finish_non_exhaustive()
+    }
+}
+
 #[derive(Default)]
 struct State {
     holders: SmallVec<[(Arc<Holder>, Mode); 2]>,

@@ -17,6 +17,7 @@
 
 use crate::Row;
 use crate::locks::Holder;
+use crate::pins::any_sees;
 use parking_lot::{Mutex, MutexGuard};
 use scry_wal::{Lsn, Ordinal, StoreId};
 use std::sync::Arc;
@@ -197,8 +198,9 @@ impl RowState {
         None
     }
 
-    /// Puts the owner's version on top, pending. Versions that no snapshot at or after `horizon` can reach go.
-    pub(crate) fn push(&mut self, row: Option<Row>, local: u32, horizon: Lsn) {
+    /// Puts the owner's version on top, pending. Versions go that no snapshot at or after `horizon` can reach, nor any
+    /// of `pins`.
+    pub(crate) fn push(&mut self, row: Option<Row>, local: u32, horizon: Lsn, pins: Option<&[Lsn]>) {
         assert!(
             self.owner.is_some() && self.newest.lsn != Lsn::MAX,
             "a version was pushed by no owner or twice"
@@ -209,6 +211,10 @@ impl RowState {
             row,
         };
         let version = std::mem::replace(&mut self.newest, pending);
+        if let Some(pins) = pins {
+            self.keep_pinned(version, horizon, pins);
+            return;
+        }
         if version.row.is_none() && version.lsn <= horizon {
             // No snapshot sees anything at or behind this deletion.
             drop_chain(self.older.take());
@@ -237,6 +243,41 @@ impl RowState {
             }
             behind = link.next.as_deref_mut();
         }
+    }
+
+    /// Puts a superseded version behind the newest, and takes out those behind it that nobody sees any more.
+    fn keep_pinned(&mut self, version: StoredVersion, horizon: Lsn, pins: &[Lsn]) {
+        let mut until = version.lsn;
+        let next = self.older.take();
+        let head = self.older.insert(Box::new(Older { version, next }));
+        let mut place = &mut head.next;
+        for _ in 0..PRUNE_DEPTH {
+            let Some(link) = place else { return };
+            let from = link.version.lsn;
+            if until > horizon || any_sees(pins, from, until) {
+                until = from;
+                // Reborrowed as a whole: the borrow checker follows only one way through the list.
+                place = match place {
+                    Some(link) => &mut link.next,
+                    None => return,
+                };
+            } else {
+                *place = link.next.take();
+            }
+        }
+    }
+
+    /// During recovery: a new version, or a deletion, over what there is, which stays as far as `pins` see it.
+    pub(crate) fn supersede(&mut self, lsn: Lsn, ordinal: Ordinal, row: Option<Row>, pins: &[Lsn]) {
+        let version = std::mem::replace(&mut self.newest, StoredVersion { lsn, ordinal, row });
+        if any_sees(pins, version.lsn, lsn) {
+            self.keep_pinned(version, lsn, pins);
+        }
+    }
+
+    /// Whether nothing is left but a deletion.
+    pub(crate) fn is_bare_deletion(&self) -> bool {
+        self.newest.row.is_none() && self.older.is_none()
     }
 
     /// Gives the pending version its place.

@@ -17,7 +17,7 @@ fn write(entry: &RowEntry, lsn: u64, text: Option<&str>, horizon: u64) {
     let owner = holder(lsn);
     let mut state = entry.lock();
     state.set_owner(Arc::clone(&owner), 0);
-    state.push(text.map(row), 0, Lsn::new(horizon));
+    state.push(text.map(row), 0, Lsn::new(horizon), None);
     state.settle(Lsn::new(lsn), Ordinal::new(lsn));
     state.clear_owner();
 }
@@ -75,7 +75,7 @@ fn a_pending_version_becomes_visible_through_its_owners_stamp() {
     let entry = RowEntry::committed(Lsn::new(10), Ordinal::new(0), row("old"));
     let owner = holder(1);
     entry.lock().set_owner(Arc::clone(&owner), 7);
-    entry.lock().push(Some(row("new")), 3, Lsn::ZERO);
+    entry.lock().push(Some(row("new")), 3, Lsn::ZERO, None);
     assert_eq!(read(&entry, 1000).as_deref(), Some("old"));
     owner.commit(Lsn::new(50), Firsts::from_slice(&[(STORE, Ordinal::new(100))]));
     assert_eq!(read(&entry, 49).as_deref(), Some("old"));
@@ -90,13 +90,13 @@ fn a_version_taken_back_leaves_the_row_as_it_was() {
     let entry = RowEntry::committed(Lsn::new(10), Ordinal::new(0), row("old"));
     write(&entry, 20, Some("newer"), 0);
     entry.lock().set_owner(holder(1), 0);
-    entry.lock().push(Some(row("never")), 0, Lsn::new(30));
+    entry.lock().push(Some(row("never")), 0, Lsn::new(30), None);
     entry.lock().take_back();
     assert!(!entry.lock().clear_owner(), "the row lives on");
     assert_eq!(read(&entry, 30).as_deref(), Some("newer"));
 
     let inserted = RowEntry::locked(holder(2), 0);
-    inserted.lock().push(Some(row("never")), 0, Lsn::ZERO);
+    inserted.lock().push(Some(row("never")), 0, Lsn::ZERO, None);
     inserted.lock().take_back();
     assert!(inserted.lock().clear_owner(), "nothing is left of it");
 }

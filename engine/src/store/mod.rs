@@ -28,7 +28,8 @@ pub(crate) struct Store {
 pub(crate) struct StoreCounters {
     /// Changed only inside the commit's critical section, or during recovery.
     next_ordinal: AtomicU64,
-    next_row_id: AtomicU64,
+    /// Shared with the branches of the store.
+    next_row_id: Arc<AtomicU64>,
     live_rows: AtomicI64,
 }
 
@@ -63,6 +64,14 @@ impl Store {
 }
 
 impl StoreCounters {
+    /// Counters of a store whose hidden keys must not meet those of this one.
+    pub(crate) fn of_branch(&self) -> StoreCounters {
+        StoreCounters {
+            next_row_id: Arc::clone(&self.next_row_id),
+            ..StoreCounters::default()
+        }
+    }
+
     /// Takes `count` ordinals and answers the first. Only inside the commit's critical section.
     pub(crate) fn take_ordinals(&self, count: u64) -> Ordinal {
         let first = Ordinal::new(self.next_ordinal.load(Ordering::Relaxed));

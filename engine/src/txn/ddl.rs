@@ -5,7 +5,7 @@
 //! one table and no writer is under way. Readers are not disturbed: old snapshots keep the catalog, and with it the
 //! stores, that they began with.
 
-use super::Txn;
+use super::{PRIVATE, Txn};
 use crate::catalog::{
     AppliedChange, NewTable, PrimaryKey, Table, TableDef, check_definition, key_of, key_values,
 };
@@ -32,6 +32,7 @@ impl Txn {
     /// `DuplicateTable`, `InvalidDefinition`. Two transactions may create one name at once: the second to commit
     /// gets `DuplicateTable` from its commit.
     pub async fn create_table(&mut self, new: NewTable) -> Result<Arc<Table>, Error> {
+        self.not_in_candidate("CREATE TABLE")?;
         check_definition(&new.name, &new.columns, new.primary_key.as_ref())?;
         if self.catalog.table(&new.name).is_some() {
             return Err(Error::DuplicateTable { name: new.name });
@@ -63,6 +64,7 @@ impl Txn {
 
     /// Drops a table. Waits for its writers.
     pub async fn drop_table(&mut self, table: &Table) -> Result<(), Error> {
+        self.not_in_candidate("DROP TABLE")?;
         self.lock_table(table, Mode::Exclusive).await?;
         let change = CatalogChange::DropTable {
             oid: table.def.oid,
@@ -73,6 +75,7 @@ impl Txn {
 
     /// Gives a table a new, empty store. Waits for its writers.
     pub async fn truncate(&mut self, table: &Table) -> Result<Arc<Table>, Error> {
+        self.not_in_candidate("TRUNCATE")?;
         self.lock_table(table, Mode::Exclusive).await?;
         let def = TableDef {
             store: self.engine.next_store_id(),
@@ -93,6 +96,7 @@ impl Txn {
     /// # Errors
     /// `UniqueViolation` and `NotNullViolation` for rows that cannot have such a key.
     pub async fn add_primary_key(&mut self, table: &Table, key: PrimaryKey) -> Result<Arc<Table>, Error> {
+        self.not_in_candidate("ALTER TABLE")?;
         if table.def.primary_key.is_some() {
             return Err(Error::PrimaryKeyExists {
                 table: table.def.name.clone(),
@@ -190,7 +194,7 @@ impl Txn {
     }
 
     /// Adds one change to this transaction's catalog.
-    fn alter(
+    pub(crate) fn alter(
         &mut self,
         change: CatalogChange,
         table: Option<Arc<Table>>,
@@ -201,7 +205,7 @@ impl Txn {
             table,
             retires,
         };
-        self.catalog = Arc::new(self.catalog.with(std::slice::from_ref(&applied))?);
+        self.catalog = Arc::new(self.catalog.with(PRIVATE, std::slice::from_ref(&applied))?);
         self.ddl.push(applied);
         self.had_ddl = true;
         Ok(())

@@ -16,18 +16,21 @@
 //! - every future here can be dropped at any await: what was granted meanwhile passes on, nothing is half done;
 //! - after commit, rollback or drop the transaction holds no lock.
 
+mod candidate;
 mod ddl;
 mod rows;
 mod savepoints;
 mod scan;
 mod spill;
 
+pub(crate) use candidate::Inside;
 pub use rows::InsertOutcome;
 pub use savepoints::{SAVEPOINTS_MAX, SavepointId};
 pub use scan::ScanCursor;
 pub use spill::SPILL_BYTES;
 
 use crate::catalog::{AppliedChange, Catalog, Table};
+use crate::election::Electing;
 use crate::engine::{Engine, SessionInfo};
 use crate::error::Error;
 use crate::locks::{Holder, Mode, Outcome, Request, RowRef, TableLock};
@@ -51,6 +54,9 @@ pub const CHANGES_MAX: u32 = u32::MAX - 1;
 
 /// The longest encoded row. An update logs the old columns and the new row in one record, so two must fit.
 pub const ROW_BYTES_MAX: usize = (scry_wal::MAX_RECORD_BYTES - (1 << 20)) / 2;
+
+/// The LSN of what a transaction has changed in its own catalog only.
+pub(crate) const PRIVATE: Lsn = Lsn::MAX;
 
 /// The longest encoded primary key.
 pub const KEY_BYTES_MAX: usize = 8 << 10;
@@ -79,6 +85,10 @@ pub struct Txn {
     /// Set once changes were written ahead.
     pub(crate) tentative: Option<TentativeId>,
     finished: bool,
+    /// The candidate that it works in.
+    pub(crate) inside: Option<Inside>,
+    /// The candidate that it elects.
+    pub(crate) electing: Option<Electing>,
 }
 
 impl Txn {
@@ -110,6 +120,8 @@ impl Txn {
             next_savepoint: 0,
             tentative: None,
             finished: false,
+            inside: None,
+            electing: None,
         };
         txn.follow_catalog();
         txn
@@ -152,16 +164,24 @@ impl Txn {
                 if !self.ddl.is_empty() {
                     self.rebuild_catalog();
                 }
+                self.enter_base();
             }
         }
         self.depends_on = self.depends_on.max(self.catalog_lsn);
+    }
+
+    /// Inside of a candidate the tables are those of its base.
+    pub(super) fn enter_base(&mut self) {
+        if let Some(inside) = &self.inside {
+            self.catalog = Arc::new(inside.catalog(&self.catalog));
+        }
     }
 
     /// Lays the transaction's own DDL over the committed catalog. Where another commit took a name that this
     /// transaction also gave, the other's table is seen; the commit will be refused.
     fn rebuild_catalog(&mut self) {
         let (_, committed) = self.engine.catalogs.at(self.snapshot);
-        self.catalog = match committed.with(&self.ddl) {
+        self.catalog = match committed.with(PRIVATE, &self.ddl) {
             Ok(catalog) => Arc::new(catalog),
             Err(_) => committed,
         };
@@ -230,39 +250,49 @@ impl Txn {
         })
     }
 
-    /// Takes a table's lock; waits for it. Fails when the table is not what the statement resolved any more.
-    async fn lock_table(&mut self, table: &Table, mode: Mode) -> Result<(), Error> {
+    /// Takes a lock that is no row's, of what `name` says; waits for it.
+    pub(crate) async fn take_lock(
+        &mut self,
+        lock: &Arc<TableLock>,
+        mode: Mode,
+        name: &str,
+    ) -> Result<(), Error> {
         let held = self
             .table_locks
             .iter()
-            .position(|(lock, _)| Arc::ptr_eq(lock, &table.lock));
-        let enough =
-            held.is_some_and(|index| self.table_locks[index].1 == Mode::Exclusive || mode == Mode::Shared);
-        if !enough {
-            let holder = self.holder();
-            if !table.lock.try_lock(&holder, mode) {
-                let request = Request::Table {
-                    lock: Arc::clone(&table.lock),
-                    mode,
-                };
-                match self
-                    .engine
-                    .waits
-                    .request(&holder, request)
-                    .map_err(|error| self.refused(error, table))?
-                {
-                    Outcome::Granted | Outcome::Gone => {}
-                    Outcome::Wait(wait) => {
-                        self.engine.counters.lock_wait();
-                        wait.await;
-                    }
+            .position(|(other, _)| Arc::ptr_eq(other, lock));
+        if held.is_some_and(|index| self.table_locks[index].1 == Mode::Exclusive || mode == Mode::Shared) {
+            return Ok(());
+        }
+        let holder = self.holder();
+        if !lock.try_lock(&holder, mode) {
+            let request = Request::Table {
+                lock: Arc::clone(lock),
+                mode,
+            };
+            match self
+                .engine
+                .waits
+                .request(&holder, request)
+                .map_err(|error| self.refused(error, name))?
+            {
+                Outcome::Granted | Outcome::Gone => {}
+                Outcome::Wait(wait) => {
+                    self.engine.counters.lock_wait();
+                    wait.await;
                 }
             }
-            match held {
-                Some(index) => self.table_locks[index].1 = mode,
-                None => self.table_locks.push((Arc::clone(&table.lock), mode)),
-            }
         }
+        match held {
+            Some(index) => self.table_locks[index].1 = mode,
+            None => self.table_locks.push((Arc::clone(lock), mode)),
+        }
+        Ok(())
+    }
+
+    /// Takes a table's lock; waits for it. Fails when the table is not what the statement resolved any more.
+    async fn lock_table(&mut self, table: &Table, mode: Mode) -> Result<(), Error> {
+        self.take_lock(&table.lock, mode, &table.def.name).await?;
         let replaced = self.ddl.iter().any(|applied| {
             applied
                 .retires
@@ -279,13 +309,13 @@ impl Txn {
         Ok(())
     }
 
-    /// Counts a refused lock and names the table in the error.
-    fn refused(&self, error: Error, table: &Table) -> Error {
+    /// Counts a refused lock and names the table, or what else it is of, in the error.
+    fn refused(&self, error: Error, name: &str) -> Error {
         match error {
             Error::Deadlock { .. } => {
                 self.engine.counters.deadlock();
                 Error::Deadlock {
-                    waiting_for: format!("a lock of \"{}\"", table.def.name),
+                    waiting_for: format!("a lock of \"{name}\""),
                 }
             }
             other => other,

@@ -41,6 +41,13 @@ fn version(seen: &Seen<'_>) -> Option<Version> {
 impl Txn {
     /// The row of a key: the transaction's own write, else what the snapshot sees.
     pub fn get(&mut self, table: &Table, key: &[u8]) -> Option<Version> {
+        match self.inside {
+            None => self.get_plain(table, key),
+            Some(_) => self.get_inside(table, key),
+        }
+    }
+
+    pub(super) fn get_plain(&mut self, table: &Table, key: &[u8]) -> Option<Version> {
         let store = &table.store;
         let (lsn, found) = store.rows.with(key, |entry| {
             let state = entry.lock();
@@ -72,6 +79,13 @@ impl Txn {
     /// `SerializationFailure` under REPEATABLE READ when the row changed after the snapshot, `Deadlock` when the
     /// wait would never end, `TableChanged` when the table was replaced after the statement resolved it.
     pub async fn lock(&mut self, table: &Table, key: &[u8]) -> Result<Option<Version>, Error> {
+        match self.inside {
+            None => self.lock_plain(table, key).await,
+            Some(_) => self.lock_inside(table, key).await,
+        }
+    }
+
+    pub(super) async fn lock_plain(&mut self, table: &Table, key: &[u8]) -> Result<Option<Version>, Error> {
         let store = self.enter(table).await?;
         self.room_if_full().await?;
         self.check_bounds()?;
@@ -186,7 +200,7 @@ impl Txn {
             .engine
             .waits
             .request(holder, request)
-            .map_err(|error| self.refused(error, table))?
+            .map_err(|error| self.refused(error, &table.def.name))?
         {
             Outcome::Granted => Ok(true),
             Outcome::Gone => {
@@ -203,6 +217,13 @@ impl Txn {
 
     /// Gives back the lock of a row that was locked and then found not to match. A written row stays locked.
     pub fn unlock_unwritten(&mut self, table: &Table, key: &[u8]) {
+        // Inside of a candidate it stays locked to the end, which forgets what was not written.
+        if self.inside.is_none() {
+            self.unlock_plain(table, key);
+        }
+    }
+
+    pub(super) fn unlock_plain(&mut self, table: &Table, key: &[u8]) {
         let Some(slot) = self.slot_of(table, key) else {
             return;
         };
@@ -232,10 +253,22 @@ impl Txn {
         row: impl Into<Row>,
     ) -> Result<InsertOutcome, Error> {
         let row = row.into();
+        check_row(table, &row)?;
+        match self.inside {
+            None => self.insert_plain(table, key, row).await,
+            Some(_) => self.insert_inside(table, key, row).await,
+        }
+    }
+
+    pub(super) async fn insert_plain(
+        &mut self,
+        table: &Table,
+        key: Option<Key>,
+        row: Row,
+    ) -> Result<InsertOutcome, Error> {
         let store = self.enter(table).await?;
         self.room_if_full().await?;
         self.check_bounds()?;
-        check_row(table, &row)?;
         let key = match key {
             Some(key) => key,
             None => table.store.counters.hidden_key(),
@@ -344,6 +377,13 @@ impl Txn {
     pub fn update(&mut self, table: &Table, key: &[u8], row: impl Into<Row>) -> Result<(), Error> {
         let row = row.into();
         check_row(table, &row)?;
+        match self.inside {
+            None => self.update_plain(table, key, row),
+            Some(_) => self.update_inside(table, key, row),
+        }
+    }
+
+    pub(super) fn update_plain(&mut self, table: &Table, key: &[u8], row: Row) -> Result<(), Error> {
         self.check_bounds()?;
         let slot = self.locked_slot(table, key);
         let undo_below = self.undo_below();
@@ -376,6 +416,13 @@ impl Txn {
     /// # Panics
     /// When the row is not locked by this transaction, or is gone.
     pub fn delete(&mut self, table: &Table, key: &[u8]) -> Result<(), Error> {
+        match self.inside {
+            None => self.delete_plain(table, key),
+            Some(_) => self.delete_inside(table, key),
+        }
+    }
+
+    pub(super) fn delete_plain(&mut self, table: &Table, key: &[u8]) -> Result<(), Error> {
         let slot = self.locked_slot(table, key);
         if let Some(entry) = &self.overlay.get(slot).entry {
             entry.lock().ending = true;

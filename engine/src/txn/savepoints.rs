@@ -107,6 +107,10 @@ impl Txn {
         Ok(())
     }
 
+    pub(crate) fn has_savepoints(&self) -> bool {
+        !self.savepoints.is_empty()
+    }
+
     fn find(&self, id: SavepointId) -> Result<usize, Error> {
         self.savepoints
             .binary_search_by_key(&id, |savepoint| savepoint.id)

@@ -2,19 +2,32 @@
 
 use super::Txn;
 use crate::catalog::Table;
+use crate::election::Base;
 use crate::key::{Key, KeyRange};
 use crate::overlay::{Now, Version};
 use crate::snapshots::Slot;
 use crate::store::Store;
 use crate::store::entry::RowEntry;
 use scry_wal::Lsn;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
 impl Txn {
     /// Visits the rows of a range in key order: the transaction's own writes, else what the snapshot sees.
     pub fn scan(
+        &mut self,
+        table: &Table,
+        range: &KeyRange,
+        visit: &mut dyn FnMut(&[u8], &Version) -> ControlFlow<()>,
+    ) {
+        match self.inside {
+            None => self.scan_plain(table, range, visit),
+            Some(_) => self.scan_inside(table, range, visit),
+        }
+    }
+
+    pub(super) fn scan_plain(
         &mut self,
         table: &Table,
         range: &KeyRange,
@@ -50,6 +63,9 @@ impl Txn {
     /// It outlives the statement and the transaction, and may move to another thread. Rolling back to a savepoint
     /// does not reach it: such a cursor is to be dropped.
     pub fn begin_scan(&mut self, table: &Table, range: KeyRange) -> ScanCursor {
+        if self.inside.is_some() {
+            return self.begin_scan_inside(table, range);
+        }
         let slot = self.engine.snapshots.register();
         self.engine.snapshots.share(&slot, self.snapshot);
         let mut own = HashMap::new();
@@ -75,6 +91,30 @@ impl Txn {
             done: false,
             depends_on: Lsn::ZERO,
             own,
+            inside: None,
+        }
+    }
+
+    /// A cursor over what a candidate's base sees, with `laid_over`, in key order, in place of what it has.
+    pub(super) fn cursor_at_base(
+        &mut self,
+        table: &Table,
+        range: KeyRange,
+        base: Base,
+        laid_over: Vec<(Key, Option<Version>)>,
+    ) -> ScanCursor {
+        ScanCursor {
+            store: Arc::clone(&table.store),
+            slot: self.engine.snapshots.register(),
+            snapshot: base.at,
+            range,
+            done: false,
+            depends_on: self.depends_on,
+            own: HashMap::new(),
+            inside: Some(Box::new(LaidOver {
+                rows: laid_over.into(),
+                _base: base,
+            })),
         }
     }
 }
@@ -90,6 +130,16 @@ pub struct ScanCursor {
     depends_on: Lsn,
     /// The transaction's rows by the address of their entry, which is kept so that no other takes its address.
     own: HashMap<usize, (Arc<RowEntry>, Option<Version>)>,
+    /// Inside of a candidate.
+    inside: Option<Box<LaidOver>>,
+}
+
+/// What a cursor inside of a candidate has beside the rows of the table.
+struct LaidOver {
+    /// What the candidate has in place of the rows with these keys, in key order; `None`: nothing.
+    rows: VecDeque<(Key, Option<Version>)>,
+    /// Keeps what the candidate's base sees.
+    _base: Base,
 }
 
 impl ScanCursor {
@@ -100,10 +150,32 @@ impl ScanCursor {
             return batch;
         }
         let mut depends_on = self.depends_on;
-        self.store.rows.range(&self.range, |key, entry| {
-            let found = match self.own.get(&(Arc::as_ptr(entry) as usize)) {
+        let (store, snapshot, own) = (&self.store, self.snapshot, &self.own);
+        let mut none = VecDeque::new();
+        let laid_over = match &mut self.inside {
+            Some(inside) => &mut inside.rows,
+            None => &mut none,
+        };
+        store.rows.range(&self.range, |key, entry| {
+            let mut replaced = false;
+            while let Some((next, _)) = laid_over.front()
+                && next <= key
+                && batch.len() < max_rows
+            {
+                replaced |= next == key;
+                if let Some((key, Some(version))) = laid_over.pop_front() {
+                    batch.push((key, version));
+                }
+            }
+            if replaced {
+                return batch.len() < max_rows;
+            }
+            if batch.len() == max_rows {
+                return false;
+            }
+            let found = match own.get(&(Arc::as_ptr(entry) as usize)) {
                 Some((_, own)) => own.clone(),
-                None => match entry.lock().read(self.snapshot, self.store.id) {
+                None => match entry.lock().read(snapshot, store.id) {
                     Some(seen) => {
                         depends_on = depends_on.max(seen.lsn);
                         let (lsn, ordinal) = (seen.lsn, Some(seen.ordinal));
@@ -121,6 +193,12 @@ impl ScanCursor {
             }
             batch.len() < max_rows
         });
+        // Behind the last row of the table.
+        while batch.len() < max_rows
+            && let Some((key, version)) = laid_over.pop_front()
+        {
+            batch.extend(version.map(|version| (key, version)));
+        }
         self.depends_on = depends_on;
         match batch.last() {
             Some((last, _)) if batch.len() == max_rows => self.range.lower = Bound::Excluded(last.clone()),

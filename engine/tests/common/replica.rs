@@ -1,8 +1,8 @@
 //! A copy of every store made from the log alone, the way a columnar mirror does it: ordinal = position. It checks
 //! what readers of the log rely on.
 
-use scry_engine::CatalogChange;
-use scry_wal::{Change, Ended, Log, Lsn, Op, Record, StoreId, TentativeId};
+use scry_engine::{CatalogChange, ColumnDef, Datum, ElectionChange, RowLayout};
+use scry_wal::{Change, Ended, Log, Lsn, Op, Ordinal, Record, StoreId, TentativeId};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use std::time::Duration;
 pub struct Replica {
     pub stores: BTreeMap<StoreId, Vec<Option<Vec<u8>>>>,
     pub commits: Vec<Lsn>,
+    layouts: HashMap<StoreId, RowLayout>,
     tentative: HashMap<TentativeId, Vec<Owned>>,
 }
 
@@ -86,17 +87,44 @@ impl Replica {
         self.commits.push(lsn);
         for change in catalog {
             match change {
-                CatalogChange::CreateTable(def) => drop(self.stores.insert(def.store, Vec::new())),
+                CatalogChange::CreateTable(def) => self.create(def.store, &def.columns),
                 CatalogChange::DropTable { store, .. } => drop(self.stores.remove(store)),
                 CatalogChange::Truncate { old, new, .. } => {
                     self.stores.remove(old);
                     self.stores.insert(*new, Vec::new());
+                    let layout = self.layouts[old].clone();
+                    self.layouts.insert(*new, layout);
                 }
                 CatalogChange::AddPrimaryKey { .. } => {}
+                CatalogChange::Election(ElectionChange::CreateBranch { store, columns, .. }) => {
+                    self.create(*store, columns);
+                }
+                CatalogChange::Election(ElectionChange::Adopt {
+                    branch,
+                    base,
+                    count,
+                    skipped,
+                    ..
+                }) => self.adopt(*branch, *base, ranges[base].0, *count, skipped),
+                CatalogChange::Election(ElectionChange::EndCandidate { branches, .. }) => {
+                    for branch in branches {
+                        assert!(self.stores.remove(branch).is_some());
+                    }
+                }
+                CatalogChange::Election(_) => {}
             }
         }
+        let adopted = |store: &StoreId| {
+            catalog.iter().find_map(|change| match change {
+                CatalogChange::Election(ElectionChange::Adopt { base, count, .. }) if base == store => {
+                    Some(*count)
+                }
+                _ => None,
+            })
+        };
         for (store, (first, _)) in &ranges {
-            assert_eq!(self.stores[store].len() as u64, *first, "ordinals are dense");
+            let first = first + adopted(store).unwrap_or_default();
+            assert_eq!(self.stores[store].len() as u64, first, "ordinals are dense");
         }
         for Owned {
             store,
@@ -127,6 +155,35 @@ impl Replica {
                 first + count,
                 "as many versions as announced"
             );
+        }
+    }
+
+    fn create(&mut self, store: StoreId, columns: &[ColumnDef]) {
+        let types: Vec<_> = columns.iter().map(|column| column.ty).collect();
+        self.layouts.insert(store, RowLayout::new(&types));
+        self.stores.insert(store, Vec::new());
+    }
+
+    /// The rows of a branch come to stand behind those of its base, each at its distance from the first.
+    fn adopt(&mut self, branch: StoreId, base: StoreId, first: u64, count: u64, skipped: &[Ordinal]) {
+        let rows = self.stores[&branch].clone();
+        assert_eq!(rows.len() as u64, count);
+        assert_eq!(self.stores[&base].len() as u64, first);
+        let (wide, narrow) = (&self.layouts[&branch], &self.layouts[&base]);
+        let base = self.stores.get_mut(&base).unwrap();
+        for (ordinal, row) in rows.into_iter().enumerate() {
+            let row = row.filter(|_| !skipped.contains(&Ordinal::new(ordinal as u64)));
+            let Some(row) = row else {
+                base.push(None);
+                continue;
+            };
+            let mut values = wide.row(&row).values();
+            let extra = values.split_off(narrow.columns());
+            if let Datum::Int8(replaced) = extra[0].as_datum() {
+                assert!(base[replaced as usize].take().is_some(), "a version ends once");
+            }
+            let deleted = extra[1].as_datum() == Datum::Bool(true);
+            base.push((!deleted).then(|| narrow.encode(&values).unwrap()));
         }
     }
 

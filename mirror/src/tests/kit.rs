@@ -175,6 +175,7 @@ impl Primary {
                 self.pending.stores.push(StoreChanges {
                     store: *id,
                     runs: Vec::new(),
+                    adopted: Vec::new(),
                     boundaries: Vec::new(),
                     ended: Vec::new(),
                 });

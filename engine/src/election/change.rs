@@ -1,0 +1,221 @@
+//! Changes of elections as the log carries them, inside catalog changes; see `catalog_change` for how values are written.
+//!
+//! | change | bytes after version and kind |
+//! |---|---|
+//! | 16 create election | id u64, name, owner, wall clock i64, winners u32 |
+//! | 17 create candidate | election u64, id u64, name, wall clock i64, mirrored u8, weight f64, note |
+//! | 18 create branch | candidate u64, base store u32, store u32, mirrored u8, list of columns |
+//! | 19 adopt | candidate u64, branch store u32, base store u32, count u64, list of skipped ordinals u64 |
+//! | 20 end candidate | candidate u64, elected u8, list of its branch stores u32 |
+//! | 21 end election | election u64, committed u8 |
+//! | 22 forget election | election u64 |
+
+use crate::catalog::ColumnDef;
+use crate::catalog_change::{CatalogChangeError, Reader, put_column, put_len, put_text, put_u32, put_u64};
+use scry_wal::{Micros, Ordinal, StoreId};
+
+/// One change of the elections.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ElectionChange {
+    CreateElection {
+        id: u64,
+        name: String,
+        owner: String,
+        created: Micros,
+        winners: u32,
+    },
+    CreateCandidate {
+        election: u64,
+        id: u64,
+        name: String,
+        created: Micros,
+        mirrored: bool,
+        weight: f64,
+        note: String,
+    },
+    /// A store for what a candidate changes in `base`.
+    CreateBranch {
+        candidate: u64,
+        base: StoreId,
+        store: StoreId,
+        mirrored: bool,
+        columns: Vec<ColumnDef>,
+    },
+    /// The rows of a branch become rows of its base: ordinal *o* becomes *first + o*, where *first* is the first ordinal
+    /// that the commit takes in the base. Deleted ones, and those in `skipped`, are dead from the beginning; the
+    /// versions that the others name as replaced end.
+    Adopt {
+        candidate: u64,
+        branch: StoreId,
+        base: StoreId,
+        count: u64,
+        skipped: Vec<Ordinal>,
+    },
+    /// The branches of the candidate vanish.
+    EndCandidate {
+        candidate: u64,
+        elected: bool,
+        branches: Vec<StoreId>,
+    },
+    EndElection {
+        election: u64,
+        committed: bool,
+    },
+    ForgetElection {
+        election: u64,
+    },
+}
+
+pub(crate) const FIRST_KIND: u8 = 16;
+
+impl ElectionChange {
+    /// Appends kind and fields.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            ElectionChange::CreateElection {
+                id,
+                name,
+                owner,
+                created,
+                winners,
+            } => {
+                out.push(FIRST_KIND);
+                put_u64(out, *id);
+                put_text(out, name);
+                put_text(out, owner);
+                put_u64(out, created.get().cast_unsigned());
+                put_u32(out, *winners);
+            }
+            ElectionChange::CreateCandidate {
+                election,
+                id,
+                name,
+                created,
+                mirrored,
+                weight,
+                note,
+            } => {
+                out.push(FIRST_KIND + 1);
+                put_u64(out, *election);
+                put_u64(out, *id);
+                put_text(out, name);
+                put_u64(out, created.get().cast_unsigned());
+                out.push(u8::from(*mirrored));
+                put_u64(out, weight.to_bits());
+                put_text(out, note);
+            }
+            ElectionChange::CreateBranch {
+                candidate,
+                base,
+                store,
+                mirrored,
+                columns,
+            } => {
+                out.push(FIRST_KIND + 2);
+                put_u64(out, *candidate);
+                put_u32(out, base.get());
+                put_u32(out, store.get());
+                out.push(u8::from(*mirrored));
+                put_len(out, columns.len());
+                for column in columns {
+                    put_column(out, column);
+                }
+            }
+            ElectionChange::Adopt {
+                candidate,
+                branch,
+                base,
+                count,
+                skipped,
+            } => {
+                out.push(FIRST_KIND + 3);
+                put_u64(out, *candidate);
+                put_u32(out, branch.get());
+                put_u32(out, base.get());
+                put_u64(out, *count);
+                put_len(out, skipped.len());
+                for ordinal in skipped {
+                    put_u64(out, ordinal.get());
+                }
+            }
+            ElectionChange::EndCandidate {
+                candidate,
+                elected,
+                branches,
+            } => {
+                out.push(FIRST_KIND + 4);
+                put_u64(out, *candidate);
+                out.push(u8::from(*elected));
+                put_len(out, branches.len());
+                for store in branches {
+                    put_u32(out, store.get());
+                }
+            }
+            ElectionChange::EndElection { election, committed } => {
+                out.push(FIRST_KIND + 5);
+                put_u64(out, *election);
+                out.push(u8::from(*committed));
+            }
+            ElectionChange::ForgetElection { election } => {
+                out.push(FIRST_KIND + 6);
+                put_u64(out, *election);
+            }
+        }
+    }
+
+    /// Reads the fields of a change of this kind; `None` when there is no such kind.
+    pub(crate) fn decode(
+        kind: u8,
+        reader: &mut Reader<'_>,
+    ) -> Result<Option<ElectionChange>, CatalogChangeError> {
+        let Some(kind) = kind.checked_sub(FIRST_KIND) else {
+            return Ok(None);
+        };
+        let micros = |reader: &mut Reader<'_>| Ok(Micros::new(reader.u64()?.cast_signed()));
+        Ok(Some(match kind {
+            0 => ElectionChange::CreateElection {
+                id: reader.u64()?,
+                name: reader.text()?,
+                owner: reader.text()?,
+                created: micros(reader)?,
+                winners: reader.u32()?,
+            },
+            1 => ElectionChange::CreateCandidate {
+                election: reader.u64()?,
+                id: reader.u64()?,
+                name: reader.text()?,
+                created: micros(reader)?,
+                mirrored: reader.flag()?,
+                weight: f64::from_bits(reader.u64()?),
+                note: reader.text()?,
+            },
+            2 => ElectionChange::CreateBranch {
+                candidate: reader.u64()?,
+                base: StoreId::new(reader.u32()?),
+                store: StoreId::new(reader.u32()?),
+                mirrored: reader.flag()?,
+                columns: reader.list(Reader::column)?,
+            },
+            3 => ElectionChange::Adopt {
+                candidate: reader.u64()?,
+                branch: StoreId::new(reader.u32()?),
+                base: StoreId::new(reader.u32()?),
+                count: reader.u64()?,
+                skipped: reader.list(|reader| Ok(Ordinal::new(reader.u64()?)))?,
+            },
+            4 => ElectionChange::EndCandidate {
+                candidate: reader.u64()?,
+                elected: reader.flag()?,
+                branches: reader.list(|reader| Ok(StoreId::new(reader.u32()?)))?,
+            },
+            5 => ElectionChange::EndElection {
+                election: reader.u64()?,
+                committed: reader.flag()?,
+            },
+            6 => ElectionChange::ForgetElection {
+                election: reader.u64()?,
+            },
+            _ => return Ok(None),
+        }))
+    }
+}

@@ -1,0 +1,157 @@
+//! CREATE, DROP and the like for elections and candidates, inside transactions.
+
+use super::{CandidateState, Election, ElectionState};
+use crate::catalog_change::CatalogChange;
+use crate::commit::now;
+use crate::election::change::ElectionChange;
+use crate::error::Error;
+use crate::txn::Txn;
+use std::sync::Arc;
+
+/// An election to be created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewElection {
+    pub name: String,
+    pub owner: String,
+    /// How many candidates may be elected; 0: any number.
+    pub winners: u32,
+}
+
+/// A candidate to be created.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewCandidate {
+    pub election: String,
+    pub name: String,
+    /// Whether its changes are applied to the mirror.
+    pub mirrored: bool,
+    /// Its share in expected values; not negative.
+    pub weight: f64,
+    pub note: String,
+}
+
+impl Txn {
+    /// Creates an election. Its base is the state that this transaction's commit leaves.
+    ///
+    /// # Errors
+    /// `DuplicateElection`; from the commit, too, when another one took the name.
+    pub fn create_election(&mut self, new: NewElection) -> Result<(), Error> {
+        self.not_in_candidate("CREATE ELECTION")?;
+        let id = self.engine.next_election_id();
+        self.change_elections(ElectionChange::CreateElection {
+            id,
+            name: new.name,
+            owner: new.owner,
+            created: now(),
+            winners: new.winners,
+        })
+    }
+
+    /// Creates a candidate.
+    ///
+    /// # Errors
+    /// `UndefinedElection`, `ElectionEnded`, `DuplicateCandidate`.
+    pub fn create_candidate(&mut self, new: NewCandidate) -> Result<(), Error> {
+        self.not_in_candidate("CREATE CANDIDATE")?;
+        let election = self.open_election(&new.election)?.id;
+        let id = self.engine.next_election_id();
+        self.change_elections(ElectionChange::CreateCandidate {
+            election,
+            id,
+            name: new.name,
+            created: now(),
+            mirrored: new.mirrored,
+            weight: new.weight,
+            note: new.note,
+        })
+    }
+
+    /// Drops a candidate with everything that it changed. Nobody is waited for: a transaction that is
+    /// writing into it finds out when it commits.
+    ///
+    /// # Errors
+    /// `UndefinedElection`, `ElectionEnded`, `UndefinedCandidate`, `CandidateEnded`.
+    pub fn drop_candidate(&mut self, election: &str, name: &str) -> Result<(), Error> {
+        self.not_in_candidate("DROP CANDIDATE")?;
+        let (_, candidate) = self.open_candidate(election, name)?;
+        self.end_candidate(&candidate, false)
+    }
+
+    /// Drops an election with its candidates; of one that has ended, what is remembered of it.
+    ///
+    /// # Errors
+    /// `UndefinedElection`.
+    pub fn drop_election(&mut self, name: &str) -> Result<(), Error> {
+        self.not_in_candidate("DROP ELECTION")?;
+        let election = self.election(name)?;
+        if election.state == ElectionState::Open {
+            self.end_election(&election, false)?;
+        }
+        self.change_elections(ElectionChange::ForgetElection {
+            election: election.id,
+        })
+    }
+
+    /// Ends an election; candidates that are open are dropped with it.
+    pub(super) fn end_election(&mut self, election: &Election, committed: bool) -> Result<(), Error> {
+        for candidate in election.candidates() {
+            if candidate.state == CandidateState::Open {
+                self.end_candidate(candidate, false)?;
+            }
+        }
+        self.change_elections(ElectionChange::EndElection {
+            election: election.id,
+            committed,
+        })
+    }
+
+    pub(super) fn end_candidate(&mut self, candidate: &super::Candidate, elected: bool) -> Result<(), Error> {
+        self.change_elections(ElectionChange::EndCandidate {
+            candidate: candidate.id,
+            elected,
+            branches: candidate.branches().map(|branch| branch.store()).collect(),
+        })
+    }
+
+    /// The election of this name, open or not, as this transaction sees it.
+    pub(super) fn election(&self, name: &str) -> Result<Arc<Election>, Error> {
+        let found = self.catalog().elections().get(name).cloned();
+        found.ok_or_else(|| Error::UndefinedElection {
+            name: name.to_owned(),
+        })
+    }
+
+    pub(super) fn open_election(&self, name: &str) -> Result<Arc<Election>, Error> {
+        let election = self.election(name)?;
+        match election.state {
+            ElectionState::Open => Ok(election),
+            _ => Err(Error::ElectionEnded {
+                name: name.to_owned(),
+            }),
+        }
+    }
+
+    pub(crate) fn open_candidate(
+        &self,
+        election: &str,
+        name: &str,
+    ) -> Result<(Arc<Election>, Arc<super::Candidate>), Error> {
+        let election = self.open_election(election)?;
+        let Some(candidate) = election.candidate(name).cloned() else {
+            return Err(Error::UndefinedCandidate {
+                election: election.name.clone(),
+                name: name.to_owned(),
+            });
+        };
+        match candidate.state {
+            CandidateState::Open => Ok((election, candidate)),
+            _ => Err(Error::CandidateEnded {
+                candidate: format!("{}/{name}", election.name),
+            }),
+        }
+    }
+
+    pub(super) fn change_elections(&mut self, change: ElectionChange) -> Result<(), Error> {
+        self.holder();
+        self.alter(CatalogChange::Election(change), None, None)
+    }
+}

@@ -1,0 +1,394 @@
+//! Elections: several futures of the same data, of which one (or a few) are committed.
+//!
+//! An *election* holds *candidates*. A candidate is a durable transaction that may take weeks and many sessions. What
+//! makes it simple is where its changes stand: **a candidate's changes to a table are a store of their own**, the
+//! *branch* of that table. A statement of a candidate commits into the branch as any transaction commits into any
+//! store: durable through the log, visible at its LSN, recovered and mirrored by what recovers and mirrors stores.
+//! Nothing of the table itself is touched or locked, so no ordinary transaction ever waits for a candidate.
+//!
+//! A branch has the table's columns and three more (see [`branch`]): the ordinal of the version that the row
+//! replaces, whether the candidate deleted it, and what the replaced version held. So a branch says by itself what the
+//! candidate did, from which state, and whether that state is still the present: is the ordinal still alive?
+//!
+//! Statements of a candidate see its *base*, the tables as of one LSN, with the branches laid over it. The base is the
+//! LSN of the commit that created the election. It is *pinned*: versions that it needs stay until the election
+//! ends, and no others do (see `pins`).
+//!
+//! Electing is one ordinary commit. Rows of a branch whose ordinal is still alive are *adopted*: the commit names the
+//! branch, and the table's counter moves on by the branch's count, so that the row with ordinal *o* in the branch gets
+//! ordinal *first + o* in the table. No row is logged again, and a mirror relinks its columns instead of copying them.
+//! (Of a candidate that is not mirrored, mirrors have nothing to relink: its rows are logged as those of any commit.)
+//!
+//! Invariants:
+//! - a branch belongs to one candidate and one store, and is written by that candidate's transactions only;
+//! - a commit into a branch finds its candidate open, checked inside the commit's critical section;
+//! - between the look at a branch and the commit that adopts it nothing was committed into it, checked there too;
+//! - an election is open, committed or abandoned, and changes state with a commit.
+
+pub(crate) mod branch;
+pub mod change;
+mod ddl;
+mod elect;
+
+use crate::catalog::{Table, Tables};
+use crate::catalog_change::CatalogChange;
+use crate::error::Error;
+use crate::locks::TableLock;
+use crate::pins::{Pin, Pins};
+use crate::txn::PRIVATE;
+use change::ElectionChange;
+use scry_wal::{Lsn, Micros, StoreId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+pub use branch::columns as branch_columns;
+pub use ddl::{NewCandidate, NewElection};
+pub use elect::Conflict;
+pub(crate) use elect::Electing;
+
+/// What has become of an election.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ElectionState {
+    /// Candidates may come, change and be elected.
+    Open,
+    /// As many were elected as may be.
+    Committed,
+    /// Ended without, or before all.
+    Abandoned,
+}
+
+/// What has become of a candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CandidateState {
+    Open,
+    Elected,
+    Dropped,
+}
+
+/// A question to which several futures are answers.
+#[derive(Clone, Debug)]
+pub struct Election {
+    pub id: u64,
+    pub name: String,
+    /// The user who created it.
+    pub owner: String,
+    /// Wall clock, for people.
+    pub created: Micros,
+    /// How many candidates may be elected; 0: any number.
+    pub winners: u32,
+    pub state: ElectionState,
+    /// What candidates begin with.
+    base: Base,
+    /// Held by the transaction that elects. Shared by all catalogs that know the election.
+    pub(crate) lock: Arc<TableLock>,
+    candidates: BTreeMap<String, Arc<Candidate>>,
+}
+
+/// The state of all tables as one commit left it, kept readable.
+#[derive(Clone, Debug)]
+pub(crate) struct Base {
+    pub(crate) at: Lsn,
+    pub(crate) tables: Arc<Tables>,
+    /// `None` in the private view of the transaction that creates the election.
+    pin: Option<Arc<Pin>>,
+}
+
+/// One future.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    pub id: u64,
+    pub election: u64,
+    pub name: String,
+    pub created: Micros,
+    /// Whether its changes are applied to the mirror.
+    pub mirrored: bool,
+    /// Its share in expected values; not negative.
+    pub weight: f64,
+    pub note: String,
+    pub state: CandidateState,
+    /// What its statements see below its own changes.
+    pub(crate) base: Base,
+    /// Shared by all catalogs that know the candidate; cleared inside of the critical section of the commit that ends it.
+    pub(crate) open: Arc<AtomicBool>,
+    branches: BTreeMap<StoreId, Arc<Branch>>,
+}
+
+/// A candidate's changes to one store.
+#[derive(Clone, Debug)]
+pub struct Branch {
+    /// The store of the table that is changed.
+    pub base: StoreId,
+    /// The changes, as a table that stands in no catalog of tables.
+    pub(crate) table: Arc<Table>,
+    /// LSN of the last commit into it; set inside the commit's critical section.
+    pub(crate) changed: Arc<AtomicU64>,
+}
+
+impl Base {
+    /// Nobody asks for this state any more.
+    fn release(&mut self) {
+        self.tables = Arc::default();
+        self.pin = None;
+    }
+}
+
+impl Election {
+    /// The LSN of the commit that created it: the state that candidates begin with.
+    pub fn base(&self) -> Lsn {
+        self.base.at
+    }
+
+    /// The candidates, by name.
+    pub fn candidates(&self) -> impl Iterator<Item = &Arc<Candidate>> {
+        self.candidates.values()
+    }
+
+    pub fn candidate(&self, name: &str) -> Option<&Arc<Candidate>> {
+        self.candidates.get(name)
+    }
+
+    /// How many candidates were elected.
+    pub fn elected(&self) -> usize {
+        let elected = |candidate: &&Arc<Candidate>| candidate.state == CandidateState::Elected;
+        self.candidates().filter(elected).count()
+    }
+}
+
+impl Candidate {
+    /// The LSN whose state its statements see below its own changes.
+    pub fn base(&self) -> Lsn {
+        self.base.at
+    }
+
+    /// The branch of a store, once something of it was changed.
+    pub fn branch(&self, base: StoreId) -> Option<&Arc<Branch>> {
+        self.branches.get(&base)
+    }
+
+    pub fn branches(&self) -> impl Iterator<Item = &Arc<Branch>> {
+        self.branches.values()
+    }
+}
+
+impl Branch {
+    /// The identity of the changes themselves.
+    pub fn store(&self) -> StoreId {
+        self.table.def.store
+    }
+
+    /// A commit into the branch.
+    pub(crate) fn note_commit(&self, lsn: Lsn) {
+        self.changed.store(lsn.get(), Ordering::Release);
+    }
+
+    /// LSN of the last commit into it, zero before the first.
+    pub(crate) fn last_commit(&self) -> Lsn {
+        Lsn::new(self.changed.load(Ordering::Acquire))
+    }
+}
+
+/// All elections, as one commit left them or as one transaction sees them.
+#[derive(Clone, Debug, Default)]
+pub struct Elections {
+    by_name: BTreeMap<String, Arc<Election>>,
+    pins: Arc<Pins>,
+}
+
+impl Elections {
+    /// The election of this name, open or not.
+    pub fn get(&self, name: &str) -> Option<&Arc<Election>> {
+        self.by_name.get(name)
+    }
+
+    /// All elections, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Election>> {
+        self.by_name.values()
+    }
+
+    /// The candidate of this number, with its election.
+    pub fn candidate(&self, id: u64) -> Option<(&Arc<Election>, &Arc<Candidate>)> {
+        self.iter().find_map(|election| {
+            let candidate = election.candidates().find(|candidate| candidate.id == id)?;
+            Some((election, candidate))
+        })
+    }
+
+    pub(crate) fn pins(&self) -> &Arc<Pins> {
+        &self.pins
+    }
+
+    /// Makes one change with the commit at `at`, which leaves `tables`; `branch` is the table of a new branch.
+    pub(crate) fn apply(
+        &mut self,
+        at: Lsn,
+        tables: &Arc<Tables>,
+        change: &ElectionChange,
+        branch: Option<&Arc<Table>>,
+    ) -> Result<(), Error> {
+        match change {
+            ElectionChange::CreateElection {
+                id,
+                name,
+                owner,
+                created,
+                winners,
+            } => {
+                if self
+                    .get(name)
+                    .is_some_and(|election| election.state == ElectionState::Open)
+                {
+                    return Err(Error::DuplicateElection { name: name.clone() });
+                }
+                let election = Election {
+                    id: *id,
+                    name: name.clone(),
+                    owner: owner.clone(),
+                    created: *created,
+                    winners: *winners,
+                    state: ElectionState::Open,
+                    base: Base {
+                        at,
+                        tables: Arc::clone(tables),
+                        pin: (at != PRIVATE).then(|| self.pins.pin(at)),
+                    },
+                    lock: Arc::default(),
+                    candidates: BTreeMap::new(),
+                };
+                self.by_name.insert(name.clone(), Arc::new(election));
+            }
+            ElectionChange::CreateCandidate {
+                election,
+                id,
+                name,
+                created,
+                mirrored,
+                weight,
+                note,
+            } => {
+                let election = self.open_by_id(*election)?;
+                if let Some(known) = election.candidates.get(name)
+                    && known.state != CandidateState::Dropped
+                {
+                    return Err(Error::DuplicateCandidate {
+                        election: election.name.clone(),
+                        name: name.clone(),
+                    });
+                }
+                let candidate = Candidate {
+                    id: *id,
+                    election: election.id,
+                    name: name.clone(),
+                    created: *created,
+                    mirrored: *mirrored,
+                    weight: *weight,
+                    note: note.clone(),
+                    state: CandidateState::Open,
+                    base: election.base.clone(),
+                    open: Arc::new(AtomicBool::new(true)),
+                    branches: BTreeMap::new(),
+                };
+                election.candidates.insert(name.clone(), Arc::new(candidate));
+            }
+            ElectionChange::CreateBranch { candidate, base, .. } => {
+                let table = branch.expect("the change that creates a branch comes with its table");
+                let candidate = self.open_candidate(*candidate)?;
+                if candidate.branches.contains_key(base) {
+                    return Err(Error::CandidateChanged {
+                        candidate: candidate.name.clone(),
+                    });
+                }
+                let branch = Branch {
+                    base: *base,
+                    table: Arc::clone(table),
+                    changed: Arc::default(),
+                };
+                candidate.branches.insert(*base, Arc::new(branch));
+            }
+            ElectionChange::Adopt { candidate, .. } => {
+                self.open_candidate(*candidate)?;
+            }
+            ElectionChange::EndCandidate {
+                candidate,
+                elected,
+                branches,
+            } => {
+                let candidate = self.open_candidate(*candidate)?;
+                // The record names the branches for those who read the log: none may have come meanwhile.
+                if !candidate
+                    .branches()
+                    .map(|branch| branch.store())
+                    .eq(branches.iter().copied())
+                {
+                    return Err(Error::CandidateChanged {
+                        candidate: candidate.name.clone(),
+                    });
+                }
+                candidate.branches.clear();
+                candidate.base.release();
+                candidate.state = match elected {
+                    true => CandidateState::Elected,
+                    false => CandidateState::Dropped,
+                };
+            }
+            ElectionChange::EndElection { election, committed } => {
+                let election = self.open_by_id(*election)?;
+                election.state = match committed {
+                    true => ElectionState::Committed,
+                    false => ElectionState::Abandoned,
+                };
+                election.base.release();
+            }
+            ElectionChange::ForgetElection { election } => {
+                self.by_name.retain(|_, known| known.id != *election);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the transactions that work in a candidate that `change` ends it. Only inside of the critical section of
+    /// the commit that makes the change, once nothing can fail any more.
+    pub(crate) fn announce(&self, change: &ElectionChange) {
+        if let ElectionChange::EndCandidate { candidate, .. } = change
+            && let Some((_, candidate)) = self.candidate(*candidate)
+        {
+            candidate.open.store(false, Ordering::Release);
+        }
+    }
+
+    fn open_by_id(&mut self, id: u64) -> Result<&mut Election, Error> {
+        let found = self.by_name.values_mut().find(|election| election.id == id);
+        let election = found.ok_or(Error::ElectionEnded {
+            name: format!("number {id}"),
+        })?;
+        if election.state != ElectionState::Open {
+            return Err(Error::ElectionEnded {
+                name: election.name.clone(),
+            });
+        }
+        Ok(Arc::make_mut(election))
+    }
+
+    fn open_candidate(&mut self, id: u64) -> Result<&mut Candidate, Error> {
+        let found = self
+            .candidate(id)
+            .map(|(election, candidate)| (election.id, candidate.name.clone()));
+        let (election, name) = found.ok_or(Error::CandidateEnded {
+            candidate: format!("number {id}"),
+        })?;
+        let election = self.open_by_id(election)?;
+        let candidate = election.candidates.get_mut(&name).map(Arc::make_mut);
+        match candidate {
+            Some(candidate) if candidate.state == CandidateState::Open => Ok(candidate),
+            _ => Err(Error::CandidateEnded { candidate: name }),
+        }
+    }
+}
+
+/// The change of elections in a change of the catalog.
+pub(crate) fn of_catalog(change: &CatalogChange) -> Option<&ElectionChange> {
+    match change {
+        CatalogChange::Election(change) => Some(change),
+        _ => None,
+    }
+}

@@ -1,0 +1,368 @@
+//! A transaction inside of a candidate: it reads the candidate's base with its branches laid over it, and writes into
+//! the branches.
+//!
+//! Each operation on a table has its counterpart here. A row that is to be changed is taken over into the branch
+//! first, and locked there: sessions of one candidate wait for each other as they would on a table, and nobody else
+//! ever meets these locks.
+//!
+//! Invariant: of the table itself only versions that the base sees are read, and nothing is locked or written.
+
+use super::rows::InsertOutcome;
+use super::scan::ScanCursor;
+use super::{Isolation, Txn};
+use crate::Row;
+use crate::catalog::{Catalog, Table};
+use crate::catalog_change::CatalogChange;
+use crate::election::branch::{self, Proposal};
+use crate::election::change::ElectionChange;
+use crate::election::{Base, Branch, Candidate};
+use crate::engine::EngineSession;
+use crate::error::Error;
+use crate::key::{Key, KeyRange};
+use crate::overlay::{Now, Version};
+use scry_wal::StoreId;
+use smallvec::SmallVec;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The candidate that a transaction works in.
+pub(crate) struct Inside {
+    pub(crate) election: u64,
+    pub(crate) candidate: u64,
+    /// `election/candidate`, for messages.
+    label: String,
+    mirrored: bool,
+    base: Base,
+    open: Arc<AtomicBool>,
+    /// The branches that this transaction has opened for writing.
+    pub(crate) branches: SmallVec<[Arc<Branch>; 2]>,
+}
+
+impl Inside {
+    /// Refuses when the candidate has ended. For the commit's critical section.
+    pub(crate) fn check_open(&self) -> Result<(), Error> {
+        match self.open.load(Ordering::Acquire) {
+            true => Ok(()),
+            false => Err(Error::CandidateEnded {
+                candidate: self.label.clone(),
+            }),
+        }
+    }
+
+    /// The catalog of the base, with the elections of another.
+    pub(super) fn catalog(&self, latest: &Catalog) -> Catalog {
+        Catalog {
+            tables: Arc::clone(&self.base.tables),
+            elections: Arc::clone(&latest.elections),
+        }
+    }
+}
+
+impl EngineSession {
+    /// Begins a transaction inside of a candidate.
+    ///
+    /// # Errors
+    /// `UndefinedElection`, `ElectionEnded`, `UndefinedCandidate`, `CandidateEnded`.
+    pub fn begin_in(&mut self, election: &str, candidate: &str, isolation: Isolation) -> Result<Txn, Error> {
+        let mut txn = self.begin(isolation);
+        let (election, candidate) = txn.open_candidate(election, candidate)?;
+        txn.inside = Some(Inside {
+            election: election.id,
+            candidate: candidate.id,
+            label: format!("{}/{}", election.name, candidate.name),
+            mirrored: candidate.mirrored,
+            base: candidate.base.clone(),
+            open: Arc::clone(&candidate.open),
+            branches: SmallVec::new(),
+        });
+        txn.enter_base();
+        Ok(txn)
+    }
+}
+
+impl Txn {
+    /// The numbers of the election and the candidate that the transaction works in.
+    pub fn candidate(&self) -> Option<(u64, u64)> {
+        let inside = self.inside.as_ref()?;
+        Some((inside.election, inside.candidate))
+    }
+
+    /// Refuses what is not done inside of a candidate.
+    pub(crate) fn not_in_candidate(&self, what: &'static str) -> Result<(), Error> {
+        match self.inside {
+            Some(_) => Err(Error::NotInCandidate { what }),
+            None => Ok(()),
+        }
+    }
+
+    /// The branch of a table as far as this transaction sees one.
+    fn branch_of(&self, table: &Table) -> Option<Arc<Branch>> {
+        let inside = self.inside.as_ref()?;
+        let base = table.def.store;
+        let opened = inside.branches.iter().find(|branch| branch.base == base);
+        opened
+            .cloned()
+            .or_else(|| branch_in(&self.catalog, inside.candidate, base))
+    }
+
+    /// The branch of a table, for writing; made when there is none. That is a commit of its own: an empty
+    /// branch changes nothing, and no other transaction has to wait for this one.
+    fn open_branch(&mut self, table: &Table) -> Result<Arc<Branch>, Error> {
+        let base = table.def.store;
+        let inside = self.inside.as_ref().expect("only called inside of a candidate");
+        if let Some(opened) = inside.branches.iter().find(|branch| branch.base == base) {
+            return Ok(Arc::clone(opened));
+        }
+        let (candidate, mirrored) = (inside.candidate, inside.mirrored);
+        let opened = loop {
+            inside.check_open()?;
+            if let Some(known) = branch_in(&self.engine.catalog(), candidate, base) {
+                break known;
+            }
+            let mut session = self.engine.session((*self.info).clone());
+            let mut creating = session.begin(Isolation::ReadCommitted);
+            creating.create_branch(candidate, mirrored, table)?;
+            match creating.commit("CREATE BRANCH") {
+                // Another session of the candidate was first.
+                Ok(_) | Err(Error::CandidateChanged { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        };
+        self.depend_on(self.engine.catalog_lsn());
+        if let Some(inside) = &mut self.inside {
+            inside.branches.push(Arc::clone(&opened));
+        }
+        Ok(opened)
+    }
+
+    fn create_branch(&mut self, candidate: u64, mirrored: bool, table: &Table) -> Result<(), Error> {
+        let store = self.engine.next_store_id();
+        let columns = branch::columns(&table.def.columns);
+        if columns.len() > crate::row::MAX_COLUMNS {
+            return Err(Error::InvalidDefinition {
+                table: table.def.name.clone(),
+                reason: "too many columns for a candidate to change it",
+            });
+        }
+        let made = Arc::new(branch::table(table, store, columns.clone()));
+        self.holder();
+        let change = ElectionChange::CreateBranch {
+            candidate,
+            base: table.def.store,
+            store,
+            mirrored,
+            columns,
+        };
+        self.alter(CatalogChange::Election(change), Some(made), None)
+    }
+
+    /// The version of a row that the base sees.
+    fn base_version(&mut self, table: &Table, key: &[u8]) -> Option<Version> {
+        let at = self.inside.as_ref()?.base.at;
+        let store = &table.store;
+        let found = store.rows.with(key, |entry| {
+            let state = entry.lock();
+            let seen = state.read(at, store.id)?;
+            Some(Version {
+                lsn: seen.lsn,
+                ordinal: Some(seen.ordinal),
+                row: Arc::clone(seen.row?),
+            })
+        })??;
+        self.depend_on(found.lsn);
+        Some(found)
+    }
+
+    /// `Txn::get` inside of a candidate.
+    pub(super) fn get_inside(&mut self, table: &Table, key: &[u8]) -> Option<Version> {
+        if let Some(branch) = self.branch_of(table)
+            && let Some(version) = self.get_plain(&branch.table, key)
+        {
+            let proposal = branch::decode(&table.layout, &branch.table, &version.row);
+            return visible(&version, &proposal);
+        }
+        self.base_version(table, key)
+    }
+
+    /// `Txn::lock` inside of a candidate.
+    pub(super) async fn lock_inside(&mut self, table: &Table, key: &[u8]) -> Result<Option<Version>, Error> {
+        if self.get_inside(table, key).is_none() && self.isolation == Isolation::RepeatableRead {
+            return Ok(None);
+        }
+        let branch = self.open_branch(table)?;
+        loop {
+            if let Some(version) = self.lock_plain(&branch.table, key).await? {
+                let proposal = branch::decode(&table.layout, &branch.table, &version.row);
+                if proposal.deleted {
+                    self.unlock_plain(&branch.table, key);
+                }
+                return Ok(visible(&version, &proposal));
+            }
+            let Some(base) = self.base_version(table, key) else {
+                return Ok(None);
+            };
+            let touched = Proposal {
+                row: Arc::clone(&base.row),
+                replaced: base.ordinal,
+                deleted: false,
+                before: None,
+            };
+            let row = branch::encode(&table.layout, &branch.table, &touched)?;
+            let key = Key::from_bytes(key);
+            match self.insert_plain(&branch.table, Some(key), row.into()).await? {
+                InsertOutcome::Inserted(_) => return Ok(Some(base)),
+                // Another session of the candidate was first.
+                InsertOutcome::Exists(_) => {}
+            }
+        }
+    }
+
+    /// `Txn::insert` inside of a candidate.
+    pub(super) async fn insert_inside(
+        &mut self,
+        table: &Table,
+        key: Option<Key>,
+        row: Row,
+    ) -> Result<InsertOutcome, Error> {
+        let branch = self.open_branch(table)?;
+        let key = match key {
+            Some(key) => key,
+            None => table.store.counters.hidden_key(),
+        };
+        loop {
+            if let Some(version) = self.lock_plain(&branch.table, key.as_ref()).await? {
+                let proposal = branch::decode(&table.layout, &branch.table, &version.row);
+                if let Some(existing) = visible(&version, &proposal) {
+                    self.unlock_plain(&branch.table, key.as_ref());
+                    return Ok(InsertOutcome::Exists(existing));
+                }
+                self.propose(table, &branch, key.as_ref(), row)?;
+                return Ok(InsertOutcome::Inserted(key));
+            }
+            if let Some(existing) = self.base_version(table, key.as_ref()) {
+                return Ok(InsertOutcome::Exists(existing));
+            }
+            let new = Proposal {
+                row: Arc::clone(&row),
+                replaced: None,
+                deleted: false,
+                before: None,
+            };
+            let encoded = branch::encode(&table.layout, &branch.table, &new)?;
+            let outcome = self
+                .insert_plain(&branch.table, Some(key.clone()), encoded.into())
+                .await?;
+            if matches!(outcome, InsertOutcome::Inserted(_)) {
+                return Ok(InsertOutcome::Inserted(key));
+            }
+        }
+    }
+
+    /// `Txn::update` inside of a candidate.
+    pub(super) fn update_inside(&mut self, table: &Table, key: &[u8], row: Row) -> Result<(), Error> {
+        let branch = self.open_branch(table)?;
+        self.propose(table, &branch, key, row)
+    }
+
+    /// Writes a row over one that is locked in the branch.
+    fn propose(&mut self, table: &Table, branch: &Branch, key: &[u8], row: Row) -> Result<(), Error> {
+        let base = self.base_version(table, key);
+        let proposal = Proposal {
+            replaced: base.as_ref().and_then(|base| base.ordinal),
+            deleted: false,
+            before: base.map(|base| table.layout.encode_before(&base.row, &row)),
+            row,
+        };
+        let encoded = branch::encode(&table.layout, &branch.table, &proposal)?;
+        self.update_plain(&branch.table, key, encoded.into())
+    }
+
+    /// `Txn::delete` inside of a candidate.
+    pub(super) fn delete_inside(&mut self, table: &Table, key: &[u8]) -> Result<(), Error> {
+        let branch = self.open_branch(table)?;
+        let Some(base) = self.base_version(table, key) else {
+            return self.delete_plain(&branch.table, key);
+        };
+        let proposal = Proposal {
+            row: base.row,
+            replaced: base.ordinal,
+            deleted: true,
+            before: None,
+        };
+        let encoded = branch::encode(&table.layout, &branch.table, &proposal)?;
+        self.update_plain(&branch.table, key, encoded.into())
+    }
+
+    /// `Txn::scan` inside of a candidate.
+    pub(super) fn scan_inside(
+        &mut self,
+        table: &Table,
+        range: &KeyRange,
+        visit: &mut dyn FnMut(&[u8], &Version) -> ControlFlow<()>,
+    ) {
+        let mut cursor = self.begin_scan_inside(table, range.clone());
+        loop {
+            let batch = cursor.next_batch(SCAN_BATCH);
+            let last = batch.len() < SCAN_BATCH;
+            let stopped = batch
+                .iter()
+                .any(|(key, version)| visit(key.as_ref(), version).is_break());
+            if stopped || last {
+                break;
+            }
+        }
+        self.depend_on(cursor.depends_on());
+    }
+
+    /// `Txn::begin_scan` inside of a candidate.
+    pub(super) fn begin_scan_inside(&mut self, table: &Table, range: KeyRange) -> ScanCursor {
+        let mut laid_over = Vec::new();
+        if let Some(branch) = self.branch_of(table) {
+            self.scan_plain(&branch.table, &range, &mut |key, version| {
+                let proposal = branch::decode(&table.layout, &branch.table, &version.row);
+                laid_over.push((Key::from_bytes(key), visible(version, &proposal)));
+                ControlFlow::Continue(())
+            });
+        }
+        let base = self.inside.as_ref().map(|inside| inside.base.clone());
+        let base = base.expect("only called inside of a candidate");
+        self.cursor_at_base(table, range, base, laid_over)
+    }
+
+    /// Takes out what was locked and never written. For the commit.
+    pub(crate) fn forget_touched(&mut self) {
+        let Some(inside) = &self.inside else { return };
+        let mut touched = Vec::new();
+        for (slot, pending) in self.overlay.changes.iter().enumerate() {
+            let store = self.overlay.store_of(pending).id;
+            if let Some(branch) = inside.branches.iter().find(|branch| branch.store() == store)
+                && let Now::Row(row) = &pending.now
+                && branch::is_touched(&branch.table, row)
+            {
+                touched.push(slot);
+            }
+        }
+        for slot in touched {
+            let slot = u32::try_from(slot).expect("bounded by CHANGES_MAX");
+            self.overlay.write(slot, Now::Gone, 0);
+        }
+    }
+}
+
+/// Rows that a scan takes at a time.
+const SCAN_BATCH: usize = 1024;
+
+/// A row of a branch as statements see it.
+fn visible(version: &Version, proposal: &Proposal) -> Option<Version> {
+    Some(Version {
+        lsn: version.lsn,
+        ordinal: None,
+        row: Arc::clone(proposal.visible()?),
+    })
+}
+
+fn branch_in(catalog: &Catalog, candidate: u64, base: StoreId) -> Option<Arc<Branch>> {
+    let (_, candidate): (_, &Arc<Candidate>) = catalog.elections().candidate(candidate)?;
+    candidate.branch(base).cloned()
+}

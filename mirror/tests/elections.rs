@@ -1,0 +1,387 @@
+//! Candidates in the mirror: their futures, and the relinking of what is elected, against the primary and a model.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
+use common::*;
+use proptest::prelude::*;
+use scry_engine::election::{NewCandidate, NewElection};
+use scry_engine::{
+    ColumnDef, DataType, Datum, Engine, Error, Isolation, Key, NewTable, PrimaryKey, SessionInfo, Table, Txn,
+    Value,
+};
+use scry_mirror::{BranchView, Mirror, Snapshot};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+type State = BTreeMap<i64, i64>;
+type Changes = Vec<(i64, Option<i64>)>;
+
+fn begin(engine: &Arc<Engine>) -> Txn {
+    let mut txn = engine
+        .session(SessionInfo::default())
+        .begin(Isolation::ReadCommitted);
+    txn.statement();
+    txn
+}
+
+/// Commits and waits until it is durable.
+fn commit(engine: &Arc<Engine>, txn: Txn) {
+    if let Some(lsn) = txn.commit("").unwrap() {
+        engine.log().wait_durable(lsn).unwrap();
+    }
+}
+
+/// A table of (id, value, text) with rows from 0.
+fn create(engine: &Arc<Engine>, rows: i64) -> Arc<Table> {
+    let column = |name: &str, ty| ColumnDef {
+        name: name.into(),
+        ty,
+        not_null: true,
+        default: None,
+    };
+    let mut txn = begin(engine);
+    let table = block_on(txn.create_table(NewTable {
+        name: "t".into(),
+        columns: vec![
+            column("id", DataType::Int8),
+            column("value", DataType::Int8),
+            column("text", DataType::Text),
+        ],
+        primary_key: Some(PrimaryKey {
+            name: "t_key".into(),
+            columns: vec![0],
+        }),
+    }))
+    .unwrap();
+    apply(&mut txn, &table, &(0..rows).map(|id| (id, Some(id))).collect());
+    txn.create_election(NewElection {
+        name: "e".into(),
+        owner: "ada".into(),
+        winners: 0,
+    })
+    .unwrap();
+    commit(engine, txn);
+    table
+}
+
+fn create_candidate(engine: &Arc<Engine>, name: &str, mirrored: bool) {
+    let mut txn = begin(engine);
+    txn.create_candidate(NewCandidate {
+        election: "e".into(),
+        name: name.into(),
+        mirrored,
+        weight: 1.0,
+        note: String::new(),
+    })
+    .unwrap();
+    commit(engine, txn);
+}
+
+/// Gives keys a value, or none, whatever they have.
+fn apply(txn: &mut Txn, table: &Table, changes: &Changes) {
+    for (id, value) in changes {
+        let key = Key::encode([Datum::Int8(*id)]);
+        let found = block_on(txn.lock(table, key.as_ref())).unwrap();
+        let row = |value: i64| {
+            let text = Value::Text(format!("{value:>20}"));
+            let values = [Value::Int8(*id), Value::Int8(value), text];
+            table.layout.encode(&values).unwrap()
+        };
+        match (value, found) {
+            (Some(value), Some(_)) => txn.update(table, key.as_ref(), row(*value)).unwrap(),
+            (Some(value), None) => drop(block_on(txn.insert(table, Some(key), row(*value))).unwrap()),
+            (None, Some(_)) => txn.delete(table, key.as_ref()).unwrap(),
+            (None, None) => {}
+        }
+    }
+}
+
+fn change(engine: &Arc<Engine>, table: &Table, changes: &Changes) {
+    let mut txn = begin(engine);
+    apply(&mut txn, table, changes);
+    commit(engine, txn);
+}
+
+fn propose(engine: &Arc<Engine>, name: &str, table: &Table, changes: &Changes) {
+    let mut session = engine.session(SessionInfo::default());
+    let mut txn = session.begin_in("e", name, Isolation::ReadCommitted).unwrap();
+    apply(&mut txn, table, changes);
+    commit(engine, txn);
+}
+
+fn elect(engine: &Arc<Engine>, name: &str) -> Result<u64, Error> {
+    let mut txn = begin(engine);
+    let count = block_on(txn.elect("e", name))?;
+    commit(engine, txn);
+    Ok(count)
+}
+
+fn end(engine: &Arc<Engine>, name: &str) {
+    let mut txn = begin(engine);
+    txn.drop_candidate("e", name).unwrap();
+    commit(engine, txn);
+}
+
+/// A snapshot of everything that is committed.
+fn newest(engine: &Arc<Engine>, mirror: &Arc<Mirror>) -> Snapshot {
+    let lsn = engine.visible_lsn();
+    engine.log().wait_durable(lsn).unwrap();
+    block_on(mirror.applied(lsn.plus(1))).unwrap();
+    mirror.newest_snapshot()
+}
+
+fn read(state: &mut State, unit: &scry_mirror::ScanUnit, hidden: &roaring::RoaringTreemap) {
+    let batch = unit.read(&[0, 1, 2], Some(hidden)).unwrap();
+    let (ids, values) = (
+        batch.column(0).as_primitive::<Int64Type>(),
+        batch.column(1).as_primitive::<Int64Type>(),
+    );
+    for position in 0..batch.num_rows() {
+        let value = values.value(position);
+        assert_eq!(
+            batch.column(2).as_string::<i32>().value(position),
+            format!("{value:>20}")
+        );
+        let twice = state.insert(ids.value(position), value);
+        assert!(twice.is_none(), "key {} twice", ids.value(position));
+    }
+}
+
+/// The rows that a candidate's future has in the mirror, and how many conflicts it predicts.
+fn future(engine: &Arc<Engine>, snapshot: &Snapshot, table: &Table, name: &str) -> (State, u64) {
+    let catalog = engine.catalog();
+    let candidate = catalog
+        .elections()
+        .get("e")
+        .unwrap()
+        .candidate(name)
+        .unwrap()
+        .clone();
+    let present = snapshot.table(table.def.store).unwrap();
+    let view = match candidate.branch(table.def.store) {
+        Some(branch) => {
+            let branch = snapshot.table(branch.store()).unwrap();
+            BranchView::read(&branch, table.def.columns.len()).unwrap()
+        }
+        None => BranchView::default(),
+    };
+    let mut state = State::new();
+    for unit in present.units() {
+        read(&mut state, &unit, &view.replaced);
+    }
+    let conflicts = view.conflicts(&present).len();
+    if conflicts == 0 {
+        let before = state.len() as u64;
+        for unit in &view.units {
+            read(&mut state, unit, &view.deleted);
+        }
+        assert_eq!(state.len() as u64, before + view.rows());
+    }
+    (state, conflicts)
+}
+
+fn check_against_primary(engine: &Arc<Engine>, snapshot: &Snapshot, table: &Table) {
+    let (lsn, checksum) = primary_checksum(engine, table);
+    assert!(lsn <= snapshot.lsn());
+    let mirrored = snapshot.table(table.def.store).unwrap();
+    assert_eq!(mirrored.checksum().unwrap(), checksum);
+}
+
+fn segment_files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let files = std::fs::read_dir(folder.join("mirror")).unwrap();
+    let files = files.map(|entry| entry.unwrap().path());
+    files
+        .filter(|path| path.extension().is_some_and(|extension| extension == "parquet"))
+        .map(|path| {
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            (name, std::fs::read(path).unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn electing_rewrites_no_row_in_memory_or_on_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = engine(folder.path());
+    let mirror = mirror(folder.path(), &engine);
+    let table = create(&engine, 10);
+    create_candidate(&engine, "c", true);
+    propose(
+        &engine,
+        "c",
+        &table,
+        &(100..1_124).map(|id| (id, Some(id))).collect(),
+    );
+    newest(&engine, &mirror);
+    mirror.close();
+    let sealed = segment_files(folder.path());
+    let reopened = common::mirror(folder.path(), &engine);
+    assert_eq!(elect(&engine, "c").unwrap(), 1_024);
+    let snapshot = newest(&engine, &reopened);
+    check_against_primary(&engine, &snapshot, &table);
+    drop(snapshot);
+    reopened.close();
+    // The branch's files are the table's now; the checkpoint at the close wrote none of their rows again.
+    let after = segment_files(folder.path());
+    let of_branch: Vec<_> = sealed.iter().filter(|(_, bytes)| bytes.len() > 4_000).collect();
+    assert!(of_branch.len() >= 4, "{} segments of the branch", of_branch.len());
+    for (name, bytes) in of_branch {
+        assert_eq!(after.get(name), Some(bytes));
+    }
+    let new_bytes: usize = after
+        .iter()
+        .filter(|(name, _)| !sealed.contains_key(*name))
+        .map(|(_, bytes)| bytes.len())
+        .sum();
+    assert!(new_bytes < 8_000, "{new_bytes} bytes in new segments");
+    // And they are still the table's after a restart, deletes and updates of them included.
+    let reopened = common::mirror(folder.path(), &engine);
+    assert!(reopened.status().rebuilt.is_none());
+    check_against_primary(&engine, &newest(&engine, &reopened), &table);
+    change(
+        &engine,
+        &table,
+        &(100..400).map(|id| (id, (id % 2 == 0).then_some(7))).collect(),
+    );
+    check_against_primary(&engine, &newest(&engine, &reopened), &table);
+    reopened.close();
+    let reopened = common::mirror(folder.path(), &engine);
+    check_against_primary(&engine, &newest(&engine, &reopened), &table);
+}
+
+#[test]
+fn a_candidate_that_is_not_mirrored_reaches_the_mirror_with_its_election() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = engine(folder.path());
+    let mirror = mirror(folder.path(), &engine);
+    let table = create(&engine, 10);
+    create_candidate(&engine, "c", false);
+    newest(&engine, &mirror);
+    let stores = mirror.status().stores;
+    propose(
+        &engine,
+        "c",
+        &table,
+        &vec![(1, Some(11)), (2, None), (20, Some(20))],
+    );
+    newest(&engine, &mirror);
+    assert_eq!(mirror.status().stores, stores);
+    assert_eq!(elect(&engine, "c").unwrap(), 3);
+    check_against_primary(&engine, &newest(&engine, &mirror), &table);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Change(Changes),
+    Create(usize),
+    Propose(usize, Changes),
+    Elect(usize),
+    End(usize),
+    Checkpoint,
+    Restart,
+}
+
+fn changes() -> impl Strategy<Value = Changes> {
+    let value = prop_oneof![3 => (0..1000i64).prop_map(Some), 1 => Just(None)];
+    prop::collection::vec((0..30i64, value), 1..12)
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let candidate = 0..3usize;
+    prop_oneof![
+        4 => changes().prop_map(Step::Change),
+        3 => candidate.clone().prop_map(Step::Create),
+        6 => (candidate.clone(), changes()).prop_map(|(candidate, changes)| Step::Propose(candidate, changes)),
+        3 => candidate.clone().prop_map(Step::Elect),
+        1 => candidate.prop_map(Step::End),
+        1 => Just(Step::Checkpoint),
+        1 => Just(Step::Restart),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn futures_and_what_becomes_of_them_agree_with_a_model(steps in prop::collection::vec(step(), 1..30)) {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = engine(folder.path());
+        let mut mirror = Some(common::mirror(folder.path(), &engine));
+        let table = create(&engine, 20);
+        let mut present: State = (0..20).map(|id| (id, id)).collect();
+        // By candidate: its name and what it last proposed for each key.
+        let mut candidates: BTreeMap<usize, (String, BTreeMap<i64, Option<i64>>)> = BTreeMap::new();
+        let base = present.clone();
+        let mut made = 0;
+        for step in steps {
+            match step {
+                Step::Change(changes) => {
+                    change(&engine, &table, &changes);
+                    for (id, value) in changes {
+                        match value {
+                            Some(value) => present.insert(id, value),
+                            None => present.remove(&id),
+                        };
+                    }
+                }
+                Step::Create(candidate) if !candidates.contains_key(&candidate) => {
+                    made += 1;
+                    let name = format!("c{made}");
+                    create_candidate(&engine, &name, true);
+                    candidates.insert(candidate, (name, BTreeMap::new()));
+                }
+                Step::Propose(candidate, changes) => if let Some((name, proposals)) = candidates.get_mut(&candidate) {
+                    propose(&engine, name, &table, &changes);
+                    for (id, value) in changes {
+                        if value.is_some() || base.contains_key(&id) {
+                            proposals.insert(id, value);
+                        } else {
+                            proposals.remove(&id);
+                        }
+                    }
+                },
+                Step::Elect(candidate) => if let Some((name, proposals)) = candidates.get(&candidate).cloned()
+                    && elect(&engine, &name).is_ok()
+                {
+                    candidates.remove(&candidate);
+                    for (id, value) in proposals {
+                        match value {
+                            Some(value) => present.insert(id, value),
+                            None => present.remove(&id),
+                        };
+                    }
+                },
+                Step::End(candidate) => if let Some((name, _)) = candidates.remove(&candidate) {
+                    end(&engine, &name);
+                },
+                Step::Checkpoint => mirror.as_ref().unwrap().request_checkpoint(),
+                Step::Restart => {
+                    mirror.take().unwrap().close();
+                    mirror = Some(common::mirror(folder.path(), &engine));
+                }
+                Step::Create(_) => {}
+            }
+            let snapshot = newest(&engine, mirror.as_ref().unwrap());
+            check_against_primary(&engine, &snapshot, &table);
+            for (name, proposals) in candidates.values() {
+                let (state, conflicts) = future(&engine, &snapshot, &table, name);
+                let mut expected = present.clone();
+                let mut clash = false;
+                for (id, value) in proposals {
+                    clash |= !base.contains_key(id) && present.contains_key(id);
+                    match value {
+                        Some(value) => expected.insert(*id, *value),
+                        None => expected.remove(id),
+                    };
+                }
+                if conflicts == 0 && !clash {
+                    prop_assert_eq!(state, expected);
+                }
+            }
+        }
+    }
+}
