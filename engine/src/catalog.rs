@@ -181,6 +181,18 @@ impl Catalog {
         &self.elections
     }
 
+    /// The catalog that a transaction inside of a candidate has: the tables of its base.
+    ///
+    /// # Errors
+    /// `UndefinedElection`, `ElectionEnded`, `UndefinedCandidate`, `CandidateEnded`.
+    pub fn inside(&self, election: &str, candidate: &str) -> Result<Catalog, Error> {
+        let (_, candidate) = self.elections.open(election, candidate)?;
+        Ok(Catalog {
+            tables: Arc::clone(&candidate.base.tables),
+            elections: Arc::clone(&self.elections),
+        })
+    }
+
     /// Two catalogs of one process have the same tables when their versions are the same: what was planned against one
     /// holds for the other.
     pub fn version(&self) -> u64 {

@@ -121,13 +121,7 @@ impl Txn {
     }
 
     pub(super) fn open_election(&self, name: &str) -> Result<Arc<Election>, Error> {
-        let election = self.election(name)?;
-        match election.state {
-            ElectionState::Open => Ok(election),
-            _ => Err(Error::ElectionEnded {
-                name: name.to_owned(),
-            }),
-        }
+        self.catalog().elections().open_election(name).cloned()
     }
 
     pub(crate) fn open_candidate(
@@ -135,19 +129,8 @@ impl Txn {
         election: &str,
         name: &str,
     ) -> Result<(Arc<Election>, Arc<super::Candidate>), Error> {
-        let election = self.open_election(election)?;
-        let Some(candidate) = election.candidate(name).cloned() else {
-            return Err(Error::UndefinedCandidate {
-                election: election.name.clone(),
-                name: name.to_owned(),
-            });
-        };
-        match candidate.state {
-            CandidateState::Open => Ok((election, candidate)),
-            _ => Err(Error::CandidateEnded {
-                candidate: format!("{}/{name}", election.name),
-            }),
-        }
+        let (election, candidate) = self.catalog().elections().open(election, name)?;
+        Ok((Arc::clone(election), Arc::clone(candidate)))
     }
 
     pub(super) fn change_elections(&mut self, change: ElectionChange) -> Result<(), Error> {

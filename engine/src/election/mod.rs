@@ -177,6 +177,11 @@ impl Branch {
         self.table.def.store
     }
 
+    /// The name of the table that is changed.
+    pub fn table_name(&self) -> &str {
+        &self.table.def.name
+    }
+
     /// A commit into the branch.
     pub(crate) fn note_commit(&self, lsn: Lsn) {
         self.changed.store(lsn.get(), Ordering::Release);
@@ -204,6 +209,41 @@ impl Elections {
     /// All elections, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Election>> {
         self.by_name.values()
+    }
+
+    /// The open election of this name.
+    pub(crate) fn open_election(&self, name: &str) -> Result<&Arc<Election>, Error> {
+        let election = self.get(name);
+        let election = election.ok_or_else(|| Error::UndefinedElection {
+            name: name.to_owned(),
+        })?;
+        match election.state {
+            ElectionState::Open => Ok(election),
+            _ => Err(Error::ElectionEnded {
+                name: name.to_owned(),
+            }),
+        }
+    }
+
+    /// The open candidate of this name in an open election.
+    pub(crate) fn open(
+        &self,
+        election: &str,
+        name: &str,
+    ) -> Result<(&Arc<Election>, &Arc<Candidate>), Error> {
+        let election = self.open_election(election)?;
+        let Some(candidate) = election.candidate(name) else {
+            return Err(Error::UndefinedCandidate {
+                election: election.name.clone(),
+                name: name.to_owned(),
+            });
+        };
+        match candidate.state {
+            CandidateState::Open => Ok((election, candidate)),
+            _ => Err(Error::CandidateEnded {
+                candidate: format!("{}/{name}", election.name),
+            }),
+        }
     }
 
     /// The candidate of this number, with its election.

@@ -34,7 +34,7 @@ impl<'a> Exec<'a> {
 }
 
 /// A row in the way PostgreSQL prints one in error details: `(1, null, abc)`.
-fn row_text(table: &Table, row: &[Value], facts: &Facts<'_>) -> String {
+pub fn row_text(table: &Table, row: &[Value], facts: &Facts<'_>) -> String {
     let mut text = BytesMut::new();
     for (index, (value, column)) in row.iter().zip(&table.def.columns).enumerate() {
         if index > 0 {

@@ -186,10 +186,45 @@ pub enum Statement {
         if_exists: bool,
         only_noop: bool,
     },
+    Election(Box<ElectionStatement>),
     Insert(Box<ast::Insert>),
     Update(Box<ast::Update>),
     Delete(Box<ast::Delete>),
     Query(Box<ast::Query>),
+}
+
+/// Statements about elections and their candidates.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ElectionStatement {
+    CreateElection {
+        name: String,
+        /// How many candidates may be elected; 0: any number.
+        winners: u32,
+    },
+    CreateCandidate {
+        name: String,
+        election: String,
+        mirrored: bool,
+        weight: f64,
+        note: String,
+    },
+    DropElection {
+        name: String,
+        if_exists: bool,
+    },
+    DropCandidate {
+        name: String,
+        election: String,
+        if_exists: bool,
+    },
+    Elect {
+        candidate: String,
+        election: String,
+    },
+    ShowElections,
+    ShowCandidates {
+        election: String,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -38,7 +38,7 @@ impl Session {
         statement: &CopyStatement,
         out: &mut BytesMut,
     ) -> Result<Advance, Error> {
-        self.transaction.statement(&mut self.engine, &self.settings);
+        self.transaction.statement(&mut self.engine, &self.settings)?;
         if statement.from {
             self.transaction.check_writable(&self.settings, "COPY FROM")?;
             let catalog = self.catalog();

@@ -30,7 +30,7 @@ impl Session {
             _ => "ALTER TABLE",
         };
         self.transaction.check_writable(&self.settings, tag)?;
-        self.transaction.statement(&mut self.engine, &self.settings);
+        self.transaction.statement(&mut self.engine, &self.settings)?;
         match statement {
             Statement::CreateTable(create) if create.query.is_some() => return self.create_as(create).await,
             Statement::CreateTable(create) => {

@@ -17,7 +17,7 @@ impl Session {
             return Err(Error::unsupported("EXPLAIN ANALYZE"));
         }
         self.check_accepted(statement)?;
-        self.transaction.statement(&mut self.engine, &self.settings);
+        self.transaction.statement(&mut self.engine, &self.settings)?;
         let planned = self.plan(statement, &[])?;
         let mut lines = Vec::new();
         match &planned.kind {

@@ -18,6 +18,7 @@ mod cancel;
 mod clock;
 mod copy;
 mod ddl;
+mod election;
 mod explain;
 mod extended;
 mod portal;
@@ -236,7 +237,16 @@ impl Session {
             return txn.catalog().clone();
         }
         self.follow_catalog();
-        self.newest.1.clone()
+        self.next_catalog()
+    }
+
+    /// The catalog that a transaction would begin with. Of a candidate that has ended, any will do: the statement will
+    /// be refused.
+    fn next_catalog(&self) -> Arc<Catalog> {
+        let newest = &self.newest.1;
+        let inside = self.settings.candidate();
+        let inside = inside.and_then(|(election, candidate)| newest.inside(election, candidate).ok());
+        inside.map_or_else(|| Arc::clone(newest), Arc::new)
     }
 
     /// That catalog's version.
@@ -246,7 +256,10 @@ impl Session {
             return txn.catalog().version();
         }
         self.follow_catalog();
-        self.newest.1.version()
+        match self.settings.candidate() {
+            None => self.newest.1.version(),
+            Some(_) => self.next_catalog().version(),
+        }
     }
 
     /// Looks whether a commit has brought a newer catalog: one load when none has.

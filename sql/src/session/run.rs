@@ -348,7 +348,7 @@ impl Session {
     ) -> Result<Advance, Error> {
         let begin = out.len();
         for _ in 0..MAX_REPLANS {
-            self.transaction.statement(&mut self.engine, &self.settings);
+            self.transaction.statement(&mut self.engine, &self.settings)?;
             self.refresh(portal)?;
             let result = match &portal.planned.kind {
                 Kind::Row(_) => self.start_row(portal, limit, out).await,

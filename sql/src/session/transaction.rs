@@ -137,7 +137,10 @@ impl Transaction {
 
     /// A statement begins that reads or writes data: opens the transaction if there is none, and takes the
     /// statement's snapshot.
-    pub fn statement(&mut self, engine: &mut EngineSession, settings: &Settings) -> &mut Txn {
+    ///
+    /// # Errors
+    /// When `scry.candidate` names one that has ended meanwhile.
+    pub fn statement(&mut self, engine: &mut EngineSession, settings: &Settings) -> Result<&mut Txn, Error> {
         if self.block == Block::None {
             self.open(Block::Implicit, settings, TransactionModes::default());
         }
@@ -146,9 +149,16 @@ impl Transaction {
             IsolationLevel::ReadCommitted => Isolation::ReadCommitted,
             IsolationLevel::RepeatableRead => Isolation::RepeatableRead,
         };
-        let txn = self.txn.get_or_insert_with(|| engine.begin(isolation));
+        let txn = match self.txn.take() {
+            Some(txn) => txn,
+            None => match settings.candidate() {
+                None => engine.begin(isolation),
+                Some((election, candidate)) => engine.begin_in(election, candidate, isolation)?,
+            },
+        };
+        let txn = self.txn.insert(txn);
         txn.statement();
-        txn
+        Ok(txn)
     }
 
     pub fn txn(&mut self) -> Option<&mut Txn> {
@@ -366,7 +376,7 @@ impl Transaction {
             ));
         }
         let mark = settings.mark();
-        let id = self.statement(engine, settings).savepoint()?;
+        let id = self.statement(engine, settings)?.savepoint()?;
         self.savepoints.push(Savepoint {
             name,
             id,

@@ -52,6 +52,7 @@ impl Session {
                 Some(text_columns(&[&name]))
             }
             Statement::Show(None) => Some(text_columns(&["name", "setting", "description"])),
+            Statement::Election(statement) => super::election::columns(statement).map(text_columns),
             Statement::SetConfig { .. } => Some(text_columns(&["set_config"])),
             Statement::Explain(..) => Some(text_columns(&["QUERY PLAN"])),
             Statement::Execute { name, .. } => {
@@ -151,6 +152,9 @@ impl Session {
                 Ok(Advance::Complete(CommandTag::Select(1)))
             }
             Statement::Reset(name) => {
+                if name.as_deref().is_none_or(|name| name == "scry.candidate") {
+                    self.check_candidate("")?;
+                }
                 match name {
                     Some(name) => self.settings.set(name, None, false)?,
                     None => self.settings.reset_all(),
@@ -234,6 +238,7 @@ impl Session {
             | Statement::DropTable { .. }
             | Statement::Truncate(_)
             | Statement::AddPrimaryKey { .. } => self.ddl(&prepared.statement).await,
+            Statement::Election(statement) => self.election(statement, &pending.portal.formats, out).await,
             Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) | Statement::Query(_) => {
                 Err(Error::internal("a planned statement came as a utility"))
             }
@@ -296,6 +301,14 @@ impl Session {
                     ));
                 }
                 return Ok(());
+            }
+            ("scry.candidate", value) => {
+                let text = match value {
+                    SettingValue::Text(text) => text.as_str(),
+                    SettingValue::Default => "",
+                };
+                self.check_candidate(text)?;
+                self.settings.set(name, Some(text), local)?;
             }
             (name, SettingValue::Text(text)) => self.settings.set(name, Some(text), local)?,
             (name, SettingValue::Default) => self.settings.set(name, None, local)?,

@@ -1,6 +1,7 @@
 //! Hand-written parsers of utility statements: they are frequent (BEGIN, COMMIT), small, and full of PostgreSQL's own
 //! syntax. Everything else goes to sqlparser.
 
+mod election;
 mod setting;
 mod table;
 
@@ -17,7 +18,9 @@ use table::{alter, drop_table, lock, options, tables_with_columns, truncate, vac
 
 /// Words with which an utility statement begins.
 fn is_utility(word: &str) -> bool {
-    const WORDS: [&str; 35] = [
+    const WORDS: [&str; 37] = [
+        "create",
+        "elect",
         "begin",
         "start",
         "commit",
@@ -98,7 +101,15 @@ pub fn parse(sql: &str) -> Result<Option<Statement>, Error> {
         }
         "set" => set(&mut cursor)?,
         "reset" => reset(&mut cursor)?,
-        "show" => show(&mut cursor)?,
+        "show" => match election::show(&mut cursor)? {
+            Some(statement) => statement,
+            None => show(&mut cursor)?,
+        },
+        "create" => match election::create(&mut cursor)? {
+            Some(statement) => statement,
+            None => return Ok(None),
+        },
+        "elect" => election::elect(&mut cursor)?,
         "discard" => discard(&mut cursor)?,
         "deallocate" => {
             cursor.word("prepare");
@@ -133,7 +144,10 @@ pub fn parse(sql: &str) -> Result<Option<Statement>, Error> {
         }
         "copy" => Statement::Copy(Box::new(copy_syntax::copy(&mut cursor)?)),
         "explain" => return explain(&mut cursor).map(Some),
-        "drop" => drop_table(&mut cursor)?,
+        "drop" => match election::drop(&mut cursor)? {
+            Some(statement) => statement,
+            None => drop_table(&mut cursor)?,
+        },
         "truncate" => truncate(&mut cursor)?,
         "alter" => alter(&mut cursor)?,
         _ => return Ok(None),

@@ -54,7 +54,7 @@ const fn report(name: &'static str, default: &'static str, kind: Kind) -> Defini
 pub const SERVER_VERSION: &str = "15.0";
 
 /// In alphabetical order, as SHOW ALL lists them. Names are matched without regard to case.
-pub(super) static DEFINITIONS: [Definition; 62] = [
+pub(super) static DEFINITIONS: [Definition; 63] = [
     report("application_name", "", Kind::Text),
     define(
         "backslash_quote",
@@ -119,6 +119,7 @@ pub(super) static DEFINITIONS: [Definition; 62] = [
         Kind::Choice(&["auto", "force_generic_plan", "force_custom_plan"]),
     ),
     define("row_security", "on", Kind::Bool),
+    define("scry.candidate", "", Kind::Text),
     define("scry.freshness", "strict", Kind::Freshness),
     define(
         "scry.read_from",

@@ -130,6 +130,7 @@ pub struct Settings {
     /// As they will be after ROLLBACK; `None` while nothing has changed in this transaction.
     before: Option<Values>,
     active: Active,
+    candidate: Option<(String, String)>,
     zone: Zone,
     /// Rises whenever something changes that plans depend on.
     generation: u64,
@@ -319,14 +320,29 @@ impl Settings {
         }
     }
 
+    /// The candidate that statements work in: its election's name, and its own.
+    #[inline]
+    pub fn candidate(&self) -> Option<(&str, &str)> {
+        let (election, candidate) = self.candidate.as_ref()?;
+        Some((election, candidate))
+    }
+
     /// Decodes again what statements consult.
     fn refresh(&mut self) {
+        let candidate = self.text("scry.candidate").split_once('/');
+        let candidate = candidate.map(|(election, candidate)| (election.to_owned(), candidate.to_owned()));
+        if candidate != self.candidate {
+            self.candidate = candidate;
+            self.generation += 1;
+        }
         let timeout = |name: &str| match millis(self.text(name)) {
             Some(0) | None => None,
             Some(value) => Some(Duration::from_millis(value)),
         };
         let active = Active {
+            // The base of a candidate is not in the mirror.
             read_from: match self.text("scry.read_from") {
+                _ if self.candidate().is_some() => ReadFrom::Primary,
                 "primary" => ReadFrom::Primary,
                 "mirror" => ReadFrom::Mirror,
                 _ => ReadFrom::Auto,

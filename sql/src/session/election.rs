@@ -1,0 +1,260 @@
+//! Elections and candidates at work.
+
+use super::run::Advance;
+use super::{Notice, Session};
+use crate::error::{Error, SqlState};
+use crate::exec::context;
+use crate::exec::message::{self, Formats};
+use crate::plan::statement::ElectionStatement;
+use crate::tags::CommandTag;
+use bytes::BytesMut;
+use scry_engine::election::{NewCandidate, NewElection};
+use scry_engine::{
+    CandidateState, Conflict, ElectionState, Error as EngineError, Isolation, Row, SessionInfo,
+};
+
+/// Conflicts that an error lists.
+const LISTED: usize = 10;
+
+/// The columns of SHOW; `None`: the statement has no result.
+pub(super) fn columns(statement: &ElectionStatement) -> Option<&'static [&'static str]> {
+    match statement {
+        ElectionStatement::ShowElections => Some(&[
+            "election",
+            "owner",
+            "state",
+            "winners",
+            "elected",
+            "candidates",
+            "base_lsn",
+        ]),
+        ElectionStatement::ShowCandidates { .. } => Some(&[
+            "candidate",
+            "state",
+            "mirror",
+            "weight",
+            "note",
+            "base_lsn",
+            "tables",
+        ]),
+        _ => None,
+    }
+}
+
+impl Session {
+    pub(super) async fn election(
+        &mut self,
+        statement: &ElectionStatement,
+        formats: &Formats,
+        out: &mut BytesMut,
+    ) -> Result<Advance, Error> {
+        let tag = match statement {
+            ElectionStatement::ShowElections => return self.show_elections(formats, out),
+            ElectionStatement::ShowCandidates { election } => {
+                return self.show_candidates(election, formats, out);
+            }
+            ElectionStatement::CreateElection { .. } => "CREATE ELECTION",
+            ElectionStatement::CreateCandidate { .. } => "CREATE CANDIDATE",
+            ElectionStatement::DropElection { .. } => "DROP ELECTION",
+            ElectionStatement::DropCandidate { .. } => "DROP CANDIDATE",
+            ElectionStatement::Elect { .. } => "ELECT CANDIDATE",
+        };
+        self.transaction.check_writable(&self.settings, tag)?;
+        let txn = self.transaction.statement(&mut self.engine, &self.settings)?;
+        let dropped = match statement {
+            ElectionStatement::CreateElection { name, winners } => txn
+                .create_election(NewElection {
+                    name: name.clone(),
+                    owner: self.identity.user.clone(),
+                    winners: *winners,
+                })
+                .map(|()| None),
+            ElectionStatement::CreateCandidate {
+                name,
+                election,
+                mirrored,
+                weight,
+                note,
+            } => txn
+                .create_candidate(NewCandidate {
+                    election: election.clone(),
+                    name: name.clone(),
+                    mirrored: *mirrored,
+                    weight: *weight,
+                    note: note.clone(),
+                })
+                .map(|()| None),
+            ElectionStatement::DropElection { name, if_exists } => skip(txn.drop_election(name), *if_exists),
+            ElectionStatement::DropCandidate {
+                name,
+                election,
+                if_exists,
+            } => skip(txn.drop_candidate(election, name), *if_exists),
+            ElectionStatement::Elect { candidate, election } => {
+                let elected = self.interrupt.locking(txn.elect(election, candidate)).await?;
+                match elected {
+                    Err(EngineError::Conflicts { .. }) => return Err(self.conflicts(election, candidate)?),
+                    other => other.map(|_| None),
+                }
+            }
+            ElectionStatement::ShowElections | ElectionStatement::ShowCandidates { .. } => Ok(None),
+        };
+        match dropped? {
+            // Nothing was there to be dropped.
+            Some(skipped) => self.notices.push(skipped),
+            None => self.transaction.wrote(tag),
+        }
+        Ok(Advance::Complete(CommandTag::Plain(tag)))
+    }
+
+    /// Refuses a value of `scry.candidate` that names no open candidate, or comes too late in a transaction.
+    pub(super) fn check_candidate(&mut self, text: &str) -> Result<(), Error> {
+        let now = self.settings.candidate();
+        let now = now.map_or_else(String::new, |(election, candidate)| {
+            format!("{election}/{candidate}")
+        });
+        if text == now {
+            return Ok(());
+        }
+        if self.transaction.txn().is_some() {
+            return Err(Error::new(
+                SqlState::ACTIVE_SQL_TRANSACTION,
+                "scry.candidate must be set before any query of its transaction",
+            ));
+        }
+        if text.is_empty() {
+            return Ok(());
+        }
+        let Some((election, candidate)) = text.split_once('/') else {
+            return Err(Error::new(
+                SqlState::INVALID_PARAMETER_VALUE,
+                format!("invalid value for parameter \"scry.candidate\": \"{text}\""),
+            )
+            .with_hint("A candidate is named election/candidate."));
+        };
+        self.database.engine().catalog().inside(election, candidate)?;
+        Ok(())
+    }
+
+    fn show_elections(&mut self, formats: &Formats, out: &mut BytesMut) -> Result<Advance, Error> {
+        let catalog = self.catalog();
+        for election in catalog.elections().iter() {
+            let state = match election.state {
+                ElectionState::Open => "open",
+                ElectionState::Committed => "committed",
+                ElectionState::Abandoned => "abandoned",
+            };
+            let winners = match election.winners {
+                0 => "any".to_owned(),
+                count => count.to_string(),
+            };
+            let (elected, candidates) = (
+                election.elected().to_string(),
+                election.candidates().count().to_string(),
+            );
+            let base = election.base().to_string();
+            let row: [&str; 7] = [
+                &election.name,
+                &election.owner,
+                state,
+                &winners,
+                &elected,
+                &candidates,
+                &base,
+            ];
+            message::text_row(out, &row, formats);
+        }
+        Ok(Advance::Complete(CommandTag::Plain("SHOW")))
+    }
+
+    fn show_candidates(
+        &mut self,
+        election: &str,
+        formats: &Formats,
+        out: &mut BytesMut,
+    ) -> Result<Advance, Error> {
+        let catalog = self.catalog();
+        let Some(election) = catalog.elections().get(election) else {
+            let name = election.to_owned();
+            return Err(EngineError::UndefinedElection { name }.into());
+        };
+        for candidate in election.candidates() {
+            let state = match candidate.state {
+                CandidateState::Open => "open",
+                CandidateState::Elected => "elected",
+                CandidateState::Dropped => "dropped",
+            };
+            let mirror = if candidate.mirrored { "on" } else { "off" };
+            let (weight, base) = (candidate.weight.to_string(), candidate.base().to_string());
+            let tables: Vec<&str> = candidate.branches().map(|branch| branch.table_name()).collect();
+            let row: [&str; 7] = [
+                &candidate.name,
+                state,
+                mirror,
+                &weight,
+                &candidate.note,
+                &base,
+                &tables.join(", "),
+            ];
+            message::text_row(out, &row, formats);
+        }
+        Ok(Advance::Complete(CommandTag::Plain("SHOW")))
+    }
+
+    /// The error that names the conflicts of a candidate, as somebody sees them who has none of its rows.
+    fn conflicts(&self, election: &str, candidate: &str) -> Result<Error, Error> {
+        let mut session = self.database.engine().session(SessionInfo::default());
+        let mut looking = session.begin(Isolation::ReadCommitted);
+        looking.statement();
+        let conflicts = looking.conflicts(election, candidate)?;
+        let count = conflicts.len();
+        let rows = if count == 1 { "row" } else { "rows" };
+        let error = Error::new(
+            SqlState::TRANSACTION_INTEGRITY_CONSTRAINT_VIOLATION,
+            format!(
+                "candidate \"{election}/{candidate}\" conflicts with the present state in {count} {rows}"
+            ),
+        );
+        let mut lines: Vec<String> = conflicts
+            .iter()
+            .take(LISTED)
+            .map(|conflict| self.conflict_text(conflict))
+            .collect();
+        if count > LISTED {
+            lines.push(format!("and {} more", count - LISTED));
+        }
+        Ok(error
+            .with_detail(lines.join("\n"))
+            .with_hint("Drop the candidate, or make it anew from the present state."))
+    }
+
+    fn conflict_text(&self, conflict: &Conflict) -> String {
+        let row = |row: &Option<Row>| match row {
+            None => "no row".to_owned(),
+            Some(row) => {
+                let values = conflict.table.layout.row(row).values();
+                format!("({})", context::row_text(&conflict.table, &values, &self.facts()))
+            }
+        };
+        format!(
+            "{}: found {}, present {}, proposed {}",
+            conflict.table.def.name,
+            row(&conflict.before),
+            row(&conflict.present),
+            row(&conflict.proposed)
+        )
+    }
+}
+
+/// With IF EXISTS, what is not there is told and is no error.
+fn skip(result: Result<(), EngineError>, if_exists: bool) -> Result<Option<Notice>, EngineError> {
+    match result {
+        Err(error @ (EngineError::UndefinedElection { .. } | EngineError::UndefinedCandidate { .. }))
+            if if_exists =>
+        {
+            let text = format!("{error}, skipping");
+            Ok(Some(Notice(Error::new(SqlState::SUCCESSFUL_COMPLETION, text))))
+        }
+        other => other.map(|()| None),
+    }
+}
