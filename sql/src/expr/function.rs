@@ -284,7 +284,11 @@ fn of_text(
         }
         Function::PadBlanks => {
             let width = usize::try_from(integer(b)).unwrap_or(0);
-            text(format!("{subject:width$}"))?
+            let missing = width.saturating_sub(subject.chars().count());
+            check_size(subject.len() + missing)?;
+            let mut padded = subject.to_owned();
+            padded.extend(std::iter::repeat_n(' ', missing));
+            text(padded)?
         }
         Function::Md5 => text(super::md5::hex_digest(subject.as_bytes()))?,
         Function::AtTimeZone => at_time_zone(subject, b)?,
