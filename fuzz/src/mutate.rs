@@ -5,8 +5,8 @@ use scry_wal::sim::Random;
 /// No input grows beyond this.
 pub const INPUT_BYTES_MAX: usize = 4096;
 
-/// Changes of one input, at most.
-const CHANGES_MAX: u64 = 6;
+/// Changes of one input, at most. One is the most likely number: what is valid but for one thing gets far.
+const CHANGES_MAX: u32 = 6;
 
 /// Numbers at the edges of something.
 const EDGES: [i64; 14] = [
@@ -54,8 +54,9 @@ impl Mutator {
     pub fn next(&mut self, corpus: &[Vec<u8>]) -> Vec<u8> {
         let chosen = self.below(corpus.len());
         let mut input = corpus.get(chosen).cloned().unwrap_or_default();
-        for _ in 0..=self.random.below(CHANGES_MAX) {
-            if !self.words.is_empty() && self.random.below(2) == 0 {
+        let changes = 1 + self.random.next_number().trailing_zeros();
+        for _ in 0..changes.min(CHANGES_MAX) {
+            if !self.words.is_empty() && self.random.below(4) != 0 {
                 self.change_word(&mut input, corpus);
             } else {
                 self.change_bytes(&mut input, corpus);

@@ -86,7 +86,7 @@ pub fn attack(
         }
         let input = mutator.next(&corpus);
         let outcome = tried(entry, target.as_mut(), &input, inputs, present)?;
-        if outcomes.insert(outcome) && corpus.len() < CORPUS_MAX {
+        if outcomes.insert(outcome) && outcome.is_worth_changing() && corpus.len() < CORPUS_MAX {
             corpus.push(input);
         }
     }

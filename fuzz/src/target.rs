@@ -3,15 +3,35 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
-/// A word for what an input made happen. Inputs with a new one are worth changing further.
+/// A word for what an input made happen. Inputs with a new one are worth changing further, unless they were turned away at
+/// the door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Outcome(u64);
+pub struct Outcome {
+    word: u64,
+    turned_away: bool,
+}
 
 impl Outcome {
     pub fn of(what: impl Hash) -> Self {
         let mut hasher = DefaultHasher::new();
         what.hash(&mut hasher);
-        Self(hasher.finish())
+        Self {
+            word: hasher.finish(),
+            turned_away: false,
+        }
+    }
+
+    /// The same, for an input that reached nothing but the first check.
+    #[must_use]
+    pub fn turned_away(self) -> Self {
+        Self {
+            turned_away: true,
+            ..self
+        }
+    }
+
+    pub fn is_worth_changing(self) -> bool {
+        !self.turned_away
     }
 
     /// The outcome of a text, without what is different in every input: quoted words and numbers.

