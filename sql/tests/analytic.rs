@@ -471,3 +471,24 @@ fn explain_shows_the_scan_and_the_units_ruled_out() {
         "{lines:#?}"
     );
 }
+
+#[test]
+fn numbers_with_an_exponent_are_what_they_say() {
+    let mut h = Harness::new();
+    everything(&mut h);
+    for (sql, expected) in [
+        (
+            "select x + 1e2 from generate_series(1, 2) as g(x) order by 1",
+            "101;102",
+        ),
+        (
+            "select count(*) from everything where id < 1E1 and i8 > 1.5e3",
+            "1",
+        ),
+        ("select x + 1.5e-1 from generate_series(1, 1) as g(x)", "1.15"),
+        ("select count(*) from everything where f8 < 1e300", "1"),
+        ("select 1e2::int + x from generate_series(1, 1) as g(x)", "101"),
+    ] {
+        assert_eq!(h.text(sql), expected, "{sql}");
+    }
+}

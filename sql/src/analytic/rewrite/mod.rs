@@ -4,12 +4,14 @@
 //!   occur twice in one select list are told apart by a hidden suffix, because DataFusion insists on unique names.
 //! - `pg_catalog.f(x)` loses its schema, `OPERATOR(pg_catalog.~)` becomes `~`, `COLLATE` goes.
 //! - Casts to `regclass` and its kin become functions: names to oids for literals, oids to names otherwise.
+//! - Number literals lose their exponent.
 //! - `ARRAY(SELECT …)` becomes a subquery over `array_agg`; a scalar subquery over the catalog is given an aggregate,
 //!   without which DataFusion cannot decorrelate it.
 
 mod catalog;
 mod column_names;
 mod exists;
+mod numbers;
 
 pub use column_names::visible_name;
 
@@ -120,7 +122,7 @@ impl VisitorMut for Rewriter {
         {
             self.hint(inner, data_type);
         }
-        if let Some(replacement) = replace(expr) {
+        if let Some(replacement) = replace(expr).or_else(|| numbers::without_exponent(expr)) {
             *expr = replacement;
         }
         ControlFlow::Continue(())
