@@ -123,7 +123,7 @@ impl Txn {
             records += 1;
         }
         let live = self.live_stores();
-        records += self.overlay.encode(&mut bytes, usize::MAX, None, &live)?;
+        records += self.overlay.encode(&mut bytes, usize::MAX, None, &live, None)?;
         let is_live = |store| {
             let mut stores = self.overlay.stores.iter().zip(&live);
             stores.any(|(written, live)| written.store.id == store && *live)

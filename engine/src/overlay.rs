@@ -81,6 +81,7 @@ pub(crate) struct WrittenStore {
 }
 
 /// How many versions of a store the transaction has logged; also names the stores of its records.
+#[derive(Clone, Copy)]
 pub(crate) struct Appended {
     pub(crate) store: StoreId,
     pub(crate) count: u32,
@@ -119,6 +120,15 @@ pub(crate) struct Overlay {
     dirty: Vec<u32>,
     unlogged_bytes: usize,
     total_bytes: u64,
+}
+
+/// What an `encode` moved, so that it can be taken back when the log has no place for the records.
+#[derive(Default)]
+pub(crate) struct Journal {
+    /// Changes and what the log had of them before.
+    moved: Vec<(u32, Logged)>,
+    /// Versions logged before, by store.
+    appended: SmallVec<[Appended; 4]>,
 }
 
 /// A record to be written.
@@ -332,18 +342,36 @@ impl Overlay {
             .sum();
     }
 
+    /// Notes every change that differs from what the log has. For when stores came back: changes of a store that was
+    /// not live were passed over.
+    pub(crate) fn mark_all(&mut self) {
+        for slot in 0..self.next_slot() {
+            let pending = &self.changes[slot as usize];
+            if !pending.dirty && pending.delta().is_some() {
+                self.mark(slot);
+            }
+        }
+    }
+
     /// Encodes what is not in the log yet, oldest touch first, until `out` holds at least `enough` bytes. Answers
-    /// the number of records. Changes of stores that are not `live` (by number) are void: nobody
-    /// will ever look for them.
+    /// the number of records. Changes of stores that are not `live` (by number) are passed over: nobody
+    /// will ever look for them, unless a rollback to a savepoint brings the store back (`mark_all`).
+    ///
+    /// With a `journal`, an empty one, all of it can be taken back.
     pub(crate) fn encode(
         &mut self,
         out: &mut Vec<u8>,
         enough: usize,
         tentative: Option<TentativeId>,
         live: &[bool],
+        mut journal: Option<&mut Journal>,
     ) -> Result<u32, RecordError> {
+        if let Some(journal) = &mut journal {
+            journal.appended.clone_from(&self.appended);
+        }
         let mut records = 0;
         let mut done = 0;
+        let mut failed = None;
         for slot in &self.dirty {
             if out.len() >= enough {
                 break;
@@ -390,12 +418,16 @@ impl Overlay {
                 before,
                 after,
             };
-            match tentative {
-                Some(id) => scry_wal::record::encode_tentative(out, id, &change)?,
-                None => scry_wal::record::encode_change(out, &change)?,
+            let encoded = match tentative {
+                Some(id) => scry_wal::record::encode_tentative(out, id, &change),
+                None => scry_wal::record::encode_change(out, &change),
+            };
+            if let Err(error) = encoded {
+                failed = Some((*slot, error));
+                break;
             }
             records += 1;
-            pending.logged = match delta.new {
+            let logged = match delta.new {
                 Some(row) => {
                     let local = self.appended[appended].count;
                     self.appended[appended].count += 1;
@@ -406,9 +438,28 @@ impl Overlay {
                 }
                 None => Logged::Gone,
             };
+            let before = std::mem::replace(&mut pending.logged, logged);
+            if let Some(journal) = &mut journal {
+                journal.moved.push((*slot, before));
+            }
         }
         self.dirty.drain(..done);
-        Ok(records)
+        match failed {
+            Some((slot, error)) => {
+                self.mark(slot);
+                Err(error)
+            }
+            None => Ok(records),
+        }
+    }
+
+    /// The log refused the records of an `encode`: they were never written.
+    pub(crate) fn take_back(&mut self, journal: Journal) {
+        for (slot, logged) in journal.moved.into_iter().rev() {
+            self.changes[slot as usize].logged = logged;
+            self.mark(slot);
+        }
+        self.appended = journal.appended;
     }
 
     /// What the transaction changed in one store.

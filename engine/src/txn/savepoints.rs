@@ -54,7 +54,8 @@ impl Txn {
         let Savepoint {
             changes, undo, ddl, ..
         } = self.savepoints[index];
-        if self.ddl.len() > ddl {
+        let stores_return = self.ddl.len() > ddl;
+        if stores_return {
             self.ddl.truncate(ddl);
             self.rebuild_catalog();
         }
@@ -89,6 +90,9 @@ impl Txn {
             }
         }
         self.overlay.forget_dirty_beyond_end();
+        if stores_return {
+            self.overlay.mark_all();
+        }
         Ok(())
     }
 

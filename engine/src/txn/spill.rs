@@ -7,6 +7,7 @@
 use super::Txn;
 use crate::commit::{keep_buffer, take_buffer};
 use crate::error::Error;
+use crate::overlay::Journal;
 use scry_wal::TentativeId;
 use smallvec::SmallVec;
 
@@ -39,17 +40,31 @@ impl Txn {
         let mut records = take_buffer();
         while !self.overlay.is_clean() {
             records.clear();
-            let count = self.overlay.encode(&mut records, SPILL_BYTES, Some(id), &live)?;
-            if count == 0 {
-                continue;
+            let mut journal = Journal::default();
+            let written = self
+                .overlay
+                .encode(&mut records, SPILL_BYTES, Some(id), &live, Some(&mut journal))
+                .map_err(Error::from)
+                .and_then(|count| self.write_ahead(id, &records, count));
+            if let Err(error) = written {
+                // The transaction may go on from a savepoint: what is not in the log must not count as logged.
+                self.overlay.take_back(journal);
+                return Err(error);
             }
-            let mut appender = self.engine.log().lock()?;
-            appender.reserve(records.len())?;
-            // From here on the log has something that only a commit or a drop record ends.
-            self.tentative = Some(id);
-            appender.put(&records, count, false);
         }
         keep_buffer(records);
+        Ok(())
+    }
+
+    fn write_ahead(&mut self, id: TentativeId, records: &[u8], count: u32) -> Result<(), Error> {
+        if count == 0 {
+            return Ok(());
+        }
+        let mut appender = self.engine.log().lock()?;
+        appender.reserve(records.len())?;
+        // From here on the log has something that only a commit or a drop record ends.
+        self.tentative = Some(id);
+        appender.put(records, count, false);
         Ok(())
     }
 

@@ -1,0 +1,300 @@
+//! One transaction that writes ahead: savepoints, definitions and a full disk in between, against a model that is a map.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::*;
+use proptest::prelude::*;
+use scry_engine::*;
+use scry_wal::sim::SimStorage;
+use scry_wal::storage::Storage;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+type State = BTreeMap<i32, i64>;
+
+const SEGMENT: u64 = 64 << 10;
+
+/// Changes are written ahead in pieces of about this size: some of them are longer than what is left of a segment.
+fn eager(spill_bytes: usize) -> EngineOptions {
+    let mut options = options();
+    options.log.backend = scry_wal::Backend::Auto;
+    options.log.segment_bytes = SEGMENT;
+    options.spill_bytes = spill_bytes;
+    options
+}
+
+fn table_of(txn: &Txn) -> Arc<Table> {
+    Arc::clone(txn.catalog().table("t").unwrap())
+}
+
+fn begin(engine: &Arc<Engine>) -> Txn {
+    let mut txn = engine
+        .session(SessionInfo::default())
+        .begin(Isolation::ReadCommitted);
+    txn.statement();
+    txn
+}
+
+fn state(txn: &mut Txn) -> State {
+    let table = table_of(txn);
+    rows(txn, &table).into_iter().collect()
+}
+
+#[test]
+fn rows_of_a_table_truncated_and_brought_back_by_a_savepoint_are_committed() {
+    let mut home = Home::with(eager(400));
+    let table = home.create("t", true);
+    for id in [1, 2, 3] {
+        home.put(&table, id, 0);
+    }
+    let mut txn = home.session().begin(Isolation::ReadCommitted);
+    assert!(set(&mut txn, &table, 1, 11));
+    assert!(delete(&mut txn, &table, 2));
+    insert(&mut txn, &table, 4, 44);
+    let savepoint = txn.savepoint().unwrap();
+    let fresh = block_on(txn.truncate(&table)).unwrap();
+    for id in 100..140 {
+        insert(&mut txn, &fresh, id, 0);
+    }
+    txn.rollback_to(savepoint).unwrap();
+    let expected = [(1, 11), (3, 0), (4, 44)];
+    assert_eq!(rows(&mut txn, &table), expected);
+    txn.commit("").unwrap().unwrap();
+    assert_eq!(home.rows(&table), expected);
+    home.check_replica(&table);
+    drop(table);
+    home.restart();
+    assert_eq!(home.rows(&home.table("t")), expected);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Insert(i32, i64),
+    Set(i32, i64),
+    Delete(i32),
+    /// Many rows at once.
+    Load(i32),
+    Truncate,
+    DropAndCreate,
+    Savepoint,
+    RollbackTo(usize),
+    Release(usize),
+    Commit,
+    Rollback,
+    /// The disk takes no further segment, or does again.
+    Full(bool),
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let key = 0..6i32;
+    prop_oneof![
+        6 => (key.clone(), 0..100i64).prop_map(|(key, value)| Step::Insert(key, value)),
+        6 => (key.clone(), 0..100i64).prop_map(|(key, value)| Step::Set(key, value)),
+        4 => key.prop_map(Step::Delete),
+        6 => (1..500i32).prop_map(Step::Load),
+        4 => Just(Step::Truncate),
+        1 => Just(Step::DropAndCreate),
+        6 => Just(Step::Savepoint),
+        6 => (0..2usize).prop_map(Step::RollbackTo),
+        1 => (0..2usize).prop_map(Step::Release),
+        4 => Just(Step::Commit),
+        1 => Just(Step::Rollback),
+        1 => Just(Step::Full(true)),
+        2 => Just(Step::Full(false)),
+        1 => Just(Step::Restart),
+    ]
+}
+
+struct World {
+    directory: tempfile::TempDir,
+    disk: Arc<SimStorage>,
+    options: EngineOptions,
+    /// Taken only by a restart.
+    engine: Option<Arc<Engine>>,
+    committed: State,
+    open: Option<Open>,
+}
+
+struct Open {
+    txn: Txn,
+    now: State,
+    savepoints: Vec<(SavepointId, State)>,
+}
+
+fn open_on(path: &Path, disk: &Arc<SimStorage>, options: &EngineOptions) -> Arc<Engine> {
+    let storage: Arc<dyn Storage> = Arc::<SimStorage>::clone(disk);
+    Engine::open_on(path, storage, options.clone()).unwrap()
+}
+
+impl Open {
+    fn change(&mut self, step: &Step) -> Result<(), Error> {
+        let (txn, now) = (&mut self.txn, &mut self.now);
+        txn.statement();
+        let table = table_of(txn);
+        match *step {
+            Step::Insert(id, value) => {
+                let outcome = try_insert(txn, &table, id, value)?;
+                assert_eq!(matches!(outcome, InsertOutcome::Exists(_)), now.contains_key(&id));
+                now.entry(id).or_insert(value);
+            }
+            Step::Set(id, value) => {
+                let found = block_on(txn.lock(&table, &key(id)))?;
+                assert_eq!(found.is_some(), now.contains_key(&id));
+                if found.is_some() {
+                    txn.update(&table, &key(id), row(&table, id, value))?;
+                    now.insert(id, value);
+                }
+            }
+            Step::Delete(id) => {
+                let found = block_on(txn.lock(&table, &key(id)))?;
+                assert_eq!(found.is_some(), now.remove(&id).is_some());
+                if found.is_some() {
+                    txn.delete(&table, &key(id))?;
+                }
+            }
+            Step::Load(count) => {
+                for id in 1000..1000 + count {
+                    match try_insert(txn, &table, id, 7)? {
+                        InsertOutcome::Inserted(_) => drop(now.insert(id, 7)),
+                        InsertOutcome::Exists(_) => assert!(now.contains_key(&id)),
+                    }
+                }
+            }
+            Step::Truncate => {
+                block_on(txn.truncate(&table))?;
+                now.clear();
+            }
+            Step::DropAndCreate => {
+                block_on(txn.drop_table(&table))?;
+                block_on(txn.create_table(new_table("t", true)))?;
+                now.clear();
+            }
+            _ => unreachable!("no change"),
+        }
+        Ok(())
+    }
+}
+
+impl World {
+    fn new(seed: u64, spill_bytes: usize) -> World {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = SimStorage::new(seed, false);
+        let options = eager(spill_bytes);
+        let engine = open_on(directory.path(), &disk, &options);
+        let mut txn = begin(&engine);
+        block_on(txn.create_table(new_table("t", true))).unwrap();
+        txn.commit("").unwrap().unwrap();
+        World {
+            directory,
+            disk,
+            options,
+            engine: Some(engine),
+            committed: State::new(),
+            open: None,
+        }
+    }
+
+    fn open(&mut self) -> &mut Open {
+        let (engine, committed) = (self.engine.as_ref().unwrap(), &self.committed);
+        self.open.get_or_insert_with(|| Open {
+            txn: begin(engine),
+            now: committed.clone(),
+            savepoints: Vec::new(),
+        })
+    }
+
+    /// A statement failed: as a session does, back to the innermost savepoint, or to nothing.
+    fn failed(&mut self, error: &Error) {
+        let full = matches!(error, Error::Log(scry_wal::Error::DiskFull { .. }));
+        assert!(full, "{error}");
+        let Some(mut open) = self.open.take() else { return };
+        if let Some((id, saved)) = open.savepoints.last() {
+            open.txn.rollback_to(*id).unwrap();
+            open.now = saved.clone();
+            self.open = Some(open);
+        }
+    }
+
+    fn restart(&mut self) {
+        self.open = None;
+        self.disk.set_free_bytes(u64::MAX);
+        let engine = self.engine.take().unwrap();
+        engine.close().unwrap();
+        drop(engine);
+        self.engine = Some(open_on(self.directory.path(), &self.disk, &self.options));
+    }
+
+    fn run(&mut self, step: &Step) {
+        match step {
+            Step::Savepoint => {
+                let open = self.open();
+                let id = open.txn.savepoint().unwrap();
+                let now = open.now.clone();
+                open.savepoints.push((id, now));
+            }
+            Step::RollbackTo(which) => {
+                let open = self.open();
+                if let Some((id, saved)) = open.savepoints.get(*which).cloned() {
+                    open.txn.rollback_to(id).unwrap();
+                    open.savepoints.truncate(which + 1);
+                    open.now = saved;
+                }
+            }
+            Step::Release(which) => {
+                let open = self.open();
+                if let Some((id, _)) = open.savepoints.get(*which) {
+                    open.txn.release(*id).unwrap();
+                    open.savepoints.truncate(*which);
+                }
+            }
+            Step::Commit => {
+                if let Some(open) = self.open.take() {
+                    match open.txn.commit("") {
+                        Ok(_) => self.committed = open.now,
+                        Err(error) => self.failed(&error),
+                    }
+                }
+            }
+            Step::Rollback => self.open = None,
+            Step::Full(full) => self.disk.set_free_bytes(if *full { 0 } else { u64::MAX }),
+            Step::Restart => self.restart(),
+            change => {
+                if let Err(error) = self.open().change(change) {
+                    self.failed(&error);
+                }
+            }
+        }
+        if let Some(open) = &mut self.open {
+            assert_eq!(state(&mut open.txn), open.now, "after {step:?}");
+        }
+        assert_eq!(self.seen_by_others(), self.committed, "after {step:?}");
+    }
+
+    fn seen_by_others(&self) -> State {
+        state(&mut begin(self.engine.as_ref().unwrap()))
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(192) })]
+
+    #[test]
+    fn whatever_is_undone_or_refused_in_between_the_commit_is_what_the_transaction_saw(
+        seed in any::<u64>(),
+        spill_bytes in prop_oneof![Just(300usize), Just(20_000usize)],
+        steps in proptest::collection::vec(step(), 1..60),
+    ) {
+        let mut world = World::new(seed, spill_bytes);
+        for step in &steps {
+            world.run(step);
+        }
+        world.restart();
+        prop_assert_eq!(&world.seen_by_others(), &world.committed);
+        // What the log alone says is the same.
+        let home = Home { directory: world.directory, engine: world.engine, options: world.options };
+        home.check_replica(&home.table("t"));
+    }
+}
