@@ -68,6 +68,20 @@ impl TableLock {
         state.contended
     }
 
+    /// Holds the lock no longer exclusively but shared. True when somebody queues for it.
+    #[must_use]
+    pub(super) fn downgrade(&self, holder: &Arc<Holder>) -> bool {
+        let mut state = self.state.lock();
+        let own = state
+            .holders
+            .iter_mut()
+            .find(|(other, _)| Arc::ptr_eq(other, holder));
+        if let Some((_, mode)) = own {
+            *mode = Mode::Shared;
+        }
+        state.contended
+    }
+
     /// From the wait table: takes the lock regardless of who queues, or marks it contended.
     pub(super) fn grant_or_contend(&self, holder: &Arc<Holder>, mode: Mode) -> bool {
         let mut state = self.state.lock();

@@ -240,6 +240,26 @@ fn an_upgrade_goes_first_and_two_upgrades_are_a_deadlock() {
 }
 
 #[test]
+fn an_upgrade_that_is_cancelled_after_it_was_granted_leaves_the_shared_lock() {
+    let (table, lock) = (WaitTable::new(10), Arc::new(TableLock::default()));
+    let [writer, other, alterer, reader] = [1, 2, 3, 4].map(holder);
+    granted(ask_table(&table, &writer, &lock, Mode::Shared));
+    granted(ask_table(&table, &other, &lock, Mode::Shared));
+    let upgrade = waits(ask_table(&table, &writer, &lock, Mode::Exclusive));
+    let mut altering = waits(ask_table(&table, &alterer, &lock, Mode::Exclusive));
+    table.release_table(&lock, &other);
+    // It has the lock exclusively now, and never hears of it.
+    drop(upgrade);
+    assert!(!is_ready(&mut altering), "the writer still has rows in the table");
+    drop(altering);
+    granted(ask_table(&table, &reader, &lock, Mode::Shared));
+    let mut altering = waits(ask_table(&table, &alterer, &lock, Mode::Exclusive));
+    table.release_table(&lock, &reader);
+    table.release_table(&lock, &writer);
+    assert!(is_ready(&mut altering));
+}
+
+#[test]
 fn the_number_of_waiters_is_bounded() {
     let (table, row) = (WaitTable::new(1), row());
     let [a, b, c] = [1, 2, 3].map(holder);

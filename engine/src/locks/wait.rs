@@ -5,7 +5,8 @@
 //!
 //! Invariants:
 //! - a queued waiter is in exactly one queue, and its lock is marked contended;
-//! - a granted waiter owns the lock before it wakes; if its future is dropped first, the lock passes on;
+//! - a granted waiter owns the lock before it wakes; if its future is dropped first, the lock passes on, and a
+//!   holder that wanted more than it had is left with what it had;
 //! - following owners from any waiter never leads back to it.
 
 use super::{Holder, Mode, TableLock};
@@ -60,6 +61,8 @@ struct Inner {
 struct Waiter {
     holder: Arc<Holder>,
     request: Request,
+    /// The holder has the table's lock shared already, and keeps that whatever becomes of this wait.
+    upgrade: bool,
     state: Mutex<WaiterState>,
 }
 
@@ -136,6 +139,7 @@ impl WaitTable {
         let waiter = Arc::new(Waiter {
             holder: Arc::clone(holder),
             request,
+            upgrade,
             state: Mutex::default(),
         });
         let queue = inner.queues.entry(address).or_default();
@@ -197,9 +201,13 @@ impl WaitTable {
     /// Gives a table lock back.
     pub(crate) fn release_table(&self, lock: &Arc<TableLock>, holder: &Arc<Holder>) {
         if lock.unlock(holder) {
-            let wakers = self.inner.lock().serve_table(lock);
-            wakers.into_iter().for_each(Waker::wake);
+            self.serve(lock);
         }
+    }
+
+    fn serve(&self, lock: &Arc<TableLock>) {
+        let wakers = self.inner.lock().serve_table(lock);
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// A waiter's future was dropped before it was answered.
@@ -225,6 +233,11 @@ impl WaitTable {
         drop(inner);
         match &waiter.request {
             Request::Row { row, .. } => self.release_row(row),
+            Request::Table { lock, .. } if waiter.upgrade => {
+                if lock.downgrade(&waiter.holder) {
+                    self.serve(lock);
+                }
+            }
             Request::Table { lock, .. } => self.release_table(lock, &waiter.holder),
         }
     }
