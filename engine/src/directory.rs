@@ -7,6 +7,7 @@
 //! | `wal/` | the log |
 
 use crate::error::Error;
+use scry_wal::storage::disk::make_folders;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -38,7 +39,7 @@ impl DataDirectory {
                 found: "it is a file".to_owned(),
             });
         }
-        fs::create_dir_all(path).map_err(failed("create"))?;
+        make_folders(path).map_err(failed("create"))?;
         let is_new = is_new(path)?;
         let lock_path = path.join("LOCK");
         let lock = OpenOptions::new()

@@ -28,6 +28,24 @@ const UNFINISHED: &str = ".wal.tmp";
 /// commit waiting behind it for long.
 const ZEROING_BYTES: usize = 1 << 20;
 
+/// Makes a folder and those that lead to it, as far as they are not there. The names of all that were made, and its own,
+/// are durable when this returns: what is synced inside of a folder is lost with the folder's name.
+///
+/// # Errors
+/// What the file system says.
+pub fn make_folders(folder: &Path) -> io::Result<()> {
+    let missing = folder
+        .ancestors()
+        .take_while(|path| !path.as_os_str().is_empty() && !path.exists())
+        .count();
+    fs::create_dir_all(folder)?;
+    // The name of a folder stands in its parent.
+    for folder in folder.canonicalize()?.ancestors().skip(1).take(missing.max(1)) {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(())
+}
+
 /// A folder.
 pub struct DiskStorage {
     folder: PathBuf,
@@ -50,14 +68,7 @@ impl DiskStorage {
     /// # Errors
     /// What the file system says.
     pub fn make_folder(&self) -> io::Result<()> {
-        if self.folder.is_dir() {
-            return Ok(());
-        }
-        fs::create_dir_all(&self.folder)?;
-        match self.folder.canonicalize()?.parent() {
-            Some(parent) => File::open(parent)?.sync_all(),
-            None => Ok(()),
-        }
+        make_folders(&self.folder)
     }
 
     /// Opens with direct I/O when that is possible.
@@ -204,5 +215,25 @@ impl SegmentFile for DiskFile {
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         Some(self.file.as_fd())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_made_with_all_that_lead_to_them() {
+        let place = tempfile::tempdir().unwrap();
+        let deep = place.path().join("a/b/c");
+        for _ in 0..2 {
+            make_folders(&deep).unwrap();
+            assert!(deep.is_dir());
+        }
+        make_folders(&place.path().join("a/x/../y")).unwrap();
+        assert!(place.path().join("a/y").is_dir());
+        fs::write(place.path().join("file"), "").unwrap();
+        assert!(make_folders(&place.path().join("file")).is_err());
+        assert!(make_folders(&place.path().join("file/below")).is_err());
     }
 }
