@@ -285,6 +285,21 @@ fn a_row_found_not_to_match_is_unlocked_and_a_written_one_is_not() {
 }
 
 #[test]
+fn a_lock_of_an_earlier_statement_outlives_a_later_one_that_finds_no_match() {
+    let home = Home::new();
+    let table = home.create("t", true);
+    home.put(&table, 1, 10);
+    let mut txn = home.session().begin(Isolation::ReadCommitted);
+    txn.statement();
+    assert!(block_on(txn.lock(&table, &key(1))).unwrap().is_some());
+    txn.statement();
+    assert!(block_on(txn.lock(&table, &key(1))).unwrap().is_some());
+    txn.unlock_unwritten(&table, &key(1));
+    let mut other = home.session().begin(Isolation::ReadCommitted);
+    assert!(poll_once(pin!(other.lock(&table, &key(1)))).is_pending());
+}
+
+#[test]
 fn changes_collapse_to_their_net_effect_and_ordinals_stay_dense() {
     let mut home = Home::new();
     let table = home.create("t", true);

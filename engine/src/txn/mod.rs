@@ -69,6 +69,8 @@ pub struct Txn {
     isolation: Isolation,
     /// Whether a statement has begun: REPEATABLE READ takes its snapshot at the first one.
     begun: bool,
+    /// Rows below this slot were locked by earlier statements.
+    statement_slots: u32,
     snapshot: Lsn,
     depends_on: Lsn,
     catalog_lsn: Lsn,
@@ -107,6 +109,7 @@ impl Txn {
             info,
             isolation,
             begun: false,
+            statement_slots: 0,
             snapshot,
             depends_on: Lsn::ZERO,
             catalog_lsn,
@@ -139,6 +142,7 @@ impl Txn {
     /// To be called at the start of each statement: under READ COMMITTED, and at the first statement, it takes
     /// a fresh snapshot.
     pub fn statement(&mut self) {
+        self.statement_slots = self.overlay.next_slot();
         if self.isolation == Isolation::ReadCommitted || !self.begun {
             self.begun = true;
             self.snapshot = self.engine.snapshots.take(&self.slot);

@@ -215,7 +215,8 @@ impl Txn {
         }
     }
 
-    /// Gives back the lock of a row that was locked and then found not to match. A written row stays locked.
+    /// Gives back the lock of a row that this statement has locked and then found not to match. A written row stays
+    /// locked, and so does one that an earlier statement locked.
     pub fn unlock_unwritten(&mut self, table: &Table, key: &[u8]) {
         // Inside of a candidate it stays locked to the end, which forgets what was not written.
         if self.inside.is_none() {
@@ -232,7 +233,7 @@ impl Txn {
             || !matches!(pending.logged, crate::overlay::Logged::Nothing)
             || pending.dirty;
         // A row below the innermost savepoint may have an undo step that names its slot.
-        if written || slot < self.undo_below() {
+        if written || slot < self.undo_below().max(self.statement_slots) {
             return;
         }
         self.give_back(slot as usize);
