@@ -42,13 +42,21 @@ impl Catalogs {
         (*lsn, Arc::clone(catalog))
     }
 
-    /// A commit's catalog. Those that no snapshot at or after `horizon` sees go.
-    pub(crate) fn install(&self, lsn: Lsn, catalog: Arc<Catalog>, horizon: Lsn) {
-        let mut history = self.history.lock();
-        history.push_back((lsn, catalog));
-        while history.get(1).is_some_and(|(second, _)| *second <= horizon) {
-            history.pop_front();
-        }
+    /// A commit's catalog.
+    pub(crate) fn install(&self, lsn: Lsn, catalog: Arc<Catalog>) {
+        self.history.lock().push_back((lsn, catalog));
         self.lsn.store(lsn.get(), Ordering::Release);
+    }
+
+    /// Lets go of the catalogs that no snapshot at or after `horizon` sees.
+    pub(crate) fn forget(&self, horizon: Lsn) {
+        let mut forgotten = Vec::new();
+        let mut history = self.history.lock();
+        while history.get(1).is_some_and(|(second, _)| *second <= horizon) {
+            forgotten.extend(history.pop_front());
+        }
+        // The data of dropped tables may be freed here: outside of the lock.
+        drop(history);
+        drop(forgotten);
     }
 }

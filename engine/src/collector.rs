@@ -1,22 +1,37 @@
-//! The collector: takes deleted rows out of memory once no snapshot sees them any more.
+//! The collector: takes out of memory what nobody can see any more, and ends in the log what nobody else could end.
 //!
-//! A commit reports the rows that it deleted. They may go when the deletion lies at or before the horizon, and is
-//! durable: a reader that finds no row must not depend on a deletion that a crash would undo. Reports come nearly in
-//! LSN order, so the collector stops at the first that has to wait. There is one report for each deleted row that
-//! is still in memory: that bounds the queue. A row that was deleted after the oldest pin waits for the pin.
+//! - Deleted rows: a commit reports them. They may go when the deletion lies at or before the horizon, and is
+//!   durable: a reader that finds no row must not depend on a deletion that a crash would undo. Reports come nearly
+//!   in LSN order, so the collector stops at the first that has to wait. There is one report for each deleted row
+//!   that is still in memory: that bounds the queue. A row that a pin still sees, or that somebody has locked, is looked
+//!   at again later.
+//! - Superseded versions: see `sweep`.
+//! - Old catalogs, and with them the data of tables that were dropped or truncated.
+//! - Tentative identities whose drop record found no room in the log: whoever follows the log keeps their rows until
+//!   they end. The record is written as soon as there is room; until then a restart does as well.
 
+use crate::catalogs::Catalogs;
 use crate::locks::RowRef;
 use crate::pins::Pins;
 use crate::snapshots::Snapshots;
+use crate::store::entry::Burial;
+use crate::sweep::Sweep;
 use parking_lot::{Condvar, Mutex};
-use scry_wal::{Log, Lsn};
+use scry_wal::record::encode_tentative_drop;
+use scry_wal::{Log, Lsn, TentativeId};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// How long deleted rows and old catalogs may lie around on an idle server.
+/// How long what is out of sight may lie around on an idle server.
 const INTERVAL: Duration = Duration::from_millis(100);
+
+/// Deleted rows that were held back, looked at again in one interval.
+const HELD_BACK_LOOKS: usize = 4096;
+
+/// Drop records put into the log at once: few enough for the smallest segment.
+const DROPS_AT_ONCE: usize = 256;
 
 /// A deleted row.
 pub(crate) struct Grave {
@@ -30,7 +45,13 @@ pub(crate) struct Collector {
 }
 
 struct Shared {
+    snapshots: Arc<Snapshots>,
+    catalogs: Arc<Catalogs>,
+    log: Arc<Log>,
+    pins: Arc<Pins>,
     graves: Mutex<VecDeque<Grave>>,
+    /// Tentative identities to be ended.
+    drops: Mutex<Vec<TentativeId>>,
     stopped: Mutex<bool>,
     wake: Condvar,
 }
@@ -38,31 +59,24 @@ struct Shared {
 impl Collector {
     pub(crate) fn start(
         snapshots: Arc<Snapshots>,
+        catalogs: Arc<Catalogs>,
         log: Arc<Log>,
         pins: Arc<Pins>,
     ) -> std::io::Result<Collector> {
         let shared = Arc::new(Shared {
+            snapshots,
+            catalogs,
+            log,
+            pins,
             graves: Mutex::default(),
+            drops: Mutex::default(),
             stopped: Mutex::new(false),
             wake: Condvar::new(),
         });
         let of_thread = Arc::clone(&shared);
-        let run = move || {
-            let mut stopped = of_thread.stopped.lock();
-            while !*stopped {
-                of_thread.wake.wait_for(&mut stopped, INTERVAL);
-                parking_lot::MutexGuard::unlocked(&mut stopped, || {
-                    let horizon = snapshots.advance();
-                    // A commit's LSN lies within its frame, which is durable as a whole.
-                    let durable = Lsn::new(log.durable_lsn().get().saturating_sub(1));
-                    let pinned = pins.oldest().unwrap_or(Lsn::MAX);
-                    of_thread.collect(horizon.min(durable).min(pinned));
-                });
-            }
-        };
         let thread = std::thread::Builder::new()
             .name("scry-collector".to_owned())
-            .spawn(run)?;
+            .spawn(move || of_thread.run())?;
         Ok(Collector {
             shared,
             thread: Mutex::new(Some(thread)),
@@ -71,6 +85,12 @@ impl Collector {
 
     pub(crate) fn bury(&self, graves: Vec<Grave>) {
         self.shared.graves.lock().extend(graves);
+    }
+
+    /// Ends tentative identities that no commit will adopt: at once, or when the log has room.
+    pub(crate) fn end_tentative(&self, ids: &[TentativeId]) {
+        self.shared.drops.lock().extend(ids);
+        self.shared.write_drops();
     }
 
     /// Ends the thread.
@@ -85,18 +105,65 @@ impl Collector {
 }
 
 impl Shared {
-    fn collect(&self, limit: Lsn) {
-        loop {
-            let grave = {
-                let mut graves = self.graves.lock();
-                match graves.front() {
-                    Some(first) if first.lsn <= limit => graves.pop_front(),
-                    _ => None,
-                }
-            };
-            let Some(Grave { row, .. }) = grave else { return };
-            if row.entry.lock().bury(limit) {
-                row.store.remove(&row.key, &row.entry);
+    fn run(&self) {
+        let mut sweep = Sweep::default();
+        let mut held_back = VecDeque::new();
+        let mut stopped = self.stopped.lock();
+        while !*stopped {
+            self.wake.wait_for(&mut stopped, INTERVAL);
+            parking_lot::MutexGuard::unlocked(&mut stopped, || {
+                let horizon = self.snapshots.advance();
+                // After the horizon: a pin that is made later lies beyond it.
+                let pins = self.pins.list().unwrap_or_default();
+                self.catalogs.forget(horizon);
+                // A commit's LSN lies within its frame, which is durable as a whole.
+                let durable = Lsn::new(self.log.durable_lsn().get().saturating_sub(1));
+                self.collect(horizon.min(durable), &pins, &mut held_back);
+                sweep.step(&self.catalogs.latest().1, horizon, &pins);
+                self.write_drops();
+            });
+        }
+    }
+
+    fn collect(&self, limit: Lsn, pins: &[Lsn], held_back: &mut VecDeque<Grave>) {
+        let again = held_back.len().min(HELD_BACK_LOOKS);
+        let again: Vec<Grave> = held_back.drain(..again).collect();
+        let due = std::iter::from_fn(|| {
+            let mut graves = self.graves.lock();
+            match graves.front() {
+                Some(first) if first.lsn <= limit => graves.pop_front(),
+                _ => None,
+            }
+        });
+        for grave in again.into_iter().chain(due) {
+            let burial = grave.row.entry.lock().bury(limit, pins);
+            match burial {
+                Burial::Done => grave.row.store.remove(&grave.row.key, &grave.row.entry),
+                Burial::Waits => held_back.push_back(grave),
+                Burial::Off => {}
+            }
+        }
+    }
+
+    /// Writes the drop records that there are. What the log has no room for stays for the next time.
+    fn write_drops(&self) {
+        let mut drops = self.drops.lock();
+        while !drops.is_empty() {
+            let some = drops.len().min(DROPS_AT_ONCE);
+            let mut records = Vec::new();
+            for id in &drops[..some] {
+                encode_tentative_drop(&mut records, *id);
+            }
+            let written = self.log.lock().and_then(|mut appender| {
+                appender.reserve(records.len())?;
+                appender.put(&records, some as u32, false);
+                Ok(())
+            });
+            match written {
+                Ok(()) => drop(drops.drain(..some)),
+                Err(scry_wal::Error::DiskFull { .. } | scry_wal::Error::Io { .. }) => return,
+                // The log has ended, and with it every identity that was open.
+                Err(_) => drops.clear(),
             }
         }
     }

@@ -81,7 +81,7 @@ impl Txn {
             return Ok(None);
         }
         self.forget_touched();
-        if self.overlay.unlogged_bytes() > self.engine.options.spill_bytes {
+        if self.overlay.unlogged_bytes() > self.engine.limits.spill_bytes {
             self.spill()?;
         }
         let prepared = self.prepare(&holder, tag)?;
@@ -171,6 +171,9 @@ impl Txn {
     fn install(&mut self) {
         let horizon = self.engine.snapshots.horizon();
         let pins = self.engine.pins.list();
+        // A commit's LSN lies within its frame, which is durable as a whole.
+        let durable = Lsn::new(self.engine.log().durable_lsn().get().saturating_sub(1));
+        let mut superseded: SmallVec<[u64; 4]> = SmallVec::from_elem(0, self.overlay.stores.len());
         for pending in self.overlay.changes.iter_mut() {
             let Some(entry) = &pending.entry else { continue };
             let (row, local) = match &pending.logged {
@@ -178,8 +181,12 @@ impl Txn {
                 Logged::Gone if pending.base.is_some() => (None, 0),
                 Logged::Gone | Logged::Nothing => continue,
             };
-            entry.lock().push(row, local, horizon, pins.as_deref());
+            let left = entry.lock().push(row, local, horizon, durable, pins.as_deref());
+            superseded[pending.store as usize] += u64::from(left);
             pending.installed = true;
+        }
+        for (written, count) in self.overlay.stores.iter().zip(superseded) {
+            written.store.counters.add_superseded(count);
         }
     }
 
@@ -231,7 +238,7 @@ impl Txn {
             for retired in self.ddl.iter().filter_map(|applied| applied.retires.as_ref()) {
                 retired.retire();
             }
-            engine.catalogs.install(lsn, catalog, engine.snapshots.horizon());
+            engine.catalogs.install(lsn, catalog);
         }
         engine.snapshots.publish(lsn);
         drop(appender);

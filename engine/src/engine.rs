@@ -5,17 +5,18 @@ use crate::catalogs::Catalogs;
 use crate::collector::Collector;
 use crate::directory::DataDirectory;
 use crate::error::Error;
+use crate::limits::{Limits, SPILL_BYTES};
 use crate::locks::WaitTable;
 use crate::pins::Pins;
 use crate::recovery;
 use crate::snapshots::{Slot, Snapshots};
 use crate::stats::{Counters, Stats};
-use crate::txn::{Isolation, SPILL_BYTES, Txn};
+use crate::txn::{Isolation, Txn};
 use scry_wal::storage::Storage;
 use scry_wal::{Log, LogOptions, Lsn, StoreId, TxnId};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 /// How an engine is opened.
 #[derive(Clone, Debug)]
@@ -44,8 +45,9 @@ impl Default for EngineOptions {
 /// The row store of one data directory.
 pub struct Engine {
     pub(crate) options: EngineOptions,
+    pub(crate) limits: Limits,
     log: Arc<Log>,
-    pub(crate) catalogs: Catalogs,
+    pub(crate) catalogs: Arc<Catalogs>,
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) waits: WaitTable,
     pub(crate) collector: Collector,
@@ -92,18 +94,27 @@ impl Engine {
         let log = Arc::new(log);
         let snapshots = Arc::new(Snapshots::new(state.visible));
         let pins = Arc::clone(state.catalog.elections().pins());
-        let collector = Collector::start(Arc::clone(&snapshots), Arc::clone(&log), Arc::clone(&pins))
-            .map_err(|source| Error::Io {
-                path: path.to_owned(),
-                doing: "start the collector of",
-                source,
-            })?;
+        let catalogs = Arc::new(Catalogs::new(state.catalog_lsn, Arc::new(state.catalog)));
+        let collector = Collector::start(
+            Arc::clone(&snapshots),
+            Arc::clone(&catalogs),
+            Arc::clone(&log),
+            Arc::clone(&pins),
+        );
+        let collector = collector.map_err(|source| Error::Io {
+            path: path.to_owned(),
+            doing: "start the collector of",
+            source,
+        })?;
         collector.bury(state.graves);
+        // For all who read the log.
+        collector.end_tentative(&state.unfinished);
         Ok(Arc::new(Engine {
             waits: WaitTable::new(options.lock_waiters_max),
+            limits: Limits::new(log.reservation_max(), options.spill_bytes),
             options,
             log,
-            catalogs: Catalogs::new(state.catalog_lsn, Arc::new(state.catalog)),
+            catalogs,
             snapshots,
             collector,
             pins,
@@ -149,7 +160,7 @@ impl Engine {
             slot: self.snapshots.register(),
             info: Arc::new(info),
             catalog_lsn,
-            catalog,
+            catalog: Arc::downgrade(&catalog),
         }
     }
 
@@ -204,9 +215,10 @@ pub struct EngineSession {
     engine: Arc<Engine>,
     slot: Arc<Slot>,
     info: Arc<SessionInfo>,
-    /// The catalog as of the last look: mostly it is still the newest.
+    /// The catalog as of the last look: mostly it is still the newest. Not held, for with it an idle session would
+    /// hold the data of tables that were dropped since.
     catalog_lsn: Lsn,
-    catalog: Arc<Catalog>,
+    catalog: Weak<Catalog>,
 }
 
 impl EngineSession {
@@ -216,16 +228,20 @@ impl EngineSession {
         if Arc::strong_count(&self.slot) > 2 {
             self.slot = self.engine.snapshots.register();
         }
-        if self.engine.catalogs.lsn() != self.catalog_lsn {
-            (self.catalog_lsn, self.catalog) = self.engine.catalogs.at(self.engine.visible_lsn());
-        }
+        let known = self.catalog.upgrade();
+        let current = known.filter(|_| self.engine.catalogs.lsn() == self.catalog_lsn);
+        let catalog = current.unwrap_or_else(|| {
+            let (lsn, catalog) = self.engine.catalogs.at(self.engine.visible_lsn());
+            (self.catalog_lsn, self.catalog) = (lsn, Arc::downgrade(&catalog));
+            catalog
+        });
         Txn::begin(
             Arc::clone(&self.engine),
             Arc::clone(&self.slot),
             Arc::clone(&self.info),
             isolation,
             self.catalog_lsn,
-            Arc::clone(&self.catalog),
+            catalog,
         )
     }
 

@@ -3,7 +3,8 @@
 //! In reading order: `types` (what a column can hold), `row` (rows as bytes), `key` (order-preserving keys), `catalog`
 //! and `catalog_change` (tables, and how the log says so), `store` (the memtable: rows, versions, row locks), `locks`
 //! (who waits for whom), `snapshots` (visible LSN and horizon), `overlay` (a transaction's changes), `txn` (what a
-//! transaction can do), `commit` (the one critical section), `recovery` (from the log), `engine` (all of it, open).
+//! transaction can do), `commit` (the one critical section), `recovery` (from the log), `collector`
+//! and `sweep` (what nobody sees any more), `engine` (all of it, open).
 //!
 //! It knows nothing of SQL text, of Arrow, of sockets, nor of who reads its log.
 
@@ -18,6 +19,7 @@ pub mod election;
 pub mod engine;
 pub mod error;
 pub mod key;
+mod limits;
 mod locks;
 mod overlay;
 mod pins;
@@ -26,6 +28,7 @@ pub mod row;
 mod snapshots;
 mod stats;
 mod store;
+mod sweep;
 pub mod txn;
 pub mod types;
 
@@ -37,11 +40,9 @@ pub use election::{Branch, Candidate, CandidateState, Conflict, Election, Electi
 pub use engine::{Engine, EngineOptions, EngineSession, SessionInfo};
 pub use error::{Advice, Error};
 pub use key::{Key, KeyRange};
+pub use limits::{KEY_BYTES_MAX, ROW_BYTES_MAX};
 pub use overlay::{OwnWrites, Version};
 pub use row::{Row, RowLayout, RowRef};
 pub use stats::Stats;
-pub use txn::{
-    CHANGES_MAX, InsertOutcome, Isolation, KEY_BYTES_MAX, ROW_BYTES_MAX, SAVEPOINTS_MAX, SavepointId,
-    ScanCursor, Txn,
-};
+pub use txn::{CHANGES_MAX, InsertOutcome, Isolation, SAVEPOINTS_MAX, SavepointId, ScanCursor, Txn};
 pub use types::{DataType, Datum, Numeric, Value};

@@ -28,7 +28,7 @@ use std::sync::Arc;
 const CHANGE_OVERHEAD_BYTES: usize = 256;
 
 /// What a record has beside key and rows, about.
-const RECORD_OVERHEAD_BYTES: usize = 48;
+pub(crate) const RECORD_OVERHEAD_BYTES: usize = 48;
 
 /// One version of one row.
 #[derive(Clone, Debug, PartialEq, Eq)]

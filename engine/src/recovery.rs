@@ -40,6 +40,8 @@ pub(crate) struct Recovered {
     pub(crate) next_election: u64,
     /// Deleted rows that something pinned still sees.
     pub(crate) graves: Vec<Grave>,
+    /// Tentative identities that the last run left open.
+    pub(crate) unfinished: Vec<TentativeId>,
 }
 
 /// What the log calls with each frame.
@@ -62,7 +64,6 @@ pub(crate) fn replay(
         return Err(error);
     }
     let log = log?;
-    replay.end_unfinished(&log)?;
     Ok((log, replay.finish()))
 }
 
@@ -622,24 +623,11 @@ impl Replay {
         self.change_catalog(lsn, change, Some(table))
     }
 
-    /// Ends the tentative identities that the last run left open, for all who read the log.
-    fn end_unfinished(&mut self, log: &Log) -> Result<(), Error> {
-        let mut open: Vec<TentativeId> = self.tentative.drain().map(|(id, _)| id).collect();
-        open.sort_unstable();
-        let mut records = Vec::new();
-        for id in &open {
-            scry_wal::record::encode_tentative_drop(&mut records, *id);
-        }
-        if !open.is_empty() {
-            let mut appender = log.lock()?;
-            appender.reserve(records.len())?;
-            appender.put(&records, u32::try_from(open.len()).unwrap_or(u32::MAX), false);
-        }
-        Ok(())
-    }
-
     fn finish(self) -> Recovered {
+        let mut unfinished: Vec<TentativeId> = self.tentative.into_keys().collect();
+        unfinished.sort_unstable();
         Recovered {
+            unfinished,
             visible: self.visible,
             catalog: self.catalog,
             catalog_lsn: self.catalog_lsn,

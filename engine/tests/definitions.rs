@@ -303,7 +303,7 @@ fn create_wide(home: &Home) -> Arc<Table> {
 fn wide(table: &Table, id: i32, filler: u8) -> Vec<u8> {
     table
         .layout
-        .encode(&[Value::Int4(id), Value::Bytea(vec![filler; 300 << 10])])
+        .encode(&[Value::Int4(id), Value::Bytea(vec![filler; 4 << 10])])
         .unwrap()
 }
 

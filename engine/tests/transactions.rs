@@ -5,6 +5,7 @@ mod common;
 
 use common::*;
 use scry_engine::*;
+use scry_wal::sim::SimStorage;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -389,6 +390,63 @@ fn a_deleted_row_leaves_memory_once_nobody_sees_it_and_may_come_back() {
         home.engine().log().wait_durable(lsn).unwrap();
     }
     assert_eq!(home.rows(&table), []);
+}
+
+#[test]
+fn who_finds_no_row_depends_on_its_deletion_until_that_is_durable() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = SimStorage::new(1, false);
+    let storage: Arc<SimStorage> = Arc::clone(&disk);
+    let engine = Engine::open_on(directory.path(), storage, options()).unwrap();
+    let mut session = engine.session(SessionInfo::default());
+    let mut txn = session.begin(Isolation::ReadCommitted);
+    let table = block_on(txn.create_table(new_table("t", true))).unwrap();
+    insert(&mut txn, &table, 1, 10);
+    let created = txn.commit("").unwrap().unwrap();
+    engine.log().wait_durable(created).unwrap();
+    disk.hold_writes(true);
+    let mut txn = session.begin(Isolation::ReadCommitted);
+    assert!(delete(&mut txn, &table, 1));
+    let deleted = txn.commit("").unwrap().unwrap();
+    // Nobody looks back before the deletion any more, and the row is inserted again.
+    let horizon = engine.horizon();
+    let mut reader = engine
+        .session(SessionInfo::default())
+        .begin(Isolation::RepeatableRead);
+    reader.statement();
+    let mut txn = session.begin(Isolation::ReadCommitted);
+    insert(&mut txn, &table, 1, 11);
+    txn.commit("").unwrap().unwrap();
+    let (found, depends_on) = (get(&mut reader, &table, 1), reader.depends_on());
+    disk.hold_writes(false);
+    assert_eq!((horizon, found, depends_on), (deleted, None, deleted));
+}
+
+#[test]
+fn the_data_of_a_dropped_table_goes_though_sessions_stay_that_knew_it() {
+    let home = Home::new();
+    let table = home.create("t", true);
+    home.put(&table, 1, 10);
+    let mut idle = home.session();
+    let row = {
+        let mut txn = idle.begin(Isolation::ReadCommitted);
+        Arc::downgrade(&txn.get(&table, &key(1)).unwrap().row)
+    };
+    let mut txn = home.session().begin(Isolation::ReadCommitted);
+    block_on(txn.drop_table(&table)).unwrap();
+    txn.commit("").unwrap();
+    drop(table);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while row.strong_count() > 0 {
+        assert!(std::time::Instant::now() < deadline, "its rows are still there");
+        std::thread::yield_now();
+    }
+    assert!(
+        idle.begin(Isolation::ReadCommitted)
+            .catalog()
+            .table("t")
+            .is_none()
+    );
 }
 
 #[test]

@@ -8,9 +8,11 @@ use proptest::prelude::*;
 use scry_engine::*;
 use scry_wal::sim::SimStorage;
 use scry_wal::storage::Storage;
-use std::collections::BTreeMap;
+use scry_wal::{Lsn, Record, TentativeId};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 type State = BTreeMap<i32, i64>;
 
@@ -297,4 +299,135 @@ proptest! {
         let home = Home { directory: world.directory, engine: world.engine, options: world.options };
         home.check_replica(&home.table("t"));
     }
+}
+
+/// Tentative identities that the log has begun and not ended.
+fn open_identities(engine: &Engine) -> BTreeSet<TentativeId> {
+    let mut open = BTreeSet::new();
+    let mut tail = engine.log().tail(Lsn::ZERO);
+    while let Some(frame) = tail.next(Duration::ZERO).unwrap() {
+        for record in frame.records() {
+            match record.unwrap().1 {
+                Record::Tentative { id, .. } => drop(open.insert(id)),
+                Record::TentativeDrop(id) => assert!(open.remove(&id)),
+                Record::Commit(commit) => assert!(commit.adopts.is_none_or(|id| open.remove(&id))),
+                _ => {}
+            }
+        }
+    }
+    open
+}
+
+/// Fills the log to its last write unit: commits look for no room beyond their own.
+fn fill(engine: &Arc<Engine>, committed: &mut i32) {
+    loop {
+        let mut txn = begin(engine);
+        let table = table_of(&txn);
+        insert(&mut txn, &table, 10_000 + *committed, 0);
+        match txn.commit("") {
+            Ok(lsn) => engine.log().wait_durable(lsn.unwrap()).unwrap(),
+            Err(Error::Log(scry_wal::Error::DiskFull { .. })) => return,
+            Err(error) => panic!("{error}"),
+        }
+        *committed += 1;
+    }
+}
+
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn what_a_full_disk_kept_from_being_ended_is_ended_when_there_is_room() {
+    let mut world = World::new(1, 300);
+    let engine = Arc::clone(world.engine.as_ref().unwrap());
+    let mut committed = 0;
+    let mut load = begin(&engine);
+    let table = table_of(&load);
+    for id in 0..30 {
+        insert(&mut load, &table, id, 0);
+    }
+    let id = TentativeId::new(load.id().unwrap().get());
+    world.disk.set_free_bytes(0);
+    fill(&engine, &mut committed);
+    load.rollback();
+    assert_eq!(open_identities(&engine), BTreeSet::from([id]));
+    world.disk.set_free_bytes(u64::MAX);
+    wait_until("the drop record", || open_identities(&engine).is_empty());
+    drop((engine, table));
+    world.restart();
+    assert_eq!(world.seen_by_others().len(), committed as usize);
+}
+
+#[test]
+fn an_unfinished_load_on_a_full_disk_does_not_keep_the_engine_from_opening() {
+    let world = World::new(1, 300);
+    let engine = world.engine.unwrap();
+    let mut committed = 0;
+    let mut load = begin(&engine);
+    let table = table_of(&load);
+    for id in 0..30 {
+        insert(&mut load, &table, id, 0);
+    }
+    world.disk.set_free_bytes(0);
+    fill(&engine, &mut committed);
+    let disk = world.disk.after_crash(1);
+    drop((load, engine, table));
+    disk.set_free_bytes(0);
+    let engine = open_on(world.directory.path(), &disk, &world.options);
+    assert_eq!(state(&mut begin(&engine)).len(), committed as usize);
+    assert_eq!(open_identities(&engine).len(), 1);
+    disk.set_free_bytes(u64::MAX);
+    wait_until("the drop record", || open_identities(&engine).is_empty());
+}
+
+#[test]
+fn small_segments_take_large_transactions_and_refuse_rows_that_never_fit_before_the_commit() {
+    let mut options = eager(usize::MAX);
+    options.log.segment_bytes = 16 << 10;
+    let mut home = Home::with(options);
+    let table = home.create("t", true);
+    let mut txn = home.session().begin(Isolation::ReadCommitted);
+    for id in 0..5_000 {
+        insert(&mut txn, &table, id, 1);
+    }
+    txn.commit("").unwrap().unwrap();
+    let column = ColumnDef {
+        name: "b".into(),
+        ty: DataType::Bytea,
+        not_null: false,
+        default: None,
+    };
+    let new = NewTable {
+        name: "wide".into(),
+        columns: vec![column],
+        primary_key: None,
+    };
+    let mut txn = home.session().begin(Isolation::ReadCommitted);
+    let wide = block_on(txn.create_table(new)).unwrap();
+    let bytes = |length| wide.layout.encode(&[Value::Bytea(vec![7; length])]).unwrap();
+    let refused = block_on(txn.insert(&wide, None, bytes(6_000)));
+    let Err(Error::RowTooLarge { limit, .. }) = refused else {
+        panic!("{refused:?}")
+    };
+    let key = match block_on(txn.insert(&wide, None, bytes(limit - 5))).unwrap() {
+        InsertOutcome::Inserted(key) => key,
+        exists => panic!("{exists:?}"),
+    };
+    txn.commit("").unwrap().unwrap();
+    // The largest row, replaced by one as large: the longest record there is.
+    let mut txn = home.session().begin(Isolation::ReadCommitted);
+    block_on(txn.lock(&wide, &key)).unwrap().unwrap();
+    let mut other = bytes(limit - 5);
+    other[100..].fill(8);
+    txn.update(&wide, &key, other).unwrap();
+    txn.commit("").unwrap().unwrap();
+    drop((table, wide));
+    home.restart();
+    assert_eq!(home.rows(&home.table("t")).len(), 5_000);
+    assert_eq!(home.table("wide").live_rows(), 1);
 }

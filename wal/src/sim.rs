@@ -19,6 +19,9 @@ use crate::storage::{Access, Notify, SegmentFile, Storage, Write, WriteQueue, Wr
 /// What a disk writes as one: all of it or nothing.
 const SECTOR_BYTES: usize = 512;
 
+/// How often a queue whose writes are held looks whether they still are.
+const HELD_LOOK: Duration = Duration::from_millis(1);
+
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -73,6 +76,8 @@ struct Disk {
     on_their_way: Vec<OnItsWay>,
     next_id: u64,
     crashed: bool,
+    /// No write completes.
+    held: bool,
 }
 
 impl Disk {
@@ -154,6 +159,7 @@ impl SimStorage {
             on_their_way: Vec::new(),
             next_id: 0,
             crashed: false,
+            held: false,
         };
         Arc::new(Self {
             disk: Arc::new(Mutex::new(disk)),
@@ -164,6 +170,11 @@ impl SimStorage {
     /// Lets the write after `writes` more ones, and all later ones, go wrong.
     pub fn fail_after(&self, writes: u64, fault: Fault) {
         self.disk.lock().fault = Some((writes, fault));
+    }
+
+    /// Keeps writes on their way, all of them, or lets them go. Not for the queue that writes one after another.
+    pub fn hold_writes(&self, held: bool) {
+        self.disk.lock().held = held;
     }
 
     /// Sets how many bytes new files may take.
@@ -333,7 +344,11 @@ impl WriteQueue for SimQueue {
         }
         let mut disk = self.disk.lock();
         disk.check()?;
-        if disk.random.below(4) == 0 {
+        if disk.held {
+            drop(disk);
+            // Whoever lets the writes go does not know this queue: it looks again.
+            self.signal.wait(Some(HELD_LOOK));
+        } else if disk.random.below(4) == 0 {
             let at = disk.random.below(self.pending.len() as u64) as usize;
             let (token, id) = self.pending.swap_remove(at);
             let result = disk.end(id);

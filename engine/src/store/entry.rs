@@ -57,6 +57,17 @@ pub(crate) struct RowState {
     dead: bool,
 }
 
+/// What became of a burial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Burial {
+    /// The row is dead: it can leave the memtable.
+    Done,
+    /// Somebody holds it back.
+    Waits,
+    /// There is a row again, or another deletion, which is reported by itself.
+    Off,
+}
+
 /// A version as a reader sees it; `row` is `None` for a deletion.
 pub(crate) struct Seen<'a> {
     pub(crate) lsn: Lsn,
@@ -199,8 +210,16 @@ impl RowState {
     }
 
     /// Puts the owner's version on top, pending. Versions go that no snapshot at or after `horizon` can reach, nor any
-    /// of `pins`.
-    pub(crate) fn push(&mut self, row: Option<Row>, local: u32, horizon: Lsn, pins: Option<&[Lsn]>) {
+    /// of `pins`. A deletion is kept until it is `durable`, so that whoever finds no row knows what that depends on.
+    /// Answers whether anything is left behind the new version.
+    pub(crate) fn push(
+        &mut self,
+        row: Option<Row>,
+        local: u32,
+        horizon: Lsn,
+        durable: Lsn,
+        pins: Option<&[Lsn]>,
+    ) -> bool {
         assert!(
             self.owner.is_some() && self.newest.lsn != Lsn::MAX,
             "a version was pushed by no owner or twice"
@@ -213,12 +232,12 @@ impl RowState {
         let version = std::mem::replace(&mut self.newest, pending);
         if let Some(pins) = pins {
             self.keep_pinned(version, horizon, pins);
-            return;
+            return true;
         }
-        if version.row.is_none() && version.lsn <= horizon {
+        if version.row.is_none() && version.lsn <= horizon.min(durable) {
             // No snapshot sees anything at or behind this deletion.
             drop_chain(self.older.take());
-            return;
+            return false;
         }
         if version.lsn <= horizon {
             // Nothing behind it is reachable: its place in memory takes the version itself.
@@ -230,41 +249,35 @@ impl RowState {
                 }
                 None => self.older = Some(Box::new(Older { version, next: None })),
             }
-            return;
+            return true;
         }
         let next = self.older.take();
         self.older = Some(Box::new(Older { version, next }));
         let mut behind = self.older.as_deref_mut();
         for _ in 0..PRUNE_DEPTH {
-            let Some(link) = behind else { return };
+            let Some(link) = behind else { break };
             if link.version.lsn <= horizon {
                 drop_chain(link.next.take());
-                return;
+                break;
             }
             behind = link.next.as_deref_mut();
         }
+        true
+    }
+
+    /// Lets go of versions that no snapshot at or after `horizon` can reach, nor any of `pins`. True when one version is
+    /// left, or none.
+    pub(crate) fn forget(&mut self, horizon: Lsn, pins: &[Lsn]) -> bool {
+        prune(&mut self.older, self.newest.lsn, horizon, pins, usize::MAX);
+        self.older.is_none()
     }
 
     /// Puts a superseded version behind the newest, and takes out those behind it that nobody sees any more.
     fn keep_pinned(&mut self, version: StoredVersion, horizon: Lsn, pins: &[Lsn]) {
-        let mut until = version.lsn;
+        let until = version.lsn;
         let next = self.older.take();
         let head = self.older.insert(Box::new(Older { version, next }));
-        let mut place = &mut head.next;
-        for _ in 0..PRUNE_DEPTH {
-            let Some(link) = place else { return };
-            let from = link.version.lsn;
-            if until > horizon || any_sees(pins, from, until) {
-                until = from;
-                // Reborrowed as a whole: the borrow checker follows only one way through the list.
-                place = match place {
-                    Some(link) => &mut link.next,
-                    None => return,
-                };
-            } else {
-                *place = link.next.take();
-            }
-        }
+        prune(&mut head.next, until, horizon, pins, PRUNE_DEPTH);
     }
 
     /// During recovery: a new version, or a deletion, over what there is, which stays as far as `pins` see it.
@@ -301,12 +314,21 @@ impl RowState {
         };
     }
 
-    /// Marks the row dead when all of it is a deletion at or before `limit` and nobody holds its lock.
-    pub(crate) fn bury(&mut self, limit: Lsn) -> bool {
-        let buried =
-            self.owner.is_none() && !self.dead && self.newest.row.is_none() && self.newest.lsn <= limit;
-        self.dead |= buried;
-        buried
+    /// Marks the row dead when all of it is a deletion at or before `limit`, nobody holds its lock and none of `pins` sees
+    /// what was there before.
+    pub(crate) fn bury(&mut self, limit: Lsn, pins: &[Lsn]) -> Burial {
+        if self.owner.is_some() {
+            // Whoever inserts the row again may still roll back.
+            return Burial::Waits;
+        }
+        if self.dead || self.newest.row.is_some() || self.newest.lsn > limit {
+            return Burial::Off;
+        }
+        if !self.forget(limit, pins) {
+            return Burial::Waits;
+        }
+        self.dead = true;
+        Burial::Done
     }
 
     /// During recovery: the one version there is.
@@ -327,6 +349,25 @@ impl RowState {
             older = link.next.as_deref();
         }
         count
+    }
+}
+
+/// Takes out of a chain, whose first version was superseded at `until`, those that no snapshot at or after `horizon` and
+/// none of `pins` sees. Looks no deeper than `depth`.
+fn prune(mut place: &mut Option<Box<Older>>, mut until: Lsn, horizon: Lsn, pins: &[Lsn], depth: usize) {
+    for _ in 0..depth {
+        let Some(link) = place else { return };
+        let from = link.version.lsn;
+        if until > horizon || any_sees(pins, from, until) {
+            until = from;
+            // Reborrowed as a whole: the borrow checker follows only one way through the list.
+            place = match place {
+                Some(link) => &mut link.next,
+                None => return,
+            };
+        } else {
+            *place = link.next.take();
+        }
     }
 }
 

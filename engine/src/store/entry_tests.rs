@@ -17,7 +17,7 @@ fn write(entry: &RowEntry, lsn: u64, text: Option<&str>, horizon: u64) {
     let owner = holder(lsn);
     let mut state = entry.lock();
     state.set_owner(Arc::clone(&owner), 0);
-    state.push(text.map(row), 0, Lsn::new(horizon), None);
+    state.push(text.map(row), 0, Lsn::new(horizon), Lsn::MAX, None);
     state.settle(Lsn::new(lsn), Ordinal::new(lsn));
     state.clear_owner();
 }
@@ -71,11 +71,53 @@ fn versions_that_no_snapshot_can_reach_go_and_the_others_stay() {
 }
 
 #[test]
+fn a_deletion_that_is_not_durable_stays_so_that_who_finds_no_row_depends_on_it() {
+    let entry = RowEntry::committed(Lsn::new(10), Ordinal::new(0), row("a"));
+    write(&entry, 20, None, 0);
+    for (durable, depends_on) in [(19, Some(20)), (20, None)] {
+        let mut state = entry.lock();
+        state.set_owner(holder(3), 0);
+        let left = state.push(Some(row("b")), 0, Lsn::new(25), Lsn::new(durable), None);
+        assert_eq!(left, depends_on.is_some());
+        let seen = state.read(Lsn::new(30), STORE).map(|seen| seen.lsn.get());
+        assert_eq!(seen, depends_on, "durable up to {durable}");
+        state.take_back();
+        state.clear_owner();
+    }
+}
+
+#[test]
+fn what_nobody_reaches_is_forgotten_and_the_rest_is_not() {
+    let entry = RowEntry::committed(Lsn::new(10), Ordinal::new(0), row("a"));
+    for lsn in [20, 30, 40] {
+        write(&entry, lsn, Some("x"), 0);
+    }
+    assert!(!entry.lock().forget(Lsn::new(9), &[]));
+    assert_eq!(entry.lock().version_count(), 4);
+    assert!(!entry.lock().forget(Lsn::new(35), &[]));
+    assert_eq!(entry.lock().version_count(), 2);
+    assert_eq!(read(&entry, 35).as_deref(), Some("x"));
+    entry.lock().set_owner(holder(1), 0);
+    entry
+        .lock()
+        .push(Some(row("never")), 0, Lsn::ZERO, Lsn::MAX, None);
+    assert!(
+        !entry.lock().forget(Lsn::new(99), &[]),
+        "a pending version may be taken back"
+    );
+    entry.lock().take_back();
+    entry.lock().clear_owner();
+    assert_eq!(read(&entry, 99).as_deref(), Some("x"));
+    assert!(entry.lock().forget(Lsn::new(40), &[]));
+    assert_eq!(entry.lock().version_count(), 1);
+}
+
+#[test]
 fn a_pending_version_becomes_visible_through_its_owners_stamp() {
     let entry = RowEntry::committed(Lsn::new(10), Ordinal::new(0), row("old"));
     let owner = holder(1);
     entry.lock().set_owner(Arc::clone(&owner), 7);
-    entry.lock().push(Some(row("new")), 3, Lsn::ZERO, None);
+    entry.lock().push(Some(row("new")), 3, Lsn::ZERO, Lsn::MAX, None);
     assert_eq!(read(&entry, 1000).as_deref(), Some("old"));
     owner.commit(Lsn::new(50), Firsts::from_slice(&[(STORE, Ordinal::new(100))]));
     assert_eq!(read(&entry, 49).as_deref(), Some("old"));
@@ -90,13 +132,17 @@ fn a_version_taken_back_leaves_the_row_as_it_was() {
     let entry = RowEntry::committed(Lsn::new(10), Ordinal::new(0), row("old"));
     write(&entry, 20, Some("newer"), 0);
     entry.lock().set_owner(holder(1), 0);
-    entry.lock().push(Some(row("never")), 0, Lsn::new(30), None);
+    entry
+        .lock()
+        .push(Some(row("never")), 0, Lsn::new(30), Lsn::MAX, None);
     entry.lock().take_back();
     assert!(!entry.lock().clear_owner(), "the row lives on");
     assert_eq!(read(&entry, 30).as_deref(), Some("newer"));
 
     let inserted = RowEntry::locked(holder(2), 0);
-    inserted.lock().push(Some(row("never")), 0, Lsn::ZERO, None);
+    inserted
+        .lock()
+        .push(Some(row("never")), 0, Lsn::ZERO, Lsn::MAX, None);
     inserted.lock().take_back();
     assert!(inserted.lock().clear_owner(), "nothing is left of it");
 }
@@ -104,17 +150,29 @@ fn a_version_taken_back_leaves_the_row_as_it_was() {
 #[test]
 fn only_a_deleted_and_unlocked_row_at_or_before_the_limit_is_buried() {
     let entry = RowEntry::committed(Lsn::new(10), Ordinal::new(0), row("a"));
-    assert!(!entry.lock().bury(Lsn::new(99)), "a live row");
+    let bury = |limit| entry.lock().bury(Lsn::new(limit), &[]);
+    assert_eq!(bury(99), Burial::Off, "a live row");
     write(&entry, 20, None, 0);
-    assert!(!entry.lock().bury(Lsn::new(19)), "somebody may still see the row");
+    assert_eq!(bury(19), Burial::Off, "somebody may still see the row");
     entry.lock().set_owner(holder(1), 0);
-    assert!(
-        !entry.lock().bury(Lsn::new(20)),
-        "somebody is about to insert it again"
-    );
+    assert_eq!(bury(20), Burial::Waits, "somebody is about to insert it again");
     entry.lock().clear_owner();
-    assert!(entry.lock().bury(Lsn::new(20)));
+    assert_eq!(bury(20), Burial::Done);
     assert!(entry.lock().is_dead());
+}
+
+#[test]
+fn a_deleted_row_that_a_pin_sees_waits_for_the_pin_and_no_other_does() {
+    let pins = [Lsn::new(15)];
+    let bury = |entry: &RowEntry, pins| entry.lock().bury(Lsn::new(99), pins);
+    let seen = RowEntry::committed(Lsn::new(10), Ordinal::new(0), row("a"));
+    write(&seen, 20, None, 0);
+    assert_eq!(bury(&seen, &pins[..]), Burial::Waits);
+    assert_eq!(read(&seen, 15).as_deref(), Some("a"));
+    assert_eq!(bury(&seen, &[]), Burial::Done);
+    let younger = RowEntry::committed(Lsn::new(16), Ordinal::new(0), row("b"));
+    write(&younger, 20, None, 0);
+    assert_eq!(bury(&younger, &pins[..]), Burial::Done);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::key::Key;
 use crate::row::RowLayout;
 use entry::RowEntry;
 use memtable::Memtable;
-use scry_wal::{Ordinal, StoreId};
+use scry_wal::{Lsn, Ordinal, StoreId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
@@ -31,6 +31,10 @@ pub(crate) struct StoreCounters {
     /// Shared with the branches of the store.
     next_row_id: Arc<AtomicU64>,
     live_rows: AtomicI64,
+    /// How often since the last sweep a superseded version stayed on its row's chain.
+    superseded: AtomicU64,
+    /// The horizon of the last sweep.
+    swept: AtomicU64,
 }
 
 impl Store {
@@ -99,6 +103,26 @@ impl StoreCounters {
         if difference != 0 {
             self.live_rows.fetch_add(difference, Ordering::Relaxed);
         }
+    }
+
+    pub(crate) fn add_superseded(&self, count: u64) {
+        if count != 0 {
+            self.superseded.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn superseded(&self) -> u64 {
+        self.superseded.load(Ordering::Relaxed)
+    }
+
+    /// The horizon of the last sweep.
+    pub(crate) fn swept(&self) -> Lsn {
+        Lsn::new(self.swept.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn begin_sweep(&self, horizon: Lsn) {
+        self.superseded.store(0, Ordering::Relaxed);
+        self.swept.store(horizon.get(), Ordering::Relaxed);
     }
 
     /// Committed rows; approximate while commits are under way.

@@ -170,14 +170,11 @@ impl Txn {
             let Some(row) = row else {
                 return count < REKEY_BATCH;
             };
-            match place(
-                table,
-                key,
-                store,
-                &row,
-                base,
-                own.map(|(slot, _)| (self.holder_if_any(), slot)),
-            ) {
+            let owner = own.map(|(slot, _)| (self.holder_if_any(), slot));
+            let placed = self
+                .new_key(table, key, &row)
+                .and_then(|new_key| place(table, key, new_key, store, &row, base, owner));
+            match placed {
                 Ok((new_key, entry)) => {
                     if let Some((slot, _)) = own {
                         moved.push((slot, new_key, entry));
@@ -191,6 +188,16 @@ impl Txn {
             Some(error) => Err(error),
             None => Ok(last),
         }
+    }
+
+    /// The key of a row under a primary key that is being added.
+    fn new_key(&self, table: &Table, key: &PrimaryKey, row: &[u8]) -> Result<Key, Error> {
+        let new_key = key_of(&table.layout, &key.columns, row).map_err(|column| Error::NotNullViolation {
+            table: table.def.name.clone(),
+            column: table.def.columns[column].name.clone(),
+        })?;
+        self.check_key(table, &new_key)?;
+        Ok(new_key)
     }
 
     /// Adds one change to this transaction's catalog.
@@ -216,23 +223,12 @@ impl Txn {
 fn place(
     table: &Table,
     key: &PrimaryKey,
+    new_key: Key,
     store: &Store,
     row: &[u8],
     base: Option<Version>,
     own: Option<(Option<&Arc<crate::locks::Holder>>, u32)>,
 ) -> Result<(Key, Arc<RowEntry>), Error> {
-    let new_key = key_of(&table.layout, &key.columns, row).map_err(|column| Error::NotNullViolation {
-        table: table.def.name.clone(),
-        column: table.def.columns[column].name.clone(),
-    })?;
-    if new_key.as_ref().len() > super::KEY_BYTES_MAX {
-        let (bytes, limit) = (new_key.as_ref().len(), super::KEY_BYTES_MAX);
-        return Err(Error::KeyTooLarge {
-            table: table.def.name.clone(),
-            bytes,
-            limit,
-        });
-    }
     let entry = Arc::new(match (base, own) {
         (Some(base), own) => {
             let entry = RowEntry::committed(base.lsn, base.ordinal.unwrap_or_default(), base.row);

@@ -27,7 +27,6 @@ pub(crate) use candidate::Inside;
 pub use rows::InsertOutcome;
 pub use savepoints::{SAVEPOINTS_MAX, SavepointId};
 pub use scan::ScanCursor;
-pub use spill::SPILL_BYTES;
 
 use crate::catalog::{AppliedChange, Catalog, Table};
 use crate::election::Electing;
@@ -52,14 +51,8 @@ pub enum Isolation {
 /// The most rows that one transaction can touch: slots and local indexes have 32 bits.
 pub const CHANGES_MAX: u32 = u32::MAX - 1;
 
-/// The longest encoded row. An update logs the old columns and the new row in one record, so two must fit.
-pub const ROW_BYTES_MAX: usize = (scry_wal::MAX_RECORD_BYTES - (1 << 20)) / 2;
-
 /// The LSN of what a transaction has changed in its own catalog only.
 pub(crate) const PRIVATE: Lsn = Lsn::MAX;
-
-/// The longest encoded primary key.
-pub const KEY_BYTES_MAX: usize = 8 << 10;
 
 /// A transaction. Dropping an unfinished one rolls it back.
 pub struct Txn {

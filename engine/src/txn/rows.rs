@@ -1,6 +1,6 @@
 //! Reading, locking and writing single rows.
 
-use super::{CHANGES_MAX, Isolation, KEY_BYTES_MAX, ROW_BYTES_MAX, Txn};
+use super::{CHANGES_MAX, Isolation, Txn};
 use crate::Row;
 use crate::catalog::Table;
 use crate::error::Error;
@@ -254,7 +254,6 @@ impl Txn {
         row: impl Into<Row>,
     ) -> Result<InsertOutcome, Error> {
         let row = row.into();
-        check_row(table, &row)?;
         match self.inside {
             None => self.insert_plain(table, key, row).await,
             Some(_) => self.insert_inside(table, key, row).await,
@@ -270,11 +269,12 @@ impl Txn {
         let store = self.enter(table).await?;
         self.room_if_full().await?;
         self.check_bounds()?;
+        self.check_row(table, &row)?;
         let key = match key {
             Some(key) => key,
             None => table.store.counters.hidden_key(),
         };
-        check_key(table, &key)?;
+        self.check_key(table, &key)?;
         let holder = self.holder();
         loop {
             match self.try_insert(table, store, &key, &row, &holder) {
@@ -377,7 +377,6 @@ impl Txn {
     /// When the row is not locked by this transaction, or is gone.
     pub fn update(&mut self, table: &Table, key: &[u8], row: impl Into<Row>) -> Result<(), Error> {
         let row = row.into();
-        check_row(table, &row)?;
         match self.inside {
             None => self.update_plain(table, key, row),
             Some(_) => self.update_inside(table, key, row),
@@ -385,6 +384,7 @@ impl Txn {
     }
 
     pub(super) fn update_plain(&mut self, table: &Table, key: &[u8], row: Row) -> Result<(), Error> {
+        self.check_row(table, &row)?;
         self.check_bounds()?;
         let slot = self.locked_slot(table, key);
         let undo_below = self.undo_below();
@@ -469,28 +469,22 @@ impl Txn {
         }
         Ok(())
     }
-}
 
-fn check_row(table: &Table, row: &Row) -> Result<(), Error> {
-    if row.len() > ROW_BYTES_MAX {
-        let table = table.def.name.clone();
-        return Err(Error::RowTooLarge {
-            table,
-            bytes: row.len(),
-            limit: ROW_BYTES_MAX,
-        });
+    fn check_row(&self, table: &Table, row: &Row) -> Result<(), Error> {
+        let (bytes, limit) = (row.len(), self.engine.limits.row_bytes);
+        if bytes > limit {
+            let table = table.def.name.clone();
+            return Err(Error::RowTooLarge { table, bytes, limit });
+        }
+        Ok(())
     }
-    Ok(())
-}
 
-fn check_key(table: &Table, key: &Key) -> Result<(), Error> {
-    let bytes = key.as_ref().len();
-    if bytes > KEY_BYTES_MAX {
-        return Err(Error::KeyTooLarge {
-            table: table.def.name.clone(),
-            bytes,
-            limit: KEY_BYTES_MAX,
-        });
+    pub(super) fn check_key(&self, table: &Table, key: &Key) -> Result<(), Error> {
+        let (bytes, limit) = (key.len(), self.engine.limits.key_bytes);
+        if bytes > limit {
+            let table = table.def.name.clone();
+            return Err(Error::KeyTooLarge { table, bytes, limit });
+        }
+        Ok(())
     }
-    Ok(())
 }

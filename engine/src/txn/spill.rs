@@ -11,10 +11,6 @@ use crate::overlay::Journal;
 use scry_wal::TentativeId;
 use smallvec::SmallVec;
 
-/// The usual bound of unlogged changes; and no chunk that is written ahead is much longer. To copy as much in the
-/// commit's critical section takes well under a millisecond.
-pub const SPILL_BYTES: usize = 1 << 20;
-
 impl Txn {
     /// For bulk loads, between rows: writes ahead when much is unlogged, and waits until the log's writer has room.
     ///
@@ -25,7 +21,7 @@ impl Txn {
     }
 
     pub(super) async fn room_if_full(&mut self) -> Result<(), Error> {
-        if self.overlay.unlogged_bytes() > self.engine.options.spill_bytes {
+        if self.overlay.unlogged_bytes() > self.engine.limits.spill_bytes {
             self.engine.log().room().await?;
             self.spill()?;
         }
@@ -37,13 +33,14 @@ impl Txn {
         let Some(id) = self.id() else { return Ok(()) };
         let id = TentativeId::new(id.get());
         let live = self.live_stores();
+        let enough = self.engine.limits.piece_bytes;
         let mut records = take_buffer();
         while !self.overlay.is_clean() {
             records.clear();
             let mut journal = Journal::default();
             let written = self
                 .overlay
-                .encode(&mut records, SPILL_BYTES, Some(id), &live, Some(&mut journal))
+                .encode(&mut records, enough, Some(id), &live, Some(&mut journal))
                 .map_err(Error::from)
                 .and_then(|count| self.write_ahead(id, &records, count));
             if let Err(error) = written {
@@ -81,13 +78,8 @@ impl Txn {
 
     /// Ends what was written ahead. When the log is gone, recovery does it.
     pub(super) fn drop_tentative(&mut self) {
-        let Some(id) = self.tentative.take() else { return };
-        let mut record = Vec::new();
-        scry_wal::record::encode_tentative_drop(&mut record, id);
-        if let Ok(mut appender) = self.engine.log().lock()
-            && appender.reserve(record.len()).is_ok()
-        {
-            appender.put(&record, 1, false);
+        if let Some(id) = self.tentative.take() {
+            self.engine.collector.end_tentative(&[id]);
         }
     }
 }

@@ -40,9 +40,10 @@ pub fn poll_once<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
+/// Small segments: they are quickly made, and a few transactions cross from one to the next.
 pub fn options() -> EngineOptions {
     let mut options = EngineOptions::default();
-    options.log.segment_bytes = 4 << 20;
+    options.log.segment_bytes = 64 << 10;
     options.log.backend = scry_wal::Backend::Blocking;
     options
 }
