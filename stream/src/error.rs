@@ -12,6 +12,8 @@ pub enum ErrorKind {
     Corrupt,
     /// The stream has been closed.
     Closed,
+    /// A defect of this program.
+    Bug,
 }
 
 /// An error of this crate.
@@ -51,6 +53,8 @@ pub enum Error {
     },
     /// The operating system gave no thread.
     Thread(std::io::Error),
+    /// A thread panicked; it said why on standard error.
+    Panicked { thread: &'static str },
     /// The stream has been closed, or an earlier error ended it.
     Closed,
 }
@@ -62,6 +66,7 @@ impl Error {
         match self {
             Self::Log(_) | Self::Thread(_) => ErrorKind::Log,
             Self::Closed => ErrorKind::Closed,
+            Self::Panicked { .. } => ErrorKind::Bug,
             Self::Record { .. }
             | Self::Catalog { .. }
             | Self::Row { .. }
@@ -129,6 +134,7 @@ impl fmt::Display for Error {
                 )
             }
             Self::Thread(source) => write!(f, "starting a thread: {source}"),
+            Self::Panicked { thread } => write!(f, "{thread} panicked"),
             Self::Closed => f.write_str("the stream is closed"),
         }
     }
@@ -142,7 +148,11 @@ impl std::error::Error for Error {
             Self::Catalog { source, .. } => Some(source),
             Self::Arrow { source, .. } => Some(source),
             Self::Thread(source) => Some(source),
-            Self::Row { .. } | Self::UnknownStore { .. } | Self::Broken { .. } | Self::Closed => None,
+            Self::Row { .. }
+            | Self::UnknownStore { .. }
+            | Self::Broken { .. }
+            | Self::Panicked { .. }
+            | Self::Closed => None,
         }
     }
 }

@@ -6,6 +6,7 @@
 //! an extractor always knows the columns of the stores in its run.
 
 use scry_wal::{Frame, Log, Lsn, StoreId, TailReader};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -121,7 +122,7 @@ impl Stream {
         }
         let pace = options.pace;
         stream.spawn("scry-deal".to_owned(), move || {
-            if let Err(error) = deal(&log, start, pace, &queue) {
+            if let Err(error) = caught("the dealer", || deal(&log, start, pace, &queue)) {
                 queue.finish(Err(error));
             }
         })?;
@@ -184,11 +185,18 @@ impl Drop for Stream {
     }
 }
 
+/// What `body` answers; an error when it panics, so that the consumer hears of it instead of waiting forever.
+fn caught<T>(thread: &'static str, body: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    // What a panic leaves half done is dropped, or not looked at after the error.
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or(Err(Error::Panicked { thread }))
+}
+
 fn extract(queue: &Queue<Job, Outcome>) {
     while let Some((ticket, job)) = queue.take() {
-        let outcome = decode_run(&job.frames, &job.schemas, job.emit_from)
-            .map(|decoded| (decoded, job.events, job.schemas));
-        queue.put(ticket, outcome);
+        let decoded = caught("an extractor", || {
+            decode_run(&job.frames, &job.schemas, job.emit_from)
+        });
+        queue.put(ticket, decoded.map(|decoded| (decoded, job.events, job.schemas)));
     }
 }
 

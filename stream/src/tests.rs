@@ -590,3 +590,49 @@ fn dropping_a_stream_ends_its_threads_whatever_they_wait_for() {
         drop(stream);
     }
 }
+
+#[test]
+fn a_panic_of_an_extractor_ends_the_stream_with_an_error() {
+    let mut primary = Primary::new();
+    let work = Step::Work {
+        table: 0,
+        inserts: 5,
+        updates: 0,
+        deletes: 0,
+        kib: 0,
+        end: End::Commit,
+    };
+    primary.run(&work);
+    primary.settle();
+    let created = primary.engine.log().durable_lsn();
+    primary.run(&work);
+    let catalog = primary.engine.catalog();
+    let table = catalog.table(&Primary::name(0)).expect("created");
+    // Columns that contradict each other: building them panics.
+    let number = ColumnDef {
+        name: "id".into(),
+        ty: DataType::Numeric(None),
+        not_null: true,
+        default: None,
+    };
+    let text = crate::schema::StoreSchema::new(table.def.columns[1..].to_vec());
+    let broken = crate::schema::StoreSchema {
+        columns: vec![number],
+        ..text
+    };
+    let start = Start {
+        read_from: created,
+        emit_from: created,
+        schemas: Schemas::from([(table.def.store, Arc::new(broken))]),
+    };
+    let log = primary.engine.log().clone();
+    let mut stream = Stream::start(log, start, &StreamOptions::default()).expect("started");
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    let told = loop {
+        match stream.next(Duration::from_secs(1)) {
+            Ok(_) => assert!(std::time::Instant::now() < deadline, "the stream hangs"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(told, crate::Error::Panicked { .. }), "{told}");
+}
