@@ -11,21 +11,22 @@ use arrow::datatypes::SchemaRef;
 use roaring::RoaringBitmap;
 use scry_engine::election::branch_columns;
 use scry_stream::{StoreSchema, arrow_schema};
-use scry_wal::Lsn;
+use scry_wal::{Lsn, StoreId};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::bits::Bits;
 use crate::cache::{Cache, Key};
-use crate::core::Core;
+use crate::core::{Core, Position};
 use crate::error::Error;
 use crate::manifest::{self, Manifest, PieceEntry, StoreEntry};
 use crate::merge::merge;
 use crate::piece::{Piece, Slot};
 use crate::plan;
+use crate::repair::is_damage;
 use crate::segment::{SegmentFile, sync_folder};
-use crate::store::StoreCell;
+use crate::store::{StoreCell, size};
 
 /// Extension of segment files.
 const EXTENSION: &str = "parquet";
@@ -40,15 +41,18 @@ pub(crate) struct Checkpointer {
     next_file: u64,
     /// The files that the manifest names.
     named: HashMap<PathBuf, Arc<SegmentFile>>,
+    /// Files of a manifest of which nobody knows whether it is durable.
+    undecided: Vec<Arc<SegmentFile>>,
     upto: Option<Lsn>,
+    /// Makes names in the folder durable.
+    sync_folder: fn(&Path) -> Result<(), Error>,
 }
 
 /// What a folder holds.
 #[derive(Debug)]
 pub(crate) struct Restored {
     pub checkpointer: Checkpointer,
-    pub upto: Lsn,
-    pub restart: Lsn,
+    pub position: Position,
     pub stores: Vec<StoreCell>,
 }
 
@@ -59,8 +63,16 @@ impl Checkpointer {
             folder: folder.to_owned(),
             next_file: 0,
             named: HashMap::new(),
+            undecided: Vec::new(),
             upto: None,
+            sync_folder,
         }
+    }
+
+    /// With another way to sync the folder: one that fails.
+    #[cfg(test)]
+    pub fn set_sync_folder(&mut self, sync_folder: fn(&Path) -> Result<(), Error>) {
+        self.sync_folder = sync_folder;
     }
 
     /// The LSN of the manifest.
@@ -84,10 +96,10 @@ impl Checkpointer {
                 let file = match slot.piece.file() {
                     Some(file) => file.clone(),
                     None => {
-                        let file = Arc::new(self.seal(&store.cell, &slot.piece, capture.upto)?);
+                        let file = Arc::new(self.seal(&store.cell, &slot.piece, capture.position.upto)?);
                         written
                             .files
-                            .push((store.cell.clone(), slot.piece.clone(), file.clone()));
+                            .push((store.cell.clone(), slot.clone(), file.clone()));
                         file
                     }
                 };
@@ -102,23 +114,28 @@ impl Checkpointer {
                 pieces,
             });
         }
-        sync_folder(&self.folder)?;
-        let (upto, restart) = (capture.upto, capture.restart);
+        (self.sync_folder)(&self.folder)?;
+        let position = capture.position;
         Manifest {
-            upto,
-            restart,
+            position,
             next_file: self.next_file,
             stores,
         }
-        .write(&self.folder)?;
+        .replace(&self.folder)?;
+        if let Err(error) = (self.sync_folder)(&self.folder) {
+            // A restart finds this manifest or the one before: the files of both stay until one is durable.
+            self.undecided.extend(written.keep());
+            return Err(error);
+        }
         written.install();
-        for (path, file) in std::mem::replace(&mut self.named, named) {
-            if !self.named.contains_key(&path) {
+        let before = std::mem::replace(&mut self.named, named).into_values();
+        for file in before.chain(self.undecided.drain(..)) {
+            if !self.named.contains_key(file.path()) {
                 file.retire(&core.cache);
             }
         }
-        self.upto = Some(upto);
-        Ok(upto)
+        self.upto = Some(position.upto);
+        Ok(position.upto)
     }
 
     fn seal(&mut self, cell: &StoreCell, piece: &Piece, upto: Lsn) -> Result<SegmentFile, Error> {
@@ -139,16 +156,22 @@ impl Checkpointer {
 /// Files written for a manifest that does not stand yet. Unless they are installed they are removed.
 struct Written<'c> {
     cache: &'c Cache,
-    files: Vec<(Arc<StoreCell>, Arc<Piece>, Arc<SegmentFile>)>,
+    files: Vec<(Arc<StoreCell>, Slot, Arc<SegmentFile>)>,
 }
 
 impl Written<'_> {
+    /// The files, which stay.
+    fn keep(mut self) -> Vec<Arc<SegmentFile>> {
+        self.files.drain(..).map(|(_, _, file)| file).collect()
+    }
+
     /// The manifest stands: the pieces may let go of their memory, as far as the cache does not keep it.
     fn install(mut self) {
-        for (cell, piece, file) in self.files.drain(..) {
-            let keep = piece.rows() < cell.small_rows();
+        for (cell, slot, file) in self.files.drain(..) {
+            let piece = &slot.piece;
+            let keep = cell.keeps(&slot);
             let sealed = Arc::new(piece.with_file(file.clone(), keep));
-            let installed = cell.install(&piece, sealed);
+            let installed = cell.install(piece, sealed);
             if installed && !keep {
                 let columns = piece.batch().map_or(&[][..], |batch| batch.columns());
                 for (column, array) in columns.iter().enumerate() {
@@ -183,13 +206,28 @@ fn compact(core: &Core) -> Result<(), Error> {
             && let Some(slots) = cell.compaction()
         {
             compactions += 1;
-            let merged = merge(&slots, &cell.schema.arrow, &scratch)?;
+            let merged = match merge(&slots, &cell.schema.arrow, &scratch) {
+                Err(error) if is_damage(&error) => {
+                    report_damaged(core, cell.store, &slots);
+                    break;
+                }
+                merged => merged?,
+            };
             if !cell.replace(&slots, merged) {
                 break;
             }
         }
     }
     Ok(())
+}
+
+/// Has those of the pieces made again whose files are damaged. The checkpoint goes on without their compaction.
+fn report_damaged(core: &Core, store: StoreId, slots: &[Slot]) {
+    for slot in slots {
+        if let Some(Err(error)) = slot.piece.file().map(|file| file.verify()) {
+            core.repairs.report(store, &slot.piece, &error);
+        }
+    }
 }
 
 fn entry(slot: &Slot, file: &SegmentFile) -> Result<PieceEntry, Error> {
@@ -216,14 +254,14 @@ fn entry(slot: &Slot, file: &SegmentFile) -> Result<PieceEntry, Error> {
 /// The LSN of the folder's manifest: every commit before it is in the mirror's files. `None` when there is none, or none that
 /// can be read.
 pub fn checkpoint_lsn(folder: &Path) -> Option<Lsn> {
-    Some(Manifest::read(folder).ok()??.upto)
+    Some(Manifest::read(folder).ok()??.position.upto)
 }
 
 /// Takes the state from a folder, after checking every byte of it. A folder without a manifest is an empty mirror.
 pub(crate) fn restore(folder: &Path, piece_rows: usize) -> Result<Restored, Error> {
     let found = Manifest::read(folder)?;
     let mut checkpointer = Checkpointer::new(folder);
-    checkpointer.upto = found.as_ref().map(|manifest| manifest.upto);
+    checkpointer.upto = found.as_ref().map(|manifest| manifest.position.upto);
     let manifest = found.unwrap_or_default();
     checkpointer.next_file = manifest.next_file;
     let mut stores = Vec::with_capacity(manifest.stores.len());
@@ -231,7 +269,7 @@ pub(crate) fn restore(folder: &Path, piece_rows: usize) -> Result<Restored, Erro
         let schema = Arc::new(StoreSchema::new(store.columns));
         let mut slots = Vec::with_capacity(store.pieces.len());
         for piece in store.pieces {
-            let (slot, file) = restore_piece(folder, piece, &schema, plan::small(piece_rows))?;
+            let (slot, file) = restore_piece(folder, piece, &schema, piece_rows)?;
             checkpointer.named.insert(file.path().to_owned(), file);
             slots.push(slot);
         }
@@ -247,8 +285,7 @@ pub(crate) fn restore(folder: &Path, piece_rows: usize) -> Result<Restored, Erro
     remove_strangers(folder, &checkpointer.named)?;
     Ok(Restored {
         checkpointer,
-        upto: manifest.upto,
-        restart: manifest.restart,
+        position: manifest.position,
         stores,
     })
 }
@@ -265,7 +302,7 @@ fn restore_piece(
     folder: &Path,
     entry: PieceEntry,
     schema: &StoreSchema,
-    small_rows: usize,
+    piece_rows: usize,
 ) -> Result<(Slot, Arc<SegmentFile>), Error> {
     let path = folder.join(&entry.file);
     let file = Arc::new(SegmentFile::new(
@@ -306,20 +343,15 @@ fn restore_piece(
         None
     };
     let columns = schema.arrow.fields().len();
-    let mut piece = Piece::sealed(
+    let piece = Piece::sealed(
         entry.ordinals.clone(),
         rows,
         offsets.clone(),
         file.clone(),
+        file.decoded_bytes()?,
         columns,
     );
-    piece = piece.shifted(entry.shift);
-    if rows < small_rows {
-        let all: Vec<usize> = (0..columns).collect();
-        let batch = piece.columns(&all, &Cache::new(0))?;
-        let resident = Piece::resident(entry.ordinals, offsets, batch);
-        piece = resident.with_file(file.clone(), true).shifted(entry.shift);
-    }
+    let piece = piece.shifted(entry.shift);
     let mut slot = Slot::new(piece);
     if !entry.dead.is_empty() {
         let mut dead = Bits::new(rows);
@@ -328,6 +360,13 @@ fn restore_piece(
         });
         slot.dead_rows = entry.dead.len() as usize;
         slot.dead = Some(Arc::new(dead));
+    }
+    if plan::is_small(&size(&slot), piece_rows) {
+        let all: Vec<usize> = (0..columns).collect();
+        let batch = slot.piece.columns(&all, &Cache::new(0))?;
+        let resident = Piece::resident(entry.ordinals, offsets, batch);
+        let piece = resident.with_file(file.clone(), true).shifted(entry.shift);
+        slot = slot.with_piece(Arc::new(piece));
     }
     Ok((slot, file))
 }

@@ -13,8 +13,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::cache::Cache;
 use crate::error::Error;
 use crate::horizon::{Horizon, HorizonSource};
+use crate::repair::Repairs;
 use crate::snapshot::Snapshot;
 use crate::store::{Capture, StoreCell};
+
+/// A position of the log, and what going on from there takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Position {
+    /// Every commit below it is applied.
+    pub upto: Lsn,
+    /// Where a restart must begin reading; see [`ChangeSet::restart`].
+    pub restart: Lsn,
+    /// The last commit below `upto`: every snapshot from it on to `upto` shows the same. Zero when there was none.
+    pub last_commit: Lsn,
+}
 
 /// The stores of a mirror.
 #[derive(Debug)]
@@ -24,14 +36,16 @@ pub(crate) struct Core {
     horizon: Horizon,
     piece_rows: usize,
     pub cache: Arc<Cache>,
+    pub repairs: Arc<Repairs>,
     /// Held while a change set is applied and while the state is captured, so that what is captured is one position.
     apply: Mutex<Applying>,
 }
 
 #[derive(Debug)]
 struct Applying {
-    /// Where a restart must begin reading; see [`ChangeSet::restart`].
+    /// Of what is applied.
     restart: Lsn,
+    last_commit: Lsn,
     /// Set while a change set is half applied; stays when it fails.
     half: bool,
     /// Stores with deletes that are not folded yet, or that are to go.
@@ -41,16 +55,14 @@ struct Applying {
 /// The state at one position of the log.
 #[derive(Debug)]
 pub(crate) struct CoreCapture {
-    pub upto: Lsn,
-    pub restart: Lsn,
+    pub position: Position,
     pub stores: Vec<Capture>,
 }
 
 impl Core {
-    /// The state at `upto`.
+    /// The state at a position.
     pub fn new(
-        upto: Lsn,
-        restart: Lsn,
+        position: Position,
         stores: Vec<StoreCell>,
         source: HorizonSource,
         cache: Arc<Cache>,
@@ -62,12 +74,15 @@ impl Core {
             .collect();
         Self {
             stores: RwLock::new(stores),
-            applied: AtomicU64::new(upto.get()),
-            horizon: Horizon::new(source, newest(upto)),
+            applied: AtomicU64::new(position.upto.get()),
+            // Snapshots between the last commit and the position need nothing that is folded.
+            horizon: Horizon::new(source, position.last_commit),
             piece_rows,
             cache,
+            repairs: Arc::default(),
             apply: Mutex::new(Applying {
-                restart,
+                restart: position.restart,
+                last_commit: position.last_commit,
                 half: false,
                 pending: Vec::new(),
             }),
@@ -148,6 +163,9 @@ impl Core {
         }
         self.settle(&mut applying, touched, horizon)?;
         applying.restart = set.restart;
+        if let Some(commit) = set.commits.last() {
+            applying.last_commit = commit.lsn;
+        }
         applying.half = false;
         self.applied.store(set.upto.get(), Ordering::Release);
         Ok(())
@@ -200,8 +218,11 @@ impl Core {
         let living = stores.iter().filter(|cell| cell.dropped() == Lsn::MAX);
         let stores = living.map(StoreCell::capture).collect::<Result<_, _>>()?;
         Ok(CoreCapture {
-            upto,
-            restart: applying.restart,
+            position: Position {
+                upto,
+                restart: applying.restart,
+                last_commit: applying.last_commit,
+            },
             stores,
         })
     }

@@ -5,6 +5,7 @@ use parquet::errors::ParquetError;
 use scry_wal::{Lsn, StoreId};
 use std::fmt;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -73,6 +74,8 @@ pub enum Error {
     HalfApplied { applied: Lsn },
     /// An earlier error stopped the mirror.
     Stopped(Arc<Error>),
+    /// A thread of the mirror panicked; it said why on standard error.
+    Panicked { thread: &'static str },
     /// The mirror has been closed.
     Closed,
 }
@@ -92,8 +95,10 @@ impl Error {
                 ErrorKind::Refuse
             }
             Self::Damaged { .. } => ErrorKind::Corrupt,
+            // Only files that were written are opened.
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => ErrorKind::Corrupt,
             Self::Io { .. } => ErrorKind::Retry,
-            Self::Parquet { .. } | Self::Arrow(_) => ErrorKind::Bug,
+            Self::Parquet { .. } | Self::Arrow(_) | Self::Panicked { .. } => ErrorKind::Bug,
         }
     }
 
@@ -104,6 +109,12 @@ impl Error {
             action,
             source: Arc::new(source),
         }
+    }
+
+    /// What `body` answers; an error when it panics.
+    pub(crate) fn caught<T>(thread: &'static str, body: impl FnOnce() -> Result<T, Self>) -> Result<T, Self> {
+        // What a panic leaves half done is marked as such (`Core`), or not looked at after the error.
+        catch_unwind(AssertUnwindSafe(body)).unwrap_or(Err(Self::Panicked { thread }))
     }
 
     pub(crate) fn parquet(path: &Path) -> impl Fn(ParquetError) -> Self {
@@ -189,6 +200,7 @@ impl fmt::Display for Error {
                 write!(f, "the changes behind LSN {applied} could not be applied whole")
             }
             Self::Stopped(source) => write!(f, "the mirror has stopped: {source}"),
+            Self::Panicked { thread } => write!(f, "{thread} panicked"),
             Self::Closed => f.write_str("the mirror is closed"),
         }
     }
@@ -209,6 +221,7 @@ impl std::error::Error for Error {
             | Self::Damaged { .. }
             | Self::NewerFormat { .. }
             | Self::HalfApplied { .. }
+            | Self::Panicked { .. }
             | Self::Closed => None,
         }
     }

@@ -7,7 +7,8 @@
 //!
 //! In reading order: [`snapshot`] is what queries see; [`mirror`] owns the threads; `core` holds the stores and `store`
 //! applies changes to one of them; `piece`, `bits`, `merge` and `plan` say how rows are kept compact; `segment`, `cache`,
-//! `manifest` and `checkpoint` put them on disk and bring them back; `horizon` says how far back anybody still looks.
+//! `manifest` and `checkpoint` put them on disk and bring them back; `repair` makes what is damaged there again;
+//! `horizon` says how far back anybody still looks.
 //!
 //! This crate does not know the primary's tables, locks or sessions: the oldest snapshot still wanted comes in as a
 //! closure, columns come in through the stream.
@@ -27,6 +28,7 @@ pub mod mirror;
 mod piece;
 mod plan;
 mod relink;
+mod repair;
 mod segment;
 pub mod snapshot;
 mod statistics;

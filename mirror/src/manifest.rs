@@ -3,7 +3,7 @@
 //! ```text
 //! manifest   8 bytes "SCRYMIRR" · u32 format · u32 CRC32 of the body · u64 length of the body · body
 //! body       u64 LSN x: every commit below it is in the files · u64 LSN from which a restart reads the log
-//!            · u64 number of the next file · u32 stores · stores
+//!            · u64 LSN of the last commit below x · u64 number of the next file · u32 stores · stores
 //! store      u32 id · u64 LSN of its creation · u64 ordinals begun · u32 length + columns, as the log's CREATE TABLE record has them
 //!            · u32 pieces · pieces
 //! piece      u64 first ordinal · u64 end ordinal · u64 rows · u8 bits (0 rows are missing in between: the file's ordinal column
@@ -12,7 +12,7 @@
 //!            · u32 length + dead rows (roaring bitmap, portable format)
 //! ```
 //!
-//! Format 1 had no branches. Numbers are little-endian. The file is replaced whole: written beside, synced, renamed, folder synced.
+//! Numbers are little-endian. An older format is not read: the mirror is made anew from the log. The file is replaced whole: written beside, synced, renamed, folder synced.
 
 use roaring::RoaringBitmap;
 use scry_engine::{CatalogChange, ColumnDef, TableDef};
@@ -22,8 +22,9 @@ use std::io::{self, Write};
 use std::ops::Range;
 use std::path::Path;
 
+use crate::core::Position;
 use crate::error::Error;
-use crate::segment::{Part, sync_folder};
+use crate::segment::Part;
 
 /// Name of the file.
 pub(crate) const FILE_NAME: &str = "MANIFEST";
@@ -33,7 +34,7 @@ pub(crate) const DAMAGED_NAME: &str = "MANIFEST.damaged";
 
 const TEMPORARY_NAME: &str = "MANIFEST.new";
 const MAGIC: &[u8; 8] = b"SCRYMIRR";
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 const SPARSE: u8 = 1;
 const OF_BRANCH: u8 = 2;
 const HEADER_BYTES: usize = 24;
@@ -44,8 +45,7 @@ const _: () = assert!(CRC_OFFSET == MAGIC.len() + 4 && HEADER_BYTES == LENGTH_OF
 /// The mirror at one LSN.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Manifest {
-    pub upto: Lsn,
-    pub restart: Lsn,
+    pub position: Position,
     pub next_file: u64,
     pub stores: Vec<StoreEntry>,
 }
@@ -72,15 +72,14 @@ pub(crate) struct PieceEntry {
 }
 
 impl Manifest {
-    /// Replaces the manifest of a folder.
-    pub fn write(&self, folder: &Path) -> Result<(), Error> {
+    /// Replaces the manifest of a folder. It is durable when the folder is synced.
+    pub fn replace(&self, folder: &Path) -> Result<(), Error> {
         let path = folder.join(TEMPORARY_NAME);
         let bytes = self.encode();
         File::create(&path)
             .and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_all()))
             .map_err(Error::io(&path, "write"))?;
-        std::fs::rename(&path, folder.join(FILE_NAME)).map_err(Error::io(&path, "rename"))?;
-        sync_folder(folder)
+        std::fs::rename(&path, folder.join(FILE_NAME)).map_err(Error::io(&path, "rename"))
     }
 
     /// The manifest of a folder, if it has one.
@@ -95,8 +94,14 @@ impl Manifest {
 
     fn encode(&self) -> Vec<u8> {
         let mut body = Vec::new();
-        put(&mut body, &self.upto.get().to_le_bytes());
-        put(&mut body, &self.restart.get().to_le_bytes());
+        let Position {
+            upto,
+            restart,
+            last_commit,
+        } = self.position;
+        for lsn in [upto, restart, last_commit] {
+            put(&mut body, &lsn.get().to_le_bytes());
+        }
         put(&mut body, &self.next_file.to_le_bytes());
         put(&mut body, &(self.stores.len() as u32).to_le_bytes());
         for store in &self.stores {
@@ -126,6 +131,9 @@ impl Manifest {
                 supported: FORMAT,
             });
         }
+        if format < FORMAT {
+            return Err(reader.damaged(MAGIC.len(), "format", FORMAT.into(), format.into()));
+        }
         let crc = reader.u32()?;
         let length = reader.u64()?;
         let body = &bytes[reader.at..];
@@ -138,6 +146,7 @@ impl Manifest {
         }
         let upto = Lsn::new(reader.u64()?);
         let restart = Lsn::new(reader.u64()?);
+        let last_commit = Lsn::new(reader.u64()?);
         let next_file = reader.u64()?;
         let mut stores = Vec::new();
         for _ in 0..reader.u32()? {
@@ -149,9 +158,15 @@ impl Manifest {
         if restart > upto {
             return Err(reader.damaged(HEADER_BYTES, "restart position", upto.get(), restart.get()));
         }
+        if last_commit > upto {
+            return Err(reader.damaged(HEADER_BYTES, "last commit", upto.get(), last_commit.get()));
+        }
         Ok(Self {
-            upto,
-            restart,
+            position: Position {
+                upto,
+                restart,
+                last_commit,
+            },
             next_file,
             stores,
         })

@@ -1,5 +1,5 @@
 //! The mirror with its threads: an applier that takes change sets from the stream, and a sealer that writes
-//! checkpoints.
+//! checkpoints; a third one makes pieces again whose files were found damaged.
 //!
 //! An error in applying stops the applier for good: whoever waits is told, the status says why, snapshots of what was
 //! applied before stay right, and the primary goes on. An error in sealing (a full disk) stops nothing: the tail stays
@@ -107,6 +107,12 @@ pub struct MirrorStatus {
     pub sealing: Option<Error>,
     /// Why the mirror was made anew from the log when it was opened, if it was.
     pub rebuilt: Option<Error>,
+    /// Pieces whose files were found damaged since, and that are not made again yet.
+    pub damaged: usize,
+    /// Pieces made again from the log since the mirror was opened.
+    pub repaired: u64,
+    /// Why the last attempt to make pieces again failed, if it did.
+    pub repairing: Option<Error>,
 }
 
 /// The columnar copy, kept up to date by threads of its own until it is closed or dropped.
@@ -119,6 +125,7 @@ pub struct Mirror {
 #[derive(Debug, Default)]
 struct Threads {
     applier: Option<JoinHandle<()>>,
+    repairer: Option<JoinHandle<()>>,
     sealer: Option<JoinHandle<()>>,
 }
 
@@ -142,6 +149,8 @@ struct Shared {
 #[derive(Debug)]
 struct Sealer {
     wanted: bool,
+    /// Pieces were put in the place of others: a checkpoint is due though nothing was applied since the last.
+    replaced: bool,
     stopping: bool,
     checkpoint: Option<Lsn>,
     /// What was applied when the last attempt at a checkpoint began.
@@ -160,8 +169,7 @@ impl Mirror {
         let (restored, rebuilt) = restore(dir, opened, options.piece_rows)?;
         let Restored {
             checkpointer,
-            upto,
-            restart,
+            position,
             stores,
         } = restored;
         let schemas = stores
@@ -170,8 +178,7 @@ impl Mirror {
             .collect();
         let cache = Arc::new(Cache::new(options.cache_bytes));
         let core = Arc::new(Core::new(
-            upto,
-            restart,
+            position,
             stores,
             options.horizon.clone(),
             cache,
@@ -186,9 +193,10 @@ impl Mirror {
             stopped: Mutex::new(None),
             sealer: Mutex::new(Sealer {
                 wanted: false,
+                replaced: false,
                 stopping: false,
                 checkpoint: checkpointer.upto(),
-                begun: upto,
+                begun: position.upto,
                 failure: None,
             }),
             seal: Condvar::new(),
@@ -206,15 +214,17 @@ impl Mirror {
             ..StreamOptions::default()
         };
         let start = Start {
-            read_from: restart,
-            emit_from: upto,
+            read_from: position.restart,
+            emit_from: position.upto,
             schemas,
         };
-        let stream = Stream::start(log, start, &stream_options)?;
+        let stream = Stream::start(log.clone(), start, &stream_options)?;
         let applier = mirror.spawn(dir, "scry-apply", move |shared| shared.apply(stream))?;
         mirror.threads.lock().applier = Some(applier);
         let sealer = mirror.spawn(dir, "scry-seal", move |shared| shared.seal(checkpointer))?;
         mirror.threads.lock().sealer = Some(sealer);
+        let repairer = mirror.spawn(dir, "scry-repair", move |shared| shared.repair(&log))?;
+        mirror.threads.lock().repairer = Some(repairer);
         Ok(mirror)
     }
 
@@ -295,6 +305,7 @@ impl Mirror {
             let sealer = shared.sealer.lock();
             (sealer.checkpoint, sealer.failure.clone())
         };
+        let repairs = shared.core.repairs.status();
         let stores = shared.core.stores();
         let mut status = MirrorStatus {
             applied: shared.core.applied(),
@@ -311,6 +322,9 @@ impl Mirror {
             stopped: shared.stopped.lock().as_ref().map(|error| error.as_ref().clone()),
             sealing,
             rebuilt: shared.rebuilt.clone(),
+            damaged: repairs.damaged,
+            repaired: repairs.repaired,
+            repairing: repairs.failure,
         };
         for cell in stores {
             let figures = cell.figures();
@@ -344,8 +358,10 @@ impl Mirror {
         let shared = &self.shared;
         shared.stopping.store(true, Ordering::Release);
         shared.wake_all();
+        shared.core.repairs.stop();
         let mut threads = self.threads.lock();
         // A thread that panicked has already said why on standard error.
+        let _ = threads.repairer.take().map(JoinHandle::join);
         let _ = threads.applier.take().map(JoinHandle::join);
         {
             // Nothing is applied any more: what is sealed now is all there is.
@@ -372,7 +388,7 @@ impl Shared {
     /// The applier.
     fn apply(&self, mut stream: Stream) {
         while !self.stopping() {
-            if let Err(error) = self.step(&mut stream) {
+            if let Err(error) = Error::caught("the applier", || self.step(&mut stream)) {
                 *self.stopped.lock() = Some(Arc::new(error));
                 self.wake_all();
                 return;
@@ -398,6 +414,16 @@ impl Shared {
             self.seal.notify_one();
         }
         Ok(())
+    }
+
+    /// The repairer.
+    fn repair(&self, log: &Arc<Log>) {
+        self.core.repairs.run(&self.core, log, || {
+            // What was made again has no file yet.
+            let mut sealer = self.sealer.lock();
+            (sealer.wanted, sealer.replaced) = (true, true);
+            self.seal.notify_one();
+        });
     }
 
     /// Wakes those who wait for a position up to `applied`.
@@ -433,12 +459,14 @@ impl Shared {
             }
             sealer.wanted = false;
             sealer.begun = self.core.applied();
-            if sealer.checkpoint != Some(sealer.begun) {
+            let replaced = std::mem::take(&mut sealer.replaced);
+            if replaced || sealer.checkpoint != Some(sealer.begun) {
                 drop(sealer);
-                let result = checkpointer.run(&self.core);
+                let result = Error::caught("the sealer", || checkpointer.run(&self.core));
                 sealer = self.sealer.lock();
                 sealer.checkpoint = checkpointer.upto();
                 sealer.failure = result.err();
+                sealer.replaced |= replaced && sealer.failure.is_some();
             }
             if stopping {
                 return;
@@ -451,11 +479,12 @@ impl Shared {
 fn restore(dir: &Path, durable: Lsn, piece_rows: usize) -> Result<(Restored, Option<Error>), Error> {
     std::fs::create_dir_all(dir).map_err(Error::io(dir, "create"))?;
     let found = checkpoint::restore(dir, piece_rows).and_then(|restored| {
-        if restored.upto <= durable {
+        let upto = restored.position.upto;
+        if upto <= durable {
             return Ok(restored);
         }
         let path: PathBuf = dir.join(crate::manifest::FILE_NAME);
-        let (expected, found) = (durable.get(), restored.upto.get());
+        let (expected, found) = (durable.get(), upto.get());
         let what = "the mirror is ahead of its log; bytes of log";
         Err(Error::Damaged {
             path,

@@ -36,6 +36,7 @@ pub(crate) struct Piece {
     file: Option<Arc<SegmentFile>>,
     /// The file is that of a branch: it has a branch's columns, and its ordinals lack this.
     shift: Option<u64>,
+    /// What the rows take in memory, or would take.
     bytes: usize,
     statistics: Vec<OnceLock<Option<ColumnStatistics>>>,
 }
@@ -55,15 +56,15 @@ impl Piece {
         Self::new(ordinals, rows, offsets, Some(batch), None, bytes, columns)
     }
 
-    /// Rows in a file only.
+    /// Rows in a file only; `bytes` is what they take in memory.
     pub fn sealed(
         ordinals: Range<u64>,
         rows: usize,
         offsets: Option<Arc<[u32]>>,
         file: Arc<SegmentFile>,
+        bytes: usize,
         columns: usize,
     ) -> Self {
-        let bytes = file.bytes() as usize;
         Self::new(ordinals, rows, offsets, None, Some(file), bytes, columns)
     }
 
@@ -133,11 +134,6 @@ impl Piece {
     /// The same rows, now also in `file`; with `keep_batch` they stay in memory as well.
     pub fn with_file(&self, file: Arc<SegmentFile>, keep_batch: bool) -> Self {
         let batch = if keep_batch { self.batch.clone() } else { None };
-        let bytes = if batch.is_some() {
-            self.bytes
-        } else {
-            file.bytes() as usize
-        };
         let columns = self.statistics.len();
         Self::new(
             self.ordinals.clone(),
@@ -145,7 +141,7 @@ impl Piece {
             self.offsets.clone(),
             batch,
             Some(file),
-            bytes,
+            self.bytes,
             columns,
         )
     }
@@ -159,7 +155,7 @@ impl Piece {
         self.rows
     }
 
-    /// In memory when resident, else in the file.
+    /// What the rows take in memory, whether they are there or not.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -230,7 +226,7 @@ impl Piece {
 }
 
 /// What a batch's rows take; not what the buffers take that it may share with other batches.
-fn batch_bytes(batch: &RecordBatch) -> usize {
+pub(crate) fn batch_bytes(batch: &RecordBatch) -> usize {
     let sizes = batch
         .columns()
         .iter()

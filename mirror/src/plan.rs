@@ -5,6 +5,8 @@
 //! touches what is in memory, because the applier does its bidding. [`next_compaction`] does the same for sealed pieces, in the
 //! background.
 //!
+//! A piece is as large as its living rows, or as their bytes, whichever fills a piece sooner: its *weight*, in rows.
+//!
 //! Costs: a row is copied once for each tier it climbs (about four times), and a rewrite copies fewer rows than
 //! have died since the last one, so the work is proportional to the changes.
 
@@ -17,6 +19,7 @@ use crate::piece::PIECE_BYTES_MAX;
 pub(crate) struct Size {
     pub rows: usize,
     pub live: usize,
+    /// What all of its rows take in memory, or would take.
     pub bytes: usize,
     pub resident: bool,
     /// The ordinals that it stands for, from `start` to before `end`.
@@ -24,14 +27,33 @@ pub(crate) struct Size {
     pub end: u64,
 }
 
+impl Size {
+    fn live_bytes(&self) -> usize {
+        let share = self.bytes as u128 * self.live as u128 / (self.rows as u128).max(1);
+        // A share of `bytes`.
+        share as usize
+    }
+
+    /// Living rows, or as many as their bytes stand for: a piece of the most bytes weighs as much as one of the most rows.
+    fn weight(&self, piece_rows: usize) -> usize {
+        let by_bytes = self.live_bytes() as u128 * piece_rows as u128 / PIECE_BYTES_MAX as u128;
+        self.live.max(usize::try_from(by_bytes).unwrap_or(usize::MAX))
+    }
+}
+
 /// Neighbours below the same limit are merged with each other.
 fn tiers(piece_rows: usize) -> [usize; 3] {
     [(piece_rows / 256).max(1), piece_rows / 32, small(piece_rows)]
 }
 
-/// Pieces with fewer rows are small: they are merged with their neighbours, and stay in memory when they are sealed.
-pub(crate) fn small(piece_rows: usize) -> usize {
+/// Pieces of less weight are small: they are merged with their neighbours, and stay in memory when they are sealed.
+fn small(piece_rows: usize) -> usize {
     piece_rows / 4
+}
+
+/// Whether a piece is small.
+pub(crate) fn is_small(size: &Size, piece_rows: usize) -> bool {
+    size.weight(piece_rows) < small(piece_rows)
 }
 
 /// As many neighbours make a merge worth it.
@@ -47,14 +69,14 @@ pub(crate) fn next_merge(sizes: &[Size], piece_rows: usize) -> Option<Range<usiz
     for limit in tiers {
         let mut start = 0;
         while start < sizes.len() {
-            if !sizes[start].resident || sizes[start].live >= limit {
+            if !sizes[start].resident || sizes[start].weight(piece_rows) >= limit {
                 start += 1;
                 continue;
             }
             let end = start
                 + sizes[start..]
                     .iter()
-                    .take_while(|s| s.resident && s.live < limit)
+                    .take_while(|s| s.resident && s.weight(piece_rows) < limit)
                     .count();
             if let Some(run) = worth_merging(sizes, start..end, piece_rows) {
                 return Some(run);
@@ -73,10 +95,10 @@ fn worth_merging(sizes: &[Size], run: Range<usize>, piece_rows: usize) -> Option
         return None;
     }
     let run = fitting(sizes, run, piece_rows);
-    let live = |range: &Range<usize>| sizes[range.clone()].iter().map(|size| size.live);
-    let largest = live(&run).max().unwrap_or(0);
+    let weights = |range: &Range<usize>| sizes[range.clone()].iter().map(|size| size.weight(piece_rows));
+    let largest = weights(&run).max().unwrap_or(0);
     // A piece that outweighs the others together is not copied for their sake: the smaller tier takes them first.
-    let pays = |run: &Range<usize>, largest: usize| live(run).sum::<usize>() >= largest * 2;
+    let pays = |run: &Range<usize>, largest: usize| weights(run).sum::<usize>() >= largest * 2;
     (run.len() > 1 && (pays(&run, largest) || largest < tiers(piece_rows)[0])).then_some(run)
 }
 
@@ -86,7 +108,7 @@ fn fitting(sizes: &[Size], run: Range<usize>, piece_rows: usize) -> Range<usize>
     let start = sizes[run.start].start;
     let fits = sizes[run.clone()].iter().take_while(|size| {
         rows += size.live;
-        bytes += size.bytes;
+        bytes += size.live_bytes();
         rows <= piece_rows && bytes <= PIECE_BYTES_MAX && size.end - start <= u64::from(u32::MAX)
     });
     run.start..run.start + fits.count()
@@ -95,7 +117,7 @@ fn fitting(sizes: &[Size], run: Range<usize>, piece_rows: usize) -> Range<usize>
 /// The pieces to compact next: mostly dead ones that are sealed, or small ones beside each other, with the small neighbours behind
 /// them.
 pub(crate) fn next_compaction(sizes: &[Size], piece_rows: usize) -> Option<Range<usize>> {
-    let small = |size: &Size| size.live < small(piece_rows);
+    let small = |size: &Size| is_small(size, piece_rows);
     let mut start = 0;
     while start < sizes.len() {
         let size = &sizes[start];
@@ -162,6 +184,47 @@ mod tests {
             copied < APPENDS * 20 * 8,
             "{copied} rows copied for {}",
             APPENDS * 20
+        );
+    }
+
+    #[test]
+    fn pieces_of_few_large_rows_are_counted_by_their_bytes() {
+        const APPENDED: usize = 2 << 20;
+        let mut sizes = Vec::new();
+        let mut copied = 0;
+        const APPENDS: usize = 4000;
+        for _ in 0..APPENDS {
+            // Rows of 100 KiB.
+            let size = piece(20, 20, true);
+            sizes.push(Size {
+                bytes: APPENDED,
+                ..size
+            });
+            while let Some(run) = next_merge(&sizes, PIECE_ROWS_MAX) {
+                let rows = sizes[run.clone()].iter().map(|size| size.live).sum();
+                let bytes = sizes[run.clone()].iter().map(|size| size.bytes).sum();
+                assert!(bytes <= PIECE_BYTES_MAX);
+                copied += bytes;
+                sizes.splice(
+                    run,
+                    [Size {
+                        bytes,
+                        ..piece(rows, rows, true)
+                    }],
+                );
+            }
+        }
+        let bytes = APPENDS * APPENDED;
+        assert!(
+            sizes.len() < bytes / PIECE_BYTES_MAX * 4 + FANOUT * 4,
+            "{} pieces",
+            sizes.len()
+        );
+        assert!(copied < bytes * 8, "{copied} bytes copied for {bytes}");
+        let large = |size: &&Size| !is_small(size, PIECE_ROWS_MAX);
+        assert!(
+            sizes.iter().filter(large).count() * 2 > sizes.len(),
+            "most of them leave memory when sealed"
         );
     }
 

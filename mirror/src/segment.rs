@@ -8,8 +8,8 @@
 //! A file is written once, complete and synced before a manifest names it. When no manifest names it any more it is
 //! *obsolete*, and removed with its last reader.
 
-use arrow::array::{ArrayRef, UInt64Array};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{ArrayRef, AsArray, UInt64Array};
+use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use bytes::{Buf, Bytes};
 use parquet::arrow::ArrowWriter;
@@ -20,6 +20,7 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::basic::{Compression, Encoding};
 use parquet::errors::ParquetError;
+use parquet::file::metadata::{KeyValue, ParquetMetaData};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::reader::{ChunkReader, Length};
 use parquet::schema::types::ColumnPath;
@@ -32,6 +33,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::cache::{Cache, Key};
 use crate::error::Error;
+use crate::piece::batch_bytes;
 use crate::statistics::ColumnStatistics;
 
 /// Name of the column that holds the ordinals.
@@ -58,7 +60,7 @@ pub(crate) struct SegmentFile {
     path: PathBuf,
     parts: Vec<Part>,
     schema: SchemaRef,
-    footer: OnceLock<Result<ArrowReaderMetadata, Error>>,
+    footer: OnceLock<ArrowReaderMetadata>,
     obsolete: AtomicBool,
 }
 
@@ -212,11 +214,32 @@ impl SegmentFile {
         Ok(array.map(|array| array.values().to_vec()).unwrap_or_default())
     }
 
+    /// What the rows take in memory.
+    pub fn decoded_bytes(&self) -> Result<usize, Error> {
+        let footer = self.footer()?;
+        let metadata = footer.metadata();
+        let noted: Option<i64> = note(metadata, BYTES_KEY).and_then(|bytes| bytes.parse().ok());
+        let unpacked = || {
+            metadata
+                .row_groups()
+                .iter()
+                .map(|group| group.total_byte_size())
+                .sum()
+        };
+        // Lengths are positive.
+        Ok(noted.unwrap_or_else(unpacked).unsigned_abs() as usize)
+    }
+
     /// Bounds of a column, as the footer has them.
     pub fn statistics(&self, column: usize) -> Option<ColumnStatistics> {
         let footer = self.footer().ok()?;
         let metadata = footer.metadata();
-        let name = self.schema.fields().get(column)?.name();
+        let field = self.schema.fields().get(column)?;
+        // Parquet's bounds leave NaN out; in the order of our queries it is above all numbers.
+        if field.data_type().is_floating() && !is_noted_free_of_nan(metadata, column) {
+            return None;
+        }
+        let name = field.name();
         let converter = StatisticsConverter::try_new(name, footer.schema(), footer.parquet_schema()).ok()?;
         let groups = metadata.row_groups();
         let known = |array: ArrayRef| (array.len() == 1 && !array.is_null(0)).then_some(array);
@@ -232,18 +255,19 @@ impl SegmentFile {
     }
 
     fn footer(&self) -> Result<ArrowReaderMetadata, Error> {
-        self.footer
-            .get_or_init(|| {
-                let last = self.parts.len() - 1;
-                let ranges = self.read_parts(last..last + 1)?;
-                let reader = PartReader {
-                    length: self.bytes(),
-                    ranges,
-                };
-                let options = ArrowReaderOptions::new().with_schema(file_schema(&self.schema));
-                ArrowReaderMetadata::load(&reader, options).map_err(Error::parquet(&self.path))
-            })
-            .clone()
+        if let Some(footer) = self.footer.get() {
+            return Ok(footer.clone());
+        }
+        let last = self.parts.len() - 1;
+        let ranges = self.read_parts(last..last + 1)?;
+        let reader = PartReader {
+            length: self.bytes(),
+            ranges,
+        };
+        let options = ArrowReaderOptions::new().with_schema(file_schema(&self.schema));
+        let footer = ArrowReaderMetadata::load(&reader, options).map_err(Error::parquet(&self.path))?;
+        // Only what was read well is kept: a moment without file descriptors is no reason to refuse forever.
+        Ok(self.footer.get_or_init(|| footer).clone())
     }
 
     /// Decodes columns of the file, given in ascending order.
@@ -326,6 +350,50 @@ fn file_schema(schema: &SchemaRef) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
+/// Key of the bytes that the columns of the store take in memory.
+const BYTES_KEY: &str = "scry.bytes";
+
+/// Key of the numbers of the floating-point columns without NaN, divided by commas.
+const NO_NAN_KEY: &str = "scry.no_nan";
+
+/// What a file says of itself beyond what Parquet does.
+fn notes(batch: &RecordBatch) -> Vec<KeyValue> {
+    let columns = batch.columns().iter().enumerate();
+    let free: Vec<String> = columns
+        .filter(|(_, column)| is_free_of_nan(column))
+        .map(|(number, _)| number.to_string())
+        .collect();
+    vec![
+        KeyValue::new(BYTES_KEY.to_owned(), batch_bytes(batch).to_string()),
+        KeyValue::new(NO_NAN_KEY.to_owned(), free.join(",")),
+    ]
+}
+
+fn is_free_of_nan(column: &ArrayRef) -> bool {
+    match column.data_type() {
+        DataType::Float32 => column
+            .as_primitive::<Float32Type>()
+            .iter()
+            .flatten()
+            .all(|v| !v.is_nan()),
+        DataType::Float64 => column
+            .as_primitive::<Float64Type>()
+            .iter()
+            .flatten()
+            .all(|v| !v.is_nan()),
+        _ => false,
+    }
+}
+
+fn note<'m>(metadata: &'m ParquetMetaData, key: &str) -> Option<&'m str> {
+    let notes = metadata.file_metadata().key_value_metadata()?;
+    notes.iter().find(|note| note.key == key)?.value.as_deref()
+}
+
+fn is_noted_free_of_nan(metadata: &ParquetMetaData, column: usize) -> bool {
+    note(metadata, NO_NAN_KEY).is_some_and(|free| free.split(',').any(|number| number == column.to_string()))
+}
+
 /// The file's bytes, and where its column chunks stand.
 fn encode(
     path: &Path,
@@ -333,6 +401,7 @@ fn encode(
     ordinals: impl Iterator<Item = u64>,
 ) -> Result<(Vec<u8>, Vec<Range<u64>>), Error> {
     let schema = file_schema(&batch.schema());
+    let notes = notes(batch);
     let mut columns = batch.columns().to_vec();
     columns.push(Arc::new(UInt64Array::from_iter_values(ordinals)));
     let batch = RecordBatch::try_new(schema.clone(), columns)?;
@@ -341,6 +410,7 @@ fn encode(
         .set_max_row_group_row_count(None)
         .set_offset_index_disabled(true)
         .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_key_value_metadata(Some(notes))
         .set_dictionary_enabled(false);
     for field in schema.fields() {
         let column = ColumnPath::new(vec![field.name().clone()]);

@@ -20,6 +20,7 @@ use crate::core::Core;
 use crate::error::Error;
 use crate::horizon::Held;
 use crate::piece::Slot;
+use crate::repair::Repairs;
 use crate::statistics::ColumnStatistics;
 
 /// All the stores as of one LSN. Cheap to open and to clone; holds back the mirror's folding while it lives.
@@ -48,7 +49,7 @@ impl Snapshot {
     pub fn table(&self, store: StoreId) -> Option<TableSnapshot> {
         let cell = self.core.store(store)?;
         let cut = cell.open(self.lsn())?;
-        Some(TableSnapshot::new(cut, &self.core.cache))
+        Some(TableSnapshot::new(cut, &self.core.cache, &self.core.repairs))
     }
 }
 
@@ -63,6 +64,7 @@ pub struct TableSnapshot {
 /// What a store hands to a snapshot.
 #[derive(Debug)]
 pub(crate) struct Cut {
+    pub store: StoreId,
     pub schema: SchemaRef,
     /// The pieces that begin below `count`.
     pub slots: Vec<Slot>,
@@ -73,7 +75,7 @@ pub(crate) struct Cut {
 }
 
 impl TableSnapshot {
-    pub(crate) fn new(cut: Cut, cache: &Arc<Cache>) -> Self {
+    pub(crate) fn new(cut: Cut, cache: &Arc<Cache>, repairs: &Arc<Repairs>) -> Self {
         let ended: Arc<[u64]> = cut.ended.into();
         let mut units = Vec::with_capacity(cut.slots.len());
         let mut live_rows = 0;
@@ -89,6 +91,7 @@ impl TableSnapshot {
             }
             live_rows += live as u64;
             units.push(ScanUnit {
+                store: cut.store,
                 schema: cut.schema.clone(),
                 slot,
                 cut_rows,
@@ -96,6 +99,7 @@ impl TableSnapshot {
                 ended_here: start..end,
                 live_rows: live,
                 cache: cache.clone(),
+                repairs: repairs.clone(),
             });
         }
         Self {
@@ -142,6 +146,7 @@ impl TableSnapshot {
 /// snapshot.
 #[derive(Debug, Clone)]
 pub struct ScanUnit {
+    store: StoreId,
     schema: SchemaRef,
     slot: Slot,
     cut_rows: usize,
@@ -149,6 +154,7 @@ pub struct ScanUnit {
     ended_here: Range<usize>,
     live_rows: usize,
     cache: Arc<Cache>,
+    repairs: Arc<Repairs>,
 }
 
 impl ScanUnit {
@@ -230,7 +236,10 @@ impl ScanUnit {
 
     /// The columns with dead rows, up to the snapshot's last ordinal.
     fn physical(&self, projection: &[usize]) -> Result<RecordBatch, Error> {
-        let batch = self.slot.piece.columns(projection, &self.cache)?;
+        let piece = &self.slot.piece;
+        let batch = piece
+            .columns(projection, &self.cache)
+            .inspect_err(|error| self.repairs.report(self.store, piece, error))?;
         Ok(if self.cut_rows < batch.num_rows() {
             batch.slice(0, self.cut_rows)
         } else {

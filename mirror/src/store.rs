@@ -101,9 +101,15 @@ impl StoreCell {
         }
     }
 
-    /// Rows below which a sealed piece stays in memory.
-    pub fn small_rows(&self) -> usize {
-        plan::small(self.piece_rows)
+    /// Whether a piece is so small that it stays in memory when it is sealed.
+    pub fn keeps(&self, slot: &Slot) -> bool {
+        plan::is_small(&size(slot), self.piece_rows)
+    }
+
+    /// Whether the store still has this piece.
+    pub fn holds(&self, piece: &Arc<Piece>) -> bool {
+        let state = self.state.lock();
+        state.slots.iter().any(|slot| Arc::ptr_eq(&slot.piece, piece))
     }
 
     pub fn created(&self) -> Lsn {
@@ -306,6 +312,7 @@ impl StoreCell {
         drop(state);
         ended.sort_unstable();
         Some(Cut {
+            store: self.store,
             schema: self.schema.arrow.clone(),
             slots,
             count,
@@ -363,7 +370,7 @@ impl StoreCell {
         true
     }
 
-    /// Puts a piece with the same rows (now in a file) in the place of `old`. False when it is gone.
+    /// Puts a piece with the same rows (now in a file, or made again) in the place of `old`. False when it is gone.
     pub fn install(&self, old: &Arc<Piece>, sealed: Arc<Piece>) -> bool {
         let mut state = self.state.lock();
         let start = old.ordinals().start;
@@ -443,7 +450,7 @@ impl State {
     }
 }
 
-fn size(slot: &Slot) -> Size {
+pub(crate) fn size(slot: &Slot) -> Size {
     let stretch = slot.piece.ordinals();
     Size {
         rows: slot.piece.rows(),

@@ -36,7 +36,8 @@ pub fn verify(folder: &Path) -> Result<Report, Error> {
     for _ in 1..ATTEMPTS_MAX {
         let report = check(folder)?;
         let overtaken = report.problems.iter().any(is_missing)
-            && Manifest::read(folder).is_ok_and(|now| now.map(|manifest| manifest.upto) != report.upto);
+            && Manifest::read(folder)
+                .is_ok_and(|now| now.map(|manifest| manifest.position.upto) != report.upto);
         if !overtaken {
             return Ok(report);
         }
@@ -55,7 +56,7 @@ fn check(folder: &Path) -> Result<Report, Error> {
         }
         Err(error) => return Err(error),
     };
-    report.upto = Some(manifest.upto);
+    report.upto = Some(manifest.position.upto);
     for store in manifest.stores {
         report.stores += 1;
         let schema = StoreSchema::new(store.columns);

@@ -8,7 +8,7 @@ use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use common::*;
 use scry_engine::{ColumnDef, DataType, Engine, Isolation, NewTable, PrimaryKey, SessionInfo, Table, Value};
-use scry_mirror::{Error, Snapshot};
+use scry_mirror::{Error, ErrorKind, Mirror, Snapshot};
 use scry_wal::{Change, Ended, Lsn, Micros, NodeId, Op, StoreId, StoreRange, StoreRanges, TxnId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -179,6 +179,27 @@ fn every_snapshot_under_load_balances_and_restarts_agree_with_the_primary() {
 }
 
 #[test]
+fn the_newest_snapshot_of_a_quiet_primary_can_be_opened_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = engine(folder.path());
+    let table = accounts(&engine);
+    let before = transfer(&engine, &table, 1, 2);
+    let last = transfer(&engine, &table, 1, 2);
+    let mirror = mirror(folder.path(), &engine);
+    // The log goes on with a frame that says that it is idle; nothing is committed in it.
+    wait_until("the watermark", || mirror.applied_lsn() > last.plus(4096));
+    mirror.close();
+    let mirror = self::mirror(folder.path(), &engine);
+    assert!(mirror.status().rebuilt.is_none());
+    let (at, expected) = primary_checksum(&engine, &table);
+    assert_eq!(at, last);
+    let snapshot = mirror.snapshot(last).unwrap();
+    let found = snapshot.table(table.def.store).unwrap().checksum().unwrap();
+    assert_eq!(found, expected);
+    assert!(matches!(mirror.snapshot(before), Err(Error::NotRetained { .. })));
+}
+
+#[test]
 fn a_damaged_mirror_is_made_anew_from_the_log_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let engine = engine(folder.path());
@@ -186,12 +207,7 @@ fn a_damaged_mirror_is_made_anew_from_the_log_and_says_so() {
     let before = mirror(folder.path(), &engine);
     block_on(before.applied(engine.log().durable_lsn())).unwrap();
     before.close();
-    let place = folder.path().join("mirror");
-    let segment = std::fs::read_dir(&place)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .find(|path| path.extension().is_some_and(|extension| extension == "parquet"))
-        .unwrap();
+    let segment = segments(folder.path()).remove(0);
     let mut bytes = std::fs::read(&segment).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
@@ -205,6 +221,103 @@ fn a_damaged_mirror_is_made_anew_from_the_log_and_says_so() {
     );
     block_on(mirror.applied(engine.log().durable_lsn())).unwrap();
     assert_eq!(totals(&mirror.newest_snapshot(), &table), (ACCOUNTS as usize, 0));
+}
+
+#[test]
+fn a_segment_damaged_while_open_is_named_never_served_and_made_again_from_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = engine(folder.path());
+    let table = accounts(&engine);
+    let mut options = small(&engine);
+    // Every column is read from its file.
+    options.cache_bytes = 0;
+    let mirror = Mirror::open(&folder.path().join("mirror"), engine.log().clone(), options).unwrap();
+    let sealed = |at: Lsn| {
+        block_on(mirror.applied(at)).unwrap();
+        mirror.request_checkpoint();
+        wait_until("the checkpoint", || {
+            let status = mirror.status();
+            status.checkpoint.is_some_and(|checkpoint| checkpoint >= at)
+        });
+    };
+    sealed(engine.log().durable_lsn());
+    for harm in [true, false] {
+        for step in 0..100 {
+            // Some rows of the first piece die, most of them live.
+            transfer(&engine, &table, step % 20, 20 + step % 10);
+        }
+        sealed(engine.log().durable_lsn());
+        let (at, expected) = primary_checksum(&engine, &table);
+        let largest = segments(folder.path())
+            .into_iter()
+            .max_by_key(|path| std::fs::metadata(path).unwrap().len())
+            .unwrap();
+        if harm {
+            let mut bytes = std::fs::read(&largest).unwrap();
+            bytes.iter_mut().for_each(|byte| *byte = !*byte);
+            std::fs::write(&largest, bytes).unwrap();
+        } else {
+            std::fs::remove_file(&largest).unwrap();
+        }
+        let repaired = mirror.status().repaired;
+        let checksum = || {
+            let snapshot = mirror.newest_snapshot();
+            snapshot.table(table.def.store).unwrap().checksum()
+        };
+        let refused = checksum().unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Corrupt, "{refused}");
+        assert!(
+            refused.to_string().contains(largest.to_str().unwrap()),
+            "{refused}"
+        );
+        wait_until("the repair", || match checksum() {
+            Ok(found) => {
+                assert_eq!(found, expected, "at {at}");
+                true
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+                false
+            }
+        });
+        let status = mirror.status();
+        assert!(
+            status.repairing.is_none() && status.sealing.is_none(),
+            "{status:?}"
+        );
+        assert_eq!(status.repaired, repaired + 1);
+        wait_until("the end of the repair", || mirror.status().damaged == 0);
+        // It gets another file, though nothing was committed meanwhile.
+        wait_until("the checkpoint", || !largest.exists());
+    }
+    // A restart finds nothing amiss.
+    transfer(&engine, &table, 1, 2);
+    mirror.close();
+    let mirror = self::mirror(folder.path(), &engine);
+    assert!(mirror.status().rebuilt.is_none());
+    let (at, expected) = primary_checksum(&engine, &table);
+    block_on(mirror.applied(at.plus(1))).unwrap();
+    let snapshot = mirror.snapshot(at).unwrap();
+    assert_eq!(
+        snapshot.table(table.def.store).unwrap().checksum().unwrap(),
+        expected
+    );
+}
+
+#[test]
+fn a_panic_of_the_applier_is_told_to_whoever_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = engine(folder.path());
+    let mut options = small(&engine);
+    options.horizon = Arc::new(|| panic!("nobody knows the horizon"));
+    let mirror = Mirror::open(&folder.path().join("mirror"), engine.log().clone(), options).unwrap();
+    let told = block_on(mirror.applied(Lsn::new(u64::MAX)));
+    let panicked = |error: &Error| matches!(error, Error::Panicked { .. });
+    assert!(
+        matches!(&told, Err(Error::Stopped(why)) if panicked(why)),
+        "{told:?}"
+    );
+    assert!(mirror.status().stopped.as_ref().is_some_and(panicked));
 }
 
 #[test]

@@ -19,14 +19,7 @@ fn open(folder: &Path) -> Result<(Arc<Core>, Checkpointer), Error> {
     let restored = checkpoint::restore(folder, PIECE_ROWS)?;
     let source = Arc::new(|| Lsn::MAX);
     let cache = Arc::new(Cache::new(1 << 20));
-    let core = Core::new(
-        restored.upto,
-        restored.restart,
-        restored.stores,
-        source,
-        cache,
-        PIECE_ROWS,
-    );
+    let core = Core::new(restored.position, restored.stores, source, cache, PIECE_ROWS);
     Ok((Arc::new(core), restored.checkpointer))
 }
 
@@ -192,6 +185,59 @@ fn a_checkpoint_that_fails_leaves_the_one_before_and_the_tail() {
     let snapshot = core.newest_snapshot();
     let table = snapshot.table(store).expect("exists");
     assert_eq!(Some(read(&table, None)), primary.rows_at(store, snapshot.lsn()));
+}
+
+/// Fails once there is another manifest than the one set aside.
+fn sync_that_fails_behind_the_manifest(folder: &Path) -> Result<(), Error> {
+    let read = |name| fs::read(folder.join(name)).expect("read");
+    if read("MANIFEST") == read("MANIFEST.before") {
+        return Ok(());
+    }
+    Err(Error::io(folder, "sync")(std::io::Error::other(
+        "simulated failure",
+    )))
+}
+
+#[test]
+fn a_manifest_that_may_not_be_durable_leaves_the_files_of_the_one_before_and_its_own() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut primary, store) = written(folder.path());
+    let (core, mut checkpointer) = open(folder.path()).expect("restored");
+    let before = primary.end;
+    let manifest = folder.path().join("MANIFEST");
+    fs::copy(&manifest, folder.path().join("MANIFEST.before")).expect("copied");
+    let work = Work {
+        inserts: 300,
+        deletes: (0..150).collect(),
+        updates: Vec::new(),
+    };
+    primary.commit(&[(store, work)]);
+    core.apply(&primary.take()).expect("applied");
+    checkpointer.set_sync_folder(sync_that_fails_behind_the_manifest);
+    assert!(matches!(checkpointer.run(&core), Err(Error::Io { .. })));
+    // Whichever a power failure leaves, its files are there.
+    for (name, upto) in [("MANIFEST", primary.end), ("MANIFEST.before", before)] {
+        let copy = tempfile::tempdir().expect("a folder");
+        for path in segments(folder.path()) {
+            fs::copy(&path, copy.path().join(path.file_name().expect("named"))).expect("copied");
+        }
+        fs::copy(folder.path().join(name), copy.path().join("MANIFEST")).expect("copied");
+        let (core, _) = open(copy.path()).expect("restored");
+        assert_eq!(core.applied(), upto);
+        let snapshot = core.newest_snapshot();
+        let table = snapshot.table(store).expect("exists");
+        assert_eq!(Some(read(&table, None)), primary.rows_at(store, snapshot.lsn()));
+    }
+    checkpointer.set_sync_folder(|_| Ok(()));
+    core.tidy().expect("tidied");
+    checkpointer.run(&core).expect("written");
+    let named = |folder: &Path| checkpoint::restore(folder, PIECE_ROWS).map(|_| segments(folder));
+    let found = segments(folder.path());
+    assert_eq!(
+        found,
+        named(folder.path()).expect("restored"),
+        "no file is left over"
+    );
 }
 
 #[test]

@@ -3,4 +3,5 @@
 mod durability;
 mod kit;
 mod model;
+mod segments;
 mod shape;

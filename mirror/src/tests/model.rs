@@ -64,8 +64,7 @@ fn open(folder: &Path, horizon: &Arc<AtomicU64>) -> (Arc<Core>, Checkpointer) {
     let restored = checkpoint::restore(folder, PIECE_ROWS).expect("restored");
     let horizon = horizon.clone();
     let core = Core::new(
-        restored.upto,
-        restored.restart,
+        restored.position,
         restored.stores,
         Arc::new(move || Lsn::new(horizon.load(Ordering::Relaxed))),
         Arc::new(Cache::new(4096)),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::kit::{Primary, Work, read};
 use crate::cache::Cache;
-use crate::core::Core;
+use crate::core::{Core, Position};
 use crate::error::Error;
 use crate::piece::PIECE_ROWS_MAX;
 
@@ -15,7 +15,7 @@ fn core() -> (Arc<Core>, Arc<AtomicU64>) {
     let source = horizon.clone();
     let source = Arc::new(move || Lsn::new(source.load(Ordering::Relaxed)));
     let cache = Arc::new(Cache::new(1 << 20));
-    let core = Core::new(Lsn::ZERO, Lsn::ZERO, Vec::new(), source, cache, PIECE_ROWS_MAX);
+    let core = Core::new(Position::default(), Vec::new(), source, cache, PIECE_ROWS_MAX);
     (Arc::new(core), horizon)
 }
 

@@ -7,10 +7,11 @@ use scry_stream::{RowBatchBuilder, StoreSchema};
 use scry_wal::{Backend, Lsn};
 use std::future::Future;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
 
 struct Unpark(std::thread::Thread);
 
@@ -33,19 +34,39 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 
 pub fn engine(folder: &Path) -> Arc<Engine> {
     let mut options = EngineOptions::default();
-    options.log.segment_bytes = 4 << 20;
+    options.log.segment_bytes = 64 << 10;
     options.log.backend = Backend::Blocking;
     Engine::open(&folder.join("data"), options).unwrap()
 }
 
-/// A mirror with pieces so small that a short test seals, evicts and compacts.
-pub fn mirror(folder: &Path, engine: &Arc<Engine>) -> Arc<Mirror> {
+/// Pieces so small that a short test seals, evicts and compacts.
+pub fn small(engine: &Arc<Engine>) -> MirrorOptions {
     let horizon = engine.clone();
     let mut options = MirrorOptions::new(Arc::new(move || horizon.horizon()));
     options.piece_rows = 256;
     options.checkpoint_bytes = 256 << 10;
     options.cache_bytes = 64 << 10;
-    Mirror::open(&folder.join("mirror"), engine.log().clone(), options).unwrap()
+    options
+}
+
+pub fn mirror(folder: &Path, engine: &Arc<Engine>) -> Arc<Mirror> {
+    Mirror::open(&folder.join("mirror"), engine.log().clone(), small(engine)).unwrap()
+}
+
+pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+pub fn segments(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder.join("mirror")).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths
+        .filter(|path| path.extension().is_some_and(|extension| extension == "parquet"))
+        .collect()
 }
 
 /// The checksum of the primary's rows as the newest transaction sees them, and the LSN that it sees.
