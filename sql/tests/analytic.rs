@@ -3,9 +3,13 @@
 
 mod support;
 
-use scry_engine::{DataType, Isolation, Numeric, Table, Value};
+use scry_engine::{DataType, Engine, EngineOptions, Isolation, NewTable, Numeric, SessionInfo, Table, Value};
+use scry_mirror::{Mirror, MirrorOptions};
 use scry_sql::analytic::types::oid;
+use scry_sql::analytic::{Analytic, AnalyticOptions, Freshness, Need, mirror_snapshot};
+use scry_wal::sim::{Fault, SimStorage};
 use std::sync::Arc;
+use std::time::Duration;
 use support::{Harness, column, days, joined};
 
 fn number(text: &str) -> Value {
@@ -490,5 +494,51 @@ fn numbers_with_an_exponent_are_what_they_say() {
         ("select 1e2::int + x from generate_series(1, 1) as g(x)", "101"),
     ] {
         assert_eq!(h.text(sql), expected, "{sql}");
+    }
+}
+
+#[test]
+fn who_asks_for_what_a_failed_log_never_made_durable_is_told_so_and_does_not_wait() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = SimStorage::new(1, false);
+    let mut options = EngineOptions::default();
+    options.log.segment_bytes = 64 << 10;
+    let storage: Arc<SimStorage> = Arc::clone(&disk);
+    let engine = Engine::open_on(&directory.path().join("primary"), storage, options).unwrap();
+    let horizon = {
+        let engine = Arc::clone(&engine);
+        Arc::new(move || engine.horizon())
+    };
+    let mirror = Mirror::open(
+        &directory.path().join("mirror"),
+        Arc::clone(engine.log()),
+        MirrorOptions::new(horizon),
+    )
+    .unwrap();
+    let analytic = Analytic::new(AnalyticOptions::default()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let mut session = engine.session(SessionInfo::default());
+    let mut create = |name: &str| {
+        let mut txn = session.begin(Isolation::ReadCommitted);
+        let new = NewTable {
+            name: name.to_owned(),
+            columns: vec![column("id", DataType::Int4)],
+            primary_key: None,
+        };
+        runtime.block_on(txn.create_table(new)).unwrap();
+        txn.commit("").unwrap().unwrap()
+    };
+    engine.log().wait_durable(create("kept")).unwrap();
+    disk.fail_after(0, Fault::WriteFails);
+    let lost = create("lost");
+    assert!(engine.log().wait_durable(lost).is_err());
+    for need in [Need::AtLeast(lost), Need::Exactly(lost)] {
+        let asked = mirror_snapshot(&analytic, &mirror, engine.log(), Freshness::Strict, need);
+        let told = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(60), asked).await });
+        let error = told.expect("an answer").expect_err("no such snapshot");
+        assert_eq!(error.code.to_string(), "58030", "{error}");
     }
 }

@@ -309,3 +309,69 @@ fn a_join_that_never_ends_gives_its_worker_back_when_cancelled() {
         }
     });
 }
+
+#[test]
+fn a_damaged_part_of_the_mirror_is_named_and_then_there_again() {
+    run(async {
+        // Every column is read from its file.
+        let options = DatabaseOptions {
+            mirror_cache_bytes: Some(1),
+            ..DatabaseOptions::default()
+        };
+        let fixture = Fixture::with_options(options);
+        let mut session = fixture.session();
+        sql(
+            &mut session,
+            "create table t (id int primary key, v int, filler text)",
+        )
+        .await;
+        // More bytes than stay in memory when they are sealed.
+        let filler = "filler ".repeat(3_600);
+        for hundred in 0..16 {
+            let row = |id| format!("({},{id},'{filler}')", hundred * 100 + id);
+            let values: Vec<String> = (0..100).map(row).collect();
+            let lines = sql(
+                &mut session,
+                &format!("insert into t values {}", values.join(",")),
+            )
+            .await;
+            assert_eq!(lines, ["INSERT 0 100"]);
+        }
+        let question = "set scry.read_from = mirror; select sum(v), max(filler) < 'g' from t where v >= 0";
+        let answer = ["SET", "79200|t", "SELECT 1"];
+        assert_eq!(sql(&mut session, question).await, answer);
+        let mirror = fixture.database.mirror();
+        let applied = mirror.applied_lsn();
+        mirror.request_checkpoint();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while mirror
+            .status()
+            .checkpoint
+            .is_none_or(|checkpoint| checkpoint < applied)
+        {
+            assert!(Instant::now() < deadline, "no checkpoint");
+            tokio::task::yield_now().await;
+        }
+        let files = std::fs::read_dir(fixture.path().join("mirror")).expect("the mirror's files");
+        let files = files.map(|file| file.expect("a file").path());
+        let file = files
+            .filter(|path| path.extension().is_some_and(|extension| extension == "parquet"))
+            .max_by_key(|path| path.metadata().expect("there").len())
+            .expect("a segment was sealed");
+        let mut bytes = std::fs::read(&file).expect("read");
+        bytes.iter_mut().for_each(|byte| *byte = !*byte);
+        std::fs::write(&file, bytes).expect("written");
+        let lines = sql(&mut session, question).await;
+        assert!(has_code(&lines, "XX001"), "{lines:?}");
+        assert!(lines.concat().contains(file.to_str().expect("text")), "{lines:?}");
+        loop {
+            let lines = sql(&mut session, question).await;
+            if lines == answer {
+                break;
+            }
+            assert!(has_code(&lines, "XX001"), "{lines:?}");
+            assert!(Instant::now() < deadline, "it is not made again");
+        }
+        assert_eq!(mirror.status().repaired, 1);
+    });
+}

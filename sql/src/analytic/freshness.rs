@@ -63,7 +63,7 @@ fn after(lsn: Lsn) -> Lsn {
 /// Waits until the mirror has what the query must see, and opens the snapshot.
 ///
 /// # Errors
-/// When the mirror has stopped, or no longer keeps the snapshot asked for.
+/// When the log or the mirror has stopped, or the mirror no longer keeps the snapshot asked for.
 pub async fn mirror_snapshot(
     analytic: &Analytic,
     mirror: &Mirror,
@@ -75,6 +75,7 @@ pub async fn mirror_snapshot(
         // Nothing has ever been committed: there is no table to read.
         Need::Exactly(Lsn::ZERO) => mirror.newest_snapshot(),
         Need::Exactly(at) => {
+            log.durable(at).await?;
             mirror.applied(after(at)).await.map_err(from_mirror)?;
             mirror.snapshot(at).map_err(from_mirror)?
         }
@@ -84,6 +85,8 @@ pub async fn mirror_snapshot(
                 Freshness::Bounded(age) => analytic.history.covering(Instant::now(), log.durable_lsn(), age),
                 Freshness::Eventual => Lsn::ZERO,
             };
+            // What is not durable never reaches the mirror when the log has failed: then this says so.
+            log.durable(depends_on).await?;
             let own = if depends_on == Lsn::ZERO {
                 Lsn::ZERO
             } else {
@@ -105,7 +108,13 @@ pub fn from_mirror(error: scry_mirror::Error) -> Error {
         ErrorKind::Retry => SqlState::IO_ERROR,
         ErrorKind::Bug => SqlState::INTERNAL_ERROR,
     };
-    Error::new(state, format!("cannot read from the mirror: {error}"))
+    let told = Error::new(state, format!("cannot read from the mirror: {error}"));
+    match error.kind() {
+        ErrorKind::Corrupt => told.with_hint(
+            "That part of the mirror is being made again from the audit trail. Try again in a moment.",
+        ),
+        _ => told,
+    }
 }
 
 #[cfg(test)]

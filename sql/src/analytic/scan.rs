@@ -6,6 +6,7 @@
 //! no rows at all and joins are ordered by true sizes.
 
 use super::error::external;
+use super::freshness::from_mirror;
 use super::primary::PrimarySource;
 use super::units;
 use crate::error::{Error, SqlState};
@@ -345,7 +346,7 @@ impl PieceReader {
             Piece::Own(batch) => batch,
             Piece::Unit(unit) => unit
                 .read(&self.projection, self.hidden.as_deref())
-                .map_err(|error| internal(error.to_string()))?,
+                .map_err(|error| external(from_mirror(error)))?,
         };
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         Ok(RecordBatch::try_new_with_options(

@@ -225,8 +225,22 @@ impl Session {
     }
 
     pub(super) async fn end_implicit(&mut self) -> Result<(), Error> {
+        self.room().await?;
         if let Some(lsn) = self.transaction.commit(&mut self.settings)? {
             self.durable(lsn).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the log has room for a commit: here, where it keeps nobody else waiting, and not in the commit's
+    /// critical section. Without room the transaction is rolled back.
+    pub(super) async fn room(&mut self) -> Result<(), Error> {
+        if !self.transaction.would_write() {
+            return Ok(());
+        }
+        if let Err(error) = self.log.room().await {
+            self.transaction.rollback(&mut self.settings);
+            return Err(error.into());
         }
         Ok(())
     }

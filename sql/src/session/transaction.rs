@@ -161,6 +161,11 @@ impl Transaction {
         Ok(txn)
     }
 
+    /// Whether ending the transaction now would write to the log.
+    pub fn would_write(&self) -> bool {
+        self.block != Block::Failed && self.txn.as_ref().is_some_and(Txn::has_writes)
+    }
+
     pub fn txn(&mut self) -> Option<&mut Txn> {
         self.txn.as_mut()
     }

@@ -86,6 +86,7 @@ impl Session {
             }
             Statement::Commit { chain } => {
                 self.close_portals();
+                self.room().await?;
                 let (tag, lsn) =
                     self.transaction
                         .commit_block(*chain, &mut self.settings, &mut self.notices)?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 pub struct Fixture {
     pub database: Arc<Database>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Fixture {
@@ -19,7 +19,12 @@ impl Fixture {
     pub fn with_options(options: DatabaseOptions) -> Fixture {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let database = Database::open(dir.path(), options).expect("a new database opens");
-        Fixture { database, _dir: dir }
+        Fixture { database, dir }
+    }
+
+    /// The data directory.
+    pub fn path(&self) -> &std::path::Path {
+        self.dir.path()
     }
 
     pub fn session(&self) -> Session {
