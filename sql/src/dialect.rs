@@ -4,7 +4,8 @@
 //! argument as a name first and as an argument again: a call nested n deep takes 2^n steps, and thirty parentheses
 //! from a client hold a thread for hours. Here a name is an identifier, which is decided by looking at two tokens.
 //!
-//! Also left away: underscores in numbers, which PostgreSQL has since version 16.
+//! Also left away: underscores in numbers, which PostgreSQL has since version 16, and names for `*`. Strings on several
+//! lines are one, as the standard has it.
 
 use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use sqlparser::keywords::Keyword;
@@ -66,6 +67,10 @@ impl Dialect for ScryDialect {
         false
     }
 
+    fn supports_string_literal_concatenation_with_newline(&self) -> bool {
+        true
+    }
+
     as_postgresql! {
         supports_unicode_string_literal
         supports_filter_during_aggregation
@@ -90,7 +95,6 @@ impl Dialect for ScryDialect {
         supports_interval_options
         supports_insert_table_alias
         supports_create_table_like_parenthesized
-        supports_select_wildcard_with_alias
         supports_comma_separated_trim
         supports_xml_expressions
         supports_comment_optimizer_hint
@@ -126,6 +130,7 @@ mod tests {
             "insert into t as x values (1) on conflict (a) do update set b = excluded.b returning *",
             "select sum(a) filter (where b > 1) from t group by grouping sets ((a), ())",
             "select from t",
+            "select 'a'\n 'b'",
         ] {
             assert_eq!(parse(sql).map_err(|error| error.to_string()), Ok(1), "{sql}");
         }

@@ -3,6 +3,8 @@
 //! An `Error` is one pointer wide, so that results of the expression evaluator stay in registers; making one is the
 //! slow path.
 
+use crate::place::Place;
+use crate::plan::syntax;
 use scry_engine::row::RowError;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -152,6 +154,8 @@ pub struct ErrorFields {
     pub hint: Option<String>,
     /// Where in the statement's text, in characters from 1.
     pub position: Option<u32>,
+    /// The same, until the text is at hand.
+    pub place: Option<Place>,
     /// Context, such as the line of a COPY.
     pub context: Option<String>,
     pub table: Option<String>,
@@ -175,6 +179,7 @@ impl Error {
                 detail: None,
                 hint: None,
                 position: None,
+                place: None,
                 context: None,
                 table: None,
                 column: None,
@@ -217,6 +222,39 @@ impl Error {
 
     pub fn with_position(mut self, position: u32) -> Error {
         self.fields.position = Some(position);
+        self
+    }
+
+    /// Where it lies, unless that is known better already.
+    pub fn at(mut self, place: impl Into<Place>) -> Error {
+        if self.fields.position.is_none() && self.fields.place.is_none() {
+            self.fields.place = Some(place.into());
+        }
+        self
+    }
+
+    /// Turns its place into a position in `sql`, the text that was parsed.
+    pub fn located(mut self, sql: &str) -> Error {
+        if let Some(offset) = self.fields.place.take().and_then(|place| place.offset(sql)) {
+            self.fields.position = Some(syntax::position(sql, offset));
+        }
+        self
+    }
+
+    /// Moves its position behind so many characters of text that stood before what was parsed.
+    pub fn behind(mut self, characters: usize) -> Error {
+        let characters = u32::try_from(characters).unwrap_or(0);
+        self.fields.position = self
+            .fields
+            .position
+            .map(|position| position.saturating_add(characters));
+        self
+    }
+
+    /// Without place and position: for text that is not the client's, such as a column's default.
+    pub fn nowhere(mut self) -> Error {
+        self.fields.place = None;
+        self.fields.position = None;
         self
     }
 

@@ -20,6 +20,7 @@ pub mod error;
 mod error_map;
 mod exec;
 pub mod expr;
+mod place;
 mod plan;
 pub mod session;
 pub mod tags;

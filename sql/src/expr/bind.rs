@@ -5,10 +5,11 @@ use super::{
     ArithmeticOp, BindError, CompareOp, DEPTH_MAX, Expr, Facts, Interval, Parameters, Scope, data_type,
 };
 use crate::error::{Error, SqlState};
+use crate::place::Place;
 use scry_engine::types::{DataType, NUMERIC_MAX_PRECISION, Numeric, NumericError, Value};
 use sqlparser::ast::{
-    BinaryOperator, CastKind, DateTimeField, Expr as Ast, Ident, UnaryOperator, Value as AstValue,
-    ValueWithSpan,
+    BinaryOperator, CastKind, DateTimeField, Expr as Ast, Function, FunctionArg, FunctionArgExpr,
+    FunctionArguments, Ident, Spanned, UnaryOperator, Value as AstValue, ValueWithSpan,
 };
 
 /// Binds expressions of one statement: the columns that they may name, the parameters that they share.
@@ -86,11 +87,17 @@ impl<'s> Binder<'s> {
     pub fn bind_assignment(&mut self, ast: &Ast, column: &str, ty: DataType) -> Result<Expr, BindError> {
         let operand = self.operand(ast)?;
         self.assign(operand, column, ty)
+            .map_err(|error| error.at(ast.span().start))
     }
 
     pub fn bind_predicate(&mut self, ast: &Ast, clause: &str) -> Result<Expr, BindError> {
+        self.boolean_ast(ast, clause)
+    }
+
+    pub(super) fn boolean_ast(&mut self, ast: &Ast, what: &str) -> Result<Expr, BindError> {
         let operand = self.operand(ast)?;
-        self.boolean(operand, clause)
+        self.boolean(operand, what)
+            .map_err(|error| error.at(ast.span().start))
     }
 
     /// Gives a bound expression, such as a column of a subquery's result, the type of a column.
@@ -123,7 +130,10 @@ impl<'s> Binder<'s> {
         self.depth += 1;
         let bound = self.operand_inner(ast);
         self.depth -= 1;
-        bound
+        bound.map_err(|error| match error {
+            BindError::Error(error) => BindError::Error(placed(error, ast)),
+            unsupported => unsupported,
+        })
     }
 
     fn operand_inner(&mut self, ast: &Ast) -> Result<Operand, BindError> {
@@ -158,7 +168,7 @@ impl<'s> Binder<'s> {
                 if is_interval(ty) {
                     return self.interval_literal(expr, None);
                 }
-                let to = data_type(ty)?;
+                let to = named_type(ty)?;
                 let operand = self.operand(expr)?;
                 self.explicit_cast(operand, to).map(Operand::Typed)
             }
@@ -169,8 +179,8 @@ impl<'s> Binder<'s> {
                 if is_interval(&typed.data_type) {
                     return Ok(Operand::Interval(Interval::parse(text, None)?));
                 }
-                let to = data_type(&typed.data_type)?;
-                self.explicit_cast(Operand::Text(text.to_owned()), to)
+                let to = named_type(&typed.data_type)?;
+                self.explicit_cast(Operand::Text(text.to_owned(), typed.value.span.start), to)
                     .map(Operand::Typed)
             }
             Ast::Interval(interval) => {
@@ -245,7 +255,7 @@ impl<'s> Binder<'s> {
                     SqlState::CHARACTER_NOT_IN_REPERTOIRE,
                     "invalid byte sequence for encoding \"UTF8\": 0x00",
                 ))),
-                Some(text) => Ok(Operand::Text(text.to_owned())),
+                Some(text) => Ok(Operand::Text(text.to_owned(), literal.span.start)),
                 None => Err(BindError::unsupported(format!("literal {other}"))),
             },
         }
@@ -298,10 +308,7 @@ impl<'s> Binder<'s> {
                     right,
                 } if !and => pending.extend([&**right, &**left]),
                 Ast::Nested(inner) if is_junction(inner, and) => pending.push(inner),
-                other => {
-                    let operand = self.operand(other)?;
-                    items.push(self.boolean(operand, if and { "AND" } else { "OR" })?);
-                }
+                other => items.push(self.boolean_ast(other, if and { "AND" } else { "OR" })?),
             }
         }
         Ok(Operand::Typed(if and {
@@ -357,8 +364,7 @@ impl<'s> Binder<'s> {
     fn unary(&mut self, op: &UnaryOperator, operand: &Ast) -> Result<Operand, BindError> {
         match op {
             UnaryOperator::Not => {
-                let operand = self.operand(operand)?;
-                let operand = self.boolean(operand, "NOT")?;
+                let operand = self.boolean_ast(operand, "NOT")?;
                 Ok(Operand::Typed(Expr::Not(Box::new(operand))))
             }
             UnaryOperator::Minus => {
@@ -420,6 +426,62 @@ impl<'s> Binder<'s> {
     }
 }
 
+/// The error with the place that PostgreSQL names for mistakes in this expression, unless a part of it is to blame.
+fn placed(mut error: Error, ast: &Ast) -> Error {
+    if let Some(Place::Operand(index)) = error.place {
+        error.place = part(ast, index).map(|part| part.span().start.into());
+    }
+    if error.place.is_some() || error.position.is_some() || error.code == SqlState::STATEMENT_TOO_COMPLEX {
+        return error;
+    }
+    let place = match ast {
+        Ast::BinaryOp { op, right, .. } => Place::before(op.to_string(), right.span().start),
+        Ast::UnaryOp { op, expr } => Place::before(op.to_string(), expr.span().start),
+        Ast::InList { list, expr, .. } => {
+            let first = list.first().unwrap_or(expr);
+            Place::before("in", first.span().start)
+        }
+        Ast::Like { pattern, .. } => Place::before("like", pattern.span().start),
+        Ast::ILike { pattern, .. } => Place::before("ilike", pattern.span().start),
+        Ast::Between { low, .. } => Place::before("between", low.span().start),
+        Ast::IsDistinctFrom(_, right) | Ast::IsNotDistinctFrom(_, right) => {
+            Place::before("is", right.span().start)
+        }
+        Ast::Cast {
+            kind: CastKind::DoubleColon,
+            expr,
+            ..
+        } => Place::after("::", expr.span().end),
+        Ast::Cast { expr, .. } => Place::before("cast", expr.span().start),
+        Ast::Nested(_) => return error,
+        other => other.span().start.into(),
+    };
+    error.at(place)
+}
+
+/// The operand with this number of CASE (whose ELSE is the first), COALESCE and their kin.
+fn part(ast: &Ast, index: usize) -> Option<&Ast> {
+    match ast {
+        Ast::Case {
+            conditions,
+            else_result,
+            ..
+        } => match (else_result.as_deref(), index) {
+            (Some(otherwise), 0) => Some(otherwise),
+            (Some(_), index) => conditions.get(index - 1).map(|when| &when.result),
+            (None, index) => conditions.get(index).map(|when| &when.result),
+        },
+        Ast::Function(Function {
+            args: FunctionArguments::List(list),
+            ..
+        }) => match list.args.get(index)? {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(argument)) => Some(argument),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 fn is_junction(ast: &Ast, and: bool) -> bool {
     match ast {
         Ast::BinaryOp {
@@ -432,6 +494,14 @@ fn is_junction(ast: &Ast, and: bool) -> bool {
         } => !and,
         _ => false,
     }
+}
+
+/// The type, or an error where its name stands.
+fn named_type(ty: &sqlparser::ast::DataType) -> Result<DataType, BindError> {
+    data_type(ty).map_err(|error| match ty {
+        sqlparser::ast::DataType::Custom(name, _) => error.at(name.span().start),
+        _ => error,
+    })
 }
 
 fn is_interval(ty: &sqlparser::ast::DataType) -> bool {
@@ -499,9 +569,12 @@ fn number(text: &str) -> Result<Expr, Error> {
 }
 
 fn undefined_prefix(operator: &str, ty: &str) -> BindError {
-    BindError::Error(Error::new(
+    let error = Error::new(
         SqlState::UNDEFINED_FUNCTION,
         format!("operator does not exist: {operator} {ty}"),
+    );
+    BindError::Error(error.with_hint(
+        "No operator matches the given name and argument type. You might need to add an explicit type cast.",
     ))
 }
 

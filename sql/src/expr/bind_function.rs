@@ -7,7 +7,7 @@ use crate::error::{Error, SqlState};
 use scry_engine::types::{DataType, Value};
 use sqlparser::ast::{
     CeilFloorKind, Expr as Ast, Function as AstFunction, FunctionArg, FunctionArgExpr, FunctionArguments,
-    TrimWhereField,
+    Spanned, TrimWhereField,
 };
 use std::cmp::Ordering;
 
@@ -67,7 +67,7 @@ impl Binder<'_> {
             }
             Ast::Extract { field, expr, .. } => {
                 let field = field.to_string().to_lowercase();
-                let field = Operand::Text(field.trim_matches('\'').to_owned());
+                let field = Operand::Text(field.trim_matches('\'').to_owned(), expr.span().start);
                 let operand = self.operand(expr)?;
                 self.call_bound("extract", vec![field, operand])
             }

@@ -19,7 +19,6 @@ impl Binder<'_> {
         truth: Option<bool>,
         negated: bool,
     ) -> Result<Expr, BindError> {
-        let operand = self.operand(operand)?;
         let what = match (truth, negated) {
             (Some(true), false) => "IS TRUE",
             (Some(true), true) => "IS NOT TRUE",
@@ -28,7 +27,7 @@ impl Binder<'_> {
             (None, false) => "IS UNKNOWN",
             (None, true) => "IS NOT UNKNOWN",
         };
-        let operand = Box::new(self.boolean(operand, what)?);
+        let operand = Box::new(self.boolean_ast(operand, what)?);
         Ok(Expr::IsTruth {
             operand,
             truth,

@@ -2,15 +2,17 @@
 
 use super::{BindError, Binder, EvalContext, Expr, Function, Interval, RowSource};
 use crate::error::{Error, SqlState};
+use crate::place::Place;
 use crate::types::{self, InputContext};
 use scry_engine::types::{DataType, Value};
+use sqlparser::tokenizer::Location;
 
 /// A bound operand. What has no type of its own takes that of its context.
 #[derive(Clone, Debug)]
 pub(super) enum Operand {
     Typed(Expr),
-    /// A string literal.
-    Text(String),
+    /// A string literal, and where it stands.
+    Text(String, Location),
     Null,
     /// A parameter whose type is not known yet.
     Parameter(usize),
@@ -191,7 +193,7 @@ impl Binder<'_> {
                 }
                 Ok(self.cast(expr, to.without_modifier(), true))
             }
-            Operand::Text(text) => {
+            Operand::Text(text, place) => {
                 let ty = to.without_modifier();
                 // Blanks at the end of char(n) do not count.
                 let text = if matches!(to, DataType::Char(_)) {
@@ -200,7 +202,7 @@ impl Binder<'_> {
                     &text
                 };
                 Ok(Expr::Constant {
-                    value: self.parse_literal(text, &ty)?,
+                    value: self.parse_literal(text, &ty).map_err(|error| error.at(place))?,
                     ty,
                 })
             }
@@ -237,14 +239,16 @@ impl Binder<'_> {
     pub(super) fn explicit_cast(&mut self, operand: Operand, to: DataType) -> Result<Expr, BindError> {
         let expr = match operand {
             Operand::Typed(expr) => expr,
-            Operand::Text(text) => {
+            Operand::Text(text, place) => {
                 // The literal is read without length, then cut to it.
                 let plain = if to.is_text() {
                     DataType::Text
                 } else {
                     to.without_modifier()
                 };
-                let mut value = self.parse_literal(&text, &plain)?;
+                let mut value = self
+                    .parse_literal(&text, &plain)
+                    .map_err(|error| error.at(place))?;
                 if to != DataType::Numeric(None) {
                     value = types::coerce_length(value, &to, true)?;
                 }
@@ -285,13 +289,16 @@ impl Binder<'_> {
     pub(super) fn assign(&mut self, operand: Operand, column: &str, to: DataType) -> Result<Expr, BindError> {
         let expr = match operand {
             Operand::Typed(expr) => expr,
-            Operand::Text(text) => {
+            Operand::Text(text, place) => {
                 let plain = if to.is_text() {
                     DataType::Text
                 } else {
                     to.without_modifier()
                 };
-                let value = types::coerce_length(self.parse_literal(&text, &plain)?, &to, false)?;
+                let value = self
+                    .parse_literal(&text, &plain)
+                    .map_err(|error| error.at(place))?;
+                let value = types::coerce_length(value, &to, false)?;
                 return Ok(Expr::Constant { value, ty: to });
             }
             Operand::Null => {
@@ -352,19 +359,20 @@ impl Binder<'_> {
         what: &str,
     ) -> Result<(Vec<Expr>, DataType), BindError> {
         let mut common: Option<DataType> = None;
-        for operand in &operands {
+        for (index, operand) in operands.iter().enumerate() {
             let Some(ty) = operand.ty() else { continue };
             common = Some(match common {
                 None => ty,
                 Some(so_far) => common_type(so_far, ty).ok_or_else(|| {
-                    BindError::Error(Error::new(
+                    let error = Error::new(
                         SqlState::DATATYPE_MISMATCH,
                         format!(
                             "{what} types {} and {} cannot be matched",
                             plain_name(&so_far),
                             plain_name(&ty)
                         ),
-                    ))
+                    );
+                    BindError::Error(error.at(Place::Operand(index)))
                 })?,
             });
         }

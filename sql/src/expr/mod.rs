@@ -37,6 +37,7 @@ pub use like::Pattern;
 pub use scope::{Parameters, Scope, ScopeColumn};
 
 use crate::error::Error;
+use crate::place::Place;
 use crate::types::TimeZone;
 use scry_engine::row::RowRef;
 use scry_engine::types::{DataType, Datum, Value};
@@ -384,6 +385,14 @@ pub enum BindError {
 impl BindError {
     fn unsupported(what: impl std::fmt::Display) -> BindError {
         BindError::Unsupported(what.to_string())
+    }
+
+    /// Where the mistake is, unless that is known better already.
+    fn at(self, place: impl Into<Place>) -> BindError {
+        match self {
+            BindError::Error(error) => BindError::Error(error.at(place)),
+            unsupported => unsupported,
+        }
     }
 
     /// For callers without another executor: what is unsupported is an error (0A000).

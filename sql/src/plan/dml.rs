@@ -1,6 +1,7 @@
 //! Compiling INSERT, UPDATE and DELETE into row plans.
 
 use crate::error::{Error, SqlState};
+use crate::place::Place;
 use crate::plan::parse;
 use crate::plan::planner::Planned;
 use crate::plan::row::{
@@ -9,8 +10,9 @@ use crate::plan::row::{
 use crate::plan::scalar::{self, Binder, Refusal, Scalar};
 use crate::plan::select;
 use crate::types;
-use scry_engine::{Catalog, DataType, Table};
-use sqlparser::ast;
+use scry_engine::{Catalog, ColumnDef, DataType, Table};
+use sqlparser::ast::{self, Spanned};
+use sqlparser::tokenizer::Location;
 use std::sync::Arc;
 
 fn not_here<T>(what: &str) -> Result<T, Refusal> {
@@ -19,11 +21,12 @@ fn not_here<T>(what: &str) -> Result<T, Refusal> {
 
 /// The table that is written.
 pub fn target(name: &ast::ObjectName, catalog: &Catalog) -> Result<Arc<Table>, Error> {
-    let name = parse::table(name)?;
+    let place = name.span().start;
+    let name = parse::table(name).map_err(|error| error.at(place))?;
     catalog
         .table(&name)
         .cloned()
-        .ok_or_else(|| select::no_such_table(&name))
+        .ok_or_else(|| select::no_such_table(&name).at(place))
 }
 
 pub fn column(table: &Table, name: &str) -> Result<usize, Error> {
@@ -43,11 +46,21 @@ pub fn defaults(table: &Table, binder: &mut Binder<'_>) -> Result<Vec<Option<Sca
     let mut list = Vec::with_capacity(table.def.columns.len());
     for column in &table.def.columns {
         list.push(match &column.default {
-            Some(text) => Some(binder.assigned(&parse::expression(text)?, column)?),
+            Some(text) => Some(default(text, column, binder)?),
             None => None,
         });
     }
     Ok(list)
+}
+
+/// A column's default, whose text is not the client's.
+fn default(text: &str, column: &ColumnDef, binder: &mut Binder<'_>) -> Result<Scalar, Refusal> {
+    binder
+        .assigned(&parse::expression(text)?, column)
+        .map_err(|refusal| match refusal {
+            Refusal::Error(error) => Refusal::Error(error.nowhere()),
+            other => other,
+        })
 }
 
 fn returning(
@@ -79,21 +92,25 @@ pub fn insert(
         None => table.def.name.clone(),
     };
     let mut targets = Vec::new();
-    for name in &statement.columns {
-        let mut parts = parse::object_parts(name)?;
+    for target in &statement.columns {
+        let place = target.span().start;
+        let mut parts = parse::object_parts(target)?;
         let name = parts.pop().unwrap_or_default();
-        let index = column(&table, &name)?;
+        let index = column(&table, &name).map_err(|error| error.at(place))?;
         if targets.contains(&index) {
             return Err(Error::new(
                 SqlState::DUPLICATE_COLUMN,
                 format!("column \"{name}\" specified more than once"),
             )
+            .at(place)
             .into());
         }
         targets.push(index);
     }
-    let named = !targets.is_empty();
-    if !named {
+    let named = Named {
+        columns: statement.columns.iter().map(|name| name.span().start).collect(),
+    };
+    if !named.any() {
         targets = (0..table.def.columns.len()).collect();
     }
     binder.set_relations(&[]);
@@ -104,11 +121,12 @@ pub fn insert(
             Rows::Defaults
         }
         Some(query) => match values(query) {
-            Some(rows) => Rows::Values(compile_values(rows, &table, &mut targets, named, binder)?),
+            Some(rows) => Rows::Values(compile_values(rows, &table, &mut targets, &named, binder)?),
             None => {
                 let planned = plan_query(query, binder)?;
                 let given = planned.columns.as_ref().map_or(0, |columns| columns.len());
-                check_width(given, &mut targets, named)?;
+                let items = select_items(query);
+                check_width(given, &mut targets, &named, |index| items.get(index).copied())?;
                 let columns = planned.columns.as_deref().unwrap_or_default();
                 let types: Vec<DataType> = columns
                     .iter()
@@ -163,13 +181,41 @@ fn values(query: &ast::Query) -> Option<&[ast::Parens<Vec<ast::Expr>>]> {
     }
 }
 
-fn check_width(given: usize, targets: &mut Vec<usize>, named: bool) -> Result<(), Error> {
+/// Where the target columns are named, if they are.
+struct Named {
+    columns: Vec<Location>,
+}
+
+impl Named {
+    fn any(&self) -> bool {
+        !self.columns.is_empty()
+    }
+}
+
+/// Where the items of a query's select list stand, if it is that plain.
+fn select_items(query: &ast::Query) -> Vec<Location> {
+    match query.body.as_ref() {
+        ast::SetExpr::Select(select) => select.projection.iter().map(|item| item.span().start).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn check_width(
+    given: usize,
+    targets: &mut Vec<usize>,
+    named: &Named,
+    place: impl Fn(usize) -> Option<Location>,
+) -> Result<(), Error> {
     if given > targets.len() {
-        return Err(Error::syntax("INSERT has more expressions than target columns"));
+        let error = Error::syntax("INSERT has more expressions than target columns");
+        return Err(match place(targets.len()) {
+            Some(place) => error.at(place),
+            None => error,
+        });
     }
     if given < targets.len() {
-        if named {
-            return Err(Error::syntax("INSERT has more target columns than expressions"));
+        if let Some(place) = named.columns.get(given) {
+            return Err(Error::syntax("INSERT has more target columns than expressions").at(*place));
         }
         targets.truncate(given);
     }
@@ -185,14 +231,21 @@ fn compile_values(
     rows: &[ast::Parens<Vec<ast::Expr>>],
     table: &Table,
     targets: &mut Vec<usize>,
-    named: bool,
+    named: &Named,
     binder: &mut Binder<'_>,
 ) -> Result<Vec<Vec<Option<Scalar>>>, Refusal> {
     let width = rows.first().map_or(0, |row| row.content.len());
-    if rows.iter().any(|row| row.content.len() != width) {
-        return Err(Error::syntax("VALUES lists must all be the same length").into());
+    if let Some(row) = rows.iter().find(|row| row.content.len() != width) {
+        let error = Error::syntax("VALUES lists must all be the same length");
+        return Err(match row.content.first() {
+            Some(first) => error.at(first.span().start),
+            None => error,
+        }
+        .into());
     }
-    check_width(width, targets, named)?;
+    check_width(width, targets, named, |index| {
+        Some(rows.first()?.content.get(index)?.span().start)
+    })?;
     let mut compiled = Vec::with_capacity(rows.len());
     for row in rows {
         let mut list = Vec::with_capacity(width);
@@ -225,7 +278,7 @@ fn on_conflict(
         Some(ast::ConflictTarget::Columns(columns)) => {
             let mut named = columns
                 .iter()
-                .map(|name| column(table, &parse::ident(name)))
+                .map(|name| column(table, &parse::ident(name)).map_err(|error| error.at(name.span.start)))
                 .collect::<Result<Vec<_>, _>>()?;
             let mut key = key.ok_or_else(no_match)?.columns.clone();
             named.sort_unstable();
@@ -256,6 +309,7 @@ fn on_conflict(
                     "ON CONFLICT DO UPDATE requires inference specification or constraint name",
                 )
                 .with_hint("For example, ON CONFLICT (column_name).")
+                .at(Place::last("conflict"))
                 .into());
             }
             binder.set_relations(&[(alias, table), ("excluded", table)]);
@@ -276,6 +330,21 @@ fn on_conflict(
     }
 }
 
+/// The column that an assignment names: `t.c` is a field of a column `t`, which no table here has.
+pub fn assigned_name(name: &ast::ObjectName, table: &Table) -> Result<String, Error> {
+    let mut parts = parse::object_parts(name)?.into_iter();
+    match (parts.next(), parts.next()) {
+        (Some(name), None) => Ok(name),
+        (Some(first), Some(_)) => match table.column(&first) {
+            Some(_) => Err(Error::unsupported("assigning to a field of a column").at(name.span().start)),
+            None => column(table, &first)
+                .map(|_| first)
+                .map_err(|error| error.at(name.span().start)),
+        },
+        (None, _) => Ok(String::new()),
+    }
+}
+
 /// Compiles the SET list. `(a, b) = (1, 2)` is taken apart; DEFAULT stands for the column's default.
 fn assignments(
     list: &[ast::Assignment],
@@ -285,16 +354,16 @@ fn assignments(
     let mut compiled: Vec<Assignment> = Vec::with_capacity(list.len());
     let mut add =
         |name: &ast::ObjectName, value: &ast::Expr, binder: &mut Binder<'_>| -> Result<(), Refusal> {
-            let mut parts = parse::object_parts(name)?;
-            let name = parts.pop().unwrap_or_default();
-            let index = column(table, &name)?;
+            let place = name.span().start;
+            let name = assigned_name(name, table)?;
+            let index = column(table, &name).map_err(|error| error.at(place))?;
             if compiled.iter().any(|known| known.column == index) {
                 return Err(Error::syntax(format!("multiple assignments to same column \"{name}\"")).into());
             }
             let definition = &table.def.columns[index];
             let value = if is_default(value) {
                 match &definition.default {
-                    Some(text) => binder.assigned(&parse::expression(text)?, definition)?,
+                    Some(text) => default(text, definition, binder)?,
                     None => binder.null(definition),
                 }
             } else {

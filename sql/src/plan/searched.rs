@@ -5,7 +5,7 @@
 //! all of their columns: equal rows satisfy the same condition and get the same values.
 
 use crate::analytic::AnalyticPlan;
-use crate::error::{Error, SqlState};
+use crate::error::Error;
 use crate::plan::dml;
 use crate::plan::parse;
 use crate::plan::planner::Planning;
@@ -14,7 +14,7 @@ use crate::plan::scalar::{self, Binder, ParamTypes, Refusal, Scalar};
 use crate::plan::select;
 use crate::types;
 use scry_engine::{ColumnDef, DataType, Table};
-use sqlparser::ast;
+use sqlparser::ast::{self, Spanned};
 use std::sync::Arc;
 
 pub struct SearchedPlan {
@@ -165,16 +165,9 @@ pub fn update(
         let ast::AssignmentTarget::ColumnName(name) = &assignment.target else {
             return Err(Error::unsupported("assigning to a list of columns from a query"));
         };
-        let name = parse::object_parts(name)?.pop().unwrap_or_default();
-        let Some(column) = table.column(&name) else {
-            return Err(Error::new(
-                SqlState::UNDEFINED_COLUMN,
-                format!(
-                    "column \"{name}\" of relation \"{}\" does not exist",
-                    table.def.name
-                ),
-            ));
-        };
+        let place = name.span().start;
+        let name = dml::assigned_name(name, &table)?;
+        let column = dml::column(&table, &name).map_err(|error| error.at(place))?;
         if assigned.contains(&column) {
             return Err(Error::syntax(format!(
                 "multiple assignments to same column \"{name}\""

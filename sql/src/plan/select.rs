@@ -8,7 +8,7 @@ use crate::plan::scalar::{Binder, Refusal, Scalar};
 use crate::session::ColumnDescription;
 use crate::types;
 use scry_engine::{Catalog, DataType, Table};
-use sqlparser::ast;
+use sqlparser::ast::{self, Spanned};
 use std::sync::Arc;
 
 /// Name under which PostgreSQL shows a column whose expression has none.
@@ -143,7 +143,9 @@ pub fn projection(
             ast::SelectItem::ExprWithAlias { expr, alias } => (expr, parse::ident(alias)),
             ast::SelectItem::Wildcard(options) if plain(options) => {
                 let Some((table, _)) = table else {
-                    return Err(Error::syntax("SELECT * with no tables specified is not valid").into());
+                    return Err(Error::syntax("SELECT * with no tables specified is not valid")
+                        .at(options.wildcard_token.0.span.start)
+                        .into());
                 };
                 whole_row(&mut add, table);
                 continue;
@@ -161,6 +163,7 @@ pub fn projection(
                         SqlState::UNDEFINED_TABLE,
                         format!("missing FROM-clause entry for table \"{}\"", parts.join(".")),
                     )
+                    .at(qualifier.span().start)
                     .into());
                 }
             },
@@ -250,6 +253,7 @@ fn locking(query: &ast::Query, alias: Option<&str>) -> Result<Option<LockWait>, 
                     SqlState::UNDEFINED_TABLE,
                     format!("relation \"{name}\" in FOR UPDATE clause not found in FROM clause"),
                 )
+                .at(of.span().start)
                 .into());
             }
         }
@@ -322,6 +326,7 @@ fn order_keys(
                         SqlState::INVALID_COLUMN_REFERENCE,
                         format!("ORDER BY position {number} is not in select list"),
                     )
+                    .at(value.span.start)
                     .into());
                 }
             }

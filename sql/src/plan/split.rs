@@ -99,7 +99,8 @@ pub fn statements(sql: &str) -> Result<Vec<(usize, usize)>, Error> {
         guard.see(sql, token)?;
         current = Some((current.map_or(token.start, |(start, _)| start), token.end));
     }
-    list.extend(current);
+    // The last one ends with the text: that is where PostgreSQL sees the end of its input.
+    list.extend(current.map(|(start, _)| (start, sql.len())));
     Ok(list)
 }
 

@@ -48,7 +48,7 @@ pub fn too_deep() -> Error {
 }
 
 /// Byte offset of a line and column (both from 1, columns in characters).
-fn offset_of(sql: &str, line: u64, column: u64) -> usize {
+pub fn offset_of(sql: &str, line: u64, column: u64) -> usize {
     let mut start = 0;
     for _ in 1..line {
         match sql[start..].find('\n') {

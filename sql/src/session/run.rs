@@ -66,6 +66,16 @@ pub(super) enum Advance {
     CopyIn,
 }
 
+/// An error of the one statement in `sql`, with its position in the whole text.
+fn located(error: Error, sql: &str) -> Error {
+    match split::statements(sql).unwrap_or_default().as_slice() {
+        [(start, end)] => error
+            .located(&sql[*start..*end])
+            .behind(sql[..*start].chars().count()),
+        _ => error,
+    }
+}
+
 impl Session {
     /// Reads the clock and arms the timeouts.
     #[inline]
@@ -98,7 +108,7 @@ impl Session {
         let ranges = split::statements(sql)?;
         let statement = match ranges.as_slice() {
             [] => Statement::Empty,
-            [(start, end)] => parse::statement(&sql[*start..*end])?,
+            [(start, end)] => parse::statement(&sql[*start..*end]).map_err(|error| located(error, sql))?,
             _ => {
                 return Err(Error::syntax(
                     "cannot insert multiple commands into a prepared statement",
@@ -106,7 +116,9 @@ impl Session {
             }
         };
         self.check_accepted(&statement)?;
-        let planned = self.plan(&statement, types)?;
+        let planned = self
+            .plan(&statement, types)
+            .map_err(|error| located(error, sql))?;
         let prepared = Arc::new(Prepared::new(
             sql.into(),
             statement,
@@ -140,7 +152,10 @@ impl Session {
         if planned.is_current(version, self.settings.generation()) {
             return Ok(planned);
         }
-        let planned = Arc::new(self.plan(&prepared.statement, &prepared.given)?);
+        let planned = self
+            .plan(&prepared.statement, &prepared.given)
+            .map_err(|error| located(error, &prepared.sql))?;
+        let planned = Arc::new(planned);
         prepared.replace(planned.clone())?;
         Ok(planned)
     }
