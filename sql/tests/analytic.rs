@@ -196,7 +196,7 @@ fn aggregates_and_quotients_are_exact() {
             ("SELECT sum(v) FROM numbers WHERE id < 0", "∅"),
             (
                 "SELECT 1.0 / 3, 2 / 3.0, 7 / 2, 7 % 4, -7 / 2, 2 ^ 10",
-                "0.3333333333333333|0.6666666666666667|3|3|-3|1024",
+                "0.33333333333333333333|0.66666666666666666667|3|3|-3|1024",
             ),
             (
                 "SELECT v, count(*) FROM numbers WHERE v < 3 GROUP BY v ORDER BY v DESC",
@@ -267,7 +267,7 @@ fn mistakes_are_reported_in_postgresqls_terms() {
             ),
             (
                 "SELECT nope(v) FROM numbers",
-                "42883 function nope does not exist",
+                "42883 function nope(integer) does not exist",
             ),
             (
                 "SELECT a.id FROM numbers a, numbers b WHERE id = 1",

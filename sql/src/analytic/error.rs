@@ -8,8 +8,6 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 
-/// 42712, for a table name that FROM gives twice.
-const DUPLICATE_ALIAS: SqlState = SqlState(*b"42712");
 /// 2201B.
 const INVALID_REGULAR_EXPRESSION: SqlState = SqlState(*b"2201B");
 
@@ -190,7 +188,7 @@ fn from_schema(error: &SchemaError) -> Error {
             format!("column reference \"{}\" is ambiguous", field.name),
         ),
         SchemaError::DuplicateQualifiedField { qualifier, name } => Error::new(
-            DUPLICATE_ALIAS,
+            SqlState::DUPLICATE_ALIAS,
             format!(
                 "table name \"{}\" specified more than once (column \"{name}\")",
                 qualifier.table()

@@ -7,13 +7,14 @@ use super::error::external;
 use super::names::Scope;
 use super::{from_datafusion, scalar_value, types};
 use crate::error::Error;
-use crate::types::{InputContext, TimeZone, from_oid, parse_text};
+use crate::types::{InputContext, TimeZone, coerce_length, from_oid, parse_text};
+use datafusion::arrow::datatypes::DataType as Arrow;
 use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::logical_expr::expr::Cast;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{Expr, LogicalPlan};
-use scry_engine::DataType;
+use scry_engine::{DataType, Value};
 
 /// The plan with such literals read.
 ///
@@ -44,23 +45,27 @@ fn literal(expr: Expr, context: &InputContext<'_>) -> datafusion::common::Result
     let Expr::Literal(ScalarValue::Utf8(Some(text)), _) = inner.as_ref() else {
         return Ok(Transformed::no(expr));
     };
-    let oid = types::wire_type(field).oid;
-    let ty = match from_oid(oid, -1) {
-        Some(
-            ty @ (DataType::Bool
-            | DataType::Date
-            | DataType::Time
-            | DataType::Timestamp
-            | DataType::TimestampTz),
-        ) => ty,
-        _ => return Ok(Transformed::no(expr)),
+    let wire = types::wire_type(field);
+    let ty = match from_oid(wire.oid, wire.modifier) {
+        Some(DataType::Text | DataType::Varchar(None)) | None => return Ok(Transformed::no(expr)),
+        Some(ty) => ty,
     };
-    let value = parse_text(text, &ty, context)
-        .and_then(|value| scalar_value(oid, &value))
+    let value = parse_text(text, &ty.without_modifier(), context)
+        .and_then(|value| match ty {
+            DataType::Numeric(None) => Ok(value),
+            ty => coerce_length(value, &ty, true),
+        })
         .map_err(external)?;
-    // DataFusion may want another unit of time than a column has.
-    Ok(Transformed::yes(Expr::Literal(
-        value.cast_to(field.data_type())?,
-        None,
-    )))
+    let scalar = match (&value, field.data_type()) {
+        // Through a numeric without precision, digits would be lost.
+        (Value::Numeric(number), Arrow::Decimal128(precision, scale)) => {
+            let fitted = number
+                .fit(*precision, (*scale).max(0).cast_unsigned())
+                .map_err(|error| external(error.into()))?;
+            ScalarValue::Decimal128(Some(fitted.mantissa()), *precision, *scale)
+        }
+        // DataFusion may want another unit of time than a column has.
+        (value, arrow) => scalar_value(wire.oid, value).map_err(external)?.cast_to(arrow)?,
+    };
+    Ok(Transformed::yes(Expr::Literal(scalar, None)))
 }

@@ -11,11 +11,10 @@
 //!   the workers that serve transactions;
 //! - batches wait in a bounded channel, memory is taken from one bounded pool, and dropping a [`RowStream`] ends its query.
 //!
-//! Where results differ from PostgreSQL: quotients and averages of numerics have 16 fractional digits (PostgreSQL chooses
-//! by magnitude); integer literals on their own are bigint; `extract` returns integer or double precision, not numeric;
-//! `date ± interval` is a date; floats in aggregates are summed in scan order.
+//! What an expression means is said by the binder of row plans (`typed`), so that both executors answer alike. Where results
+//! differ from PostgreSQL all the same, `docs/reference.md` says so.
 //!
-//! In reading order: [`types`], `rewrite` (syntax), `operators` and `functions` (semantics), `names` (what a query can
+//! In reading order: [`types`], `typed` (names, types and meaning), `rewrite` (syntax), `operators` and `functions` (semantics), `names` (what a query can
 //! refer to), `plan`, `literals`, `runtime`, `execute`, `scan`, `units` and `primary` (where rows come from), `encode` and `format` (rows out),
 //! `parameter` (values in), `freshness`, `error`.
 
@@ -35,6 +34,7 @@ mod priority;
 mod rewrite;
 mod runtime;
 mod scan;
+mod typed;
 pub mod types;
 mod units;
 mod yielding;

@@ -1,12 +1,15 @@
 //! What a query can refer to: tables, catalog views, functions, and the session facts behind them.
 
 use super::error::external;
+use super::functions::bridge::Circumstances;
 use super::functions::{aggregates, text};
 use super::operators::PostgresOperators;
 use super::scan::UserTable;
+use super::typed::Made;
 use super::types::PostgresTypes;
 use crate::catalog_views;
 use crate::error::{Error, SqlState};
+use crate::types::TimeZone;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::cte_worktable::CteWorkTable;
 use datafusion::common::config::ConfigOptions;
@@ -58,6 +61,19 @@ pub struct Scope {
     /// Name and value of every setting, for `pg_settings`.
     pub all_settings: SettingList,
     pub status: Option<Arc<dyn ServerStatus>>,
+}
+
+impl Scope {
+    /// What expressions of a plan may know of the session for as long as the plan lives.
+    pub fn circumstances(&self) -> Circumstances {
+        let zone = (self.settings)("TimeZone").and_then(|name| TimeZone::parse(&name).ok());
+        Circumstances {
+            zone: zone.unwrap_or_else(TimeZone::utc),
+            now: self.now.get(),
+            user: self.user.clone(),
+            process: self.process,
+        }
+    }
 }
 
 impl std::fmt::Debug for Scope {
@@ -112,9 +128,12 @@ impl Registry {
         let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(PostgresOperators::new())];
         planners.extend(SessionStateDefaults::default_expr_planners());
         scalars.extend(text::all());
+        scalars.push(Arc::new(super::functions::numeric::divide()));
         let mut aggregated = SessionStateDefaults::default_aggregate_functions();
         aggregated.push(Arc::new(aggregates::sum()));
         aggregated.push(Arc::new(aggregates::average()));
+        aggregated.push(Arc::new(aggregates::integer_sum()));
+        aggregated.push(Arc::new(aggregates::numeric_sum()));
         Registry {
             scalars: by_name(scalars, |f| all_names(f.name(), f.aliases())),
             higher_order: by_name(SessionStateDefaults::default_higher_order_functions(), |f| {
@@ -137,6 +156,8 @@ pub struct Names<'a> {
     scope: &'a Scope,
     /// User tables that the statement reads, each once.
     tables: RefCell<Vec<Arc<Table>>>,
+    /// Functions that were made for the statement.
+    made: Made,
 }
 
 impl<'a> Names<'a> {
@@ -146,7 +167,63 @@ impl<'a> Names<'a> {
             state,
             scope,
             tables: RefCell::new(Vec::new()),
+            made: Made::default(),
         }
+    }
+
+    /// Takes over the functions that were made for the statement.
+    pub fn set_made(&mut self, made: Made) {
+        self.made = made;
+    }
+
+    /// The columns of a relation with the types that expressions know, and its primary key.
+    #[expect(clippy::type_complexity, reason = "named where it is taken apart")]
+    pub fn describe(
+        &self,
+        parts: &[String],
+    ) -> Option<(Vec<(String, Option<scry_engine::DataType>)>, Vec<usize>)> {
+        let (schema, name) = match parts {
+            [name] => (None, name),
+            [schema, name] => (Some(schema.as_str()), name),
+            [database, schema, name] if database == DATABASE => (Some(schema.as_str()), name),
+            _ => return None,
+        };
+        let view = |schema: &str| {
+            let view = catalog_views::table(schema, name, self.scope)?;
+            let columns = view
+                .schema()
+                .fields()
+                .iter()
+                .map(|field| (field.name().clone(), super::types::column_type(field)))
+                .collect();
+            Some((columns, Vec::new()))
+        };
+        let table = || {
+            let table = self.scope.catalog.table(name)?;
+            let columns = table
+                .def
+                .columns
+                .iter()
+                .map(|column| (column.name.clone(), Some(column.ty)))
+                .collect();
+            let key = table.key_columns().map(<[usize]>::to_vec);
+            Some((columns, key.unwrap_or_default()))
+        };
+        match schema {
+            None => view("pg_catalog").or_else(table),
+            Some("public") => table(),
+            Some(schema) => view(schema),
+        }
+    }
+
+    /// Whether any function has that name.
+    pub fn has_function(&self, name: &str) -> bool {
+        self.registry.scalars.contains_key(name)
+            || self.registry.aggregates.contains_key(name)
+            || self.registry.windows.contains_key(name)
+            || self.registry.higher_order.contains_key(name)
+            || catalog_views::function(name, self.scope).is_some()
+            || matches!(name, "unnest" | "grouping" | "array" | "_pg_expandarray" | "mod")
     }
 
     pub fn into_tables(self) -> Vec<Arc<Table>> {
@@ -241,7 +318,10 @@ impl ContextProvider for Names<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        catalog_views::function(name, self.scope).or_else(|| self.registry.scalars.get(name).cloned())
+        self.made
+            .get(name)
+            .or_else(|| catalog_views::function(name, self.scope))
+            .or_else(|| self.registry.scalars.get(name).cloned())
     }
 
     fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {

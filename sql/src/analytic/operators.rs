@@ -4,7 +4,8 @@
 //!   read as that type is an error of its own.
 //! - Integer `+ - *` check for overflow (22003); DataFusion's wrap.
 //! - A small integer literal beside an int2 or int4 operand does not widen it, as PostgreSQL's literals are int4.
-//! - Division of numerics keeps 16 fractional digits; division of floats by zero is an error (22012).
+//! - Division of numerics keeps 16 fractional digits. Floats that overflow are an error (22003), so is their division by
+//!   zero (22012).
 //! - `date ± integer` counts days. `^` is power.
 
 use super::error::{external, invalid_input};
@@ -28,19 +29,26 @@ pub struct PostgresOperators {
     multiply: Arc<ScalarUDF>,
     numeric_divide: Arc<ScalarUDF>,
     numeric_multiply: Arc<ScalarUDF>,
+    float_add: Arc<ScalarUDF>,
+    float_subtract: Arc<ScalarUDF>,
+    float_multiply: Arc<ScalarUDF>,
     float_divide: Arc<ScalarUDF>,
     power: Arc<ScalarUDF>,
 }
 
 impl PostgresOperators {
     pub fn new() -> Self {
+        let float = |operator| Arc::new(arithmetic::float(operator));
         PostgresOperators {
-            add: Arc::new(arithmetic::integer(arithmetic::IntegerOperator::Add)),
-            subtract: Arc::new(arithmetic::integer(arithmetic::IntegerOperator::Subtract)),
-            multiply: Arc::new(arithmetic::integer(arithmetic::IntegerOperator::Multiply)),
+            add: Arc::new(arithmetic::integer(arithmetic::Operator::Add)),
+            subtract: Arc::new(arithmetic::integer(arithmetic::Operator::Subtract)),
+            multiply: Arc::new(arithmetic::integer(arithmetic::Operator::Multiply)),
             numeric_divide: Arc::new(numeric::divide()),
             numeric_multiply: Arc::new(numeric::multiply()),
-            float_divide: Arc::new(arithmetic::float_divide()),
+            float_add: float(arithmetic::FloatOperator::Add),
+            float_subtract: float(arithmetic::FloatOperator::Subtract),
+            float_multiply: float(arithmetic::FloatOperator::Multiply),
+            float_divide: float(arithmetic::FloatOperator::Divide),
             power: datafusion::functions::math::power(),
         }
     }
@@ -66,6 +74,13 @@ impl PostgresOperators {
         let numbers = left_type.is_numeric() && right_type.is_numeric();
         Ok(match op {
             BinaryOperator::Divide if decimals => Planned::Done(call(&self.numeric_divide, left, right)),
+            BinaryOperator::Plus if floats && numbers => Planned::Done(call(&self.float_add, left, right)),
+            BinaryOperator::Minus if floats && numbers => {
+                Planned::Done(call(&self.float_subtract, left, right))
+            }
+            BinaryOperator::Multiply if floats && numbers => {
+                Planned::Done(call(&self.float_multiply, left, right))
+            }
             BinaryOperator::Divide if floats && numbers => {
                 Planned::Done(call(&self.float_divide, left, right))
             }

@@ -1,12 +1,13 @@
 //! Values between the session and DataFusion: bound parameters in, result rows out.
 
-use super::error::invalid_input;
 use super::types::{self, oid};
 use crate::error::{Error, SqlState};
+use crate::expr::Interval;
+use crate::types::{InputContext, TimeZone};
 use datafusion::arrow::array::{Array, AsArray};
 use datafusion::arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
-    Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
+    IntervalMonthDayNano, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
 };
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::ScalarValue;
@@ -47,7 +48,7 @@ fn unsupported(type_oid: u32) -> Error {
     Error::new(SqlState::FEATURE_NOT_SUPPORTED, message)
 }
 
-fn uuid_text(bytes: &[u8; 16]) -> String {
+pub fn uuid_text(bytes: &[u8; 16]) -> String {
     let mut text = String::with_capacity(36);
     for (index, byte) in bytes.iter().enumerate() {
         if matches!(index, 4 | 6 | 8 | 10) {
@@ -63,7 +64,12 @@ fn uuid_text(bytes: &[u8; 16]) -> String {
 ///
 /// # Errors
 /// When the bytes do not read as the type, or the type is not supported in that format.
-pub fn parameter(type_oid: u32, format: i16, bytes: Option<&[u8]>) -> Result<ScalarValue, Error> {
+pub fn parameter(
+    type_oid: u32,
+    format: i16,
+    bytes: Option<&[u8]>,
+    context: &InputContext<'_>,
+) -> Result<ScalarValue, Error> {
     let field = types::parameter_field(type_oid).ok_or_else(|| unsupported(type_oid))?;
     let target = field.data_type();
     let Some(bytes) = bytes else {
@@ -71,9 +77,9 @@ pub fn parameter(type_oid: u32, format: i16, bytes: Option<&[u8]>) -> Result<Sca
     };
     if let Some(element) = types::element_oid(type_oid) {
         let items = if format == 1 {
-            binary_items(element, bytes)?
+            binary_items(element, bytes, context)?
         } else {
-            text_items(element, bytes)?
+            text_items(element, utf8(bytes)?, context)?
         };
         let item_type = types::parameter_field(element).ok_or_else(|| unsupported(element))?;
         return Ok(ScalarValue::List(ScalarValue::new_list_nullable(
@@ -82,9 +88,9 @@ pub fn parameter(type_oid: u32, format: i16, bytes: Option<&[u8]>) -> Result<Sca
         )));
     }
     if format == 1 {
-        return binary_scalar(type_oid, bytes);
+        return binary_scalar(type_oid, bytes, context);
     }
-    text_scalar(type_oid, utf8(bytes)?, target)
+    text_scalar(type_oid, utf8(bytes)?, context)
 }
 
 fn utf8(bytes: &[u8]) -> Result<&str, Error> {
@@ -96,46 +102,33 @@ fn utf8(bytes: &[u8]) -> Result<&str, Error> {
     })
 }
 
-fn text_scalar(type_oid: u32, text: &str, target: &DataType) -> Result<ScalarValue, Error> {
-    let whole = || ScalarValue::Utf8(Some(text.to_owned()));
-    match target {
-        DataType::Utf8 => Ok(whole()),
-        DataType::Binary => {
-            let digits = text
-                .strip_prefix("\\x")
-                .ok_or_else(|| invalid_input("bytea", text))?;
-            let pairs = digits.as_bytes().chunks(2);
-            let bytes: Option<Vec<u8>> = pairs
-                .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-                .collect();
-            bytes
-                .map(|bytes| ScalarValue::Binary(Some(bytes)))
-                .ok_or_else(|| invalid_input("bytea", text))
-        }
-        other => whole()
-            .cast_to(other)
-            .map_err(|_| invalid_input(field_name(type_oid), text)),
+/// A value of a type that the session knows, or an interval, from its text.
+fn text_scalar(type_oid: u32, text: &str, context: &InputContext<'_>) -> Result<ScalarValue, Error> {
+    if type_oid == oid::INTERVAL {
+        let interval = Interval::parse(text, None)?;
+        return Ok(interval_scalar(interval));
+    }
+    scalar_value(
+        type_oid,
+        &crate::types::parse_text(text, &session_type(type_oid)?, context)?,
+    )
+}
+
+/// The type in which the session reads values of a type.
+fn session_type(type_oid: u32) -> Result<scry_engine::DataType, Error> {
+    match type_oid {
+        oid::CHAR | oid::UNKNOWN => Ok(scry_engine::DataType::Text),
+        oid::XID => Ok(scry_engine::DataType::Int8),
+        other => crate::types::from_oid(other, -1).ok_or_else(|| unsupported(other)),
     }
 }
 
-/// The type's name in messages.
-fn field_name(type_oid: u32) -> &'static str {
-    match type_oid {
-        oid::BOOL => "boolean",
-        oid::INT2 => "smallint",
-        oid::INT4 => "integer",
-        oid::INT8 => "bigint",
-        oid::OID => "oid",
-        oid::FLOAT4 => "real",
-        oid::FLOAT8 => "double precision",
-        oid::NUMERIC => "numeric",
-        oid::DATE => "date",
-        oid::TIME => "time",
-        oid::TIMESTAMP => "timestamp",
-        oid::TIMESTAMPTZ => "timestamp with time zone",
-        oid::INTERVAL => "interval",
-        _ => "text",
-    }
+fn interval_scalar(interval: Interval) -> ScalarValue {
+    ScalarValue::IntervalMonthDayNano(Some(IntervalMonthDayNano {
+        months: interval.months,
+        days: interval.days,
+        nanoseconds: interval.micros.saturating_mul(1_000),
+    }))
 }
 
 fn malformed() -> Error {
@@ -145,45 +138,57 @@ fn malformed() -> Error {
     )
 }
 
-fn binary_scalar(type_oid: u32, bytes: &[u8]) -> Result<ScalarValue, Error> {
-    fn fixed<const N: usize>(bytes: &[u8]) -> Result<[u8; N], Error> {
-        bytes.try_into().map_err(|_| malformed())
+fn binary_scalar(type_oid: u32, bytes: &[u8], context: &InputContext<'_>) -> Result<ScalarValue, Error> {
+    if type_oid == oid::INTERVAL {
+        let bytes: [u8; 16] = bytes.try_into().map_err(|_| malformed())?;
+        let number = |at: usize| i32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let micros = i64::from(number(0)) << 32 | i64::from(number(4).cast_unsigned());
+        return Ok(interval_scalar(Interval {
+            months: number(12),
+            days: number(8),
+            micros,
+        }));
     }
-    Ok(match type_oid {
-        oid::BOOL => ScalarValue::Boolean(Some(fixed::<1>(bytes)?[0] != 0)),
-        oid::INT2 => ScalarValue::Int16(Some(i16::from_be_bytes(fixed(bytes)?))),
-        oid::INT4 => ScalarValue::Int32(Some(i32::from_be_bytes(fixed(bytes)?))),
-        oid::INT8 => ScalarValue::Int64(Some(i64::from_be_bytes(fixed(bytes)?))),
-        oid::OID => ScalarValue::Int64(Some(i64::from(u32::from_be_bytes(fixed(bytes)?)))),
-        oid::FLOAT4 => ScalarValue::Float32(Some(f32::from_be_bytes(fixed(bytes)?))),
-        oid::FLOAT8 => ScalarValue::Float64(Some(f64::from_be_bytes(fixed(bytes)?))),
-        oid::TEXT | oid::VARCHAR | oid::BPCHAR | oid::NAME | oid::CHAR | oid::UNKNOWN | oid::JSON => {
-            ScalarValue::Utf8(Some(utf8(bytes)?.to_owned()))
-        }
-        oid::UUID => ScalarValue::Utf8(Some(uuid_text(&fixed(bytes)?))),
-        _ => {
-            let message = format!("binary parameters of the type with oid {type_oid} are not supported");
-            return Err(Error::new(SqlState::FEATURE_NOT_SUPPORTED, message));
-        }
-    })
+    scalar_value(
+        type_oid,
+        &crate::types::parse_binary(bytes, &session_type(type_oid)?, context)?,
+    )
 }
 
 /// `{1,NULL,"a b"}` as an array of `item`s, whose oid is `element`.
 pub fn array_literal(element: u32, item: &DataType, text: &str) -> Result<ScalarValue, Error> {
-    let items = text_items(element, text.as_bytes())?;
+    let context = InputContext {
+        zone: &TimeZone::utc(),
+        now: 0,
+    };
+    let items = text_items(element, text, &context)?;
     Ok(ScalarValue::List(ScalarValue::new_list_nullable(&items, item)))
 }
 
-/// The items of `{1,NULL,"a b"}`.
-fn text_items(element: u32, bytes: &[u8]) -> Result<Vec<ScalarValue>, Error> {
+/// The items of `{1,NULL,"a b"}`, each of type `element`.
+fn text_items(element: u32, text: &str, context: &InputContext<'_>) -> Result<Vec<ScalarValue>, Error> {
     let field = types::parameter_field(element).ok_or_else(|| unsupported(element))?;
-    let text = utf8(bytes)?.trim();
+    array_texts(text)?
+        .iter()
+        .map(|item| match item {
+            Some(text) => text_scalar(element, text, context),
+            None => ScalarValue::try_from(field.data_type()).map_err(super::from_datafusion),
+        })
+        .collect()
+}
+
+/// The texts of the items of `{1,NULL,"a b"}`; `None` is NULL.
+pub fn array_texts(text: &str) -> Result<Vec<Option<String>>, Error> {
+    let text = text.trim();
     let malformed = || {
         Error::new(
             SqlState::INVALID_TEXT_REPRESENTATION,
             format!("malformed array literal: \"{text}\""),
         )
     };
+    if text.starts_with('{') && !text.ends_with('}') {
+        return Err(malformed().with_detail("Unexpected end of input."));
+    }
     let inner = text
         .strip_prefix('{')
         .and_then(|rest| rest.strip_suffix('}'))
@@ -216,13 +221,11 @@ fn text_items(element: u32, bytes: &[u8]) -> Result<Vec<ScalarValue>, Error> {
         }
         let null = !quoted && item.trim().eq_ignore_ascii_case("null");
         items.push(if null {
-            ScalarValue::try_from(field.data_type()).map_err(super::from_datafusion)?
+            None
+        } else if quoted {
+            Some(item)
         } else {
-            text_scalar(
-                element,
-                if quoted { &item } else { item.trim() },
-                field.data_type(),
-            )?
+            Some(item.trim().to_owned())
         });
         if characters.next().is_some() && characters.peek().is_none() {
             return Err(malformed());
@@ -232,7 +235,7 @@ fn text_items(element: u32, bytes: &[u8]) -> Result<Vec<ScalarValue>, Error> {
 }
 
 /// The items of a one-dimensional array in binary.
-fn binary_items(element: u32, bytes: &[u8]) -> Result<Vec<ScalarValue>, Error> {
+fn binary_items(element: u32, bytes: &[u8], context: &InputContext<'_>) -> Result<Vec<ScalarValue>, Error> {
     let mut rest = bytes;
     let mut word = || {
         let (head, tail) = rest.split_first_chunk::<4>().ok_or_else(malformed)?;
@@ -262,7 +265,7 @@ fn binary_items(element: u32, bytes: &[u8]) -> Result<Vec<ScalarValue>, Error> {
             Ok(length) => {
                 let value = tail.get(..length).ok_or_else(malformed)?;
                 rest = &tail[length..];
-                items.push(binary_scalar(element, value)?);
+                items.push(binary_scalar(element, value, context)?);
             }
         }
     }
@@ -326,19 +329,14 @@ mod tests {
 
     #[test]
     fn array_literals_keep_quotes_nulls_and_escapes_apart() {
-        let items = text_items(oid::TEXT, br#"{a, NULL,"NULL","b\"c,d"}"#).expect("well formed");
-        let texts: Vec<Option<String>> = items
-            .into_iter()
-            .map(|item| match item {
-                ScalarValue::Utf8(text) => text,
-                other => panic!("{other:?}"),
-            })
-            .collect();
+        let texts = array_texts(r#"{a, NULL,"NULL","b\"c,d"}"#).expect("well formed");
         let expected = [Some("a"), None, Some("NULL"), Some("b\"c,d")];
         assert_eq!(texts, expected.map(|text| text.map(str::to_owned)));
-        assert!(text_items(oid::INT4, b"{1,}").is_err());
-        assert!(text_items(oid::INT4, b"{1").is_err());
-        assert!(text_items(oid::INT4, b"{x}").is_err());
+        let items = |text: &str| array_literal(oid::INT4, &DataType::Int32, text);
+        assert!(items("{1,}").is_err());
+        assert!(items("{1").is_err());
+        assert!(items("{x}").is_err());
+        assert!(items("{1}").is_ok());
     }
 
     #[test]
@@ -347,9 +345,11 @@ mod tests {
         for word in [1, 0, oid::INT4 as i32, 2, 1, 4, 7] {
             bytes.extend_from_slice(&word.to_be_bytes());
         }
-        assert!(binary_items(oid::INT4, &bytes).is_err());
+        let zone = TimeZone::utc();
+        let context = InputContext { zone: &zone, now: 0 };
+        assert!(binary_items(oid::INT4, &bytes, &context).is_err());
         bytes.extend_from_slice(&(-1i32).to_be_bytes());
-        let items = binary_items(oid::INT4, &bytes).expect("complete");
+        let items = binary_items(oid::INT4, &bytes, &context).expect("complete");
         assert_eq!(items, [ScalarValue::Int32(Some(7)), ScalarValue::Int32(None)]);
     }
 }

@@ -5,8 +5,10 @@ use super::literals;
 use super::names::{Names, Scope};
 use super::rewrite;
 use super::runtime::Analytic;
+use super::typed::{self, Output, Typed};
 use super::types::{self, oid};
 use crate::error::{Error, SqlState};
+use crate::expr::Parameters;
 use crate::session::ColumnDescription;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -87,9 +89,17 @@ impl Analytic {
     /// Whatever is wrong with the query: unknown names, mismatched types, what is not supported.
     pub fn plan(&self, query: &Query, scope: &Scope, param_types: &[u32]) -> Result<AnalyticPlan, Error> {
         let mut query = query.clone();
+        let mut names = Names::new(&self.registry, &self.template, scope);
+        let typed = typed::apply(
+            &mut query,
+            &names,
+            Arc::new(scope.circumstances()),
+            Parameters::from_oids(param_types),
+        )?;
         let hints = rewrite::rewrite(&mut query);
-        let given = given_parameters(param_types, &hints)?;
-        let names = Names::new(&self.registry, &self.template, scope);
+        let known = known_parameters(param_types, &typed);
+        let given = given_parameters(&known, &hints)?;
+        names.set_made(typed.made);
         let planner = SqlToRel::new_with_options(&names, parser_options());
         let mut context = PlannerContext::new().with_prepare_param_data_types(given.clone());
         let logical = planner
@@ -103,7 +113,7 @@ impl Analytic {
             .map_err(from_datafusion)?;
         let logical = literals::read(logical, scope)?;
         let tables = names.into_tables();
-        let columns = describe(&logical, &tables);
+        let columns = describe(&logical, &tables, &typed.outputs);
         let parameters = fields.iter().map(|field| types::wire_type(field).oid).collect();
         Ok(AnalyticPlan {
             inner: Arc::new(Inner {
@@ -127,6 +137,22 @@ fn parser_options() -> ParserOptions {
         map_string_types_to_utf8view: false,
         default_null_ordering: NullOrdering::NullsMax,
     }
+}
+
+/// The oids of the parameters' types: as the client gave them, then as they were found.
+fn known_parameters(given: &[u32], typed: &Typed) -> Vec<u32> {
+    let mut known = given.to_vec();
+    known.resize(known.len().max(typed.parameters.len()), 0);
+    for (index, ty) in typed.parameters.types().enumerate() {
+        if known[index] == 0 {
+            known[index] = match (ty, typed.foreign.get(&index)) {
+                (Some(ty), _) => crate::types::oid(&ty),
+                (None, Some(oid)) => *oid,
+                (None, None) => 0,
+            };
+        }
+    }
+    known
 }
 
 /// The parameters' types as the client or the query's casts give them.
@@ -202,14 +228,19 @@ fn parameter_field(field: &FieldRef) -> FieldRef {
 }
 
 /// The result's columns, with the table and column that each comes from, where it comes straight from one.
-fn describe(logical: &LogicalPlan, tables: &[Arc<Table>]) -> Arc<[ColumnDescription]> {
+fn describe(logical: &LogicalPlan, tables: &[Arc<Table>], outputs: &[Output]) -> Arc<[ColumnDescription]> {
     let schema = logical.schema();
     let origins = origins(logical);
     schema
         .iter()
         .enumerate()
         .map(|(index, (qualifier, field))| {
-            let wire = types::wire_type(field);
+            let found = types::wire_type(field);
+            let wire = outputs
+                .get(index)
+                .filter(|_| outputs.len() == schema.fields().len())
+                .and_then(|output| output.ty)
+                .map_or(found, |ty| types::typed_wire_type(&ty, field.data_type(), found));
             let name = rewrite::visible_name(field.name());
             let origin = origins
                 .get(index)

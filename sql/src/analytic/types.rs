@@ -7,6 +7,7 @@
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, IntervalUnit, TimeUnit};
 use datafusion::common::Result;
 use datafusion::logical_expr::planner::TypePlanner;
+use scry_stream::schema::FREE_NUMERIC_SCALE;
 use sqlparser::ast::{self, ArrayElemTypeDef, ExactNumberInfo, TimezoneInfo};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -102,6 +103,24 @@ pub fn wire_type(field: &Field) -> WireType {
         .unwrap_or_else(|| arrow_wire_type(field.data_type()))
 }
 
+/// The wire type of a column that was typed as `ty`, if its values are carried as such; else what was `found`.
+pub fn typed_wire_type(ty: &scry_engine::DataType, arrow: &DataType, found: WireType) -> WireType {
+    let carried = match (arrow, arrow_type(ty)) {
+        (DataType::Decimal128(..) | DataType::Decimal256(..), DataType::Decimal128(..)) => true,
+        (DataType::Utf8View | DataType::LargeUtf8, DataType::Utf8) => true,
+        (DataType::Null, _) => true,
+        (arrow, wanted) => *arrow == wanted,
+    };
+    if !carried {
+        return found;
+    }
+    WireType {
+        oid: crate::types::oid(ty),
+        length: crate::types::type_length(ty),
+        modifier: crate::types::type_modifier(ty),
+    }
+}
+
 /// Splits `character(10)` into `character` and its numbers.
 fn split_modifier(name: &str) -> (&str, [Option<i32>; 2]) {
     let Some((base, rest)) = name.split_once('(') else {
@@ -178,7 +197,8 @@ pub fn arrow_wire_type(arrow: &DataType) -> WireType {
     }
 }
 
-fn array_oid(element: u32) -> u32 {
+/// The array type of an element type.
+pub fn array_oid(element: u32) -> u32 {
     match element {
         oid::BOOL => oid::BOOL_ARRAY,
         oid::BYTEA => oid::BYTEA_ARRAY,
@@ -257,7 +277,33 @@ pub fn parameter_field(type_oid: u32) -> Option<FieldRef> {
 }
 
 /// `numeric` without precision, as tables hold it.
-pub const FREE_NUMERIC: DataType = DataType::Decimal128(38, 18);
+pub const FREE_NUMERIC: DataType = DataType::Decimal128(38, FREE_SCALE);
+
+/// Fractional digits of a numeric without precision.
+pub const FREE_SCALE: i8 = FREE_NUMERIC_SCALE.cast_signed();
+
+/// The Arrow type that carries a column's type.
+pub fn arrow_type(ty: &scry_engine::DataType) -> DataType {
+    scry_stream::schema::arrow_type(*ty)
+}
+
+/// A nullable field of a column's type.
+pub fn field_of(ty: &scry_engine::DataType) -> FieldRef {
+    named_field(arrow_type(ty), &type_name(ty))
+}
+
+/// What a type is called in field metadata.
+pub fn type_name(ty: &scry_engine::DataType) -> String {
+    ty.to_string()
+}
+
+/// The type that a field's metadata names, if expressions know it and the Arrow type agrees.
+pub fn column_type(field: &Field) -> Option<scry_engine::DataType> {
+    let wire = wire_type(field);
+    let ty = crate::types::from_oid(wire.oid, wire.modifier)?;
+    let exact = crate::types::oid(&ty) == wire.oid && arrow_type(&ty) == *field.data_type();
+    exact.then_some(ty)
+}
 
 fn utc_timestamp() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))

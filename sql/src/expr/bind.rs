@@ -11,6 +11,7 @@ use sqlparser::ast::{
     BinaryOperator, CastKind, DateTimeField, Expr as Ast, Function, FunctionArg, FunctionArgExpr,
     FunctionArguments, Ident, Spanned, UnaryOperator, Value as AstValue, ValueWithSpan,
 };
+use sqlparser::tokenizer::Location;
 
 /// Binds expressions of one statement: the columns that they may name, the parameters that they share.
 pub struct Binder<'s> {
@@ -18,6 +19,16 @@ pub struct Binder<'s> {
     pub(super) parameters: &'s mut Parameters,
     pub(super) facts: &'s Facts<'s>,
     depth: usize,
+    leaves: &'s [Leaf<'s>],
+    /// The columns that were named, each with its place in the text.
+    uses: Vec<(usize, Location)>,
+}
+
+/// A part of an expression that is answered elsewhere, such as an aggregate: it reads as a column behind those of the scope.
+pub struct Leaf<'s> {
+    pub ast: &'s Ast,
+    /// `None`: of a type that expressions do not know.
+    pub ty: Option<DataType>,
 }
 
 /// Binds one expression; what has no type of its own becomes text.
@@ -71,7 +82,20 @@ impl<'s> Binder<'s> {
             parameters,
             facts,
             depth: 0,
+            leaves: &[],
+            uses: Vec::new(),
         }
+    }
+
+    /// Binds expressions in which these parts are leaves.
+    pub fn with_leaves(mut self, leaves: &'s [Leaf<'s>]) -> Binder<'s> {
+        self.leaves = leaves;
+        self
+    }
+
+    /// The columns that were named so far, each with its place in the text.
+    pub fn into_uses(self) -> Vec<(usize, Location)> {
+        self.uses
     }
 
     pub fn bind(&mut self, ast: &Ast) -> Result<Expr, BindError> {
@@ -120,7 +144,8 @@ impl<'s> Binder<'s> {
         self.coerce(operand, DataType::Bool)
     }
 
-    pub(super) fn operand(&mut self, ast: &Ast) -> Result<Operand, BindError> {
+    /// An expression that may have no type of its own.
+    pub fn operand(&mut self, ast: &Ast) -> Result<Operand, BindError> {
         if self.depth >= DEPTH_MAX {
             return Err(BindError::Error(
                 Error::new(SqlState::STATEMENT_TOO_COMPLEX, "stack depth limit exceeded")
@@ -136,7 +161,19 @@ impl<'s> Binder<'s> {
         })
     }
 
+    fn leaf(&self, ast: &Ast) -> Option<Result<Operand, BindError>> {
+        let at = self.leaves.iter().position(|leaf| std::ptr::eq(leaf.ast, ast))?;
+        let index = self.scope.width() + at;
+        Some(match self.leaves[at].ty {
+            Some(ty) => Ok(Operand::Typed(Expr::Column { index, ty })),
+            None => Err(BindError::unsupported("the type of a part")),
+        })
+    }
+
     fn operand_inner(&mut self, ast: &Ast) -> Result<Operand, BindError> {
+        if let Some(leaf) = self.leaf(ast) {
+            return leaf;
+        }
         match ast {
             Ast::Value(literal) => self.literal(literal),
             Ast::Identifier(name) => self.column(None, name),
@@ -277,8 +314,8 @@ impl<'s> Binder<'s> {
         })
     }
 
-    fn column(&mut self, relation: Option<&Ident>, name: &Ident) -> Result<Operand, BindError> {
-        let relation = relation.map(folded);
+    fn column(&mut self, relation_ident: Option<&Ident>, name: &Ident) -> Result<Operand, BindError> {
+        let relation = relation_ident.map(folded);
         let folded_name = folded(name);
         if relation.is_none()
             && name.quote_style.is_none()
@@ -287,8 +324,16 @@ impl<'s> Binder<'s> {
         {
             return Ok(Operand::Typed(expr));
         }
-        let (index, ty) = self.scope.resolve(relation.as_deref(), &folded_name)?;
-        Ok(Operand::Typed(Expr::Column { index, ty }))
+        let place = relation_ident.unwrap_or(name).span.start;
+        match self.scope.resolve(relation.as_deref(), &folded_name)? {
+            (index, Some(ty)) => {
+                self.uses.push((index, place));
+                Ok(Operand::Typed(Expr::Column { index, ty }))
+            }
+            (_, None) => Err(BindError::unsupported(format!(
+                "the type of column {folded_name}"
+            ))),
+        }
     }
 
     /// AND and OR of any number of conditions, without a level for each.
@@ -509,11 +554,11 @@ fn is_interval(ty: &sqlparser::ast::DataType) -> bool {
 }
 
 /// A name as PostgreSQL looks it up: lower case unless quoted.
-pub(super) fn folded(name: &Ident) -> String {
+pub fn folded(name: &Ident) -> String {
     if name.quote_style.is_some() {
         name.value.clone()
     } else {
-        name.value.to_lowercase()
+        name.value.to_ascii_lowercase()
     }
 }
 

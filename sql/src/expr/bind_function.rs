@@ -465,7 +465,7 @@ fn is_no_field(field: &sqlparser::ast::DateTimeField) -> bool {
 }
 
 /// The names that are answered here; all others are left to the caller.
-fn is_known(name: &str) -> bool {
+pub fn is_known(name: &str) -> bool {
     const NAMES: &[&str] = &[
         "abs",
         "ascii",

@@ -220,6 +220,18 @@ impl Binder<'_> {
         })
     }
 
+    /// A varchar that is compared with a char(n), whose blanks at the end do not count then.
+    fn unpadded(&self, operand: Expr, other: DataType) -> Expr {
+        match (operand.ty(), other) {
+            (DataType::Varchar(_), DataType::Char(_)) => self.fold(Expr::Function {
+                function: Function::TrimRight,
+                arguments: vec![operand],
+                ty: DataType::Text,
+            }),
+            _ => operand,
+        }
+    }
+
     /// Both operands in the type in which they are compared.
     pub(super) fn comparable(
         &mut self,
@@ -231,8 +243,12 @@ impl Binder<'_> {
             (None, None) => DataType::Text,
             (Some(known), None) | (None, Some(known)) => known,
             (Some(left_ty), Some(right_ty)) => {
-                if left_ty.is_integer() && right_ty.is_integer() || left_ty.is_text() && right_ty.is_text() {
+                if left_ty.is_integer() && right_ty.is_integer() {
                     return Ok((self.settle(left)?, self.settle(right)?));
+                }
+                if left_ty.is_text() && right_ty.is_text() {
+                    let (left, right) = (self.settle(left)?, self.settle(right)?);
+                    return Ok((self.unpadded(left, right_ty), self.unpadded(right, left_ty)));
                 }
                 common_type(left_ty, right_ty)
                     .ok_or_else(|| undefined_operator(operator, &left.type_name(), &right.type_name()))?

@@ -1,15 +1,15 @@
 //! PostgreSQL's type resolution: operands whose type is still open, implicit casts, common types, assignment casts.
 
-use super::{BindError, Binder, EvalContext, Expr, Function, Interval, RowSource};
+use super::{BindError, Binder, EvalContext, Expr, Interval, RowSource};
 use crate::error::{Error, SqlState};
 use crate::place::Place;
 use crate::types::{self, InputContext};
-use scry_engine::types::{DataType, Value};
+use scry_engine::types::{DataType, MAX_CHARACTER_LENGTH, Value};
 use sqlparser::tokenizer::Location;
 
 /// A bound operand. What has no type of its own takes that of its context.
 #[derive(Clone, Debug)]
-pub(super) enum Operand {
+pub enum Operand {
     Typed(Expr),
     /// A string literal, and where it stands.
     Text(String, Location),
@@ -39,7 +39,7 @@ impl Operand {
 }
 
 /// A type's name without length or precision.
-pub(super) fn plain_name(ty: &DataType) -> String {
+pub fn plain_name(ty: &DataType) -> String {
     match ty {
         DataType::Char(_) => "character".to_owned(),
         other => other.without_modifier().to_string(),
@@ -80,7 +80,7 @@ pub(super) fn number_type(left: DataType, right: DataType) -> Option<DataType> {
 }
 
 /// The type in which two values of these types are compared or become one column.
-pub(super) fn common_type(left: DataType, right: DataType) -> Option<DataType> {
+pub fn common_type(left: DataType, right: DataType) -> Option<DataType> {
     if left == right {
         return Some(left);
     }
@@ -211,17 +211,13 @@ impl Binder<'_> {
                 ty: to.without_modifier(),
             }),
             Operand::Parameter(index) => {
-                let ty = to.without_modifier();
+                let ty = match to {
+                    // Of any length; the blanks at the end do not count.
+                    DataType::Char(_) => DataType::Char(MAX_CHARACTER_LENGTH),
+                    to => to.without_modifier(),
+                };
                 self.parameters.infer(index, ty);
-                let parameter = Expr::Parameter { index, ty };
-                if matches!(to, DataType::Char(_)) {
-                    return Ok(Expr::Function {
-                        function: Function::TrimRight,
-                        arguments: vec![parameter],
-                        ty: DataType::Text,
-                    });
-                }
-                Ok(parameter)
+                Ok(Expr::Parameter { index, ty })
             }
             Operand::Interval(_) => Err(BindError::unsupported("a value of type interval")),
         }
@@ -246,13 +242,16 @@ impl Binder<'_> {
                 } else {
                     to.without_modifier()
                 };
-                let mut value = self
+                let value = self
                     .parse_literal(&text, &plain)
                     .map_err(|error| error.at(place))?;
-                if to != DataType::Numeric(None) {
-                    value = types::coerce_length(value, &to, true)?;
-                }
-                return Ok(Expr::Constant { value, ty: to });
+                let read = Expr::Constant { value, ty: plain };
+                // What does not fit fails when it is reached.
+                return Ok(if to == plain {
+                    read
+                } else {
+                    self.cast(read, to, true)
+                });
             }
             Operand::Null => {
                 return Ok(Expr::Constant {
@@ -298,8 +297,12 @@ impl Binder<'_> {
                 let value = self
                     .parse_literal(&text, &plain)
                     .map_err(|error| error.at(place))?;
-                let value = types::coerce_length(value, &to, false)?;
-                return Ok(Expr::Constant { value, ty: to });
+                let read = Expr::Constant { value, ty: plain };
+                return Ok(self.fold(Expr::Cast {
+                    operand: Box::new(read),
+                    to,
+                    explicit: false,
+                }));
             }
             Operand::Null => {
                 return Ok(Expr::Constant {

@@ -97,7 +97,10 @@ fn custom(name: &str, modifiers: &[String]) -> Result<DataType, BindError> {
         "uuid" => DataType::Uuid,
         "jsonb" => DataType::Jsonb,
         "interval" | "json" | "money" | "inet" | "cidr" | "macaddr" | "point" | "xml" | "bit" | "varbit"
-        | "timetz" | "regclass" | "regtype" | "regproc" | "xid" | "cid" | "tid" | "hstore" | "tsvector" => {
+        | "timetz" | "regclass" | "regtype" | "regproc" | "regprocedure" | "regnamespace" | "regrole"
+        | "regoper" | "regoperator" | "xid" | "xid8" | "cid" | "tid" | "tsvector" | "tsquery" | "char"
+        | "pg_lsn" | "pg_node_tree" | "aclitem" | "int2vector" | "oidvector" | "jsonpath" | "record"
+        | "unknown" => {
             return Err(BindError::unsupported(format!("type {name}")));
         }
         _ => {

@@ -1,6 +1,8 @@
 //! Evaluation of bound expressions.
 
-use super::{EvalContext, Evaluated, Expr, Pattern, RowSource, arithmetic, cast, function, interval, like};
+use super::{
+    EvalContext, Evaluated, Expr, Facts, Pattern, RowSource, arithmetic, cast, function, interval, like,
+};
 use crate::error::{Error, SqlState};
 use crate::types::datetime::MICROS_PER_DAY;
 use scry_engine::types::{DataType, Datum, Value};
@@ -23,6 +25,10 @@ impl<'a> EvalContext<'a> {
                 .get(index)
                 .map(Value::as_datum)
                 .ok_or_else(|| Error::internal(format!("column {index} is not in the row"))),
+            RowSource::Datums(datums) => datums
+                .get(index)
+                .copied()
+                .ok_or_else(|| Error::internal(format!("column {index} is not in the row"))),
             RowSource::None => Err(Error::internal("a column was read without a row")),
         }
     }
@@ -39,6 +45,24 @@ impl<'a> EvalContext<'a> {
 }
 
 impl Expr {
+    /// The value, if it has one without a row, parameters, or the session's doing.
+    pub fn constant_value(&self, facts: &Facts<'_>) -> Result<Option<Value>, Error> {
+        let mut constant = true;
+        self.walk(&mut |node| {
+            constant &= !matches!(node, Expr::Column { .. } | Expr::Parameter { .. });
+            constant &= !matches!(node, Expr::Function { function, .. } if function.reads_facts());
+        });
+        if !constant {
+            return Ok(None);
+        }
+        let context = EvalContext {
+            row: RowSource::None,
+            params: &[],
+            facts,
+        };
+        self.eval_value(&context).map(Some)
+    }
+
     /// The value of a column, parameter or constant, without the detour through `Evaluated`. `None` for anything
     /// else, and for what is missing: the general way finds the error.
     #[inline]

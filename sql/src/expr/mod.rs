@@ -28,8 +28,10 @@ mod like;
 mod md5;
 mod scope;
 
-pub use bind::{Binder, bind, bind_as, bind_assignment, bind_predicate};
+pub use bind::{Binder, Leaf, bind, bind_as, bind_assignment, bind_predicate, folded};
+pub use bind_function::is_known as is_function;
 pub use cast::key_datum;
+pub use coerce::{Operand, common_type, plain_name};
 pub use data_type::data_type;
 pub use function::Function;
 pub use interval::Interval;
@@ -92,7 +94,7 @@ impl CompareOp {
 }
 
 /// A bound expression. Operands of one node have the types that the node needs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Expr {
     /// A column of the scope.
     Column {
@@ -260,6 +262,56 @@ impl Expr {
         }
     }
 
+    /// The same node over other parts.
+    pub fn map_parts<E>(&self, map: &mut dyn FnMut(&Expr) -> Result<Expr, E>) -> Result<Expr, E> {
+        let mut made = self.clone();
+        made.visit_parts(&mut |part| {
+            *part = map(part)?;
+            Ok(())
+        })?;
+        Ok(made)
+    }
+
+    fn visit_parts<E>(&mut self, visit: &mut dyn FnMut(&mut Expr) -> Result<(), E>) -> Result<(), E> {
+        match self {
+            Expr::Column { .. } | Expr::Parameter { .. } | Expr::Constant { .. } => Ok(()),
+            Expr::Negate(operand)
+            | Expr::Not(operand)
+            | Expr::IsNull { operand, .. }
+            | Expr::IsTruth { operand, .. }
+            | Expr::Cast { operand, .. }
+            | Expr::AddInterval { operand, .. } => visit(operand),
+            Expr::Arithmetic { left, right, .. }
+            | Expr::Compare { left, right, .. }
+            | Expr::IsDistinct { left, right, .. }
+            | Expr::NullIf { left, right } => {
+                visit(left)?;
+                visit(right)
+            }
+            Expr::Like { operand, pattern, .. } => {
+                visit(operand)?;
+                visit(pattern)
+            }
+            Expr::And(items) | Expr::Or(items) => items.iter_mut().try_for_each(visit),
+            Expr::Coalesce { arguments, .. }
+            | Expr::Extreme { arguments, .. }
+            | Expr::Function { arguments, .. } => arguments.iter_mut().try_for_each(visit),
+            Expr::InList { operand, list, .. } => {
+                visit(operand)?;
+                list.iter_mut().try_for_each(visit)
+            }
+            Expr::Case {
+                branches, otherwise, ..
+            } => {
+                for (condition, result) in branches {
+                    visit(condition)?;
+                    visit(result)?;
+                }
+                otherwise.as_deref_mut().map_or(Ok(()), visit)
+            }
+        }
+    }
+
     /// Whether it reads a column: if not, it has one value per execution, unless it is volatile.
     pub fn reads_columns(&self) -> bool {
         let mut found = false;
@@ -299,6 +351,7 @@ pub enum RowSource<'a> {
     /// The columns of one row, then those of another: the existing one and `excluded` of ON CONFLICT.
     Pair(RowRef<'a>, RowRef<'a>),
     Values(&'a [Value]),
+    Datums(&'a [Datum<'a>]),
 }
 
 /// What the session knows and functions ask for.

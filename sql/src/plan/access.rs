@@ -72,7 +72,8 @@ fn same_family(column: &DataType, value: &DataType) -> bool {
         DataType::Int2 | DataType::Int4 | DataType::Int8 => value.is_integer(),
         DataType::Text | DataType::Varchar(_) => matches!(value, DataType::Text | DataType::Varchar(_)),
         DataType::Numeric(_) => matches!(value, DataType::Numeric(_)),
-        DataType::Char(_) => false,
+        // Keys hold char(n) without its blanks, and so do values of the type. A text compares with its blanks.
+        DataType::Char(_) => matches!(value, DataType::Text | DataType::Char(_)),
         other => other == value,
     }
 }

@@ -148,14 +148,8 @@ pub fn check_schema(qualifiers: &[String], table: &str) -> Result<(), Error> {
     }
 }
 
-/// The name in an identifier: quoted ones as they stand, others in lower case.
-pub fn ident(ident: &ast::Ident) -> String {
-    if ident.quote_style.is_some() {
-        ident.value.clone()
-    } else {
-        ident.value.to_lowercase()
-    }
-}
+/// The name in an identifier.
+pub use crate::expr::folded as ident;
 
 /// A table's name; its schema must be `public` if given.
 pub fn table(name: &ast::ObjectName) -> Result<String, Error> {

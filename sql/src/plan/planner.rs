@@ -112,7 +112,7 @@ impl Planning<'_> {
 
     /// Plans a statement whose parameters have the types `given` (0: unknown).
     pub fn plan(&self, statement: &Statement, given: &[u32]) -> Result<Planned, Error> {
-        let mut types = ParamTypes::given(given)?;
+        let mut types = ParamTypes::given(given);
         match statement {
             Statement::Query(query) => self.query(query, given),
             Statement::Insert(insert) => {
@@ -148,7 +148,7 @@ impl Planning<'_> {
                     )),
                     Err(Refusal::Error(error)) => Err(error),
                     Err(Refusal::Unsupported(what)) => {
-                        let mut types = ParamTypes::given(given)?;
+                        let mut types = ParamTypes::given(given);
                         let plan = searched::update(update, self, &mut types)?;
                         Ok(self.finish(
                             Kind::Searched(Box::new(plan)),
@@ -168,7 +168,7 @@ impl Planning<'_> {
                     )),
                     Err(Refusal::Error(error)) => Err(error),
                     Err(Refusal::Unsupported(what)) => {
-                        let mut types = ParamTypes::given(given)?;
+                        let mut types = ParamTypes::given(given);
                         let plan = searched::delete(delete, self, &mut types)?;
                         Ok(self.finish(
                             Kind::Searched(Box::new(plan)),
@@ -185,7 +185,7 @@ impl Planning<'_> {
     /// Plans a query: a row plan where its shape allows, else DataFusion.
     pub fn query(&self, query: &ast::Query, given: &[u32]) -> Result<Planned, Error> {
         let locks = !query.locks.is_empty();
-        let mut types = ParamTypes::given(given)?;
+        let mut types = ParamTypes::given(given);
         let compiled = select::compile(query, self.catalog, &mut Binder::new(&mut types, self.facts));
         let why_not = match compiled {
             Ok(plan) => match self.choose(&plan) {

@@ -23,21 +23,11 @@ pub struct ParamTypes {
 
 impl ParamTypes {
     /// Types that row plans do not know are left to the analytic planner.
-    pub fn given(oids: &[u32]) -> Result<Self, Error> {
-        let known: Vec<u32> = oids
-            .iter()
-            .map(|oid| {
-                if types::from_oid(*oid, -1).is_some() {
-                    *oid
-                } else {
-                    0
-                }
-            })
-            .collect();
-        Ok(ParamTypes {
-            parameters: Parameters::from_oids(&known).map_err(BindError::into_error)?,
+    pub fn given(oids: &[u32]) -> Self {
+        ParamTypes {
+            parameters: Parameters::from_oids(oids),
             given: oids.to_vec(),
-        })
+        }
     }
 
     /// What is known now, for a planner that goes on from here.
@@ -59,7 +49,7 @@ impl ParamTypes {
     /// Takes over what another planner has found.
     pub fn learn(&mut self, oids: &[u32]) -> Result<(), Error> {
         for (index, oid) in oids.iter().enumerate() {
-            self.parameters.get(index)?;
+            self.parameters.get(index).map_err(BindError::into_error)?;
             if let Some(ty) = types::from_oid(*oid, -1) {
                 self.parameters.infer(index, ty);
             }
@@ -114,13 +104,16 @@ impl<'a> Binder<'a> {
     pub fn set_relations(&mut self, relations: &[(&str, &Table)]) {
         let mut scope = Scope::empty();
         for (index, (alias, table)) in relations.iter().enumerate() {
-            if index == 0 {
-                scope.add(alias, columns(table));
-            } else {
-                scope.add_qualified(alias, columns(table));
-            }
+            let own = table.def.name.as_str();
+            let columns = columns(table).map(|(name, ty)| (name.to_owned(), Some(ty)));
+            scope.add_relation(alias, (own != *alias).then_some(own), index > 0, columns);
         }
         self.scope = scope;
+    }
+
+    /// What is wrong with the name of a relation that is not among them.
+    pub fn no_relation(&self, name: &str) -> Error {
+        self.scope.no_relation(name)
     }
 
     pub fn known_oids(&mut self) -> Vec<u32> {

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, SqlState};
 use crate::plan::access::{self, Access};
+use crate::plan::output_name::output_name;
 use crate::plan::parse;
 use crate::plan::row::{LockWait, Output, Projection, SelectPlan, SortKey};
 use crate::plan::scalar::{Binder, Refusal, Scalar};
@@ -10,9 +11,6 @@ use crate::types;
 use scry_engine::{Catalog, DataType, Table};
 use sqlparser::ast::{self, Spanned};
 use std::sync::Arc;
-
-/// Name under which PostgreSQL shows a column whose expression has none.
-const UNNAMED: &str = "?column?";
 
 pub fn no_such_table(name: &str) -> Error {
     Error::new(
@@ -61,46 +59,6 @@ pub fn single_table(
         None => table_name,
     };
     Ok(Some((table.clone(), alias)))
-}
-
-/// The name of an unaliased output column, as PostgreSQL chooses it.
-pub fn output_name(expr: &ast::Expr) -> String {
-    match expr {
-        ast::Expr::Identifier(ident) => parse::ident(ident),
-        ast::Expr::CompoundIdentifier(parts) => parts.last().map_or_else(|| UNNAMED.into(), parse::ident),
-        ast::Expr::Nested(inner) => output_name(inner),
-        ast::Expr::Function(function) => function
-            .name
-            .0
-            .last()
-            .and_then(|part| part.as_ident())
-            .map_or_else(|| UNNAMED.into(), parse::ident),
-        ast::Expr::Cast { expr, data_type, .. } => match output_name(expr) {
-            name if name == UNNAMED => types_name(data_type),
-            name => name,
-        },
-        ast::Expr::TypedString(typed) => types_name(&typed.data_type),
-        ast::Expr::Case { else_result, .. } => match else_result.as_deref().map(output_name) {
-            Some(name) if name != UNNAMED => name,
-            _ => "case".into(),
-        },
-        ast::Expr::Extract { .. } => "extract".into(),
-        ast::Expr::Substring { .. } => "substring".into(),
-        ast::Expr::Trim { trim_where, .. } => match trim_where {
-            Some(ast::TrimWhereField::Leading) => "ltrim".into(),
-            Some(ast::TrimWhereField::Trailing) => "rtrim".into(),
-            _ => "btrim".into(),
-        },
-        ast::Expr::Position { .. } => "position".into(),
-        ast::Expr::Ceil { .. } => "ceil".into(),
-        ast::Expr::Floor { .. } => "floor".into(),
-        ast::Expr::Exists { .. } => "exists".into(),
-        _ => UNNAMED.into(),
-    }
-}
-
-fn types_name(data_type: &ast::DataType) -> String {
-    crate::expr::data_type(data_type).map_or_else(|_| UNNAMED.into(), |ty| types::internal_name(&ty).into())
 }
 
 /// What one column of the result is on the wire.
@@ -159,12 +117,10 @@ pub fn projection(
                     continue;
                 }
                 (_, parts) => {
-                    return Err(Error::new(
-                        SqlState::UNDEFINED_TABLE,
-                        format!("missing FROM-clause entry for table \"{}\"", parts.join(".")),
-                    )
-                    .at(qualifier.span().start)
-                    .into());
+                    return Err(binder
+                        .no_relation(&parts.join("."))
+                        .at(qualifier.span().start)
+                        .into());
                 }
             },
             _ => return not_here("a wildcard with options"),

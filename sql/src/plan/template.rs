@@ -131,6 +131,8 @@ pub fn lift(sql: &str, into: &mut Lifted) -> bool {
                     continue;
                 }
                 let literal = match sql[start..at].parse::<i64>() {
+                    // With a minus before it, it is an integer, without one a bigint.
+                    Ok(0x8000_0000) => return false,
                     Ok(value) => i32::try_from(value).map_or(Literal::Int8(value), Literal::Int4),
                     Err(_) => return false,
                 };

@@ -136,7 +136,7 @@ impl Session {
                 format!("unsupported format code: {code}"),
             ));
         }
-        let params = Params::decode(&planned, param_formats, params, &self.input_context())?;
+        let params = Params::decode(name, &planned, param_formats, params, &self.input_context())?;
         let portal = Portal::new(prepared, planned, params, Formats::from_codes(result_formats));
         if name.is_empty() {
             self.unnamed_portal = Some(portal);

@@ -16,6 +16,7 @@
 mod api;
 mod cancel;
 mod clock;
+pub(crate) use clock::now_micros;
 mod copy;
 mod ddl;
 mod election;

@@ -36,8 +36,9 @@ impl Params {
         }
     }
 
-    /// Reads Bind's values.
+    /// Reads Bind's values for the portal of that name.
     pub fn decode(
+        portal: &str,
         planned: &Planned,
         formats: &[i16],
         values: &[Option<&[u8]>],
@@ -71,10 +72,10 @@ impl Params {
         // Types that only DataFusion has values of: arrays, intervals.
         let foreign = |oid: &u32| types::from_oid(*oid, -1).is_none();
         if matches!(planned.kind, Kind::Analytic(_)) && planned.params.iter().any(foreign) {
-            let scalars = values
-                .iter()
-                .enumerate()
-                .map(|(index, bytes)| analytic::parameter(planned.params[index], format(index), *bytes));
+            let scalars = values.iter().enumerate().map(|(index, bytes)| {
+                analytic::parameter(planned.params[index], format(index), *bytes, context)
+                    .map_err(|error| of_parameter(error, portal, index, format(index)))
+            });
             return Ok(Params::Scalars(scalars.collect::<Result<_, _>>()?));
         }
         let mut list = Vec::with_capacity(values.len());
@@ -83,8 +84,10 @@ impl Params {
             list.push(match bytes {
                 None => Value::Null,
                 Some(bytes) => match Format::from_code(format(index)) {
-                    Some(Format::Text) => types::parse_text_bytes(bytes, ty, context)?,
-                    Some(Format::Binary) => types::parse_binary(bytes, ty, context)?,
+                    Some(Format::Text) => types::parse_text_bytes(bytes, ty, context)
+                        .map_err(|error| of_parameter(error, portal, index, 0))?,
+                    Some(Format::Binary) => types::parse_binary(bytes, ty, context)
+                        .map_err(|error| of_parameter(error, portal, index, 1))?,
                     None => {
                         return Err(Error::new(
                             SqlState::INVALID_PARAMETER_VALUE,
@@ -108,6 +111,16 @@ impl Params {
                 .collect(),
         }
     }
+}
+
+/// An error with the parameter that it is about.
+fn of_parameter(error: Error, portal: &str, index: usize, format: i16) -> Error {
+    let portal = match portal {
+        "" => "unnamed portal".to_owned(),
+        name => format!("portal \"{name}\""),
+    };
+    let value = if format == 0 { " = '...'" } else { "" };
+    error.with_context(format!("{portal} parameter ${}{value}", index + 1))
 }
 
 /// A running query of DataFusion.

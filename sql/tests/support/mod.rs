@@ -14,6 +14,7 @@ use scry_sql::analytic::{
     Analytic, AnalyticOptions, AnalyticPlan, Freshness, Need, PrimarySource, Scope, Source, encode,
     mirror_snapshot, parameter,
 };
+use scry_sql::types::{InputContext, TimeZone};
 use scry_wal::{Lsn, Micros};
 use sqlparser::ast::{Query, Statement};
 use sqlparser::dialect::PostgreSqlDialect;
@@ -207,11 +208,13 @@ impl Harness {
         scope: &Scope,
         params: &[(u32, &str)],
     ) -> Result<Vec<TextRow>, Error> {
+        let zone = TimeZone::utc();
+        let context = InputContext { zone: &zone, now: 0 };
         let values = plan
             .param_types()
             .iter()
             .zip(params)
-            .map(|(oid, (_, text))| parameter(*oid, 0, Some(text.as_bytes())))
+            .map(|(oid, (_, text))| parameter(*oid, 0, Some(text.as_bytes()), &context))
             .collect::<Result<Vec<_>, Error>>()?;
         let mut stream = self.analytic.execute(plan, source, scope, values);
         let mut rows = Vec::new();

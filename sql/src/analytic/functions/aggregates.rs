@@ -26,12 +26,32 @@ const AVERAGED_SCALE: i8 = 12;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Kind {
     Sum,
+    /// Of integers that are 64 bits wide already, in 64 bits.
+    IntegerSum,
+    /// Of 64-bit integers, in 128 bits.
+    NumericSum,
     Average,
 }
 
 pub fn sum() -> AggregateUDF {
     AggregateUDF::new_from_impl(Coerced::new(
         Kind::Sum,
+        datafusion::functions_aggregate::sum::sum_udaf(),
+    ))
+}
+
+/// The sum of int2 and int4, as `typed` calls it.
+pub fn integer_sum() -> AggregateUDF {
+    AggregateUDF::new_from_impl(Coerced::new(
+        Kind::IntegerSum,
+        datafusion::functions_aggregate::sum::sum_udaf(),
+    ))
+}
+
+/// The sum of int8, as `typed` calls it.
+pub fn numeric_sum() -> AggregateUDF {
+    AggregateUDF::new_from_impl(Coerced::new(
+        Kind::NumericSum,
         datafusion::functions_aggregate::sum::sum_udaf(),
     ))
 }
@@ -55,7 +75,10 @@ impl Coerced {
     fn new(kind: Kind, inner: Arc<AggregateUDF>) -> Self {
         Coerced {
             kind,
-            aliases: inner.aliases().to_vec(),
+            aliases: match kind {
+                Kind::Sum | Kind::Average => inner.aliases().to_vec(),
+                Kind::IntegerSum | Kind::NumericSum => Vec::new(),
+            },
             inner,
             signature: Signature::user_defined(Volatility::Immutable),
         }
@@ -63,6 +86,10 @@ impl Coerced {
 
     fn argument(&self, given: &DataType) -> Option<DataType> {
         Some(match (self.kind, given) {
+            (Kind::IntegerSum, integer) if integer.is_integer() => DataType::Int64,
+            (Kind::NumericSum, integer) if integer.is_integer() => DataType::Decimal128(19, 0),
+            (Kind::NumericSum, DataType::Decimal128(..)) => given.clone(),
+            (Kind::IntegerSum | Kind::NumericSum, _) => return None,
             (Kind::Sum, DataType::Int8 | DataType::Int16 | DataType::Int32) => DataType::Int64,
             (Kind::Sum, DataType::UInt8 | DataType::UInt16 | DataType::UInt32) => DataType::Int64,
             (Kind::Sum, DataType::Int64) => DataType::Decimal128(19, 0),
@@ -90,7 +117,11 @@ impl Coerced {
 
 impl AggregateUDFImpl for Coerced {
     fn name(&self) -> &str {
-        self.inner.name()
+        match self.kind {
+            Kind::Sum | Kind::Average => self.inner.name(),
+            Kind::IntegerSum => "int_sum",
+            Kind::NumericSum => "numeric_sum",
+        }
     }
 
     fn aliases(&self) -> &[String] {

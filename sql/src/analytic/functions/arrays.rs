@@ -1,5 +1,7 @@
 //! Functions of arrays. `ARRAY(SELECT …)` of no rows is an empty array, while `array_agg` of no rows is NULL.
 
+use crate::analytic::error::external;
+use crate::error::{Error, SqlState};
 use datafusion::arrow::array::{Array, AsArray, Int32Array, Int64Array, ListArray};
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type};
 use datafusion::common::{Result, exec_err, plan_err};
@@ -25,6 +27,28 @@ pub const POSITIONS: &str = "scry_positions";
 pub fn positions() -> ScalarUDF {
     ScalarUDF::new_from_impl(ArrayFunction {
         upper: false,
+        signature: Signature::any(1, Volatility::Immutable),
+    })
+}
+
+/// The name by which `typed` calls [`only`].
+pub const ONLY: &str = "scry_only";
+
+/// The one item of an array, NULL for none; several are an error: what a subquery gives that is used as an expression.
+pub fn only() -> ScalarUDF {
+    ScalarUDF::new_from_impl(Gathered {
+        first: false,
+        signature: Signature::any(1, Volatility::Immutable),
+    })
+}
+
+/// The name by which `typed` calls [`first`].
+pub const FIRST: &str = "scry_first";
+
+/// The first item of an array, NULL for none.
+pub fn first() -> ScalarUDF {
+    ScalarUDF::new_from_impl(Gathered {
+        first: true,
         signature: Signature::any(1, Volatility::Immutable),
     })
 }
@@ -80,6 +104,60 @@ impl ScalarUDFImpl for ArrayFunction {
             _,
             _,
         >(positions))))
+    }
+}
+
+/// Takes an item out of the array into which a subquery was gathered.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Gathered {
+    first: bool,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Gathered {
+    fn name(&self) -> &str {
+        if self.first { FIRST } else { ONLY }
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        match types {
+            [DataType::List(item)] => Ok(item.data_type().clone()),
+            // A query over the catalog that has been answered in another way.
+            [other] => Ok(other.clone()),
+            _ => plan_err!("{} takes an array", self.name()),
+        }
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
+        let [array] = arrays.as_slice() else {
+            return exec_err!("{} takes one argument", self.name());
+        };
+        let Some(list) = array.as_list_opt::<i32>() else {
+            return Ok(ColumnarValue::Array(array.clone()));
+        };
+        let mut indices = Vec::with_capacity(list.len());
+        for row in 0..list.len() {
+            let length = if list.is_valid(row) {
+                list.value_length(row)
+            } else {
+                0
+            };
+            if length > 1 && !self.first {
+                return Err(external(Error::new(
+                    SqlState::CARDINALITY_VIOLATION,
+                    "more than one row returned by a subquery used as an expression",
+                )));
+            }
+            indices.push((length > 0).then(|| list.value_offsets()[row]));
+        }
+        let indices = Int32Array::from(indices);
+        let items = datafusion::arrow::compute::take(list.values(), &indices, None)?;
+        Ok(ColumnarValue::Array(items))
     }
 }
 

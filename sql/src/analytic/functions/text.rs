@@ -1,7 +1,7 @@
 //! Scalar functions written as closures over columns, and the PostgreSQL ones that need no catalog.
 
 use super::to_char;
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray, TimestampMicrosecondArray};
 use datafusion::arrow::datatypes::{DataType, FieldRef, TimeUnit, TimestampMicrosecondType};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::{
@@ -219,12 +219,25 @@ fn quote_literal(value: &str) -> String {
     }
 }
 
+/// The present time.
+fn moment(name: &'static str, volatility: Volatility) -> Arc<ScalarUDF> {
+    let instant = crate::analytic::types::field_of(&scry_engine::DataType::TimestampTz);
+    ClosureFunction::function(name, Arity::exact(&[]), instant, volatility, |_, rows| {
+        let now = TimestampMicrosecondArray::from_value(crate::session::now_micros(), rows.max(1));
+        Ok(Arc::new(now.with_timezone("UTC")))
+    })
+}
+
 /// The functions that are the same for all sessions.
 pub fn all() -> Vec<Arc<ScalarUDF>> {
     vec![
         Arc::new(super::arrays::array_or_empty()),
         Arc::new(super::arrays::positions()),
         Arc::new(super::arrays::array_upper()),
+        Arc::new(super::arrays::only()),
+        Arc::new(super::arrays::first()),
+        moment("statement_timestamp", Volatility::Stable),
+        moment("clock_timestamp", Volatility::Volatile),
         mapped("quote_ident", quote_ident),
         mapped("quote_literal", quote_literal),
         ClosureFunction::function(

@@ -3,10 +3,11 @@
 //! What does not exist here is known beforehand: a query over an empty catalog has no rows, relations have no options,
 //! columns have no collations of their own. What remains are scalar subqueries over the catalog, which get an aggregate.
 
-use super::column_names::{column_name, folded};
 use super::{call, null_of, plain_argument, wrap_single_column};
 use crate::analytic::functions::arrays::POSITIONS;
 use crate::catalog_views;
+use crate::expr::folded;
+use crate::plan::output_name::output_name;
 use sqlparser::ast::{
     self, AccessExpr, BinaryOperator, Expr, Function, FunctionArguments, Ident, JoinOperator, ObjectNamePart,
     Query, Select, SelectItem, SetExpr, TableFactor, Value, Visit, Visitor,
@@ -63,7 +64,7 @@ fn is_empty_view(factor: &TableFactor) -> bool {
 pub(super) fn answer_nothing(select: &mut Select) {
     for item in &mut select.projection {
         let alias = match item {
-            SelectItem::UnnamedExpr(expr) => Ident::with_quote('"', column_name(expr)),
+            SelectItem::UnnamedExpr(expr) => Ident::with_quote('"', output_name(expr)),
             SelectItem::ExprWithAlias { alias, .. } => alias.clone(),
             _ => continue,
         };
@@ -147,22 +148,26 @@ pub(super) fn aggregate_catalog_subquery(query: &mut Query) {
     let SetExpr::Select(select) = query.body.as_ref() else {
         return;
     };
-    let over_catalog = !select.from.is_empty()
-        && select.from.iter().all(|from| {
-            let relations =
-                std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation));
-            relations.into_iter().all(is_catalog_table)
-        });
     let aggregated = match select.projection.first() {
         Some(SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) => has_aggregate(expr),
         _ => true,
     };
-    if over_catalog && !aggregated {
+    if over_catalog(select) && !aggregated {
         wrap_single_column(query, "max");
         if let SetExpr::Select(select) = query.body.as_mut() {
             select.selection = select.selection.take().and_then(without_default_flag);
         }
     }
+}
+
+/// Whether a query reads nothing but catalogs.
+pub fn over_catalog(select: &Select) -> bool {
+    !select.from.is_empty()
+        && select.from.iter().all(|from| {
+            let relations =
+                std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation));
+            relations.into_iter().all(is_catalog_table)
+        })
 }
 
 /// The condition without `a.atthasdef`, which says of the outer row what the rows of pg_attrdef say themselves.

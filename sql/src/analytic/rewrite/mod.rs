@@ -13,15 +13,16 @@ mod column_names;
 mod exists;
 mod numbers;
 
-pub use column_names::visible_name;
+pub use catalog::over_catalog;
+pub use column_names::{name_columns, visible_name};
 
 use super::functions::arrays::ARRAY_OR_EMPTY;
 use super::types::cast_field;
+use crate::expr::folded;
 use catalog::{
     aggregate_catalog_subquery, answer_nothing, expanded_array, reads_collations, reads_nothing,
     reads_options,
 };
-use column_names::{folded, name_columns};
 use datafusion::arrow::datatypes::FieldRef;
 use sqlparser::ast::{
     self, BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
