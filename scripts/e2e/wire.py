@@ -32,11 +32,11 @@ def text(value):
 class Connection:
     """A socket and the messages on it."""
 
-    def __init__(self, start=True, timeout=30):
-        self.socket = socket.create_connection((HOST, PORT), timeout=timeout)
+    def __init__(self, start=True, timeout=30, port=PORT, database=DATABASE):
+        self.socket = socket.create_connection((HOST, port), timeout=timeout)
         self.buffer = b""
         if start:
-            body = struct.pack("!I", 196608) + text("user") + text(USER) + text("database") + text(DATABASE) + b"\0"
+            body = struct.pack("!I", 196608) + text("user") + text(USER) + text("database") + text(database) + b"\0"
             self.send(struct.pack("!I", len(body) + 4) + body)
             self.until_ready()
 
@@ -100,12 +100,12 @@ class Connection:
         self.socket.close()
 
 
-def bind(parameters, formats=()):
+def bind(parameters, formats=(), results=()):
     body = b"\0\0" + struct.pack("!H", len(formats)) + b"".join(struct.pack("!H", f) for f in formats)
     body += struct.pack("!H", len(parameters))
     for value in parameters:
         body += struct.pack("!i", -1) if value is None else struct.pack("!I", len(value)) + value
-    return body + struct.pack("!H", 0)
+    return body + struct.pack("!H", len(results)) + b"".join(struct.pack("!H", f) for f in results)
 
 
 def fields(body):
