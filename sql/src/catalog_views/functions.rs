@@ -311,6 +311,12 @@ fn definition_function(name: &str, scope: &Scope) -> Option<Arc<ScalarUDF>> {
             None,
         ),
         "pg_get_partkeydef" => constant("pg_get_partkeydef", Arity::exact(&[OID]), text_field(), None),
+        "pg_get_statisticsobjdef_columns" => constant(
+            "pg_get_statisticsobjdef_columns",
+            Arity::exact(&[OID]),
+            text_field(),
+            None,
+        ),
         _ => return None,
     })
 }
