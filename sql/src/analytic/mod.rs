@@ -53,3 +53,4 @@ pub use scan::Source;
 pub(crate) use error::external;
 pub(crate) use functions::text::{Arity, ClosureFunction, quote_ident};
 pub(crate) use names::DATABASE;
+pub(crate) use typed::cast;

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, SqlState};
 use crate::place::Place;
+use crate::plan::open_items;
 use crate::plan::parse;
 use crate::plan::planner::Planned;
 use crate::plan::row::{
@@ -123,17 +124,20 @@ pub fn insert(
         Some(query) => match values(query) {
             Some(rows) => Rows::Values(compile_values(rows, &table, &mut targets, &named, binder)?),
             None => {
-                let planned = plan_query(query, binder)?;
+                let of = |target: &usize| &table.def.columns[*target];
+                let wanted: Vec<DataType> = targets.iter().map(|target| of(target).ty).collect();
+                let query = open_items::typed(query, &wanted, &binder.known_oids());
+                let planned = plan_query(&query, binder)?;
                 let given = planned.columns.as_ref().map_or(0, |columns| columns.len());
-                let items = select_items(query);
+                let items = select_items(&query);
                 check_width(given, &mut targets, &named, |index| items.get(index).copied())?;
                 let columns = planned.columns.as_deref().unwrap_or_default();
                 let types: Vec<DataType> = columns
                     .iter()
                     .map(|column| types::from_oid(column.type_oid, column.type_mod).unwrap_or(DataType::Text))
                     .collect();
-                let into: Vec<_> = targets.iter().map(|target| &table.def.columns[*target]).collect();
-                let casts = scalar::assignment_casts(&types, &into, binder.facts())?;
+                let into: Vec<_> = targets.iter().map(of).collect();
+                let casts = scalar::assignment_casts(&types, &into, &items, binder.facts())?;
                 Rows::Query {
                     planned: Box::new(planned),
                     types,

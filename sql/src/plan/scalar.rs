@@ -5,6 +5,7 @@ use crate::expr::{self, BindError, EvalContext, Evaluated, Parameters, RowSource
 use crate::types;
 use scry_engine::{ColumnDef, DataType, RowRef, Table, Value};
 use sqlparser::ast;
+use sqlparser::tokenizer::Location;
 
 /// Why an expression cannot be part of a row plan, or is wrong.
 pub use crate::expr::BindError as Refusal;
@@ -281,9 +282,11 @@ pub fn all_true(conditions: &[Scalar], env: &Env<'_>) -> Result<bool, Error> {
 }
 
 /// Casts of a query's result columns, each by an assignment to its column. Evaluate them with [`Env::with_values`].
+/// `places`: where the columns are written, as far as is known.
 pub fn assignment_casts(
     from: &[DataType],
     to: &[&ColumnDef],
+    places: &[Location],
     facts: &Facts<'_>,
 ) -> Result<Vec<Scalar>, Error> {
     let names: Vec<String> = (0..from.len()).map(|index| format!("c{index}")).collect();
@@ -296,19 +299,13 @@ pub fn assignment_casts(
         let name = ast::Expr::Identifier(ast::Ident::with_quote('"', names[index].as_str()));
         let mut parameters = Parameters::default();
         let bound = expr::bind_assignment(&name, &column.name, column.ty, &scope, &mut parameters, facts);
-        casts.push(match bound {
-            Ok(cast) => cast,
-            // A literal of unknown type comes out of a query as text; PostgreSQL would have given it the column's type.
-            Err(_) if from[index].is_text() => Scalar::Cast {
-                operand: Box::new(Scalar::Column {
-                    index,
-                    ty: from[index],
-                }),
-                to: column.ty,
-                explicit: false,
-            },
-            Err(error) => return Err(error.into_error()),
-        });
+        casts.push(bound.map_err(|error| {
+            let error = error.into_error().nowhere();
+            match places.get(index) {
+                Some(place) => error.at(*place),
+                None => error,
+            }
+        })?);
     }
     Ok(casts)
 }

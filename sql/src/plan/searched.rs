@@ -7,6 +7,7 @@
 use crate::analytic::AnalyticPlan;
 use crate::error::Error;
 use crate::plan::dml;
+use crate::plan::open_items;
 use crate::plan::parse;
 use crate::plan::planner::Planning;
 use crate::plan::row::Projection;
@@ -15,6 +16,7 @@ use crate::plan::select;
 use crate::types;
 use scry_engine::{ColumnDef, DataType, Table};
 use sqlparser::ast::{self, Spanned};
+use sqlparser::tokenizer::Location;
 use std::sync::Arc;
 
 pub struct SearchedPlan {
@@ -143,7 +145,7 @@ pub fn delete(
         .plan(&query, &(planning.scope)(), &types.oids())?;
     types.learn(query.param_types())?;
     let returning = returning(statement.returning.as_ref(), &table, &alias, planning, types)?;
-    finish(table, query, None, returning, planning)
+    finish(table, query, None, &[], returning, planning)
 }
 
 pub fn update(
@@ -187,19 +189,27 @@ pub fn update(
         items.push(aliased(value, format!("__scry_new_{}", assigned.len())));
         assigned.push(column);
     }
+    let places: Vec<Location> = items.iter().map(|item| item.span().start).collect();
     let query = query(items, relations, statement.selection.clone())?;
+    let wanted: Vec<DataType> = identity(&table)
+        .into_iter()
+        .chain(assigned.iter().copied())
+        .map(|column| table.def.columns[column].ty)
+        .collect();
+    let query = open_items::typed(&query, &wanted, &types.oids());
     let query = planning
         .analytic
         .plan(&query, &(planning.scope)(), &types.oids())?;
     types.learn(query.param_types())?;
     let returning = returning(statement.returning.as_ref(), &table, &alias, planning, types)?;
-    finish(table, query, Some(assigned), returning, planning)
+    finish(table, query, Some(assigned), &places, returning, planning)
 }
 
 fn finish(
     table: Arc<Table>,
     query: AnalyticPlan,
     assigned: Option<Vec<usize>>,
+    places: &[Location],
     returning: Option<Projection>,
     planning: &Planning<'_>,
 ) -> Result<SearchedPlan, Error> {
@@ -214,7 +224,7 @@ fn finish(
         .chain(assigned.iter().flatten())
         .map(|column| &table.def.columns[*column])
         .collect();
-    let mut identity_casts = scalar::assignment_casts(&types, &targets, planning.facts)?;
+    let mut identity_casts = scalar::assignment_casts(&types, &targets, places, planning.facts)?;
     let value_casts = identity_casts.split_off(identity.len());
     let key = table.key_columns().unwrap_or_default();
     let rekeys = assigned.iter().flatten().any(|column| key.contains(column));

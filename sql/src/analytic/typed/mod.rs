@@ -28,6 +28,8 @@ mod select;
 mod set;
 mod subquery;
 
+pub use build::cast;
+
 use super::functions::bridge::{Bridge, Circumstances};
 use super::names::Names;
 use crate::error::{Error, SqlState};
