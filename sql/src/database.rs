@@ -3,6 +3,7 @@
 
 use crate::analytic::{Analytic, AnalyticOptions, ServerStatus};
 use crate::error::Error;
+use crate::notify::{Bus, Message};
 use crate::session::{Session, SessionInfo};
 use scry_engine::{Engine, EngineOptions};
 use scry_mirror::{Mirror, MirrorOptions};
@@ -30,6 +31,7 @@ pub struct Database {
     mirror: Arc<Mirror>,
     analytic: Arc<Analytic>,
     status: Arc<dyn ServerStatus>,
+    bus: Arc<Bus>,
 }
 
 /// Figures for the system views.
@@ -116,6 +118,7 @@ impl Database {
             mirror,
             analytic,
             status,
+            bus: Arc::default(),
         }))
     }
 
@@ -133,6 +136,22 @@ impl Database {
 
     pub(crate) fn status(&self) -> Arc<dyn ServerStatus> {
         self.status.clone()
+    }
+
+    /// The server itself notifies the sessions that listen on a channel, of something that has been acknowledged already.
+    /// It comes behind the notifications of the commits so far, as from a process with the id 0.
+    ///
+    /// # Errors
+    /// 22023 for a channel or payload that is too long.
+    pub fn notify(&self, channel: &str, payload: &str) -> Result<(), Error> {
+        let at = self.bus.send(Message::new(channel, payload)?);
+        self.bus
+            .deliver_when_durable(at, self.engine.log(), self.analytic.workers());
+        Ok(())
+    }
+
+    pub(crate) fn bus(&self) -> &Arc<Bus> {
+        &self.bus
     }
 
     /// A new session.

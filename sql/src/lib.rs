@@ -8,6 +8,7 @@
 //! - [`session`]: prepared statements, portals, transactions, settings.
 //! - [`plan`]: text → statements → compiled plans.
 //! - [`exec`]: row plans, DML, DDL and COPY at work.
+//! - `notify`: LISTEN and NOTIFY between sessions.
 //! - [`types`] and [`expr`]: PostgreSQL's types, formats and scalar expressions.
 //! - [`analytic`] and [`catalog_views`]: everything that DataFusion answers.
 //! - [`error`], [`tags`]: what a client hears at the end.
@@ -20,6 +21,7 @@ pub mod error;
 mod error_map;
 mod exec;
 pub mod expr;
+mod notify;
 mod place;
 mod plan;
 pub mod session;
@@ -28,6 +30,7 @@ pub mod types;
 
 pub use database::{Database, DatabaseOptions};
 pub use error::Error;
+pub use notify::Notification;
 pub use session::{
     CancelHandle, ColumnDescription, Executed, Notice, ParsedStatement, Session, SessionInfo,
     StatementDescription, TransactionStatus,

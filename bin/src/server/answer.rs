@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use scry_sql::error::Severity;
-use scry_sql::{ColumnDescription, CommandTag, Error, Session, TransactionStatus};
+use scry_sql::{ColumnDescription, CommandTag, Error, Notification, Session, TransactionStatus};
 
 use crate::wire::WireError;
 use crate::wire::backend::{self, Column, Report, Status};
@@ -44,6 +44,14 @@ pub fn notices(out: &mut BytesMut, session: &mut Session) {
     }
 }
 
+/// What other sessions told this one.
+pub fn notifications(out: &mut BytesMut, session: &mut Session) {
+    for Notification { process, message } in session.take_notifications() {
+        backend::notification_response(out, process, &message.channel, &message.payload);
+    }
+    notices(out, session);
+}
+
 pub fn complete(out: &mut BytesMut, tag: CommandTag) {
     // The longest tag is a word or two and a count, so the text stays on the stack.
     let mut text = TagText {
@@ -56,7 +64,8 @@ pub fn complete(out: &mut BytesMut, tag: CommandTag) {
     }
 }
 
-pub fn ready(out: &mut BytesMut, session: &Session) {
+pub fn ready(out: &mut BytesMut, session: &mut Session) {
+    notifications(out, session);
     let status = match session.transaction_status() {
         TransactionStatus::Idle => Status::Idle,
         TransactionStatus::InTransaction => Status::InTransaction,

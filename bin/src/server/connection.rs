@@ -10,6 +10,7 @@ use std::any::Any;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::task::Waker;
 
 use futures::FutureExt;
 use scry_sql::error::{Severity, SqlState};
@@ -18,7 +19,7 @@ use tokio::net::TcpStream;
 use tracing::{debug, error, warn};
 
 use super::handshakes::Handshake;
-use super::link::{End, Input, Link, Output, WRITE_BYTES_MAX, split};
+use super::link::{End, Filled, Input, Link, Output, WRITE_BYTES_MAX, split};
 use super::registry::{Control, Place};
 use super::{Shared, answer, handshake};
 use crate::wire::backend::{self, Report};
@@ -262,14 +263,23 @@ impl Connection {
         Ok(Next::Answered(result))
     }
 
-    /// Waits until a whole message stands in the input; what is to be sent is sent before.
+    /// Waits until a whole message stands in the input; what is to be sent is sent before. Notifications that come
+    /// meanwhile are sent at once.
     pub(super) async fn next_frame(&mut self) -> Result<Frame, End> {
         loop {
             match frontend::frame(self.input.bytes(), self.message_bytes_max)? {
                 Ok(frame) => return Ok(frame),
                 Err(wanted) => {
                     self.link.flush_ready(&mut self.output).await?;
-                    self.link.fill(&mut self.input, wanted).await?;
+                    let Self { link, session, .. } = self;
+                    let interrupted = |waker: &Waker| session.poll_notified(waker);
+                    match link.fill(&mut self.input, wanted, interrupted).await? {
+                        Filled::Bytes => {}
+                        Filled::Interrupted => {
+                            answer::notifications(&mut self.output.open, &mut self.session);
+                            self.link.flush(&mut self.output).await?;
+                        }
+                    }
                 }
             }
             if self.link.stopping() {
@@ -323,7 +333,7 @@ impl Connection {
             Ok(()) => answer::notices(open, &mut self.session),
             Err(error) => self.report(&error)?,
         }
-        answer::ready(&mut self.output.open, &self.session);
+        answer::ready(&mut self.output.open, &mut self.session);
         self.link.settle(&mut self.output).await
     }
 

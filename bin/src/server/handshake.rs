@@ -37,7 +37,7 @@ pub async fn open(
     let (mut tls_asked, mut gssapi_asked) = (false, false);
     loop {
         let Some((packet, used)) = startup::decode(input.bytes())? else {
-            link.fill(input, startup::STARTUP_BYTES_MAX).await?;
+            link.fill(input, startup::STARTUP_BYTES_MAX, |_| false).await?;
             continue;
         };
         match packet {

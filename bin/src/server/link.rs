@@ -13,7 +13,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Poll, ready};
+use std::task::{Poll, Waker, ready};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -125,6 +125,14 @@ impl Output {
     }
 }
 
+/// What ended a wait for bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filled {
+    Bytes,
+    /// Something else is to be done first.
+    Interrupted,
+}
+
 /// The socket, and who may stop waiting on it.
 pub struct Link {
     stream: TcpStream,
@@ -149,20 +157,30 @@ impl Link {
         self.control.stop();
     }
 
-    /// Reads what is there, at least one byte, with space for a message of `wanted` bytes.
-    pub async fn fill(&mut self, input: &mut Input, wanted: usize) -> Result<(), End> {
+    /// Reads what is there, at least one byte, with space for a message of `wanted` bytes. Ends before that when
+    /// `interrupted` says so; it wakes the waker that it is given when that changes.
+    pub async fn fill(
+        &mut self,
+        input: &mut Input,
+        wanted: usize,
+        interrupted: impl Fn(&Waker) -> bool,
+    ) -> Result<Filled, End> {
         input.reserve(wanted);
         let before = input.buffer.len();
         let read = {
             let mut read = pin!(self.stream.read_buf(&mut input.buffer));
             poll_fn(|context| match read.as_mut().poll(context) {
-                Poll::Ready(result) => Poll::Ready(result.map_err(End::from)),
+                Poll::Ready(result) => Poll::Ready(result.map(Some).map_err(End::from)),
                 Poll::Pending if self.control.poll_stopping(context.waker()) => {
                     Poll::Ready(Err(End::Stopping))
                 }
+                Poll::Pending if interrupted(context.waker()) => Poll::Ready(Ok(None)),
                 Poll::Pending => Poll::Pending,
             })
             .await?
+        };
+        let Some(read) = read else {
+            return Ok(Filled::Interrupted);
         };
         if read == 0 {
             return Err(match before {
@@ -175,7 +193,7 @@ impl Link {
         if input.buffer.len() == capacity && capacity < READ_BYTES_MAX {
             input.buffer.reserve(capacity);
         }
-        Ok(())
+        Ok(Filled::Bytes)
     }
 
     /// Sends everything.

@@ -177,6 +177,14 @@ pub fn error_response(out: &mut BytesMut, report: &Report<'_>) {
     message(out, b'E', |out| fields(out, report));
 }
 
+pub fn notification_response(out: &mut BytesMut, process: i32, channel: &str, payload: &str) {
+    message(out, b'A', |out| {
+        out.put_i32(process);
+        string(out, channel);
+        string(out, payload);
+    });
+}
+
 pub fn notice_response(out: &mut BytesMut, report: &Report<'_>) {
     message(out, b'N', |out| fields(out, report));
 }

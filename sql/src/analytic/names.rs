@@ -61,6 +61,8 @@ pub struct Scope {
     /// Name and value of every setting, for `pg_settings`.
     pub all_settings: SettingList,
     pub status: Option<Arc<dyn ServerStatus>>,
+    /// `pg_listening_channels()`.
+    pub listening: Vec<Arc<str>>,
 }
 
 impl Scope {

@@ -116,7 +116,7 @@ impl Analytic {
     }
 
     /// Where queries run.
-    pub(super) fn workers(&self) -> &Handle {
+    pub(crate) fn workers(&self) -> &Handle {
         self.runtime
             .as_ref()
             .expect("the runtime lives until drop")

@@ -161,6 +161,15 @@ pub const VIEWS: &[View] = &[
     },
     View {
         schema: "pg_catalog",
+        name: "scry_listening",
+        columns: "channel text",
+        rows: |scope| {
+            let channels = scope.listening.iter();
+            channels.map(|channel| row![channel.to_string()]).collect()
+        },
+    },
+    View {
+        schema: "pg_catalog",
         name: "scry_stat_mirror",
         columns: "applied_lsn int8, lag_p50_us int8, lag_p99_us int8, lag_max_us int8, bytes int8, rows int8, \
                   segments int8",

@@ -183,6 +183,7 @@ impl Binder<'_> {
             ("current_schema", 0) => (Function::CurrentSchema, &[], TEXT),
             ("current_user", 0) => (Function::CurrentUser, &[], TEXT),
             ("pg_backend_pid", 0) => (Function::BackendPid, &[], INT),
+            ("pg_notify", 2) => (Function::Notify, &[TEXT, TEXT], TEXT),
             ("txid_current_if_assigned", 0) => (Function::TransactionId, &[], DataType::Int8),
 
             ("lower", 1) => (Function::Lower, &[TEXT], TEXT),
@@ -506,6 +507,7 @@ pub fn is_known(name: &str) -> bool {
         "nullif",
         "octet_length",
         "pg_backend_pid",
+        "pg_notify",
         "pi",
         "pow",
         "power",

@@ -4,6 +4,7 @@ use super::arithmetic::{check_float, division_by_zero, narrow, out_of_range};
 use super::extract::{self, Field};
 use super::{ArithmeticOp, EvalContext, Evaluated, Expr, arithmetic, cast};
 use crate::error::{Error, SqlState};
+use crate::notify::Message;
 use crate::types::TimeZone;
 use crate::types::datetime::{check_instant, check_timestamp, split_timestamp};
 use scry_engine::types::{DataType, Datum, Numeric, Value};
@@ -50,6 +51,7 @@ pub enum Function {
     MakeDate,
     Md5,
     Mod,
+    Notify,
     Now,
     OctetLength,
     /// `char(n)` with the blanks that it is shown with.
@@ -83,11 +85,11 @@ pub enum Function {
 }
 
 impl Function {
-    /// Whether two calls in one statement may give two results.
+    /// Whether two calls in one statement may give two results, or do something each.
     pub fn is_volatile(self) -> bool {
         matches!(
             self,
-            Function::Random | Function::ClockTimestamp | Function::UuidRandom
+            Function::Random | Function::ClockTimestamp | Function::UuidRandom | Function::Notify
         )
     }
 
@@ -118,7 +120,7 @@ impl Function {
 
     /// Whether NULL arguments are the function's own business.
     fn takes_null(self) -> bool {
-        matches!(self, Function::Concat | Function::ConcatWs)
+        matches!(self, Function::Concat | Function::ConcatWs | Function::Notify)
     }
 }
 
@@ -132,7 +134,10 @@ pub(super) fn call<'a>(
     context: &EvalContext<'a>,
 ) -> Result<Evaluated<'a>, Error> {
     if function.takes_null() {
-        return concat(function, arguments, context);
+        return match function {
+            Function::Notify => notify(arguments, context),
+            _ => concat(function, arguments, context),
+        };
     }
     let mut values = [const { Evaluated::NULL }; ARGUMENTS_MAX];
     if arguments.len() > ARGUMENTS_MAX {
@@ -155,6 +160,23 @@ pub(super) fn call<'a>(
         Some(value) => Ok(Evaluated::Owned(value)),
         None => of_value(function, a, b, c, ty, context).map(Evaluated::Owned),
     }
+}
+
+/// `pg_notify`, which takes NULL for an empty text, as PostgreSQL does.
+fn notify<'a>(arguments: &'a [Expr], context: &EvalContext<'a>) -> Result<Evaluated<'a>, Error> {
+    let [channel, payload] = arguments else {
+        return Err(Error::internal("pg_notify was bound without two arguments"));
+    };
+    let (channel, payload) = (channel.eval(context)?, payload.eval(context)?);
+    let text = |value: &Evaluated<'_>| match value.datum() {
+        Datum::Text(text) => text.to_owned(),
+        _ => String::new(),
+    };
+    let Some(outbox) = context.facts.outbox else {
+        return Err(Error::unsupported("pg_notify in a query that runs on the mirror"));
+    };
+    outbox.send(Message::new(&text(&channel), &text(&payload))?)?;
+    Ok(Evaluated::Owned(Value::Text(String::new())))
 }
 
 fn text(value: impl Into<String>) -> Result<Value, Error> {

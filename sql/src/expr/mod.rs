@@ -39,6 +39,7 @@ pub use like::Pattern;
 pub use scope::{Parameters, Scope, ScopeColumn};
 
 use crate::error::Error;
+use crate::notify::Outbox;
 use crate::place::Place;
 use crate::types::TimeZone;
 use scry_engine::row::RowRef;
@@ -372,6 +373,8 @@ pub struct Facts<'a> {
     pub backend_pid: i32,
     /// The transaction's id, once it has one.
     pub transaction_id: Option<u64>,
+    /// Where `pg_notify()` puts what it has to tell; `None`: nothing can be told from here.
+    pub outbox: Option<&'a Outbox>,
 }
 
 /// All that an evaluation reads.

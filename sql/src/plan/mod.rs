@@ -9,6 +9,7 @@ pub mod create_table;
 pub mod cursor;
 pub mod dml;
 pub mod lex;
+mod listening;
 pub mod open_items;
 pub mod output_name;
 pub mod parse;

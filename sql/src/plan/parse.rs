@@ -3,7 +3,7 @@
 use crate::dialect::ScryDialect;
 use crate::error::{Error, SqlState};
 use crate::plan::statement::Statement;
-use crate::plan::{syntax, utility};
+use crate::plan::{listening, syntax, utility};
 use sqlparser::ast;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
@@ -39,9 +39,14 @@ pub fn statement(sql: &str) -> Result<Statement, Error> {
 
 fn convert(parsed: ast::Statement, sql: &str) -> Result<Statement, Error> {
     Ok(match parsed {
-        ast::Statement::Query(query) => match set_config(&query) {
+        ast::Statement::Query(mut query) => match set_config(&query) {
             Some(statement) => statement,
-            None => Statement::Query(query),
+            None => {
+                if listening::is_mentioned(sql) {
+                    listening::rewrite(&mut query);
+                }
+                Statement::Query(query)
+            }
         },
         ast::Statement::Insert(insert) => Statement::Insert(Box::new(insert)),
         ast::Statement::Update(update) => Statement::Update(Box::new(update)),

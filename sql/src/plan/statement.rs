@@ -157,8 +157,7 @@ pub enum Statement {
     Vacuum(Vec<String>),
     Analyze(Vec<String>),
     Checkpoint,
-    /// LISTEN, NOTIFY and UNLISTEN of one channel are refused; `UNLISTEN *` has nothing to do.
-    UnlistenAll,
+    Notify(NotifyStatement),
     Lock,
     DeclareCursor {
         name: String,
@@ -191,6 +190,25 @@ pub enum Statement {
     Update(Box<ast::Update>),
     Delete(Box<ast::Delete>),
     Query(Box<ast::Query>),
+}
+
+/// LISTEN, UNLISTEN and NOTIFY.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotifyStatement {
+    Listen(String),
+    Unlisten(String),
+    UnlistenAll,
+    Notify { channel: String, payload: String },
+}
+
+impl NotifyStatement {
+    pub fn tag(&self) -> &'static str {
+        match self {
+            NotifyStatement::Listen(_) => "LISTEN",
+            NotifyStatement::Unlisten(_) | NotifyStatement::UnlistenAll => "UNLISTEN",
+            NotifyStatement::Notify { .. } => "NOTIFY",
+        }
+    }
 }
 
 /// Statements about elections and their candidates.

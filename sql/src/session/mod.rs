@@ -7,6 +7,8 @@
 //! - *Extended query*: [`Session::prepare`], [`Session::bind`], `describe_*`, [`Session::execute`] as messages come. After
 //!   an error skip messages up to Sync. At Sync call [`Session::sync`], then ReadyForQuery.
 //! - Every error that a method returns has already had its effect on the transaction; the caller only reports it.
+//! - Before ReadyForQuery, and when [`Session::poll_notified`] says so while the client is waited for, send what
+//!   [`Session::take_notifications`] returns, then the notices.
 //! - Before CommandComplete, send what [`Session::take_notices`] and [`Session::take_parameter_changes`] return.
 //!
 //! Invariants:
@@ -22,6 +24,7 @@ mod ddl;
 mod election;
 mod explain;
 mod extended;
+mod notify;
 mod portal;
 mod prepared;
 mod query;
@@ -43,6 +46,7 @@ use crate::error::Error;
 use crate::exec::copy::CopyIn;
 use crate::exec::interrupt::Interrupt;
 use crate::expr::Facts;
+use crate::notify::{Ear, Outbox};
 use crate::types::InputContext;
 use portal::Portal;
 use prepared::{PlanCache, Prepared, Templates};
@@ -72,6 +76,8 @@ struct Identity {
     version: String,
     process: i32,
     random: AtomicU64,
+    /// What the open transaction is going to tell.
+    outbox: Arc<Outbox>,
 }
 
 /// When the present transaction and statement began, in microseconds since 1970.
@@ -92,6 +98,7 @@ pub struct Session {
     interrupt: Interrupt,
     settings: Settings,
     transaction: Transaction,
+    ear: Ear,
     times: Times,
     notices: Vec<Notice>,
     statements: HashMap<String, Arc<Prepared>>,
@@ -119,6 +126,7 @@ fn facts<'a>(identity: &'a Identity, settings: &'a Settings, times: Times) -> Fa
         version: &identity.version,
         backend_pid: identity.process,
         transaction_id: None,
+        outbox: Some(&identity.outbox),
     }
 }
 
@@ -131,6 +139,7 @@ impl Session {
             application: info.application.clone(),
         });
         let cancel = CancelHandle::default();
+        let outbox = Arc::<Outbox>::default();
         let seed = clock::now_micros() as u64 ^ u64::from(info.process.unsigned_abs()).rotate_left(40);
         Ok(Session {
             engine,
@@ -140,11 +149,13 @@ impl Session {
                 version: version_text(),
                 process: info.process,
                 random: AtomicU64::new(seed | 1),
+                outbox: outbox.clone(),
             },
             interrupt: Interrupt::new(cancel.clone()),
             cancel,
             settings,
-            transaction: Transaction::new(),
+            transaction: Transaction::new(outbox),
+            ear: Ear::new(database.bus().clone(), info.process),
             times: Times::default(),
             notices: Vec::new(),
             statements: HashMap::new(),

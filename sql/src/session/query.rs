@@ -55,6 +55,7 @@ impl Session {
             settings: Arc::new(move |name| settings.show(name).ok().map(|(_, value)| value)),
             all_settings: Arc::new(move || all.all()),
             status: Some(self.database.status()),
+            listening: self.ear.channels(),
         }
     }
 

@@ -241,8 +241,23 @@ impl Session {
 
     pub(super) async fn end_implicit(&mut self) -> Result<(), Error> {
         self.room().await?;
-        if let Some(lsn) = self.transaction.commit(&mut self.settings)? {
-            self.durable(lsn).await?;
+        let lsn = self.transaction.commit(&mut self.settings, &mut self.ear)?;
+        self.committed(lsn).await
+    }
+
+    /// Waits until a commit may be acknowledged, and delivers what it told.
+    pub(super) async fn committed(&mut self, lsn: Option<Lsn>) -> Result<(), Error> {
+        let Some(lsn) = lsn else { return Ok(()) };
+        let sent = self.ear.take_sent();
+        if let Some(at) = sent {
+            // The client may go while the commit is waited for; others hear of it all the same.
+            let workers = self.database.analytic().workers();
+            self.ear.bus().deliver_when_durable(at, &self.log, workers);
+        }
+        self.durable(lsn).await?;
+        if let Some(at) = sent {
+            // The session itself hears of it before its answer is complete.
+            self.ear.bus().deliver(at);
         }
         Ok(())
     }

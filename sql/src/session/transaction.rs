@@ -6,11 +6,13 @@
 //!   transaction did since the innermost savepoint is undone at once, so its locks do not outlive the error.
 
 use crate::error::{Error, SqlState};
+use crate::notify::{Ear, Mark as OutboxMark, Outbox};
 use crate::plan::statement::{IsolationLevel, TransactionModes};
 use crate::session::settings::{Mark, Settings};
 use crate::session::{Notice, TransactionStatus};
 use scry_engine::{EngineSession, Isolation, SavepointId, Txn};
 use scry_wal::Lsn;
+use std::sync::Arc;
 
 /// The most savepoints that one transaction may hold open.
 const MAX_SAVEPOINTS: usize = 10_000;
@@ -27,6 +29,7 @@ struct Savepoint {
     name: String,
     id: SavepointId,
     settings: Mark,
+    outbox: OutboxMark,
 }
 
 pub struct Transaction {
@@ -41,6 +44,8 @@ pub struct Transaction {
     read: Lsn,
     /// The tag of the first statement that wrote: the audit trail's tag of the commit.
     tag: &'static str,
+    /// What its commit will tell. Functions put things in while statements run.
+    outbox: Arc<Outbox>,
 }
 
 fn warning(code: SqlState, message: &str) -> Notice {
@@ -62,7 +67,7 @@ fn only_in_block(what: &str) -> Error {
 }
 
 impl Transaction {
-    pub fn new() -> Self {
+    pub fn new(outbox: Arc<Outbox>) -> Self {
         Transaction {
             block: Block::None,
             txn: None,
@@ -72,6 +77,7 @@ impl Transaction {
             used: false,
             read: Lsn::ZERO,
             tag: "",
+            outbox,
         }
     }
 
@@ -263,25 +269,18 @@ impl Transaction {
 
     /// Ends the transaction, keeping what it wrote. The LSN is that which has to be durable before the client hears
     /// of it.
-    pub fn commit(&mut self, settings: &mut Settings) -> Result<Option<Lsn>, Error> {
+    pub fn commit(&mut self, settings: &mut Settings, ear: &mut Ear) -> Result<Option<Lsn>, Error> {
         self.block = Block::None;
         self.savepoints.clear();
-        let Some(txn) = self.txn.take() else {
-            settings.end_transaction(true);
-            return Ok(None);
-        };
-        // What wrote nothing after all may have told a row count that another commit made.
-        let depends_on = txn.depends_on();
-        match txn.commit(self.tag) {
-            Ok(lsn) => {
-                settings.end_transaction(true);
-                Ok(lsn.or(Some(depends_on)))
-            }
-            Err(error) => {
-                settings.end_transaction(false);
-                Err(error.into())
-            }
-        }
+        let (txn, tag) = (self.txn.take(), self.tag);
+        let committed = ear.commit(&self.outbox, || {
+            let Some(txn) = txn else { return Ok(None) };
+            // What wrote nothing after all may have told a row count that another commit made.
+            let depends_on = txn.depends_on();
+            txn.commit(tag).map(|lsn| lsn.or(Some(depends_on)))
+        });
+        settings.end_transaction(committed.is_ok());
+        Ok(committed?)
     }
 
     /// Ends the transaction, undoing what it did.
@@ -289,6 +288,7 @@ impl Transaction {
         self.block = Block::None;
         self.savepoints.clear();
         self.txn = None;
+        self.outbox.clear();
         settings.end_transaction(false);
     }
 
@@ -297,6 +297,7 @@ impl Transaction {
         &mut self,
         chain: bool,
         settings: &mut Settings,
+        ear: &mut Ear,
         notices: &mut Vec<Notice>,
     ) -> Result<(&'static str, Option<Lsn>), Error> {
         if !self.is_explicit() {
@@ -313,7 +314,7 @@ impl Transaction {
             self.rollback(settings);
             ("ROLLBACK", None)
         } else {
-            ("COMMIT", self.commit(settings)?)
+            ("COMMIT", self.commit(settings, ear)?)
         };
         if chain {
             self.open(Block::Explicit, settings, modes);
@@ -348,17 +349,20 @@ impl Transaction {
     /// A statement failed.
     pub fn fail(&mut self, settings: &mut Settings) {
         match self.block {
-            Block::None => settings.end_transaction(false),
-            Block::Implicit => self.rollback(settings),
+            Block::None | Block::Implicit => self.rollback(settings),
             Block::Explicit => {
                 self.block = Block::Failed;
                 let undone = match (&mut self.txn, self.savepoints.last()) {
-                    (Some(txn), Some(savepoint)) => txn.rollback_to(savepoint.id).is_ok(),
+                    (Some(txn), Some(savepoint)) => {
+                        self.outbox.back_to(savepoint.outbox);
+                        txn.rollback_to(savepoint.id).is_ok()
+                    }
                     _ => false,
                 };
                 if !undone {
                     self.txn = None;
                     self.savepoints.clear();
+                    self.outbox.clear();
                 }
             }
             Block::Failed => {}
@@ -380,12 +384,13 @@ impl Transaction {
                 "too many savepoints in one transaction",
             ));
         }
-        let mark = settings.mark();
+        let (mark, outbox) = (settings.mark(), self.outbox.mark());
         let id = self.statement(engine, settings)?.savepoint()?;
         self.savepoints.push(Savepoint {
             name,
             id,
             settings: mark,
+            outbox,
         });
         Ok(())
     }
@@ -426,6 +431,7 @@ impl Transaction {
         if let Some(txn) = &mut self.txn {
             txn.rollback_to(savepoint.id)?;
         }
+        self.outbox.back_to(savepoint.outbox);
         settings.back_to(&savepoint.settings);
         self.block = Block::Explicit;
         Ok(())

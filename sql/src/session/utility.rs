@@ -10,7 +10,7 @@ use crate::exec::message::{self, Formats};
 use crate::plan::planner::Kind;
 use crate::plan::scalar::{self, Binder, Env, ParamTypes};
 use crate::plan::select::description;
-use crate::plan::statement::{DiscardKind, FetchCount, SetScope, SettingValue, Statement};
+use crate::plan::statement::{DiscardKind, FetchCount, NotifyStatement, SetScope, SettingValue, Statement};
 use crate::plan::{parse, split};
 use crate::tags::CommandTag;
 use crate::types;
@@ -87,12 +87,11 @@ impl Session {
             Statement::Commit { chain } => {
                 self.close_portals();
                 self.room().await?;
-                let (tag, lsn) =
-                    self.transaction
-                        .commit_block(*chain, &mut self.settings, &mut self.notices)?;
-                if let Some(lsn) = lsn {
-                    self.durable(lsn).await?;
-                }
+                let (settings, ear) = (&mut self.settings, &mut self.ear);
+                let (tag, lsn) = self
+                    .transaction
+                    .commit_block(*chain, settings, ear, &mut self.notices)?;
+                self.committed(lsn).await?;
                 self.apply_settings();
                 done(tag)
             }
@@ -208,7 +207,10 @@ impl Session {
                 done("ANALYZE")
             }
             Statement::Checkpoint => done("CHECKPOINT"),
-            Statement::UnlistenAll => done("UNLISTEN"),
+            Statement::Notify(statement) => {
+                self.notify(statement)?;
+                done(statement.tag())
+            }
             Statement::Lock => Err(Error::unsupported("LOCK TABLE")),
             Statement::DeclareCursor { name, hold, query } => {
                 self.declare(name, *hold, query)?;
@@ -353,6 +355,7 @@ impl Session {
                     ));
                 }
                 self.close_portals();
+                self.notify(&NotifyStatement::UnlistenAll)?;
                 self.statements.clear();
                 self.cache.clear();
                 self.templates.clear();

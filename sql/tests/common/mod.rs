@@ -85,7 +85,7 @@ fn data_row(body: &[u8]) -> String {
     values.join("|")
 }
 
-/// Runs a script with the simple protocol; every row, notice, tag and error as a line.
+/// Runs a script with the simple protocol; every row, notice, tag, error and notification as a line.
 pub async fn script(session: &mut Session, sql: &str, copy: Option<&[u8]>) -> Vec<String> {
     let mut lines = Vec::new();
     let result = script_steps(session, sql, copy, &mut lines).await;
@@ -94,6 +94,13 @@ pub async fn script(session: &mut Session, sql: &str, copy: Option<&[u8]>) -> Ve
     }
     if let Err(error) = session.sync().await {
         lines.push(shown("ERROR at sync", &error));
+    }
+    for notification in session.take_notifications() {
+        let message = notification.message;
+        lines.push(format!("heard on {}: {}", message.channel, message.payload));
+    }
+    for notice in session.take_notices() {
+        lines.push(shown("NOTICE", &notice.0));
     }
     lines
 }

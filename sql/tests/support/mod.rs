@@ -139,6 +139,7 @@ impl Harness {
             settings: Arc::new(|name| (name == "search_path").then(|| "public".to_owned())),
             all_settings: Arc::new(|| vec![("search_path".to_owned(), "public".to_owned())]),
             status: None,
+            listening: Vec::new(),
         }
     }
 

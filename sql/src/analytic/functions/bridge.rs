@@ -54,6 +54,7 @@ impl Circumstances {
             version: super::text::VERSION,
             backend_pid: self.process,
             transaction_id: None,
+            outbox: None,
         }
     }
 }

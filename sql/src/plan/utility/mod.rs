@@ -2,6 +2,7 @@
 //! syntax. Everything else goes to sqlparser.
 
 mod election;
+mod notify;
 mod setting;
 mod table;
 
@@ -128,8 +129,8 @@ pub fn parse(sql: &str) -> Result<Option<Statement>, Error> {
             Statement::Analyze(tables_with_columns(&mut cursor)?)
         }
         "checkpoint" => Statement::Checkpoint,
-        "unlisten" if cursor.operator("*") => Statement::UnlistenAll,
-        "listen" | "unlisten" | "notify" | "cluster" | "reindex" | "comment" => {
+        "listen" | "unlisten" | "notify" => Statement::Notify(notify::parse(&word, &mut cursor)?),
+        "cluster" | "reindex" | "comment" => {
             return Err(Error::unsupported(word.to_ascii_uppercase()));
         }
         "lock" => lock(&mut cursor)?,
