@@ -1,7 +1,7 @@
 //! The future of a table as a candidate would have it: the table's rows less those that the candidate replaces or deletes,
 //! and the candidate's own.
 //!
-//! Both are read at one snapshot. A replaced version that is dead in it is a *predicted conflict*: somebody else has
+//! All is read at one snapshot. A replaced version that has ended in it is a *predicted conflict*: somebody else has
 //! changed the row since the candidate's base. Which row then takes its place is not said here.
 
 use arrow::array::{Array, AsArray};
@@ -9,17 +9,17 @@ use arrow::datatypes::Int64Type;
 use roaring::RoaringTreemap;
 
 use crate::error::Error;
-use crate::snapshot::{ScanUnit, TableSnapshot};
+use crate::snapshot::TableSnapshot;
 
-/// What a branch does to its table, as of one snapshot.
+/// What a branch does to its table, as of one state of the branch.
 #[derive(Debug, Clone, Default)]
 pub struct BranchView {
     /// Ordinals of the table that the candidate replaces or deletes.
     pub replaced: RoaringTreemap,
-    /// The branch's rows, to be read with `deleted` hidden.
-    pub units: Vec<ScanUnit>,
-    /// Ordinals of the branch that are deletions.
+    /// Ordinals of the branch that are deletions: no rows of the future.
     pub deleted: RoaringTreemap,
+    /// Rows of the branch that replace nothing.
+    pub new_rows: u64,
 }
 
 impl BranchView {
@@ -28,17 +28,15 @@ impl BranchView {
     /// # Errors
     /// When a unit of the branch cannot be read.
     pub fn read(branch: &TableSnapshot, columns: usize) -> Result<BranchView, Error> {
-        let mut view = BranchView {
-            units: branch.units(),
-            ..BranchView::default()
-        };
-        for unit in &view.units {
+        let mut view = BranchView::default();
+        for unit in branch.units() {
             let (ordinals, batch) = unit.read_with_ordinals(&[columns, columns + 1], None)?;
             let replaced = batch.column(0).as_primitive::<Int64Type>();
             let deleted = batch.column(1).as_boolean();
             for position in 0..batch.num_rows() {
-                if replaced.is_valid(position) {
-                    view.replaced.insert(replaced.value(position).cast_unsigned());
+                match replaced.is_valid(position) {
+                    true => drop(view.replaced.insert(replaced.value(position).cast_unsigned())),
+                    false => view.new_rows += 1,
                 }
                 if deleted.value(position) {
                     view.deleted.insert(ordinals.value(position));
@@ -48,19 +46,9 @@ impl BranchView {
         Ok(view)
     }
 
-    /// Rows that the candidate has of its own.
-    #[must_use]
-    pub fn rows(&self) -> u64 {
-        self.units.iter().map(ScanUnit::rows).sum::<u64>() - self.deleted.len()
-    }
-
-    /// The ordinals that the candidate replaces though they are dead in `table`: its predicted conflicts.
+    /// The ordinals that the candidate replaces though they have ended in `table`: predicted conflicts.
     #[must_use]
     pub fn conflicts(&self, table: &TableSnapshot) -> RoaringTreemap {
-        let mut dead = self.replaced.clone();
-        for unit in table.units() {
-            unit.take_living(&mut dead);
-        }
-        dead
+        table.ended_of(&self.replaced)
     }
 }

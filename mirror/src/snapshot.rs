@@ -56,9 +56,33 @@ impl Snapshot {
 /// One store as of one snapshot.
 #[derive(Debug, Clone)]
 pub struct TableSnapshot {
+    store: StoreId,
     schema: SchemaRef,
     units: Vec<ScanUnit>,
+    /// Ordinals begun.
+    count: u64,
     live_rows: u64,
+}
+
+/// Which state of which store a snapshot shows. Equal states have equal rows under equal ordinals: every commit begins
+/// ordinals or ends some, and neither is ever undone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StoreState {
+    store: StoreId,
+    count: u64,
+    live_rows: u64,
+}
+
+impl StoreState {
+    /// The state in which so many ordinals of a store have begun, and so many have not ended.
+    #[must_use]
+    pub fn new(store: StoreId, count: u64, live_rows: u64) -> StoreState {
+        StoreState {
+            store,
+            count,
+            live_rows,
+        }
+    }
 }
 
 /// What a store hands to a snapshot.
@@ -103,10 +127,18 @@ impl TableSnapshot {
             });
         }
         Self {
+            store: cut.store,
             schema: cut.schema,
             units,
+            count: cut.count,
             live_rows,
         }
+    }
+
+    /// The state that it shows.
+    #[must_use]
+    pub fn state(&self) -> StoreState {
+        StoreState::new(self.store, self.count, self.live_rows)
     }
 
     /// The store's columns.
@@ -125,6 +157,22 @@ impl TableSnapshot {
     #[must_use]
     pub fn units(&self) -> Vec<ScanUnit> {
         self.units.clone()
+    }
+
+    /// Those of `ordinals` that the snapshot does not see.
+    pub(crate) fn ended_of(&self, ordinals: &RoaringTreemap) -> RoaringTreemap {
+        let mut ended = RoaringTreemap::new();
+        let mut units = self.units.iter().peekable();
+        for ordinal in ordinals {
+            while units
+                .next_if(|unit| unit.slot.piece.ordinals().end <= ordinal)
+                .is_some()
+            {}
+            if !units.peek().is_some_and(|unit| unit.sees(ordinal)) {
+                ended.insert(ordinal);
+            }
+        }
+        ended
     }
 
     /// A checksum of all rows with their ordinals that does not depend on how they are stored.
@@ -209,29 +257,15 @@ impl ScanUnit {
         }
     }
 
-    /// Takes out of `ordinals` those that the snapshot sees in this unit.
-    pub(crate) fn take_living(&self, ordinals: &mut RoaringTreemap) {
-        let stretch = self.slot.piece.ordinals();
-        let mut iter = ordinals.iter();
-        iter.advance_to(stretch.start);
+    /// Whether the snapshot sees a row with this ordinal in this unit.
+    fn sees(&self, ordinal: u64) -> bool {
         let ended = &self.ended[self.ended_here.clone()];
-        let lives = |ordinal: &u64| {
-            self.slot.piece.position(*ordinal).is_some_and(|position| {
-                let dead = self
-                    .slot
-                    .dead
-                    .as_ref()
-                    .is_some_and(|dead| dead.contains(position));
-                position < self.cut_rows && !dead && ended.binary_search(ordinal).is_err()
-            })
-        };
-        let living: Vec<u64> = iter
-            .take_while(|ordinal| *ordinal < stretch.end)
-            .filter(lives)
-            .collect();
-        for ordinal in living {
-            ordinals.remove(ordinal);
-        }
+        self.slot.piece.position(ordinal).is_some_and(|position| {
+            let dead = self.slot.dead.as_ref();
+            position < self.cut_rows
+                && !dead.is_some_and(|dead| dead.contains(position))
+                && ended.binary_search(&ordinal).is_err()
+        })
     }
 
     /// The columns with dead rows, up to the snapshot's last ordinal.

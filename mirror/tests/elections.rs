@@ -165,25 +165,28 @@ fn future(engine: &Arc<Engine>, snapshot: &Snapshot, table: &Table, name: &str) 
         .unwrap()
         .clone();
     let present = snapshot.table(table.def.store).unwrap();
-    let view = match candidate.branch(table.def.store) {
-        Some(branch) => {
-            let branch = snapshot.table(branch.store()).unwrap();
-            BranchView::read(&branch, table.def.columns.len()).unwrap()
-        }
-        None => BranchView::default(),
-    };
+    let branch = candidate.branch(table.def.store);
+    let branch = branch.map(|branch| snapshot.table(branch.store()).unwrap());
+    let view = branch.as_ref().map_or_else(BranchView::default, |branch| {
+        BranchView::read(branch, table.def.columns.len()).unwrap()
+    });
     let mut state = State::new();
     for unit in present.units() {
         assert_eq!(read(&mut state, &unit, &view.replaced), 0);
     }
     let mut twice = 0;
     let conflicts = view.conflicts(&present).len();
-    if conflicts == 0 {
+    if let Some(branch) = branch
+        && conflicts == 0
+    {
         let before = state.len() as u64;
-        for unit in &view.units {
-            twice += read(&mut state, unit, &view.deleted);
+        for unit in branch.units() {
+            twice += read(&mut state, &unit, &view.deleted);
         }
-        assert_eq!(state.len() as u64 + twice, before + view.rows());
+        assert_eq!(
+            state.len() as u64 + twice,
+            before + branch.live_rows() - view.deleted.len()
+        );
     }
     (state, conflicts, twice)
 }
