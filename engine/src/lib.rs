@@ -36,7 +36,9 @@ pub use catalog::{Catalog, ColumnDef, FIRST_OID, NewTable, PrimaryKey, Table, Ta
 pub use catalog_change::{CatalogChange, CatalogChangeError};
 pub use directory::FORMAT_VERSION;
 pub use election::change::ElectionChange;
-pub use election::{Branch, Candidate, CandidateState, Conflict, Election, ElectionState, Elections};
+pub use election::{
+    Branch, Candidate, CandidateState, Collision, Conflict, Election, ElectionState, Elections, Shown,
+};
 pub use engine::{Engine, EngineOptions, EngineSession, SessionInfo};
 pub use error::{Advice, Error};
 pub use key::{Key, KeyRange};

@@ -29,6 +29,7 @@ pub(crate) mod branch;
 pub mod change;
 mod ddl;
 mod elect;
+mod predict;
 
 use crate::catalog::{Table, Tables};
 use crate::catalog_change::CatalogChange;
@@ -46,6 +47,7 @@ pub use branch::columns as branch_columns;
 pub use ddl::{NewCandidate, NewElection};
 pub use elect::Conflict;
 pub(crate) use elect::Electing;
+pub use predict::{Collision, Shown};
 
 /// What has become of an election.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,11 +228,10 @@ impl Elections {
     }
 
     /// The open candidate of this name in an open election.
-    pub(crate) fn open(
-        &self,
-        election: &str,
-        name: &str,
-    ) -> Result<(&Arc<Election>, &Arc<Candidate>), Error> {
+    ///
+    /// # Errors
+    /// `UndefinedElection`, `ElectionEnded`, `UndefinedCandidate`, `CandidateEnded`.
+    pub fn open(&self, election: &str, name: &str) -> Result<(&Arc<Election>, &Arc<Candidate>), Error> {
         let election = self.open_election(election)?;
         let Some(candidate) = election.candidate(name) else {
             return Err(Error::UndefinedCandidate {

@@ -1,0 +1,150 @@
+//! What a candidate's rows would meet if it were elected now: predicted conflicts, and who wins where futures overlap.
+//!
+//! A row of a branch *collides* when its key is no longer as the candidate found it: the version that it replaces has
+//! ended, or it is new and another commit has given its key to a row. Which replaced versions have ended is told by the
+//! caller, who has them in columns at hand; this is where keys are looked up.
+//!
+//! Everything is read at the transaction's snapshot. Nothing is locked and nothing is changed.
+
+use super::branch;
+use super::{Branch, Candidate};
+use crate::Row;
+use crate::catalog::Table;
+use crate::error::Error;
+use crate::key::{Key, KeyRange};
+use crate::txn::Txn;
+use crate::types::Datum;
+use scry_wal::Ordinal;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// A row of a branch whose key is not as the candidate found it.
+#[derive(Clone, Debug)]
+pub struct Collision {
+    pub key: Key,
+    /// The row's ordinal in the branch.
+    pub ordinal: Ordinal,
+    /// The row that the candidate found; `None`: there was none.
+    pub before: Option<Row>,
+    /// The row that is there now, with its ordinal in the table; `None`: there is none.
+    pub present: Option<(Ordinal, Row)>,
+    /// The row that the candidate wants; `None`: it wants none.
+    pub proposed: Option<Row>,
+}
+
+/// What a future has where a row collides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// What the candidate wants.
+    Proposed,
+    /// What is there now.
+    Present,
+    /// A row made of both.
+    Row(Row),
+}
+
+impl Collision {
+    /// What a future shows in its place.
+    pub fn shown(&self) -> Shown {
+        Shown::Proposed
+    }
+}
+
+impl Candidate {
+    /// What the candidate changed in a table as it is now; `None`: nothing.
+    ///
+    /// # Errors
+    /// `TableReplaced` when it changed the table, and this is another one by now, or has another key.
+    pub fn changes_of(&self, table: &Table) -> Result<Option<&Arc<Branch>>, Error> {
+        let Some(branch) = self.branch(table.def.store) else {
+            return match self.changed(&table.def.name) {
+                false => Ok(None),
+                true => Err(replaced(&table.def.name)),
+            };
+        };
+        let then = self.base.tables.by_store(branch.base);
+        match then.is_some_and(|then| then.def.primary_key == table.def.primary_key) {
+            true => Ok(Some(branch)),
+            false => Err(replaced(&table.def.name)),
+        }
+    }
+
+    /// Whether it changed a table that had this name.
+    pub fn changed(&self, table: &str) -> bool {
+        self.branches().any(|branch| branch.table_name() == table)
+    }
+
+    /// The row that it found under a key.
+    fn found(&self, branch: &Branch, key: &[u8]) -> Option<Row> {
+        let table = self.base.tables.by_store(branch.base)?;
+        let found = table.store.rows.with(key, |entry| {
+            let state = entry.lock();
+            state.read(self.base.at, branch.base)?.row.cloned()
+        });
+        found.flatten()
+    }
+}
+
+fn replaced(table: &str) -> Error {
+    Error::TableReplaced {
+        table: table.to_owned(),
+    }
+}
+
+impl Txn {
+    /// The rows of a branch of `table` that collide. `has_ended` says of the version with an ordinal whether the snapshot
+    /// does not see it any more.
+    pub fn collisions(
+        &mut self,
+        candidate: &Candidate,
+        branch: &Branch,
+        table: &Table,
+        has_ended: impl Fn(Ordinal) -> bool,
+    ) -> Vec<Collision> {
+        // Keys without primary key are never given twice.
+        let keyed = table.def.primary_key.is_some();
+        let layout = &branch.table.layout;
+        let replaced_column = table.layout.columns();
+        let mut suspects = Vec::new();
+        self.scan(&branch.table, &KeyRange::all(), &mut |key, version| {
+            let suspect = match layout.row(&version.row).get(replaced_column) {
+                Datum::Int8(ordinal) => has_ended(Ordinal::new(ordinal.cast_unsigned())),
+                _ => keyed,
+            };
+            if suspect {
+                let ordinal = version.ordinal.unwrap_or_default();
+                suspects.push((Key::from_bytes(key), ordinal, Arc::clone(&version.row)));
+            }
+            ControlFlow::Continue(())
+        });
+        let mut collisions = Vec::new();
+        for (key, ordinal, row) in suspects {
+            let present = self.get(table, key.as_ref());
+            let proposal = branch::decode(&table.layout, &branch.table, &row);
+            if proposal.replaced.is_none() && present.is_none() {
+                continue;
+            }
+            collisions.push(Collision {
+                before: proposal
+                    .replaced
+                    .and_then(|_| candidate.found(branch, key.as_ref())),
+                present: present.map(|present| (present.ordinal.unwrap_or_default(), present.row)),
+                proposed: proposal.visible().cloned(),
+                key,
+                ordinal,
+            });
+        }
+        collisions
+    }
+
+    /// The rows of `below` for whose keys `above`, a branch of the same table, has rows too.
+    pub fn covered(&mut self, below: &Branch, above: &Branch) -> Vec<Ordinal> {
+        let mut keys = Vec::new();
+        self.scan(&above.table, &KeyRange::all(), &mut |key, _| {
+            keys.push(Key::from_bytes(key));
+            ControlFlow::Continue(())
+        });
+        let covered = keys.iter().filter_map(|key| self.get(&below.table, key.as_ref()));
+        covered.filter_map(|version| version.ordinal).collect()
+    }
+}
