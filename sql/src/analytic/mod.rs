@@ -15,7 +15,7 @@
 //! differ from PostgreSQL all the same, `docs/reference.md` says so.
 //!
 //! In reading order: [`types`], `typed` (names, types and meaning), `rewrite` (syntax), `operators` and `functions` (semantics), `names` (what a query can
-//! refer to), `plan`, `literals`, `runtime`, `execute`, `scan`, `units` and `primary` (where rows come from), `encode` and `format` (rows out),
+//! refer to), `plan`, `literals`, `runtime`, `execute`, `scan`, `units`, `future` and `primary` (where rows come from), `encode` and `format` (rows out),
 //! `parameter` (values in), `freshness`, `error`.
 
 mod encode;
@@ -24,6 +24,7 @@ mod execute;
 mod format;
 mod freshness;
 mod functions;
+mod future;
 mod literals;
 mod names;
 mod operators;
@@ -43,6 +44,7 @@ pub use encode::encode;
 pub use error::from_datafusion;
 pub use execute::RowStream;
 pub use freshness::{Freshness, Need, from_mirror, mirror_snapshot};
+pub use future::{FutureName, FutureRead, Futures, Layer, TableFuture, lay};
 pub use names::{Scope, ServerStatus};
 pub use parameter::{parameter, row_values, scalar_value};
 pub use plan::AnalyticPlan;

@@ -3,6 +3,7 @@
 use super::error::external;
 use super::functions::bridge::Circumstances;
 use super::functions::{aggregates, text};
+use super::future::FutureName;
 use super::operators::PostgresOperators;
 use super::scan::UserTable;
 use super::typed::Made;
@@ -11,6 +12,7 @@ use crate::catalog_views;
 use crate::error::{Error, SqlState};
 use crate::types::TimeZone;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::catalog::TableProvider;
 use datafusion::catalog::cte_worktable::CteWorkTable;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::{DFSchema, Result, TableReference};
@@ -60,6 +62,8 @@ pub struct Scope {
     pub settings: SettingLookup,
     /// Name and value of every setting, for `pg_settings`.
     pub all_settings: SettingList,
+    /// What unqualified names of tables mean: `scry.future`.
+    pub future: Option<Arc<FutureName>>,
     pub status: Option<Arc<dyn ServerStatus>>,
     /// `pg_listening_channels()`.
     pub listening: Vec<Arc<str>>,
@@ -151,6 +155,12 @@ impl Registry {
     }
 }
 
+/// What a name in FROM means.
+enum Relation {
+    View(Arc<dyn TableProvider>),
+    Table(Arc<Table>, Option<Arc<FutureName>>),
+}
+
 /// Resolves the names of one statement.
 pub struct Names<'a> {
     registry: &'a Registry,
@@ -178,43 +188,57 @@ impl<'a> Names<'a> {
         self.made = made;
     }
 
-    /// The columns of a relation with the types that expressions know, and its primary key.
+    /// The columns of a relation with the types that expressions know, and its primary key. `None`: there is none of
+    /// that name.
+    ///
+    /// # Errors
+    /// When the relation is in a future that cannot be read.
     #[expect(clippy::type_complexity, reason = "named where it is taken apart")]
     pub fn describe(
         &self,
         parts: &[String],
-    ) -> Option<(Vec<(String, Option<scry_engine::DataType>)>, Vec<usize>)> {
+    ) -> Result<Option<(Vec<(String, Option<scry_engine::DataType>)>, Vec<usize>)>, Error> {
         let (schema, name) = match parts {
             [name] => (None, name),
             [schema, name] => (Some(schema.as_str()), name),
             [database, schema, name] if database == DATABASE => (Some(schema.as_str()), name),
-            _ => return None,
+            _ => return Ok(None),
         };
-        let view = |schema: &str| {
-            let view = catalog_views::table(schema, name, self.scope)?;
-            let columns = view
-                .schema()
-                .fields()
-                .iter()
-                .map(|field| (field.name().clone(), super::types::column_type(field)))
-                .collect();
-            Some((columns, Vec::new()))
+        Ok(self.relation(schema, name)?.map(|relation| match relation {
+            Relation::View(view) => {
+                let schema = view.schema();
+                let fields = schema.fields().iter();
+                let columns = fields.map(|field| (field.name().clone(), super::types::column_type(field)));
+                (columns.collect(), Vec::new())
+            }
+            Relation::Table(table, _) => {
+                let columns = table.def.columns.iter();
+                let columns = columns.map(|column| (column.name.clone(), Some(column.ty)));
+                let key = table.key_columns().map(<[usize]>::to_vec);
+                (columns.collect(), key.unwrap_or_default())
+            }
+        }))
+    }
+
+    fn relation(&self, schema: Option<&str>, name: &str) -> Result<Option<Relation>, Error> {
+        let view = |schema| catalog_views::table(schema, name, self.scope).map(Relation::View);
+        let catalog = &self.scope.catalog;
+        let present = || Some(Relation::Table(catalog.table(name)?.clone(), None));
+        let in_future = |future: &Arc<FutureName>| {
+            let table = future.table(catalog, name);
+            table.map(|table| Some(Relation::Table(table?.clone(), Some(future.clone()))))
         };
-        let table = || {
-            let table = self.scope.catalog.table(name)?;
-            let columns = table
-                .def
-                .columns
-                .iter()
-                .map(|column| (column.name.clone(), Some(column.ty)))
-                .collect();
-            let key = table.key_columns().map(<[usize]>::to_vec);
-            Some((columns, key.unwrap_or_default()))
-        };
-        match schema {
-            None => view("pg_catalog").or_else(table),
-            Some("public") => table(),
-            Some(schema) => view(schema),
+        match (schema, &self.scope.future) {
+            (None, None) => Ok(view("pg_catalog").or_else(present)),
+            (None, Some(future)) => match view("pg_catalog") {
+                Some(view) => Ok(Some(view)),
+                None => in_future(future),
+            },
+            (Some("public"), _) => Ok(present()),
+            (Some(schema), _) if FutureName::is_meant(schema) => {
+                in_future(&Arc::new(FutureName::parse(schema)?))
+            }
+            (Some(schema), _) => Ok(view(schema)),
         }
     }
 
@@ -232,17 +256,18 @@ impl<'a> Names<'a> {
         self.tables.into_inner()
     }
 
-    fn user_table(&self, name: &str) -> Option<Arc<dyn TableSource>> {
-        let table = self.scope.catalog.table(name)?;
-        let mut tables = self.tables.borrow_mut();
-        if !tables.iter().any(|known| known.def.oid == table.def.oid) {
-            tables.push(table.clone());
+    /// What a relation is planned with.
+    fn source(&self, relation: Relation) -> Arc<dyn TableSource> {
+        match relation {
+            Relation::View(view) => provider_as_source(view),
+            Relation::Table(table, future) => {
+                let mut tables = self.tables.borrow_mut();
+                if !tables.iter().any(|known| known.def.oid == table.def.oid) {
+                    tables.push(table.clone());
+                }
+                provider_as_source(Arc::new(UserTable::new(table, future)))
+            }
         }
-        Some(provider_as_source(Arc::new(UserTable::new(table.clone()))))
-    }
-
-    fn view(&self, schema: &str, name: &str) -> Option<Arc<dyn TableSource>> {
-        catalog_views::table(schema, name, self.scope).map(provider_as_source)
     }
 }
 
@@ -265,14 +290,8 @@ impl ContextProvider for Names<'_> {
             );
             return Err(external(Error::new(SqlState::FEATURE_NOT_SUPPORTED, message)));
         }
-        let found = match name.schema() {
-            None => self
-                .view("pg_catalog", name.table())
-                .or_else(|| self.user_table(name.table())),
-            Some("public") => self.user_table(name.table()),
-            Some(schema) => self.view(schema, name.table()),
-        };
-        found.ok_or_else(|| {
+        let found = self.relation(name.schema(), name.table()).map_err(external)?;
+        found.map(|found| self.source(found)).ok_or_else(|| {
             let message = format!("relation \"{}\" does not exist", written(&name));
             external(Error::new(SqlState::UNDEFINED_TABLE, message))
         })

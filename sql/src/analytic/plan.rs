@@ -1,10 +1,12 @@
 //! A query's text, planned: names resolved, types known, parameters typed. Holds no data and no snapshot.
 
 use super::error::from_datafusion;
+use super::future::{FutureName, FutureRead};
 use super::literals;
 use super::names::{Names, Scope};
 use super::rewrite;
 use super::runtime::Analytic;
+use super::scan::UserTable;
 use super::typed::{self, Output, Typed};
 use super::types::{self, oid};
 use crate::error::{Error, SqlState};
@@ -32,6 +34,7 @@ struct Inner {
     columns: Arc<[ColumnDescription]>,
     parameters: Vec<u32>,
     tables: Vec<Arc<Table>>,
+    futures: Vec<FutureRead>,
     catalog_version: u64,
 }
 
@@ -46,9 +49,14 @@ impl AnalyticPlan {
         &self.inner.parameters
     }
 
-    /// The user tables that the query reads, each once.
+    /// The user tables that the query reads, in the present or in a future, each once.
     pub fn tables(&self) -> &[Arc<Table>] {
         &self.inner.tables
+    }
+
+    /// The futures that the query reads, each once.
+    pub fn futures(&self) -> &[FutureRead] {
+        &self.inner.futures
     }
 
     /// Whether the query reads catalog views or nothing: it then needs no snapshot and waits for nothing.
@@ -60,16 +68,15 @@ impl AnalyticPlan {
         self.inner.catalog_version
     }
 
-    /// The user tables with the number of times that each is scanned.
+    /// The user tables with the number of times that each is scanned in the present.
     pub(super) fn scans(&self) -> Vec<(Arc<Table>, usize)> {
-        let mut names: HashMap<String, usize> = HashMap::new();
-        let _ = self.inner.logical.apply_with_subqueries(|node| {
-            if let LogicalPlan::TableScan(scan) = node {
-                *names.entry(scan.table_name.table().to_owned()).or_default() += 1;
+        let mut counts: HashMap<u32, usize> = HashMap::new();
+        for (table, future) in user_scans(&self.inner.logical) {
+            if future.is_none() {
+                *counts.entry(table.def.oid).or_default() += 1;
             }
-            Ok(TreeNodeRecursion::Continue)
-        });
-        let count = |table: &Arc<Table>| names.get(&table.def.name).copied().unwrap_or(0);
+        }
+        let count = |table: &Arc<Table>| counts.get(&table.def.oid).copied().unwrap_or(0);
         self.inner
             .tables
             .iter()
@@ -113,6 +120,7 @@ impl Analytic {
             .map_err(from_datafusion)?;
         let logical = literals::read(logical, scope)?;
         let tables = names.into_tables();
+        let futures = futures(&logical);
         let columns = describe(&logical, &tables, &typed.outputs);
         let parameters = fields.iter().map(|field| types::wire_type(field).oid).collect();
         Ok(AnalyticPlan {
@@ -121,10 +129,38 @@ impl Analytic {
                 columns,
                 parameters,
                 tables,
+                futures,
                 catalog_version: scope.catalog.version(),
             }),
         })
     }
+}
+
+/// Every scan of a user table, and the future in which it is.
+fn user_scans(logical: &LogicalPlan) -> Vec<(Arc<Table>, Option<Arc<FutureName>>)> {
+    let mut scans = Vec::new();
+    let _ = logical.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            scans.extend(UserTable::behind(&scan.source));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    scans
+}
+
+/// The futures that a plan reads, each once.
+fn futures(logical: &LogicalPlan) -> Vec<FutureRead> {
+    let mut reads: Vec<FutureRead> = Vec::new();
+    for (table, name) in user_scans(logical) {
+        let Some(name) = name else { continue };
+        if !reads
+            .iter()
+            .any(|read| read.name == name && read.table.def.oid == table.def.oid)
+        {
+            reads.push(FutureRead { name, table });
+        }
+    }
+    reads
 }
 
 fn parser_options() -> ParserOptions {

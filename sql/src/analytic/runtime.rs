@@ -3,6 +3,7 @@
 
 use super::error::from_datafusion;
 use super::freshness::DurableHistory;
+use super::future::FutureCache;
 use super::names::Registry;
 use super::priority;
 use super::yielding::YieldingJoins;
@@ -54,6 +55,7 @@ pub struct Analytic {
     /// No catalogs and almost no functions in it: names are resolved by [`Registry`], and cloning it is cheap.
     pub(super) template: SessionState,
     pub(super) history: DurableHistory,
+    pub(super) futures: FutureCache,
     runtime: Option<Runtime>,
 }
 
@@ -111,6 +113,7 @@ impl Analytic {
             registry: Registry::new(template.config_options()),
             template,
             history: DurableHistory::default(),
+            futures: FutureCache::default(),
             runtime: Some(runtime),
         }))
     }

@@ -2,13 +2,16 @@
 //!
 //! A planned query names tables; only an execution brings rows, by the [`Source`] in its session state. Of a mirror
 //! snapshot the scan takes the units that the filters' bounds do not rule out, hides what the transaction itself
-//! has ended, and adds the rows that it has written. Row counts are exact where nothing was filtered, so `count(*)` reads
+//! has ended, and adds the rows that it has written. Of a future it takes the units of the present and of the branches, less
+//! what the future's overlay hides. Row counts are exact where nothing was filtered, so `count(*)` reads
 //! no rows at all and joins are ordered by true sizes.
 
 use super::error::external;
 use super::freshness::from_mirror;
+use super::future::{FutureName, Futures, TableFuture};
+use super::plan::AnalyticPlan;
 use super::primary::PrimarySource;
-use super::units;
+use super::units::{self, Unit};
 use crate::error::{Error, SqlState};
 use async_trait::async_trait;
 use datafusion::arrow::array::RecordBatchOptions;
@@ -17,9 +20,10 @@ use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DFSchema, Result, Statistics};
+use datafusion::datasource::source_as_provider;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableSource, TableType};
 use datafusion::physical_expr::EquivalenceProperties;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
@@ -27,8 +31,8 @@ use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use roaring::RoaringTreemap;
-use scry_engine::{OwnWrites, Table};
-use scry_mirror::{ScanUnit, Snapshot, TableSnapshot};
+use scry_engine::{OwnWrites, Row, Table};
+use scry_mirror::{Snapshot, TableSnapshot};
 use scry_stream::{RowBatchBuilder, StoreSchema};
 use scry_wal::StoreId;
 use std::collections::{HashMap, VecDeque};
@@ -47,30 +51,69 @@ pub enum Source {
     },
     /// The primary's rows at the transaction's snapshot.
     Primary(PrimarySource),
+    /// Beside the rows of the present, futures of tables at the same LSN.
+    WithFutures { present: Box<Source>, futures: Futures },
+}
+
+impl Source {
+    /// What there is in the futures that a plan reads, a line each.
+    pub fn futures_read<'a>(&'a self, plan: &'a AnalyticPlan) -> impl Iterator<Item = String> + 'a {
+        let futures = match self {
+            Source::WithFutures { futures, .. } => Some(futures),
+            _ => None,
+        };
+        plan.futures().iter().filter_map(move |read| {
+            let future = futures?.get(&read.table, &read.name)?;
+            let (table, name) = (&read.table.def.name, &read.name);
+            Some(format!("{table} of \"{name}\": {}", future.figures()))
+        })
+    }
 }
 
 /// The source inside a statement's DataFusion session.
 pub struct StatementSource {
-    source: Source,
+    present: Source,
+    futures: Futures,
 }
 
 impl StatementSource {
     pub fn new(source: Source) -> Self {
-        StatementSource { source }
+        match source {
+            Source::WithFutures { present, futures } => StatementSource {
+                present: *present,
+                futures,
+            },
+            present => StatementSource {
+                present,
+                futures: Futures::default(),
+            },
+        }
     }
 }
 
-/// A table of the catalog.
+/// A table of the catalog, in the present or in a future.
 #[derive(Debug)]
 pub struct UserTable {
     table: Arc<Table>,
     schema: Arc<StoreSchema>,
+    future: Option<Arc<FutureName>>,
 }
 
 impl UserTable {
-    pub fn new(table: Arc<Table>) -> Self {
+    pub fn new(table: Arc<Table>, future: Option<Arc<FutureName>>) -> Self {
         let schema = Arc::new(StoreSchema::new(table.def.columns.clone()));
-        UserTable { table, schema }
+        UserTable {
+            table,
+            schema,
+            future,
+        }
+    }
+
+    /// The table and the future of it that a plan's source stands for; `None`: it is no user table.
+    pub fn behind(source: &Arc<dyn TableSource>) -> Option<(Arc<Table>, Option<Arc<FutureName>>)> {
+        let provider = source_as_provider(source).ok()?;
+        let this = provider.downcast_ref::<UserTable>()?;
+        Some((this.table.clone(), this.future.clone()))
     }
 }
 
@@ -107,44 +150,89 @@ impl TableProvider for UserTable {
         let all: Vec<usize> = (0..self.schema.arrow.fields().len()).collect();
         let projection = projection.cloned().unwrap_or(all);
         let partitions = state.config().target_partitions();
-        match &source.source {
-            Source::None => Err(internal(format!(
-                "no source for table \"{}\"",
-                self.table.def.name
-            ))),
-            Source::Primary(primary) => primary.scan(&self.table, &self.schema, projection, limit),
-            Source::Mirror { snapshot, own } => {
-                let store = self.table.def.store;
-                let table = snapshot.table(store);
-                let own = own.get(&store);
-                let predicate = match conjunction(filters.to_vec()) {
-                    Some(expr) => {
-                        let schema = DFSchema::try_from(self.schema.arrow.clone())?;
-                        Some(state.create_physical_expr(expr, &schema)?)
-                    }
-                    None => None,
-                };
-                let scan = MirrorScan::new(
-                    self,
-                    table.as_ref(),
-                    own,
-                    projection,
-                    predicate,
-                    partitions,
-                    limit,
-                )?;
-                Ok(Arc::new(scan))
+        let missing = || internal(format!("no source for table \"{}\"", self.table.def.name));
+        let content = match (&self.future, &source.present) {
+            (Some(name), _) => {
+                let future = source.futures.get(&self.table, name).ok_or_else(missing)?;
+                Content::of_future(name, future)
             }
+            (None, Source::Primary(primary)) => {
+                return primary.scan(&self.table, &self.schema, projection, limit);
+            }
+            (None, Source::Mirror { snapshot, own }) => {
+                let store = self.table.def.store;
+                Content::of_present(snapshot.table(store), own.get(&store))
+            }
+            (None, Source::None | Source::WithFutures { .. }) => return Err(missing()),
+        };
+        let predicate = match conjunction(filters.to_vec()) {
+            Some(expr) => {
+                let schema = DFSchema::try_from(self.schema.arrow.clone())?;
+                Some(state.create_physical_expr(expr, &schema)?)
+            }
+            None => None,
+        };
+        let scan = MirrorScan::new(self, content, projection, predicate, partitions, limit)?;
+        Ok(Arc::new(scan))
+    }
+}
+
+/// What there is to be scanned.
+struct Content<'a> {
+    units: Vec<Unit>,
+    /// Rows that are in no unit.
+    rows: &'a [Row],
+    /// Rows of the units that are not shown.
+    hidden_rows: u64,
+    /// Which future it is of: for EXPLAIN.
+    label: String,
+}
+
+impl<'a> Content<'a> {
+    /// A table with a transaction's own writes.
+    fn of_present(table: Option<TableSnapshot>, own: Option<&'a OwnWrites>) -> Content<'a> {
+        let hidden = own.filter(|own| !own.hidden.is_empty()).map(|own| {
+            let ordinals = own.hidden.iter().map(|ordinal| ordinal.get());
+            Arc::new(ordinals.collect::<RoaringTreemap>())
+        });
+        Content {
+            units: units_of(table.as_ref(), hidden.as_ref()),
+            rows: own.map_or(&[], |own| &own.rows),
+            hidden_rows: own.map_or(0, |own| own.hidden.len() as u64),
+            label: String::new(),
         }
     }
+
+    fn of_future(name: &FutureName, future: &'a TableFuture) -> Content<'a> {
+        let overlay = &*future.overlay;
+        let mut units = units_of(future.present.as_ref(), Some(&overlay.hidden));
+        for (branch, hidden) in future.branches.iter().zip(&overlay.hidden_in) {
+            units.extend(units_of(Some(branch), Some(hidden)));
+        }
+        Content {
+            units,
+            rows: &overlay.added,
+            hidden_rows: overlay.hidden_in_all(),
+            label: format!(", future={name}"),
+        }
+    }
+}
+
+fn units_of(table: Option<&TableSnapshot>, hidden: Option<&Arc<RoaringTreemap>>) -> Vec<Unit> {
+    let units = table.map(TableSnapshot::units).unwrap_or_default();
+    let unit = |rows| Unit {
+        rows,
+        hidden: hidden.cloned(),
+    };
+    units.into_iter().map(unit).collect()
 }
 
 /// What one partition reads, a piece at a time.
 #[derive(Debug, Clone)]
 enum Piece {
-    Unit(ScanUnit),
-    /// Rows of the transaction's own, all columns of the projection.
-    Own(RecordBatch),
+    Unit(Unit),
+    /// Rows that are in no unit, all columns of the projection.
+    Rows(RecordBatch),
 }
 
 /// A scan of one table of a mirror snapshot.
@@ -154,18 +242,17 @@ pub struct MirrorScan {
     projection: Arc<[usize]>,
     schema: SchemaRef,
     partitions: Vec<Vec<Piece>>,
-    hidden: Option<Arc<RoaringTreemap>>,
     statistics: Arc<Statistics>,
     properties: Arc<PlanProperties>,
     limit: Option<usize>,
     units_pruned: usize,
+    label: String,
 }
 
 impl MirrorScan {
     fn new(
         table: &UserTable,
-        snapshot: Option<&TableSnapshot>,
-        own: Option<&OwnWrites>,
+        content: Content<'_>,
         projection: Vec<usize>,
         predicate: Option<Arc<dyn PhysicalExpr>>,
         partition_count: usize,
@@ -173,35 +260,25 @@ impl MirrorScan {
     ) -> Result<MirrorScan> {
         let full = &table.schema.arrow;
         let schema: SchemaRef = Arc::new(full.project(&projection)?);
-        let mut units = snapshot.map(TableSnapshot::units).unwrap_or_default();
+        let mut units = content.units;
         let all_units = units.len();
         if let Some(predicate) = &predicate {
             units::prune(&mut units, full, predicate);
         }
         let units_pruned = all_units - units.len();
-        let hidden = own.filter(|own| !own.hidden.is_empty()).map(|own| {
-            Arc::new(
-                own.hidden
-                    .iter()
-                    .map(|ordinal| ordinal.get())
-                    .collect::<RoaringTreemap>(),
-            )
-        });
-        let own_rows = match own {
-            Some(own) if !own.rows.is_empty() => Some(own_batch(own, &table.schema, &projection)?),
-            _ => None,
+        let others = match content.rows {
+            [] => None,
+            rows => Some(batch_of(rows, &table.schema, &projection)?),
         };
-        let own_count = own.map_or(0, |own| own.rows.len());
-        let hidden_count = own.map_or(0, |own| own.hidden.len());
-        let rows = units.iter().map(ScanUnit::rows).sum::<u64>() as usize + own_count;
+        let rows = units.iter().map(|unit| unit.rows.rows()).sum::<u64>() as usize + content.rows.len();
         let statistics = Arc::new(units::statistics(
             &table.table,
             &units,
             &projection,
-            rows.saturating_sub(hidden_count),
+            rows.saturating_sub(content.hidden_rows as usize),
             predicate.is_none() && limit.is_none(),
         ));
-        let partitions = distribute(units, own_rows, partition_count.max(1));
+        let partitions = distribute(units, others, partition_count.max(1));
         let properties = Arc::new(PlanProperties::new(
             EquivalenceProperties::new(schema.clone()),
             Partitioning::UnknownPartitioning(partitions.len()),
@@ -213,33 +290,33 @@ impl MirrorScan {
             projection: projection.into(),
             schema,
             partitions,
-            hidden,
             statistics,
             properties,
             limit,
             units_pruned,
+            label: content.label,
         })
     }
 }
 
-fn own_batch(own: &OwnWrites, schema: &StoreSchema, projection: &[usize]) -> Result<RecordBatch> {
+fn batch_of(rows: &[Row], schema: &StoreSchema, projection: &[usize]) -> Result<RecordBatch> {
     let mut builder = RowBatchBuilder::projected(schema, projection)?;
-    for row in &own.rows {
+    for row in rows {
         builder.push(row).map_err(|error| internal(error.to_string()))?;
     }
     Ok(builder.finish()?)
 }
 
 /// Spreads the units over partitions of about equal numbers of rows; every partition keeps the units' order.
-fn distribute(units: Vec<ScanUnit>, own: Option<RecordBatch>, count: usize) -> Vec<Vec<Piece>> {
+fn distribute(units: Vec<Unit>, others: Option<RecordBatch>, count: usize) -> Vec<Vec<Piece>> {
     let mut partitions: Vec<(u64, Vec<(usize, Piece)>)> = (0..count).map(|_| (0, Vec::new())).collect();
     let mut pieces: Vec<(u64, usize, Piece)> = units
         .into_iter()
         .enumerate()
-        .map(|(index, unit)| (unit.rows(), index, Piece::Unit(unit)))
+        .map(|(index, unit)| (unit.rows.rows(), index, Piece::Unit(unit)))
         .collect();
     let last = pieces.len();
-    pieces.extend(own.map(|batch| (batch.num_rows() as u64, last, Piece::Own(batch))));
+    pieces.extend(others.map(|batch| (batch.num_rows() as u64, last, Piece::Rows(batch))));
     pieces.sort_by_key(|(rows, index, _)| (std::cmp::Reverse(*rows), *index));
     for (rows, index, piece) in pieces {
         if let Some(least) = partitions.iter_mut().min_by_key(|(sum, _)| *sum) {
@@ -266,8 +343,8 @@ impl DisplayAs for MirrorScan {
         let units: usize = self.partitions.iter().map(Vec::len).sum();
         write!(
             f,
-            "MirrorScan: table={}, units={units}, pruned={}",
-            self.name, self.units_pruned
+            "MirrorScan: table={}{}, units={units}, pruned={}",
+            self.name, self.label, self.units_pruned
         )?;
         match self.limit {
             Some(limit) => write!(f, ", limit={limit}"),
@@ -306,7 +383,6 @@ impl ExecutionPlan for MirrorScan {
             pieces: pieces.into(),
             projection: self.projection.clone(),
             schema: self.schema.clone(),
-            hidden: self.hidden.clone(),
             current: None,
             batch_rows: context.session_config().batch_size(),
             left: self.limit.unwrap_or(usize::MAX),
@@ -334,7 +410,6 @@ struct PieceReader {
     pieces: VecDeque<Piece>,
     projection: Arc<[usize]>,
     schema: SchemaRef,
-    hidden: Option<Arc<RoaringTreemap>>,
     current: Option<(RecordBatch, usize)>,
     batch_rows: usize,
     left: usize,
@@ -343,9 +418,10 @@ struct PieceReader {
 impl PieceReader {
     fn open(&self, piece: Piece) -> Result<RecordBatch> {
         let batch = match piece {
-            Piece::Own(batch) => batch,
+            Piece::Rows(batch) => batch,
             Piece::Unit(unit) => unit
-                .read(&self.projection, self.hidden.as_deref())
+                .rows
+                .read(&self.projection, unit.hidden.as_deref())
                 .map_err(|error| external(from_mirror(error)))?,
         };
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));

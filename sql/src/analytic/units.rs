@@ -8,14 +8,22 @@ use datafusion::common::stats::Precision;
 use datafusion::common::{Column, ColumnStatistics, ScalarValue, Statistics};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
+use roaring::RoaringTreemap;
 use scry_engine::Table;
 use scry_mirror::ScanUnit;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+/// A unit to be scanned, and the ordinals in it that are not shown.
+#[derive(Debug, Clone)]
+pub struct Unit {
+    pub rows: ScanUnit,
+    pub hidden: Option<Arc<RoaringTreemap>>,
+}
+
 /// Statistics of a snapshot's units, for pruning.
 struct UnitBounds<'a> {
-    units: &'a [ScanUnit],
+    units: &'a [Unit],
     schema: &'a SchemaRef,
 }
 
@@ -32,7 +40,8 @@ impl UnitBounds<'_> {
             .units
             .iter()
             .map(|unit| {
-                unit.statistics(index)
+                unit.rows
+                    .statistics(index)
                     .as_ref()
                     .and_then(&pick)
                     .unwrap_or_else(|| unknown.clone())
@@ -63,7 +72,7 @@ impl PruningStatistics for UnitBounds<'_> {
 
     fn row_counts(&self) -> Option<ArrayRef> {
         Some(Arc::new(UInt64Array::from_iter_values(
-            self.units.iter().map(ScanUnit::rows),
+            self.units.iter().map(|unit| unit.rows.rows()),
         )))
     }
 
@@ -73,7 +82,7 @@ impl PruningStatistics for UnitBounds<'_> {
 }
 
 /// Leaves the units that may hold rows that satisfy the predicate. A predicate that cannot be used leaves all.
-pub fn prune(units: &mut Vec<ScanUnit>, schema: &SchemaRef, predicate: &Arc<dyn PhysicalExpr>) {
+pub fn prune(units: &mut Vec<Unit>, schema: &SchemaRef, predicate: &Arc<dyn PhysicalExpr>) {
     let Ok(pruning) = PruningPredicateBuilder::new()
         .with_file_schema(schema.clone())
         .try_build(predicate.clone())
@@ -93,7 +102,7 @@ pub fn prune(units: &mut Vec<ScanUnit>, schema: &SchemaRef, predicate: &Arc<dyn 
 /// Estimates for the optimiser; the number of rows is certain when `exact`.
 pub fn statistics(
     table: &Table,
-    units: &[ScanUnit],
+    units: &[Unit],
     projection: &[usize],
     rows: usize,
     exact: bool,
@@ -108,7 +117,7 @@ pub fn statistics(
             let bound = |pick: fn(&scry_mirror::ColumnStatistics) -> Option<&ArrayRef>, greater: bool| {
                 let mut best: Option<ScalarValue> = None;
                 for unit in units {
-                    let statistics = unit.statistics(column)?;
+                    let statistics = unit.rows.statistics(column)?;
                     let value = ScalarValue::try_from_array(pick(&statistics)?, 0).ok()?;
                     best = match best {
                         Some(best)

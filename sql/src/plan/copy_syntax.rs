@@ -1,30 +1,45 @@
 //! The syntax of COPY: the options in parentheses and the older ones behind them (PostgreSQL 15, `COPY`).
 
+use crate::analytic::FutureName;
 use crate::error::{Error, SqlState};
 use crate::plan::cursor::Cursor;
 use crate::plan::lex::Kind;
+use crate::plan::parse;
 use crate::plan::statement::{ColumnChoice, CopyFormat, CopySource, CopyStatement};
-use crate::plan::utility::table_name;
 
 pub fn copy(cursor: &mut Cursor<'_>) -> Result<CopyStatement, Error> {
     let binary = cursor.word("binary");
     let source = if cursor.kind(Kind::LeftParen) {
         CopySource::Query(cursor.through_closing()?.to_owned())
     } else {
-        let table = table_name(cursor)?;
+        let mut qualifiers = cursor.dotted()?;
+        let name = qualifiers.pop().unwrap_or_default();
+        if !matches!(qualifiers.as_slice(), [schema] if FutureName::is_meant(schema)) {
+            parse::check_schema(&qualifiers, &name)?;
+        }
         let columns = if cursor.peek().is_some_and(|token| token.kind == Kind::LeftParen) {
             cursor.identifier_list()?
         } else {
             Vec::new()
         };
-        CopySource::Table(table, columns)
+        CopySource::Table {
+            schema: qualifiers.pop(),
+            name,
+            columns,
+        }
     };
     let from = cursor.word("from");
     if !from {
         cursor.expect_word("to")?;
     }
-    if from && matches!(source, CopySource::Query(_)) {
-        return Err(cursor.unexpected());
+    match &source {
+        CopySource::Query(_) if from => return Err(cursor.unexpected()),
+        CopySource::Table {
+            schema: Some(schema),
+            name,
+            ..
+        } if from => parse::check_schema(std::slice::from_ref(schema), name)?,
+        _ => {}
     }
     let stream = if from { "stdin" } else { "stdout" };
     if !cursor.word(stream) {

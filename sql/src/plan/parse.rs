@@ -1,5 +1,6 @@
 //! Text → [`Statement`]: hand-written parsers first, sqlparser for the rest.
 
+use crate::analytic::FutureName;
 use crate::dialect::ScryDialect;
 use crate::error::{Error, SqlState};
 use crate::plan::statement::Statement;
@@ -135,6 +136,11 @@ pub fn check_schema(qualifiers: &[String], table: &str) -> Result<(), Error> {
         [] => Ok(()),
         [schema] if schema == "public" => Ok(()),
         [database, schema] if database == "scry" && schema == "public" => Ok(()),
+        [schema] if FutureName::is_meant(schema) => Err(Error::new(
+            SqlState::WRONG_OBJECT_TYPE,
+            format!("\"{schema}\" is a future, and futures cannot be written"),
+        )
+        .with_hint("To change what a candidate has, SET scry.candidate.")),
         [schema] if schema == "pg_catalog" || schema == "information_schema" => Err(Error::new(
             SqlState::INSUFFICIENT_PRIVILEGE,
             format!("permission denied: \"{table}\" is a system catalog"),

@@ -22,6 +22,8 @@ pub struct Planning<'a> {
     pub catalog: &'a Arc<Catalog>,
     pub analytic: &'a Analytic,
     pub read_from: ReadFrom,
+    /// Whether `scry.future` is set.
+    pub in_future: bool,
     pub generation: u64,
     pub facts: &'a Facts<'a>,
     /// Made only when DataFusion is asked.
@@ -186,7 +188,8 @@ impl Planning<'_> {
     pub fn query(&self, query: &ast::Query, given: &[u32]) -> Result<Planned, Error> {
         let locks = !query.locks.is_empty();
         let mut types = ParamTypes::given(given);
-        let compiled = select::compile(query, self.catalog, &mut Binder::new(&mut types, self.facts));
+        let binder = &mut Binder::new(&mut types, self.facts);
+        let compiled = select::compile(query, self.catalog, self.in_future, binder);
         let why_not = match compiled {
             Ok(plan) => match self.choose(&plan) {
                 Ok(reason) => return Ok(self.finish(Kind::Row(RowPlan::Select(plan)), types, reason.into())),

@@ -1,5 +1,6 @@
 //! Compiling SELECTs that run on the engine: one table, or none; no grouping, joins, windows, subqueries, set operations.
 
+use crate::analytic::FutureName;
 use crate::error::{Error, SqlState};
 use crate::plan::access::{self, Access};
 use crate::plan::output_name::output_name;
@@ -23,10 +24,12 @@ fn not_here<T>(what: &str) -> Result<T, Refusal> {
     Err(Refusal::Unsupported(what.to_owned()))
 }
 
-/// The one table of a FROM clause and its alias. `None`: no FROM. Anything else is not for a row plan.
-pub fn single_table(
+/// The one table of a FROM clause and its alias. `None`: no FROM. Anything else is not for a row plan; nor is a
+/// future, which unqualified names mean when `in_future` says so.
+fn single_table(
     from: &[ast::TableWithJoins],
     catalog: &Catalog,
+    in_future: bool,
 ) -> Result<Option<(Arc<Table>, String)>, Refusal> {
     let item = match from {
         [] => return Ok(None),
@@ -46,8 +49,11 @@ pub fn single_table(
     };
     let mut parts = parse::object_parts(name)?;
     let table_name = parts.pop().unwrap_or_default();
-    if !parts.is_empty() && parts.last().is_none_or(|schema| schema != "public") {
-        return not_here("a system catalog");
+    match parts.last() {
+        Some(schema) if FutureName::is_meant(schema) => return not_here("a future of a table"),
+        Some(schema) if schema != "public" => return not_here("a system catalog"),
+        None if in_future => return not_here("a future (scry.future is set)"),
+        _ => {}
     }
     let Some(table) = catalog.table(&table_name) else {
         // It may be a catalog view or a CTE of an outer query: the analytic planner has the last word.
@@ -308,10 +314,12 @@ fn order_keys(
     Ok(keys)
 }
 
-/// Compiles a query as a row plan, or says why not. Which plans are *chosen* is the planner's matter.
+/// Compiles a query as a row plan, or says why not. Which plans are *chosen* is the planner's matter. `in_future`:
+/// `scry.future` is set.
 pub fn compile(
     query: &ast::Query,
     catalog: &Catalog,
+    in_future: bool,
     binder: &mut Binder<'_>,
 ) -> Result<SelectPlan, Refusal> {
     if query.with.is_some() {
@@ -334,7 +342,7 @@ pub fn compile(
     if !select.named_window.is_empty() || !select.lateral_views.is_empty() || select.prewhere.is_some() {
         return not_here("a window");
     }
-    let source = single_table(&select.from, catalog)?;
+    let source = single_table(&select.from, catalog, in_future)?;
     let table = source
         .as_ref()
         .map(|(table, alias)| (table.as_ref(), alias.as_str()));

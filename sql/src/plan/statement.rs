@@ -68,8 +68,13 @@ pub enum CopyFormat {
 
 #[derive(Debug, Clone)]
 pub enum CopySource {
-    /// The table's name and the columns named.
-    Table(String, Vec<String>),
+    Table {
+        /// `public`, or a future to be copied out.
+        schema: Option<String>,
+        name: String,
+        /// Those named.
+        columns: Vec<String>,
+    },
     /// The text of the query in `COPY (query) TO STDOUT`.
     Query(String),
 }

@@ -49,17 +49,23 @@ impl Session {
         }
         let query = match &statement.source {
             CopySource::Query(text) => parse::statement(text)?,
-            CopySource::Table(table, columns) => {
-                if self.catalog().table(table).is_none() {
-                    return Err(select::no_such_table(table));
+            CopySource::Table {
+                schema,
+                name,
+                columns,
+            } => {
+                if self.catalog().table(name).is_none() {
+                    return Err(select::no_such_table(name));
                 }
+                let schema = schema.as_ref().map(|schema| quoted(schema) + ".");
                 let list: Vec<String> = columns.iter().map(|column| quoted(column)).collect();
                 let list = if list.is_empty() {
                     "*".to_owned()
                 } else {
                     list.join(", ")
                 };
-                parse::statement(&format!("SELECT {list} FROM {}", quoted(table)))?
+                let schema = schema.unwrap_or_default();
+                parse::statement(&format!("SELECT {list} FROM {schema}{}", quoted(name)))?
             }
         };
         if !matches!(

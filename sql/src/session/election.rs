@@ -2,6 +2,7 @@
 
 use super::run::Advance;
 use super::{Notice, Session};
+use crate::analytic::FutureName;
 use crate::error::{Error, SqlState};
 use crate::exec::context;
 use crate::exec::message::{self, Formats};
@@ -59,7 +60,7 @@ impl Session {
             ElectionStatement::DropCandidate { .. } => "DROP CANDIDATE",
             ElectionStatement::Elect { .. } => "ELECT CANDIDATE",
         };
-        self.transaction.check_writable(&self.settings, tag)?;
+        self.transaction.check_read_write(&self.settings, tag)?;
         let txn = self.transaction.statement(&mut self.engine, &self.settings)?;
         let dropped = match statement {
             ElectionStatement::CreateElection { name, winners } => txn
@@ -125,6 +126,9 @@ impl Session {
         if text.is_empty() {
             return Ok(());
         }
+        if self.settings.future().is_some() {
+            return Err(exclusive("scry.candidate", "scry.future"));
+        }
         let Some((election, candidate)) = text.split_once('/') else {
             return Err(Error::new(
                 SqlState::INVALID_PARAMETER_VALUE,
@@ -133,6 +137,19 @@ impl Session {
             .with_hint("A candidate is named election/candidate."));
         };
         self.database.engine().catalog().inside(election, candidate)?;
+        Ok(())
+    }
+
+    /// Refuses a value of `scry.future` that names a future that cannot be read.
+    pub(super) fn check_future(&mut self, text: &str) -> Result<(), Error> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        if self.settings.candidate().is_some() {
+            return Err(exclusive("scry.future", "scry.candidate"));
+        }
+        let catalog = self.catalog();
+        FutureName::parse(text)?.resolve(&catalog)?;
         Ok(())
     }
 
@@ -244,6 +261,14 @@ impl Session {
             row(&conflict.proposed)
         )
     }
+}
+
+fn exclusive(setting: &str, other: &str) -> Error {
+    Error::new(
+        SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("{setting} cannot be set while {other} is"),
+    )
+    .with_hint(format!("RESET {other} first."))
 }
 
 /// With IF EXISTS, what is not there is told and is no error.

@@ -54,6 +54,7 @@ impl Session {
             return Ok(());
         }
         let source = self.source(plan, primary).await?;
+        lines.extend(source.futures_read(plan).map(|line| format!("  Future: {line}")));
         let catalog = self.catalog();
         let scope = self.scope(&catalog);
         let explained = self

@@ -24,6 +24,7 @@ mod ddl;
 mod election;
 mod explain;
 mod extended;
+mod future;
 mod notify;
 mod portal;
 mod prepared;

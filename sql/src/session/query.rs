@@ -16,6 +16,7 @@ use crate::types;
 use bytes::BytesMut;
 use datafusion::common::ScalarValue;
 use scry_engine::{Catalog, DataType, Datum, Isolation, Key, KeyRange, Row, Table, Value};
+use scry_mirror::Snapshot;
 use scry_wal::{Lsn, Micros};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -54,6 +55,7 @@ impl Session {
             now: Micros::new(self.times.transaction),
             settings: Arc::new(move |name| settings.show(name).ok().map(|(_, value)| value)),
             all_settings: Arc::new(move || all.all()),
+            future: self.settings.future().cloned(),
             status: Some(self.database.status()),
             listening: self.ear.channels(),
         }
@@ -78,15 +80,14 @@ impl Session {
         if plan.catalog_only() {
             return Ok(Source::None);
         }
-        let freshness = self.settings.active().freshness;
+        if !plan.futures().is_empty() {
+            return self.source_with_futures(plan, primary).await;
+        }
         let Some(txn) = self.transaction.txn() else {
             return Err(Error::internal("a query without transaction"));
         };
         if primary {
-            let source = PrimarySource::open(plan, |table| txn.begin_scan(table, KeyRange::all()));
-            let snapshot = txn.snapshot();
-            self.durable(snapshot).await?;
-            return Ok(Source::Primary(source));
+            return self.primary_source(plan).await;
         }
         let need = match txn.isolation() {
             Isolation::ReadCommitted => Need::AtLeast(txn.depends_on()),
@@ -100,11 +101,28 @@ impl Session {
                 .collect(),
             false => HashMap::new(),
         };
+        let snapshot = self.mirror_snapshot(need).await?;
+        Ok(Source::Mirror { snapshot, own })
+    }
+
+    /// The primary's rows at the statement's snapshot.
+    pub(super) async fn primary_source(&mut self, plan: &AnalyticPlan) -> Result<Source, Error> {
+        let Some(txn) = self.transaction.txn() else {
+            return Err(Error::internal("a query without transaction"));
+        };
+        let source = PrimarySource::open(plan, |table| txn.begin_scan(table, KeyRange::all()));
+        let snapshot = txn.snapshot();
+        self.durable(snapshot).await?;
+        Ok(Source::Primary(source))
+    }
+
+    /// The mirror, once it has what a query needs.
+    pub(super) async fn mirror_snapshot(&self, need: Need) -> Result<Arc<Snapshot>, Error> {
+        let freshness = self.settings.active().freshness;
         let database = &self.database;
         let opening =
             analytic::mirror_snapshot(database.analytic(), database.mirror(), &self.log, freshness, need);
-        let snapshot = self.interrupt.waiting(opening).await??;
-        Ok(Source::Mirror { snapshot, own })
+        self.interrupt.waiting(opening).await?
     }
 
     /// UPDATE or DELETE whose rows a query finds.

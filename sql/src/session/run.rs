@@ -138,6 +138,7 @@ impl Session {
             catalog: &catalog,
             analytic: self.database.analytic(),
             read_from: self.settings.active().read_from,
+            in_future: self.settings.future().is_some(),
             generation: self.settings.generation(),
             facts: &facts,
             scope: &scope,

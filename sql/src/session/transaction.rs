@@ -183,8 +183,21 @@ impl Transaction {
         }
     }
 
-    /// Refuses writing in a read-only transaction.
+    /// Refuses writing tables in a read-only transaction, or while reading a future.
     pub fn check_writable(&self, settings: &Settings, what: &str) -> Result<(), Error> {
+        self.check_read_write(settings, what)?;
+        if settings.future().is_some() {
+            return Err(Error::new(
+                SqlState::READ_ONLY_SQL_TRANSACTION,
+                format!("cannot execute {what} while scry.future is set"),
+            )
+            .with_hint("To change what a candidate has, SET scry.candidate instead; to change the present, RESET scry.future."));
+        }
+        Ok(())
+    }
+
+    /// Refuses writing of any kind in a read-only transaction.
+    pub fn check_read_write(&self, settings: &Settings, what: &str) -> Result<(), Error> {
         if self.read_only(settings) {
             return Err(Error::new(
                 SqlState::READ_ONLY_SQL_TRANSACTION,

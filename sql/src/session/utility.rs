@@ -313,6 +313,10 @@ impl Session {
                 self.check_candidate(text)?;
                 self.settings.set(name, Some(text), local)?;
             }
+            ("scry.future", SettingValue::Text(text)) => {
+                self.check_future(text)?;
+                self.settings.set(name, Some(text), local)?;
+            }
             (name, SettingValue::Text(text)) => self.settings.set(name, Some(text), local)?,
             (name, SettingValue::Default) => self.settings.set(name, None, local)?,
         }

@@ -138,6 +138,7 @@ impl Harness {
             now: Micros::new(1_700_000_000_000_000),
             settings: Arc::new(|name| (name == "search_path").then(|| "public".to_owned())),
             all_settings: Arc::new(|| vec![("search_path".to_owned(), "public".to_owned())]),
+            future: None,
             status: None,
             listening: Vec::new(),
         }

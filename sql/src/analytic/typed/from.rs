@@ -228,7 +228,8 @@ impl Typer<'_> {
         {
             return Ok((own, cte.columns.clone(), Vec::new()));
         }
-        match self.names.describe(&parts) {
+        let described = self.names.describe(&parts);
+        match described.map_err(|error| error.at(name.span().start))? {
             Some((columns, key)) => Ok((own, columns, key)),
             None if parts.len() > 2 && parts[0] != crate::analytic::DATABASE => Err(Error::new(
                 SqlState::FEATURE_NOT_SUPPORTED,

@@ -114,7 +114,10 @@ fn chosen(choice: &ColumnChoice, table: &Table, columns: &[usize], option: &str)
 
 impl CopyIn {
     pub fn new(statement: &CopyStatement, catalog: &Catalog, facts: &Facts<'_>) -> Result<Self, Error> {
-        let CopySource::Table(name, names) = &statement.source else {
+        let CopySource::Table {
+            name, columns: names, ..
+        } = &statement.source
+        else {
             return Err(Error::internal("COPY FROM a query"));
         };
         let table = catalog.table(name).cloned().ok_or_else(|| no_such_table(name))?;

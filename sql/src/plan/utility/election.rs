@@ -121,15 +121,15 @@ pub(super) fn show(cursor: &mut Cursor<'_>) -> Result<Option<Statement>, Error> 
     Ok(None)
 }
 
-/// A name. It may stand in `election/candidate`, so that it has no slash itself.
+/// A name. It may stand in `election/candidate` and `election/one+two`, so that it has none of these signs itself.
 fn name(cursor: &mut Cursor<'_>) -> Result<String, Error> {
     let name = cursor.identifier()?;
-    if name.is_empty() || name.contains('/') {
+    if name.is_empty() || name.contains(['/', '+']) {
         return Err(Error::new(
             SqlState::INVALID_NAME,
             format!("\"{name}\" is no name for an election or a candidate"),
         )
-        .with_hint("A name is not empty and has no slash."));
+        .with_hint("A name is not empty and has neither a slash nor a plus sign."));
     }
     Ok(name)
 }

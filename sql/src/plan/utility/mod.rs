@@ -6,8 +6,6 @@ mod notify;
 mod setting;
 mod table;
 
-pub use table::table_name;
-
 use crate::error::{Error, SqlState};
 use crate::plan::copy_syntax;
 use crate::plan::cursor::Cursor;

@@ -39,7 +39,7 @@ pub(super) fn vacuum(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
 }
 
 /// A table's name; the schema may be `public`.
-pub fn table_name(cursor: &mut Cursor<'_>) -> Result<String, Error> {
+fn table_name(cursor: &mut Cursor<'_>) -> Result<String, Error> {
     let mut parts = cursor.dotted()?;
     let name = parts.pop().unwrap_or_default();
     parse::check_schema(&parts, &name)?;

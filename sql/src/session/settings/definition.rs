@@ -1,6 +1,6 @@
 //! Which settings there are, what values they take, and how those are spelled.
 
-use crate::analytic::Freshness;
+use crate::analytic::{Freshness, FutureName};
 use crate::error::{Error, SqlState};
 use crate::plan::statement::IsolationLevel;
 use crate::types::TimeZone;
@@ -20,6 +20,8 @@ pub(super) enum Kind {
     TimeZone,
     Isolation,
     Freshness,
+    /// The name of a future, or empty.
+    Future,
     /// Accepted only when the value is this one: the alternative is not implemented.
     Only(&'static [&'static str]),
 }
@@ -54,7 +56,7 @@ const fn report(name: &'static str, default: &'static str, kind: Kind) -> Defini
 pub const SERVER_VERSION: &str = "15.0";
 
 /// In alphabetical order, as SHOW ALL lists them. Names are matched without regard to case.
-pub(super) static DEFINITIONS: [Definition; 63] = [
+pub(super) static DEFINITIONS: [Definition; 64] = [
     report("application_name", "", Kind::Text),
     define(
         "backslash_quote",
@@ -121,6 +123,7 @@ pub(super) static DEFINITIONS: [Definition; 63] = [
     define("row_security", "on", Kind::Bool),
     define("scry.candidate", "", Kind::Text),
     define("scry.freshness", "strict", Kind::Freshness),
+    define("scry.future", "", Kind::Future),
     define(
         "scry.read_from",
         "auto",
@@ -288,6 +291,8 @@ pub(super) fn checked(definition: &Definition, value: &str) -> Result<String, Er
         }
         Kind::DateStyle => date_style(value).ok_or_else(bad)?,
         Kind::TimeZone => TimeZone::parse(value)?.name().to_owned(),
+        Kind::Future if value.is_empty() => String::new(),
+        Kind::Future => FutureName::parse(value)?.to_string(),
         Kind::Isolation if value.eq_ignore_ascii_case("serializable") => {
             return Err(Error::unsupported("isolation level SERIALIZABLE"));
         }

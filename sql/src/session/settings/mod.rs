@@ -9,6 +9,7 @@ mod definition;
 pub use crate::analytic::Freshness;
 pub use definition::SERVER_VERSION;
 
+use crate::analytic::FutureName;
 use crate::error::{Error, SqlState};
 use crate::plan::statement::IsolationLevel;
 use crate::types::TimeZone;
@@ -131,6 +132,7 @@ pub struct Settings {
     before: Option<Values>,
     active: Active,
     candidate: Option<(String, String)>,
+    future: Option<Arc<FutureName>>,
     zone: Zone,
     /// Rises whenever something changes that plans depend on.
     generation: u64,
@@ -327,12 +329,22 @@ impl Settings {
         Some((election, candidate))
     }
 
+    /// The future that unqualified names of tables mean.
+    pub fn future(&self) -> Option<&Arc<FutureName>> {
+        self.future.as_ref()
+    }
+
     /// Decodes again what statements consult.
     fn refresh(&mut self) {
         let candidate = self.text("scry.candidate").split_once('/');
         let candidate = candidate.map(|(election, candidate)| (election.to_owned(), candidate.to_owned()));
         if candidate != self.candidate {
             self.candidate = candidate;
+            self.generation += 1;
+        }
+        let future = FutureName::parse(self.text("scry.future")).ok();
+        if future.as_ref() != self.future.as_deref() {
+            self.future = future.map(Arc::new);
             self.generation += 1;
         }
         let timeout = |name: &str| match millis(self.text(name)) {

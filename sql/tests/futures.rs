@@ -1,0 +1,308 @@
+//! Futures through SQL, against a naive model: the present's rows with the candidates' laid over them by key.
+
+mod common;
+
+use common::{Fixture, run, script};
+use proptest::prelude::*;
+use scry_sql::{DatabaseOptions, Session};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// Rows by key.
+type State = BTreeMap<i32, i32>;
+/// What is made of keys: a value, or no row.
+type Changes = Vec<(i32, Option<i32>)>;
+
+/// Candidates at a time. Even ones are in an election of all time, odd ones have one of their own.
+const CANDIDATES: usize = 4;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Change(Changes),
+    Create(usize),
+    Propose(usize, Changes),
+    Drop(usize),
+    Elect(usize),
+    /// Reads the candidates on top of each other.
+    Stack(Vec<usize>),
+}
+
+fn changes() -> impl Strategy<Value = Changes> {
+    let value = prop_oneof![3 => (0..1000i32).prop_map(Some), 1 => Just(None)];
+    prop::collection::vec((0..25i32, value), 1..10)
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let candidate = 0..CANDIDATES;
+    let stack = Just((0..CANDIDATES).collect::<Vec<_>>()).prop_shuffle();
+    prop_oneof![
+        4 => changes().prop_map(Step::Change),
+        4 => candidate.clone().prop_map(Step::Create),
+        6 => (candidate.clone(), changes()).prop_map(|(candidate, changes)| Step::Propose(candidate, changes)),
+        1 => candidate.clone().prop_map(Step::Drop),
+        2 => candidate.prop_map(Step::Elect),
+        4 => (stack, 1..=CANDIDATES).prop_map(|(mut stack, count)| {
+            stack.truncate(count);
+            Step::Stack(stack)
+        }),
+    ]
+}
+
+/// A candidate as the model knows it.
+struct Candidate {
+    election: String,
+    name: String,
+    base: State,
+    proposed: BTreeMap<i32, Option<i32>>,
+}
+
+impl Candidate {
+    fn path(&self) -> String {
+        format!("{}/{}", self.election, self.name)
+    }
+
+    fn propose(&mut self, changes: &Changes) {
+        for (key, value) in changes {
+            // Of a key that the base lacks, nothing is left when it has no row in the candidate.
+            match value.is_none() && !self.base.contains_key(key) {
+                true => drop(self.proposed.remove(key)),
+                false => drop(self.proposed.insert(*key, *value)),
+            }
+        }
+    }
+}
+
+fn apply(state: &mut State, changes: impl IntoIterator<Item = (i32, Option<i32>)>) {
+    for (key, value) in changes {
+        match value {
+            Some(value) => state.insert(key, value),
+            None => state.remove(&key),
+        };
+    }
+}
+
+/// Statements that make the changes.
+fn statements(changes: &Changes) -> String {
+    let mut sql = String::new();
+    for (key, value) in changes {
+        let _ = match value {
+            Some(value) => write!(
+                sql,
+                "INSERT INTO t VALUES ({key}, {value}, '{value:>30}') ON CONFLICT (k) DO UPDATE SET v = excluded.v, s = excluded.s;"
+            ),
+            None => write!(sql, "DELETE FROM t WHERE k = {key};"),
+        };
+    }
+    sql
+}
+
+async fn succeed(session: &mut Session, sql: &str) -> Vec<String> {
+    let lines = script(session, sql, None).await;
+    assert!(
+        !lines.iter().any(|line| line.starts_with("ERROR")),
+        "{sql}: {lines:?}"
+    );
+    lines
+}
+
+/// Reads a table, counts it without reading it, and looks a key up; compares all with the model.
+async fn check(session: &mut Session, table: &str, expected: &State) {
+    let mut lines: Vec<String> = expected
+        .iter()
+        .map(|(key, value)| format!("{key}|{value}|{value:>30}"))
+        .collect();
+    lines.push(format!("SELECT {}", expected.len()));
+    assert_eq!(
+        succeed(session, &format!("SELECT * FROM {table} ORDER BY k")).await,
+        lines,
+        "{table}"
+    );
+    let count = succeed(session, &format!("SELECT count(*) FROM {table}")).await;
+    assert_eq!(count[0], expected.len().to_string(), "{table}");
+    let (key, found) = match expected.iter().next_back() {
+        Some((key, value)) => (*key, vec![value.to_string(), "SELECT 1".to_owned()]),
+        None => (0, vec!["SELECT 0".to_owned()]),
+    };
+    let point = succeed(session, &format!("SELECT v FROM {table} WHERE k = {key}")).await;
+    assert_eq!(point, found, "{table}");
+}
+
+async fn check_all(steps: Vec<Step>) {
+    let mut options = DatabaseOptions::default();
+    options.analytic.threads = 2;
+    let fixture = Fixture::with_options(options);
+    let mut session = fixture.session();
+    let mut present: State = (0..15).map(|key| (key, key)).collect();
+    succeed(
+        &mut session,
+        "CREATE TABLE t (k int PRIMARY KEY, v int NOT NULL, s text NOT NULL)",
+    )
+    .await;
+    let rows: Changes = present.iter().map(|(key, value)| (*key, Some(*value))).collect();
+    succeed(&mut session, &statements(&rows)).await;
+    succeed(&mut session, "CREATE ELECTION e WITH (winners = any)").await;
+    let first_base = present.clone();
+    let mut candidates: BTreeMap<usize, Candidate> = BTreeMap::new();
+    let mut made = 0;
+    for step in steps {
+        match step {
+            Step::Change(changes) => {
+                succeed(&mut session, &statements(&changes)).await;
+                apply(&mut present, changes);
+            }
+            Step::Create(place) => {
+                if candidates.contains_key(&place) {
+                    continue;
+                }
+                made += 1;
+                let candidate = match place % 2 {
+                    0 => Candidate {
+                        election: "e".to_owned(),
+                        name: format!("c{made}"),
+                        base: first_base.clone(),
+                        proposed: BTreeMap::new(),
+                    },
+                    _ => {
+                        succeed(&mut session, &format!("CREATE ELECTION f{made}")).await;
+                        Candidate {
+                            election: format!("f{made}"),
+                            name: "c".to_owned(),
+                            base: present.clone(),
+                            proposed: BTreeMap::new(),
+                        }
+                    }
+                };
+                let create = format!("CREATE CANDIDATE {} IN {}", candidate.name, candidate.election);
+                succeed(&mut session, &create).await;
+                candidates.insert(place, candidate);
+            }
+            Step::Propose(place, changes) => {
+                let Some(candidate) = candidates.get_mut(&place) else {
+                    continue;
+                };
+                let mut inside = fixture.session();
+                succeed(
+                    &mut inside,
+                    &format!("SET scry.candidate = '{}'", candidate.path()),
+                )
+                .await;
+                succeed(&mut inside, &statements(&changes)).await;
+                candidate.propose(&changes);
+            }
+            Step::Drop(place) => {
+                let Some(candidate) = candidates.remove(&place) else {
+                    continue;
+                };
+                let name = format!("{} IN {}", candidate.name, candidate.election);
+                succeed(&mut session, &format!("DROP CANDIDATE {name}")).await;
+                let read = format!("SELECT 1 FROM \"{}\".t", candidate.path());
+                let lines = script(&mut session, &read, None).await;
+                assert!(lines[0].starts_with("ERROR 55000"), "{lines:?}");
+            }
+            Step::Elect(place) => {
+                let Some(candidate) = candidates.get(&place) else {
+                    continue;
+                };
+                let elect = format!("ELECT CANDIDATE {} IN {}", candidate.name, candidate.election);
+                let lines = script(&mut session, &elect, None).await;
+                // With conflicts nothing happens.
+                if lines == ["ELECT CANDIDATE"] {
+                    apply(&mut present, candidate.proposed.clone());
+                    candidates.remove(&place);
+                } else {
+                    assert!(lines[0].starts_with("ERROR 40002"), "{lines:?}");
+                }
+            }
+            Step::Stack(places) => {
+                let stack: Vec<&Candidate> =
+                    places.iter().filter_map(|place| candidates.get(place)).collect();
+                if stack.is_empty() {
+                    continue;
+                }
+                let paths: Vec<String> = stack.iter().map(|candidate| candidate.path()).collect();
+                let mut expected = present.clone();
+                for candidate in stack {
+                    apply(&mut expected, candidate.proposed.clone());
+                }
+                check(&mut session, &format!("\"{}\".t", paths.join("+")), &expected).await;
+                succeed(&mut session, &format!("SET scry.future = '{}'", paths.join("+"))).await;
+                check(&mut session, "t", &expected).await;
+                check(&mut session, "public.t", &present).await;
+                succeed(&mut session, "RESET scry.future").await;
+            }
+        }
+        for candidate in candidates.values() {
+            let mut expected = present.clone();
+            apply(&mut expected, candidate.proposed.clone());
+            check(&mut session, &format!("\"{}\".t", candidate.path()), &expected).await;
+        }
+        check(&mut session, "t", &present).await;
+    }
+    // What was not elected leaves nothing.
+    for candidate in candidates.values() {
+        let name = format!("{} IN {}", candidate.name, candidate.election);
+        succeed(&mut session, &format!("DROP CANDIDATE {name}")).await;
+    }
+    succeed(
+        &mut session,
+        "INSERT INTO t VALUES (99, 99, '99') ON CONFLICT DO NOTHING; DELETE FROM t WHERE k = 99",
+    )
+    .await;
+    check(&mut session, "t", &present).await;
+    drop(session);
+    fixture.database.close().expect("the database closes");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn futures_agree_with_a_model(steps in prop::collection::vec(step(), 1..20)) {
+        run(check_all(steps));
+    }
+}
+
+#[test]
+fn explain_says_what_a_future_has_and_why_no_row_plan_reads_it() {
+    run(async {
+        let fixture = Fixture::new();
+        let mut session = fixture.session();
+        succeed(&mut session, "CREATE TABLE t (k int PRIMARY KEY, v int)").await;
+        succeed(
+            &mut session,
+            "INSERT INTO t SELECT g, g FROM generate_series(1, 10) g",
+        )
+        .await;
+        succeed(&mut session, "CREATE ELECTION e; CREATE CANDIDATE c IN e").await;
+        succeed(&mut session, "SET scry.candidate = 'e/c'").await;
+        succeed(
+            &mut session,
+            "UPDATE t SET v = 0 WHERE k < 3; DELETE FROM t WHERE k = 5; INSERT INTO t VALUES (11, 0)",
+        )
+        .await;
+        succeed(&mut session, "RESET scry.candidate").await;
+        succeed(
+            &mut session,
+            "INSERT INTO t VALUES (11, 1); UPDATE t SET v = 1 WHERE k = 5",
+        )
+        .await;
+        let figures = "  Future: t of \"e/c\": 3 rows of its own, 4 hidden, 2 predicted conflicts".to_owned();
+        let lines = succeed(&mut session, "EXPLAIN SELECT * FROM \"e/c\".t WHERE k = 1").await;
+        assert_eq!(
+            lines[..3],
+            ["Query (mirror)", "  Why: a future of a table", &figures]
+        );
+        assert!(
+            lines.iter().any(|line| line.contains("table=t, future=e/c, ")),
+            "{lines:?}"
+        );
+        succeed(&mut session, "SET scry.future = 'e/c'").await;
+        let lines = succeed(&mut session, "EXPLAIN SELECT * FROM t WHERE k = 1").await;
+        assert_eq!(
+            lines[..3],
+            ["Query (mirror)", "  Why: a future (scry.future is set)", &figures]
+        );
+        let lines = succeed(&mut session, "EXPLAIN SELECT * FROM public.t WHERE k = 1").await;
+        assert_eq!(lines[1], "  Why: the whole primary key is fixed");
+    });
+}
