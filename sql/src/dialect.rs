@@ -5,7 +5,7 @@
 //! from a client hold a thread for hours. Here a name is an identifier, which is decided by looking at two tokens.
 //!
 //! Also left away: underscores in numbers, which PostgreSQL has since version 16, and names for `*`. Strings on several
-//! lines are one, as the standard has it.
+//! lines are one, as the standard has it, and arguments are named with `:=`, too.
 
 use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use sqlparser::keywords::Keyword;
@@ -67,6 +67,10 @@ impl Dialect for ScryDialect {
         false
     }
 
+    fn supports_named_fn_args_with_assignment_operator(&self) -> bool {
+        true
+    }
+
     fn supports_string_literal_concatenation_with_newline(&self) -> bool {
         true
     }
@@ -125,7 +129,7 @@ mod tests {
     #[test]
     fn the_rest_of_postgresql_is_still_understood() {
         for sql in [
-            "select make_date(year => 2024, month => 1, day => 2)",
+            "select make_date(year => 2024, month => 1, day := 2)",
             "select 'a' ~ 'b', 1::int, $1, E'\\n', $$x$$, interval '1' day, 2 ^ 3",
             "insert into t as x values (1) on conflict (a) do update set b = excluded.b returning *",
             "select sum(a) filter (where b > 1) from t group by grouping sets ((a), ())",

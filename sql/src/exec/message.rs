@@ -7,6 +7,7 @@ use crate::session::ColumnDescription;
 use crate::types::{self, Format, TimeZone};
 use bytes::{BufMut, BytesMut};
 use scry_engine::{DataType, Datum, RowRef};
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// The caller flushes a buffer of this size before it asks for more rows.
@@ -124,11 +125,20 @@ pub fn data_row(
 
 /// A DataRow of text values: SHOW, EXPLAIN.
 pub fn text_row(out: &mut BytesMut, values: &[&str], formats: &Formats) {
+    let values: SmallVec<[_; 8]> = values
+        .iter()
+        .map(|value| (Datum::Text(value), DataType::Text))
+        .collect();
+    row(out, &values, formats);
+}
+
+/// A DataRow of values that depend on no time zone.
+pub fn row(out: &mut BytesMut, values: &[(Datum<'_>, DataType)], formats: &Formats) {
     let start = begin(out, b'D');
     out.put_i16(values.len() as i16);
     let utc = TimeZone::utc();
-    for (index, value) in values.iter().enumerate() {
-        types::write_field(out, &Datum::Text(value), &DataType::Text, formats.of(index), &utc);
+    for (index, (value, ty)) in values.iter().enumerate() {
+        types::write_field(out, value, ty, formats.of(index), &utc);
     }
     end(out, start);
 }

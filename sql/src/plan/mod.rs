@@ -4,10 +4,13 @@
 //! → [`statement`]. Then names are looked up and row plans compiled; what they cannot do is planned by `analytic`.
 
 pub mod access;
+pub mod call;
+pub mod callable;
 pub mod copy_syntax;
 pub mod create_table;
 pub mod cursor;
 pub mod dml;
+pub mod election_option;
 pub mod lex;
 mod listening;
 pub mod open_items;

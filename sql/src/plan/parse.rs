@@ -4,7 +4,7 @@ use crate::analytic::FutureName;
 use crate::dialect::ScryDialect;
 use crate::error::{Error, SqlState};
 use crate::plan::statement::Statement;
-use crate::plan::{listening, syntax, utility};
+use crate::plan::{call, listening, syntax, utility};
 use sqlparser::ast;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
@@ -39,7 +39,19 @@ pub fn statement(sql: &str) -> Result<Statement, Error> {
 }
 
 fn convert(parsed: ast::Statement, sql: &str) -> Result<Statement, Error> {
+    if call::is_mentioned(sql) {
+        let call = match &parsed {
+            ast::Statement::Query(query) => call::of_query(query)?,
+            _ => None,
+        };
+        match call {
+            Some(call) => return Ok(Statement::Call(Box::new(call))),
+            None if !matches!(parsed, ast::Statement::Call(_)) => call::refuse_inside(&parsed)?,
+            None => {}
+        }
+    }
     Ok(match parsed {
+        ast::Statement::Call(function) => Statement::Call(Box::new(call::of_call(&function)?)),
         ast::Statement::Query(mut query) => match set_config(&query) {
             Some(statement) => statement,
             None => {

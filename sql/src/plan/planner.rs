@@ -4,6 +4,7 @@
 
 use crate::analytic::{Analytic, AnalyticPlan, Scope};
 use crate::error::Error;
+use crate::plan::call::{self, CallPlan};
 use crate::plan::dml;
 use crate::plan::row::{RowPlan, SelectPlan};
 use crate::plan::scalar::{Binder, Facts, ParamTypes, Refusal};
@@ -39,6 +40,8 @@ pub enum Kind {
     Analytic(AnalyticPlan),
     /// UPDATE or DELETE whose rows a query finds.
     Searched(Box<SearchedPlan>),
+    /// A function that stands for a statement.
+    Call(CallPlan),
     /// Nothing to plan: the session itself does it.
     Utility,
 }
@@ -85,7 +88,7 @@ impl Planning<'_> {
             Kind::Row(plan) => plan.projection().map(|projection| projection.columns.clone()),
             Kind::Analytic(plan) => Some(plan.columns().clone()),
             Kind::Searched(plan) => plan.returning().map(|projection| projection.columns.clone()),
-            Kind::Utility => None,
+            Kind::Call(_) | Kind::Utility => None,
         };
         let (params, param_types) = match &kind {
             Kind::Analytic(plan) => {
@@ -117,6 +120,13 @@ impl Planning<'_> {
         let mut types = ParamTypes::given(given);
         match statement {
             Statement::Query(query) => self.query(query, given),
+            Statement::Call(call) => {
+                let plan = call::bind(call, &mut Binder::new(&mut types, self.facts))?;
+                let column = select::description(call.column.clone(), &call.callable.answer.ty(), None);
+                let mut planned = self.finish(Kind::Call(plan), types, String::new());
+                planned.columns = Some([column].into());
+                Ok(planned)
+            }
             Statement::Insert(insert) => {
                 let plan = {
                     let mut binder = Binder::new(&mut types, self.facts);

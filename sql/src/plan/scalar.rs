@@ -130,6 +130,14 @@ impl<'a> Binder<'a> {
         expr::bind(expr, &self.scope, &mut self.types.parameters, self.facts)
     }
 
+    /// An expression of any type, but for a parameter that has none yet: that takes `ty`.
+    pub fn argument(&mut self, expr: &ast::Expr, ty: DataType) -> Result<Scalar, Refusal> {
+        match self.is_untyped(expr) {
+            true => expr::bind_as(expr, ty, &self.scope, &mut self.types.parameters, self.facts),
+            false => self.value(expr),
+        }
+    }
+
     /// A condition.
     pub fn condition(&mut self, expr: &ast::Expr) -> Result<Scalar, Refusal> {
         expr::bind_predicate(expr, "WHERE", &self.scope, &mut self.types.parameters, self.facts)

@@ -1,5 +1,6 @@
 //! What a statement is, after parsing and before any name in it is looked up.
 
+use crate::plan::call::Call;
 use sqlparser::ast;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,6 +192,8 @@ pub enum Statement {
         only_noop: bool,
     },
     Election(Box<ElectionStatement>),
+    /// A function that stands for a statement.
+    Call(Box<Call>),
     Insert(Box<ast::Insert>),
     Update(Box<ast::Update>),
     Delete(Box<ast::Delete>),

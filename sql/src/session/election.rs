@@ -42,6 +42,26 @@ pub(super) fn columns(statement: &ElectionStatement) -> Option<&'static [&'stati
     }
 }
 
+/// What a statement did.
+pub(super) struct Outcome {
+    tag: &'static str,
+    /// Rows of tables that were changed.
+    pub rows: u64,
+    /// False: there was nothing to be dropped.
+    pub done: bool,
+}
+
+fn tag(statement: &ElectionStatement) -> &'static str {
+    match statement {
+        ElectionStatement::CreateElection { .. } => "CREATE ELECTION",
+        ElectionStatement::CreateCandidate { .. } => "CREATE CANDIDATE",
+        ElectionStatement::DropElection { .. } => "DROP ELECTION",
+        ElectionStatement::DropCandidate { .. } => "DROP CANDIDATE",
+        ElectionStatement::Elect { .. } => "ELECT CANDIDATE",
+        ElectionStatement::ShowElections | ElectionStatement::ShowCandidates { .. } => "SHOW",
+    }
+}
+
 impl Session {
     pub(super) async fn election(
         &mut self,
@@ -49,20 +69,23 @@ impl Session {
         formats: &Formats,
         out: &mut BytesMut,
     ) -> Result<Advance, Error> {
-        let tag = match statement {
-            ElectionStatement::ShowElections => return self.show_elections(formats, out),
-            ElectionStatement::ShowCandidates { election } => {
-                return self.show_candidates(election, formats, out);
+        match statement {
+            ElectionStatement::ShowElections => self.show_elections(formats, out),
+            ElectionStatement::ShowCandidates { election } => self.show_candidates(election, formats, out),
+            _ => {
+                let outcome = self.run_election(statement).await?;
+                Ok(Advance::Complete(CommandTag::Plain(outcome.tag)))
             }
-            ElectionStatement::CreateElection { .. } => "CREATE ELECTION",
-            ElectionStatement::CreateCandidate { .. } => "CREATE CANDIDATE",
-            ElectionStatement::DropElection { .. } => "DROP ELECTION",
-            ElectionStatement::DropCandidate { .. } => "DROP CANDIDATE",
-            ElectionStatement::Elect { .. } => "ELECT CANDIDATE",
-        };
+        }
+    }
+
+    /// Runs a statement that has no result.
+    pub(super) async fn run_election(&mut self, statement: &ElectionStatement) -> Result<Outcome, Error> {
+        let tag = tag(statement);
         self.transaction.check_read_write(&self.settings, tag)?;
         let txn = self.transaction.statement(&mut self.engine, &self.settings)?;
-        let dropped = match statement {
+        let mut rows = 0;
+        let skipped = match statement {
             ElectionStatement::CreateElection { name, winners } => txn
                 .create_election(NewElection {
                     name: name.clone(),
@@ -95,17 +118,22 @@ impl Session {
                 let elected = self.interrupt.locking(txn.elect(election, candidate)).await?;
                 match elected {
                     Err(EngineError::Conflicts { .. }) => return Err(self.conflicts(election, candidate)?),
-                    other => other.map(|_| None),
+                    other => other.map(|changed| {
+                        rows = changed;
+                        None
+                    }),
                 }
             }
             ElectionStatement::ShowElections | ElectionStatement::ShowCandidates { .. } => Ok(None),
         };
-        match dropped? {
+        let skipped = skipped?;
+        let done = skipped.is_none();
+        match skipped {
             // Nothing was there to be dropped.
-            Some(skipped) => self.notices.push(skipped),
+            Some(notice) => self.notices.push(notice),
             None => self.transaction.wrote(tag),
         }
-        Ok(Advance::Complete(CommandTag::Plain(tag)))
+        Ok(Outcome { tag, rows, done })
     }
 
     /// Refuses a value of `scry.candidate` that names no open candidate, or comes too late in a transaction.

@@ -21,7 +21,7 @@ impl Session {
         let planned = self.plan(statement, &[])?;
         let mut lines = Vec::new();
         match &planned.kind {
-            Kind::Utility => lines.push("Utility Statement".to_owned()),
+            Kind::Call(_) | Kind::Utility => lines.push("Utility Statement".to_owned()),
             Kind::Row(plan) => row_lines(plan, &planned, &mut lines),
             Kind::Analytic(_) => self.analytic_lines(&planned, &mut lines).await?,
             Kind::Searched(plan) => {

@@ -16,6 +16,7 @@
 //! - a plan runs only against the catalog version that it was made for (`run`).
 
 mod api;
+mod call;
 mod cancel;
 mod clock;
 pub(crate) use clock::now_micros;

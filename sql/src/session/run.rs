@@ -317,6 +317,9 @@ impl Session {
             State::Ready if matches!(pending.portal.planned.kind, Kind::Utility) => {
                 Box::pin(self.utility(pending, limit, out)).await
             }
+            State::Ready if matches!(pending.portal.planned.kind, Kind::Call(_)) => {
+                Box::pin(self.call(&mut pending.portal, out)).await
+            }
             State::Ready => self.start_planned(&mut pending.portal, limit, out).await,
             _ => self.advance_portal(pending, limit, out).await,
         }
@@ -399,7 +402,7 @@ impl Session {
                 Kind::Row(_) => self.start_row(portal, limit, out).await,
                 Kind::Analytic(_) => self.start_analytic(portal, limit, out).await,
                 Kind::Searched(_) => self.start_searched(portal, limit, out).await,
-                Kind::Utility => Err(Error::internal("a utility statement has no plan")),
+                Kind::Call(_) | Kind::Utility => Err(Error::internal("a utility statement has no plan")),
             };
             match result {
                 // Under READ COMMITTED only a table replaced under the statement ends so: nothing has been written yet.

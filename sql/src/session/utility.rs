@@ -187,10 +187,11 @@ impl Session {
             }
             Statement::Execute { name, arguments } => {
                 self.bind_arguments(pending, name, arguments)?;
-                if matches!(pending.portal.planned.kind, Kind::Utility) {
-                    return Box::pin(self.utility(pending, limit, out)).await;
+                match pending.portal.planned.kind {
+                    Kind::Utility => Box::pin(self.utility(pending, limit, out)).await,
+                    Kind::Call(_) => self.call(&mut pending.portal, out).await,
+                    _ => self.start_planned(&mut pending.portal, limit, out).await,
                 }
-                self.start_planned(&mut pending.portal, limit, out).await
             }
             Statement::Vacuum(tables) => {
                 if self.transaction.is_explicit() {
@@ -242,9 +243,11 @@ impl Session {
             | Statement::Truncate(_)
             | Statement::AddPrimaryKey { .. } => self.ddl(&prepared.statement).await,
             Statement::Election(statement) => self.election(statement, &pending.portal.formats, out).await,
-            Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) | Statement::Query(_) => {
-                Err(Error::internal("a planned statement came as a utility"))
-            }
+            Statement::Insert(_)
+            | Statement::Update(_)
+            | Statement::Delete(_)
+            | Statement::Query(_)
+            | Statement::Call(_) => Err(Error::internal("a planned statement came as a utility")),
         }
     }
 
@@ -263,7 +266,7 @@ impl Session {
         self.apply_settings();
     }
 
-    fn set(&mut self, scope: SetScope, name: &str, value: &SettingValue) -> Result<(), Error> {
+    pub(super) fn set(&mut self, scope: SetScope, name: &str, value: &SettingValue) -> Result<(), Error> {
         let local = scope == SetScope::Local;
         if local && !self.transaction.is_explicit() {
             self.notices.push(warn(
@@ -399,7 +402,11 @@ impl Session {
         let statement = parse::statement(sql)?;
         if !matches!(
             statement,
-            Statement::Query(_) | Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_)
+            Statement::Query(_)
+                | Statement::Call(_)
+                | Statement::Insert(_)
+                | Statement::Update(_)
+                | Statement::Delete(_)
         ) {
             return Err(Error::syntax("PREPARE takes SELECT, INSERT, UPDATE or DELETE"));
         }

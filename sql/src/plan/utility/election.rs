@@ -2,6 +2,7 @@
 
 use crate::error::{Error, SqlState};
 use crate::plan::cursor::Cursor;
+use crate::plan::election_option as option;
 use crate::plan::lex::Kind;
 use crate::plan::statement::{ElectionStatement, Statement};
 
@@ -14,18 +15,11 @@ pub(super) fn create(cursor: &mut Cursor<'_>) -> Result<Option<Statement>, Error
     if cursor.word("election") {
         let name = name(cursor)?;
         let mut winners = 1;
-        options(cursor, |option, value| match option {
-            "winners" if value.eq_ignore_ascii_case("any") => {
-                winners = 0;
+        options(cursor, |known, value| match known {
+            "winners" => {
+                winners = option::winners(value)?;
                 Ok(true)
             }
-            "winners" => match value.parse() {
-                Ok(count) if count > 0 => {
-                    winners = count;
-                    Ok(true)
-                }
-                _ => Err(invalid(option, value)),
-            },
             _ => Ok(false),
         })?;
         return Ok(Some(statement(ElectionStatement::CreateElection {
@@ -38,20 +32,10 @@ pub(super) fn create(cursor: &mut Cursor<'_>) -> Result<Option<Statement>, Error
         cursor.expect_word("in")?;
         let election = self::name(cursor)?;
         let (mut mirrored, mut weight, mut note) = (true, 1.0, String::new());
-        options(cursor, |option, value| {
-            match option {
-                "mirror" => {
-                    mirrored = match value.to_ascii_lowercase().as_str() {
-                        "on" | "true" | "yes" | "1" => true,
-                        "off" | "false" | "no" | "0" => false,
-                        _ => return Err(invalid(option, value)),
-                    }
-                }
-                "weight" => {
-                    let parsed = value.parse().ok();
-                    let parsed = parsed.filter(|weight: &f64| weight.is_finite() && *weight >= 0.0);
-                    weight = parsed.ok_or_else(|| invalid(option, value))?;
-                }
+        options(cursor, |known, value| {
+            match known {
+                "mirror" => mirrored = option::flag(known, value)?,
+                "weight" => weight = option::weight(value)?,
                 "note" => note = value.to_owned(),
                 _ => return Ok(false),
             }
@@ -100,10 +84,8 @@ pub(super) fn elect(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
     let candidate = name(cursor)?;
     cursor.expect_word("in")?;
     let election = name(cursor)?;
-    if cursor.words(&["on", "conflict"]) && !cursor.word("fail") {
-        return Err(Error::unsupported(
-            "ELECT with another rule for conflicts than FAIL",
-        ));
+    if cursor.words(&["on", "conflict"]) {
+        option::on_conflict(&cursor.identifier()?)?;
     }
     Ok(statement(ElectionStatement::Elect { candidate, election }))
 }
@@ -121,17 +103,8 @@ pub(super) fn show(cursor: &mut Cursor<'_>) -> Result<Option<Statement>, Error> 
     Ok(None)
 }
 
-/// A name. It may stand in `election/candidate` and `election/one+two`, so that it has none of these signs itself.
 fn name(cursor: &mut Cursor<'_>) -> Result<String, Error> {
-    let name = cursor.identifier()?;
-    if name.is_empty() || name.contains(['/', '+']) {
-        return Err(Error::new(
-            SqlState::INVALID_NAME,
-            format!("\"{name}\" is no name for an election or a candidate"),
-        )
-        .with_hint("A name is not empty and has neither a slash nor a plus sign."));
-    }
-    Ok(name)
+    option::name(&cursor.identifier()?)
 }
 
 /// `WITH (option = value, …)`, if it is there. `take` says whether it knows the option.
@@ -146,15 +119,7 @@ fn options(
     loop {
         let option = cursor.identifier()?;
         cursor.operator("=");
-        let value = match cursor.string() {
-            Ok(text) => text,
-            Err(_) => match cursor.next() {
-                Some(token) if matches!(token.kind, Kind::Word | Kind::Integer | Kind::Decimal) => {
-                    token.text(cursor.sql).to_owned()
-                }
-                _ => return Err(cursor.unexpected()),
-            },
-        };
+        let value = value(cursor)?;
         if !take(&option, &value)? {
             return Err(Error::new(
                 SqlState::INVALID_PARAMETER_VALUE,
@@ -169,9 +134,20 @@ fn options(
     Ok(())
 }
 
-fn invalid(option: &str, value: &str) -> Error {
-    Error::new(
-        SqlState::INVALID_PARAMETER_VALUE,
-        format!("invalid value for parameter \"{option}\": \"{value}\""),
-    )
+/// A string, a word, or a number with its sign.
+fn value(cursor: &mut Cursor<'_>) -> Result<String, Error> {
+    if let Ok(text) = cursor.string() {
+        return Ok(text);
+    }
+    let sign = ["-", "+"].into_iter().find(|sign| cursor.operator(sign));
+    match cursor.peek() {
+        Some(token)
+            if matches!(token.kind, Kind::Integer | Kind::Decimal)
+                || (token.kind == Kind::Word && sign.is_none()) =>
+        {
+            cursor.next();
+            Ok(format!("{}{}", sign.unwrap_or_default(), token.text(cursor.sql)))
+        }
+        _ => Err(cursor.unexpected()),
+    }
 }

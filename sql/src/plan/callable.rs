@@ -1,0 +1,251 @@
+//! Statements as functions of the schema `scry`, for clients that send nothing but SELECT and CALL.
+//!
+//! A function is a line in [`ALL`]: how it is called, what it answers, and the statement that it stands for.
+
+use crate::error::{Error, SqlState};
+use crate::plan::election_option as option;
+use crate::plan::statement::ElectionStatement;
+use scry_engine::DataType;
+use std::fmt;
+
+/// The schema of the functions.
+pub const SCHEMA: &str = "scry";
+
+/// What a call does.
+#[derive(Debug)]
+pub enum Action {
+    Election(ElectionStatement),
+    /// `SET name = value`.
+    Set(&'static str, String),
+}
+
+/// What the one row of a call says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The first argument; NULL when it is empty.
+    Name,
+    /// How many rows were changed.
+    Rows,
+    /// Whether there was something to be done.
+    Done,
+}
+
+impl Answer {
+    pub fn ty(self) -> DataType {
+        match self {
+            Answer::Name => DataType::Text,
+            Answer::Rows => DataType::Int8,
+            Answer::Done => DataType::Bool,
+        }
+    }
+}
+
+/// A function.
+pub struct Callable {
+    pub name: &'static str,
+    /// `name type [= default], …`. The type is that of parameters which have none; any other argument is taken as
+    /// its text.
+    pub takes: &'static str,
+    pub answer: Answer,
+    pub action: fn(&Arguments) -> Result<Action, Error>,
+}
+
+pub const ALL: &[Callable] = &[
+    Callable {
+        name: "create_election",
+        takes: "election text, winners integer = 1",
+        answer: Answer::Name,
+        action: |given| {
+            Ok(Action::Election(ElectionStatement::CreateElection {
+                name: option::name(given.text("election"))?,
+                winners: option::winners(given.text("winners"))?,
+            }))
+        },
+    },
+    Callable {
+        name: "create_candidate",
+        takes: "candidate text, mirror boolean = on, weight double precision = 1, note text = ''",
+        answer: Answer::Name,
+        action: |given| {
+            let (election, name) = option::candidate(given.text("candidate"))?;
+            Ok(Action::Election(ElectionStatement::CreateCandidate {
+                name,
+                election,
+                mirrored: option::flag("mirror", given.text("mirror"))?,
+                weight: option::weight(given.text("weight"))?,
+                note: given.text("note").to_owned(),
+            }))
+        },
+    },
+    Callable {
+        name: "set_candidate",
+        takes: "candidate text = ''",
+        answer: Answer::Name,
+        action: |given| Ok(Action::Set("scry.candidate", given.text("candidate").to_owned())),
+    },
+    Callable {
+        name: "set_future",
+        takes: "future text = ''",
+        answer: Answer::Name,
+        action: |given| Ok(Action::Set("scry.future", given.text("future").to_owned())),
+    },
+    Callable {
+        name: "drop_candidate",
+        takes: "candidate text, if_exists boolean = off",
+        answer: Answer::Done,
+        action: |given| {
+            let (election, name) = option::candidate(given.text("candidate"))?;
+            Ok(Action::Election(ElectionStatement::DropCandidate {
+                name,
+                election,
+                if_exists: option::flag("if_exists", given.text("if_exists"))?,
+            }))
+        },
+    },
+    Callable {
+        name: "drop_election",
+        takes: "election text, if_exists boolean = off",
+        answer: Answer::Done,
+        action: |given| {
+            Ok(Action::Election(ElectionStatement::DropElection {
+                name: option::name(given.text("election"))?,
+                if_exists: option::flag("if_exists", given.text("if_exists"))?,
+            }))
+        },
+    },
+    Callable {
+        name: "elect",
+        takes: "candidate text, on_conflict text = fail",
+        answer: Answer::Rows,
+        action: |given| {
+            let (election, candidate) = option::candidate(given.text("candidate"))?;
+            option::on_conflict(given.text("on_conflict"))?;
+            Ok(Action::Election(ElectionStatement::Elect { candidate, election }))
+        },
+    },
+];
+
+/// The function of this name.
+pub fn find(name: &str) -> Option<&'static Callable> {
+    ALL.iter().find(|callable| callable.name == name)
+}
+
+/// A parameter of a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    pub name: &'static str,
+    pub ty: DataType,
+    pub default: Option<&'static str>,
+}
+
+impl Callable {
+    pub fn parameters(&self) -> impl Iterator<Item = Parameter> {
+        self.takes.split(", ").map(|parameter| {
+            let (declared, default) = match parameter.split_once(" = ") {
+                Some((declared, default)) => (declared, Some(default.trim_matches('\''))),
+                None => (parameter, None),
+            };
+            let (name, ty) = declared.split_once(' ').unwrap_or((declared, "text"));
+            let ty = match ty {
+                "integer" => DataType::Int4,
+                "boolean" => DataType::Bool,
+                "double precision" => DataType::Float8,
+                _ => DataType::Text,
+            };
+            Parameter { name, ty, default }
+        })
+    }
+
+    /// The error of a call that does not fit, with the function's signature as a hint.
+    pub fn misused(&self, message: impl Into<String>) -> Error {
+        Error::new(SqlState::UNDEFINED_FUNCTION, message).with_hint(format!("It is {self}."))
+    }
+}
+
+impl fmt::Display for Callable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{SCHEMA}.{}({})", self.name, self.takes)
+    }
+}
+
+impl fmt::Debug for Callable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The arguments of a call, as texts, the defaults among them.
+pub struct Arguments {
+    values: Vec<(&'static str, String)>,
+}
+
+impl Arguments {
+    /// From what was given for each parameter; `None` and NULL take the default.
+    ///
+    /// # Errors
+    /// 22004 when a parameter without default is NULL.
+    pub fn new(callable: &Callable, given: Vec<Option<String>>) -> Result<Arguments, Error> {
+        let mut values = Vec::with_capacity(given.len());
+        for (parameter, given) in callable.parameters().zip(given) {
+            let value = given.or_else(|| parameter.default.map(str::to_owned));
+            let value = value.ok_or_else(|| {
+                let text = format!(
+                    "argument \"{}\" of {SCHEMA}.{} must not be null",
+                    parameter.name, callable.name
+                );
+                Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, text)
+            })?;
+            values.push((parameter.name, value));
+        }
+        Ok(Arguments { values })
+    }
+
+    /// The argument of a name that the function's `takes` has.
+    pub fn text(&self, name: &str) -> &str {
+        let found = self.values.iter().find(|(known, _)| *known == name);
+        found.map_or("", |(_, value)| value)
+    }
+
+    pub fn first(&self) -> &str {
+        self.values.first().map_or("", |(_, value)| value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signatures_are_read_as_they_are_written() {
+        let create = find("create_candidate").expect("a function");
+        let read: Vec<_> = create
+            .parameters()
+            .map(|parameter| (parameter.name, parameter.ty, parameter.default))
+            .collect();
+        assert_eq!(
+            read,
+            [
+                ("candidate", DataType::Text, None),
+                ("mirror", DataType::Bool, Some("on")),
+                ("weight", DataType::Float8, Some("1")),
+                ("note", DataType::Text, Some("")),
+            ]
+        );
+    }
+
+    #[test]
+    fn defaults_are_values_that_the_functions_take() {
+        for callable in ALL {
+            let mut given: Vec<_> = callable.parameters().map(|_| None).collect();
+            given[0] = Some(match callable.name {
+                "create_election" | "drop_election" => "e".to_owned(),
+                _ => "e/c".to_owned(),
+            });
+            let arguments = Arguments::new(callable, given).expect("arguments");
+            for parameter in callable.parameters() {
+                assert!(callable.takes.contains(parameter.name), "{callable}");
+            }
+            (callable.action)(&arguments).unwrap_or_else(|error| panic!("{callable}: {error:?}"));
+        }
+    }
+}

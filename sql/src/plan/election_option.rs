@@ -1,0 +1,68 @@
+//! Names and options of elections and candidates, whether they stand in a statement or are a function's arguments.
+
+use crate::error::{Error, SqlState};
+use crate::types::{self, InputContext, TimeZone};
+use scry_engine::{DataType, Value};
+
+/// A name. It may stand in `election/candidate` and `election/one+two`, so that it has none of these signs itself.
+pub fn name(name: &str) -> Result<String, Error> {
+    if name.is_empty() || name.contains(['/', '+']) {
+        return Err(Error::new(
+            SqlState::INVALID_NAME,
+            format!("\"{name}\" is no name for an election or a candidate"),
+        )
+        .with_hint("A name is not empty and has neither a slash nor a plus sign."));
+    }
+    Ok(name.to_owned())
+}
+
+/// `election/candidate`, taken apart.
+pub fn candidate(text: &str) -> Result<(String, String), Error> {
+    let Some((election, candidate)) = text.split_once('/') else {
+        return Err(invalid("candidate", text).with_hint("A candidate is named election/candidate."));
+    };
+    Ok((name(election)?, name(candidate)?))
+}
+
+/// How many candidates may be elected; 0: any number.
+pub fn winners(value: &str) -> Result<u32, Error> {
+    if value.eq_ignore_ascii_case("any") {
+        return Ok(0);
+    }
+    let count = value.parse().ok().filter(|count| *count > 0);
+    count.ok_or_else(|| invalid("winners", value))
+}
+
+/// A candidate's share in expected values.
+pub fn weight(value: &str) -> Result<f64, Error> {
+    let weight = value.parse().ok();
+    let weight = weight.filter(|weight: &f64| weight.is_finite() && *weight >= 0.0);
+    weight.ok_or_else(|| invalid("weight", value))
+}
+
+/// Yes or no, in any of the ways in which a boolean is written.
+pub fn flag(option: &str, value: &str) -> Result<bool, Error> {
+    let zone = TimeZone::utc();
+    let context = InputContext { zone: &zone, now: 0 };
+    match types::parse_text(value, &DataType::Bool, &context) {
+        Ok(Value::Bool(flag)) => Ok(flag),
+        _ => Err(invalid(option, value)),
+    }
+}
+
+/// What becomes of rows that are not what the candidate found.
+pub fn on_conflict(rule: &str) -> Result<(), Error> {
+    match rule.eq_ignore_ascii_case("fail") {
+        true => Ok(()),
+        false => Err(Error::unsupported(
+            "ELECT with another rule for conflicts than FAIL",
+        )),
+    }
+}
+
+fn invalid(option: &str, value: &str) -> Error {
+    Error::new(
+        SqlState::INVALID_PARAMETER_VALUE,
+        format!("invalid value for parameter \"{option}\": \"{value}\""),
+    )
+}
