@@ -62,6 +62,10 @@ impl ServerStatus for Status {
         self.mirror.reset_lag();
     }
 
+    fn log_end(&self) -> Lsn {
+        self.engine.visible_lsn()
+    }
+
     fn engine(&self) -> Vec<(&'static str, i64)> {
         let stats = self.engine.stats();
         vec![

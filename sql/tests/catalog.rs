@@ -85,7 +85,7 @@ fn psql_lists_relations() {
         (
             "SELECT n.nspname AS \"Name\", pg_catalog.pg_get_userbyid(n.nspowner) AS \"Owner\" FROM pg_catalog.pg_namespace n \
              WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ORDER BY 1",
-            "public|tester",
+            "public|tester;scry|tester",
         ),
         (
             r#"SELECT d.datname as "Name", pg_catalog.pg_get_userbyid(d.datdba) as "Owner",
@@ -228,7 +228,7 @@ fn drivers_find_tables_columns_and_keys() {
         (
             "SELECT table_schema, table_name, table_type FROM information_schema.tables \
              WHERE table_schema NOT IN ('pg_catalog', 'information_schema') ORDER BY table_name",
-            "public|Log Book|BASE TABLE;public|orders|BASE TABLE",
+            "public|Log Book|BASE TABLE;scry|candidates|VIEW;scry|elections|VIEW;public|orders|BASE TABLE",
         ),
         (
             "SELECT column_name, data_type, is_nullable, character_maximum_length, numeric_precision, numeric_scale, column_default \

@@ -60,12 +60,32 @@ pub enum ElectionState {
     Abandoned,
 }
 
+impl ElectionState {
+    pub fn name(self) -> &'static str {
+        match self {
+            ElectionState::Open => "open",
+            ElectionState::Committed => "committed",
+            ElectionState::Abandoned => "abandoned",
+        }
+    }
+}
+
 /// What has become of a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CandidateState {
     Open,
     Elected,
     Dropped,
+}
+
+impl CandidateState {
+    pub fn name(self) -> &'static str {
+        match self {
+            CandidateState::Open => "open",
+            CandidateState::Elected => "elected",
+            CandidateState::Dropped => "dropped",
+        }
+    }
 }
 
 /// A question to which several futures are answers.
@@ -152,8 +172,14 @@ impl Election {
 
     /// How many candidates were elected.
     pub fn elected(&self) -> usize {
-        let elected = |candidate: &&Arc<Candidate>| candidate.state == CandidateState::Elected;
-        self.candidates().filter(elected).count()
+        self.count(CandidateState::Elected)
+    }
+
+    /// How many candidates are in a state.
+    pub fn count(&self, state: CandidateState) -> usize {
+        self.candidates()
+            .filter(|candidate| candidate.state == state)
+            .count()
     }
 }
 

@@ -10,6 +10,7 @@ use super::typed::Made;
 use super::types::PostgresTypes;
 use crate::catalog_views;
 use crate::error::{Error, SqlState};
+use crate::notify::Channels;
 use crate::types::TimeZone;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::TableProvider;
@@ -25,7 +26,7 @@ use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, ScalarUDF, Ta
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::planner::ContextProvider;
 use scry_engine::{Catalog, Table};
-use scry_wal::Micros;
+use scry_wal::{Lsn, Micros};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub trait ServerStatus: Send + Sync {
     fn mirror(&self) -> [i64; 7];
     /// Begins the mirror's lag figures anew: `scry_stat_reset()`.
     fn reset(&self);
+    /// What is visible in the log ends here.
+    fn log_end(&self) -> Lsn;
     /// Names and values of the engine's counters.
     fn engine(&self) -> Vec<(&'static str, i64)>;
 }
@@ -66,7 +69,7 @@ pub struct Scope {
     pub future: Option<Arc<FutureName>>,
     pub status: Option<Arc<dyn ServerStatus>>,
     /// `pg_listening_channels()`.
-    pub listening: Vec<Arc<str>>,
+    pub listening: Arc<Channels>,
 }
 
 impl Scope {

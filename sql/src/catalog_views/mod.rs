@@ -7,6 +7,7 @@
 //! The aim is that tools find tables, columns, types and keys: psql's `\d` family, drivers, and what they ask at connect.
 
 mod describe;
+mod elections;
 mod empty;
 mod functions;
 mod information_schema;
@@ -28,6 +29,7 @@ fn all() -> impl Iterator<Item = &'static View> {
         .iter()
         .chain(types::VIEWS)
         .chain(server::VIEWS)
+        .chain(elections::VIEWS)
         .chain(information_schema::VIEWS)
         .chain(empty::VIEWS)
 }

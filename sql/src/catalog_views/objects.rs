@@ -4,11 +4,14 @@
 pub const PG_CATALOG: u32 = 11;
 pub const PUBLIC: u32 = 2200;
 pub const INFORMATION_SCHEMA: u32 = 13_000;
+/// What is scry's own.
+pub const SCRY: u32 = 13_001;
 /// Name and oid of every schema.
-pub const SCHEMAS: [(&str, u32); 3] = [
+pub const SCHEMAS: [(&str, u32); 4] = [
     ("pg_catalog", PG_CATALOG),
     ("public", PUBLIC),
     ("information_schema", INFORMATION_SCHEMA),
+    ("scry", SCRY),
 ];
 
 /// The one role: the session's user.

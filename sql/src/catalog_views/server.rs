@@ -164,8 +164,8 @@ pub const VIEWS: &[View] = &[
         name: "scry_listening",
         columns: "channel text",
         rows: |scope| {
-            let channels = scope.listening.iter();
-            channels.map(|channel| row![channel.to_string()]).collect()
+            let channels = scope.listening.lock();
+            channels.iter().map(|channel| row![channel.to_string()]).collect()
         },
     },
     View {

@@ -4,6 +4,7 @@ use super::bus::Bus;
 use super::inbox::{Inbox, Notification};
 use super::outbox::{Change, Outbox};
 use crate::error::{Error, SqlState};
+use parking_lot::Mutex;
 use scry_wal::Lsn;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,12 +13,15 @@ use std::task::Waker;
 /// Channels of one session, but for those of the transaction that meets the bound.
 const CHANNELS_MAX: usize = 4096;
 
+/// Names of channels, in order.
+pub type Channels = Mutex<BTreeSet<Arc<str>>>;
+
 /// What a session owns of LISTEN and NOTIFY. Dropping it ends its listening.
 pub struct Ear {
     bus: Arc<Bus>,
     process: i32,
     inbox: Arc<Inbox>,
-    channels: BTreeSet<Arc<str>>,
+    channels: Arc<Channels>,
     /// What the last commit sent is to be delivered when this is durable.
     sent: Option<Lsn>,
 }
@@ -28,7 +32,7 @@ impl Ear {
             bus,
             process,
             inbox: Arc::default(),
-            channels: BTreeSet::new(),
+            channels: Arc::default(),
             sent: None,
         }
     }
@@ -45,9 +49,13 @@ impl Ear {
         };
         let tells = !content.messages.is_empty();
         let commit = || commit().map(Option::unwrap_or_default);
-        let at = self
-            .bus
-            .commit(self.process, content, &self.inbox, &mut self.channels, commit)?;
+        let at = self.bus.commit(
+            self.process,
+            content,
+            &self.inbox,
+            &mut self.channels.lock(),
+            commit,
+        )?;
         self.sent = tells.then_some(at).or(self.sent);
         Ok(Some(at))
     }
@@ -66,7 +74,7 @@ impl Ear {
     /// # Errors
     /// 22023 for what no channel is called, 54000 when the session listens on too many.
     pub fn listen(&self, outbox: &Outbox, channel: &str) -> Result<(), Error> {
-        if self.channels.len() >= CHANNELS_MAX {
+        if self.channels.lock().len() >= CHANNELS_MAX {
             return Err(Error::new(
                 SqlState::PROGRAM_LIMIT_EXCEEDED,
                 format!("a session can listen on {CHANNELS_MAX} channels"),
@@ -75,16 +83,17 @@ impl Ear {
         outbox.change(Change::listen(channel)?)
     }
 
-    /// The channels on which the session listens, in order.
-    pub fn channels(&self) -> Vec<Arc<str>> {
-        self.channels.iter().cloned().collect()
+    /// The channels on which the session listens, at any time.
+    pub fn channels(&self) -> &Arc<Channels> {
+        &self.channels
     }
 
     /// What waits for the client, and how many notifications were lost behind it.
     pub fn take(&self) -> (Vec<Notification>, u64) {
         let (notifications, lost) = self.inbox.take();
         // UNLISTEN counts at once, also for what came before it.
-        let heard = |notification: &Notification| self.channels.contains(&notification.message.channel);
+        let channels = self.channels.lock();
+        let heard = |notification: &Notification| channels.contains(&notification.message.channel);
         (notifications.into_iter().filter(heard).collect(), lost)
     }
 
@@ -96,8 +105,9 @@ impl Ear {
 
 impl Drop for Ear {
     fn drop(&mut self) {
-        if !self.channels.is_empty() {
-            self.bus.leave(&self.inbox, &mut self.channels);
+        let mut channels = self.channels.lock();
+        if !channels.is_empty() {
+            self.bus.leave(&self.inbox, &mut channels);
         }
     }
 }

@@ -19,6 +19,6 @@ mod inbox;
 mod outbox;
 
 pub use bus::Bus;
-pub use ear::Ear;
+pub use ear::{Channels, Ear};
 pub use inbox::Notification;
 pub use outbox::{Change, Mark, Message, Outbox};

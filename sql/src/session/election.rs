@@ -10,9 +10,7 @@ use crate::plan::statement::ElectionStatement;
 use crate::tags::CommandTag;
 use bytes::BytesMut;
 use scry_engine::election::{NewCandidate, NewElection};
-use scry_engine::{
-    CandidateState, Conflict, ElectionState, Error as EngineError, Isolation, Row, SessionInfo,
-};
+use scry_engine::{Conflict, Error as EngineError, Isolation, Row, SessionInfo};
 
 /// Conflicts that an error lists.
 const LISTED: usize = 10;
@@ -184,11 +182,7 @@ impl Session {
     fn show_elections(&mut self, formats: &Formats, out: &mut BytesMut) -> Result<Advance, Error> {
         let catalog = self.catalog();
         for election in catalog.elections().iter() {
-            let state = match election.state {
-                ElectionState::Open => "open",
-                ElectionState::Committed => "committed",
-                ElectionState::Abandoned => "abandoned",
-            };
+            let state = election.state.name();
             let winners = match election.winners {
                 0 => "any".to_owned(),
                 count => count.to_string(),
@@ -224,11 +218,7 @@ impl Session {
             return Err(EngineError::UndefinedElection { name }.into());
         };
         for candidate in election.candidates() {
-            let state = match candidate.state {
-                CandidateState::Open => "open",
-                CandidateState::Elected => "elected",
-                CandidateState::Dropped => "dropped",
-            };
+            let state = candidate.state.name();
             let mirror = if candidate.mirrored { "on" } else { "off" };
             let (weight, base) = (candidate.weight.to_string(), candidate.base().to_string());
             let tables: Vec<&str> = candidate.branches().map(|branch| branch.table_name()).collect();

@@ -57,7 +57,7 @@ impl Session {
             all_settings: Arc::new(move || all.all()),
             future: self.settings.future().cloned(),
             status: Some(self.database.status()),
-            listening: self.ear.channels(),
+            listening: self.ear.channels().clone(),
         }
     }
 

@@ -140,7 +140,7 @@ impl Harness {
             all_settings: Arc::new(|| vec![("search_path".to_owned(), "public".to_owned())]),
             future: None,
             status: None,
-            listening: Vec::new(),
+            listening: Arc::default(),
         }
     }
 
