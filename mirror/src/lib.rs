@@ -41,7 +41,7 @@ pub use error::{Error, ErrorKind};
 pub use future::BranchView;
 pub use lag::LagSummary;
 pub use mirror::{Mirror, MirrorOptions, MirrorStatus};
-pub use snapshot::{ScanUnit, Snapshot, StoreState, TableSnapshot};
+pub use snapshot::{ScanUnit, Snapshot, StoreState, TableSnapshot, UnitRows};
 pub use statistics::ColumnStatistics;
 pub use verify::{Report, verify};
 

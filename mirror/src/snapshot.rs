@@ -230,11 +230,19 @@ impl ScanUnit {
     /// # Errors
     /// When the unit's file is damaged or cannot be read.
     pub fn read(&self, projection: &[usize], hidden: Option<&RoaringTreemap>) -> Result<RecordBatch, Error> {
-        let batch = self.physical(projection)?;
-        match self.keep(hidden) {
-            None => Ok(batch),
-            Some(keep) => filter(&batch, &keep),
-        }
+        let rows = self.open(projection, hidden)?;
+        rows.part(0, rows.positions())
+    }
+
+    /// As `read`, to be taken in parts.
+    ///
+    /// # Errors
+    /// As `read`.
+    pub fn open(&self, projection: &[usize], hidden: Option<&RoaringTreemap>) -> Result<UnitRows, Error> {
+        Ok(UnitRows {
+            batch: self.physical(projection)?,
+            keep: self.keep(hidden),
+        })
     }
 
     /// As `read`, with the ordinal of each row.
@@ -314,6 +322,34 @@ impl ScanUnit {
             BooleanBuffer::new(buffer, 0, self.cut_rows),
             None,
         ))
+    }
+}
+
+/// The rows of a unit, those that are not seen not taken out yet: what is taken at a time may be small enough to stay in the
+/// processor's cache.
+#[derive(Debug, Clone)]
+pub struct UnitRows {
+    batch: RecordBatch,
+    keep: Option<BooleanArray>,
+}
+
+impl UnitRows {
+    /// Places of rows, of those that are not seen too.
+    #[must_use]
+    pub fn positions(&self) -> usize {
+        self.batch.num_rows()
+    }
+
+    /// The rows that are seen among `count` places from `start` on.
+    ///
+    /// # Errors
+    /// When Arrow cannot filter a column.
+    pub fn part(&self, start: usize, count: usize) -> Result<RecordBatch, Error> {
+        let batch = self.batch.slice(start, count);
+        match self.keep.as_ref().map(|keep| keep.slice(start, count)) {
+            Some(keep) if keep.true_count() < count => filter(&batch, &keep),
+            _ => Ok(batch),
+        }
     }
 }
 
