@@ -37,7 +37,7 @@ pub use catalog_change::{CatalogChange, CatalogChangeError};
 pub use directory::FORMAT_VERSION;
 pub use election::change::ElectionChange;
 pub use election::{
-    Branch, Candidate, CandidateState, Collision, Conflict, Election, ElectionState, Elections, Shown,
+    Branch, Candidate, CandidateState, Change, Collision, Conflict, Election, ElectionState, Elections, Shown,
 };
 pub use engine::{Engine, EngineOptions, EngineSession, SessionInfo};
 pub use error::{Advice, Error};

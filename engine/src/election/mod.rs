@@ -47,7 +47,7 @@ pub use branch::columns as branch_columns;
 pub use ddl::{NewCandidate, NewElection};
 pub use elect::Conflict;
 pub(crate) use elect::Electing;
-pub use predict::{Collision, Shown};
+pub use predict::{Change, Collision, Shown};
 
 /// What has become of an election.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

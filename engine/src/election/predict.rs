@@ -12,6 +12,7 @@ use crate::Row;
 use crate::catalog::Table;
 use crate::error::Error;
 use crate::key::{Key, KeyRange};
+use crate::overlay::Version;
 use crate::txn::Txn;
 use crate::types::Datum;
 use scry_wal::Ordinal;
@@ -48,6 +49,15 @@ impl Collision {
     pub fn shown(&self) -> Shown {
         Shown::Proposed
     }
+}
+
+/// A row that a candidate changes.
+#[derive(Clone, Debug)]
+pub struct Change {
+    pub key: Key,
+    pub present: Option<Row>,
+    /// What its future has.
+    pub proposed: Option<Row>,
 }
 
 impl Candidate {
@@ -91,9 +101,49 @@ fn replaced(table: &str) -> Error {
     }
 }
 
+/// A row of a branch beside the present one.
+struct Met {
+    key: Key,
+    ordinal: Ordinal,
+    replaced: Option<Ordinal>,
+    /// As the branch has it.
+    row: Row,
+    present: Option<Version>,
+}
+
+impl Met {
+    /// Whether the present row is not what the candidate found.
+    fn collides(&self) -> bool {
+        self.found() != self.replaced
+    }
+
+    /// The ordinal of the present row.
+    fn found(&self) -> Option<Ordinal> {
+        let present = self.present.as_ref()?;
+        Some(present.ordinal.unwrap_or_default())
+    }
+
+    /// The row that the candidate wants.
+    fn proposed(&self, branch: &Branch, table: &Table) -> Option<Row> {
+        let proposal = branch::decode(&table.layout, &branch.table, &self.row);
+        proposal.visible().cloned()
+    }
+
+    fn collision(self, candidate: &Candidate, branch: &Branch, table: &Table) -> Collision {
+        let key = self.key.as_ref();
+        Collision {
+            before: self.replaced.and_then(|_| candidate.found(branch, key)),
+            proposed: self.proposed(branch, table),
+            present: self.found().zip(self.present.map(|present| present.row)),
+            ordinal: self.ordinal,
+            key: self.key,
+        }
+    }
+}
+
 impl Txn {
     /// The rows of a branch of `table` that collide. `has_ended` says of the version with an ordinal whether the snapshot
-    /// does not see it any more.
+    /// may not see it any more; where it says no, nothing is looked up.
     pub fn collisions(
         &mut self,
         candidate: &Candidate,
@@ -103,38 +153,67 @@ impl Txn {
     ) -> Vec<Collision> {
         // Keys without primary key are never given twice.
         let keyed = table.def.primary_key.is_some();
+        let suspect = |replaced: Option<Ordinal>| replaced.map_or(keyed, &has_ended);
+        let met = self.meet(branch, table, suspect).into_iter();
+        met.filter(Met::collides)
+            .map(|met| met.collision(candidate, branch, table))
+            .collect()
+    }
+
+    /// The rows that a candidate changes in `table`, in key order, beside what a future shows in their place.
+    pub fn changes(&mut self, candidate: &Candidate, branch: &Branch, table: &Table) -> Vec<Change> {
+        let change = |met: Met| {
+            if !met.collides() {
+                return Change {
+                    proposed: met.proposed(branch, table),
+                    present: met.present.map(|present| present.row),
+                    key: met.key,
+                };
+            }
+            let collision = met.collision(candidate, branch, table);
+            let shown = collision.shown();
+            let present = collision.present.map(|(_, row)| row);
+            Change {
+                proposed: match shown {
+                    Shown::Proposed => collision.proposed,
+                    Shown::Present => present.clone(),
+                    Shown::Row(row) => Some(row),
+                },
+                present,
+                key: collision.key,
+            }
+        };
+        self.meet(branch, table, |_| true)
+            .into_iter()
+            .map(change)
+            .collect()
+    }
+
+    /// The rows of a branch of which `wanted` says so, by what they replace, beside the present ones.
+    fn meet(&mut self, branch: &Branch, table: &Table, wanted: impl Fn(Option<Ordinal>) -> bool) -> Vec<Met> {
         let layout = &branch.table.layout;
-        let replaced_column = table.layout.columns();
-        let mut suspects = Vec::new();
+        let column = table.layout.columns();
+        let mut rows = Vec::new();
         self.scan(&branch.table, &KeyRange::all(), &mut |key, version| {
-            let suspect = match layout.row(&version.row).get(replaced_column) {
-                Datum::Int8(ordinal) => has_ended(Ordinal::new(ordinal.cast_unsigned())),
-                _ => keyed,
+            let replaced = match layout.row(&version.row).get(column) {
+                Datum::Int8(ordinal) => Some(Ordinal::new(ordinal.cast_unsigned())),
+                _ => None,
             };
-            if suspect {
+            if wanted(replaced) {
                 let ordinal = version.ordinal.unwrap_or_default();
-                suspects.push((Key::from_bytes(key), ordinal, Arc::clone(&version.row)));
+                rows.push((Key::from_bytes(key), ordinal, replaced, Arc::clone(&version.row)));
             }
             ControlFlow::Continue(())
         });
-        let mut collisions = Vec::new();
-        for (key, ordinal, row) in suspects {
-            let present = self.get(table, key.as_ref());
-            let proposal = branch::decode(&table.layout, &branch.table, &row);
-            if proposal.replaced.is_none() && present.is_none() {
-                continue;
-            }
-            collisions.push(Collision {
-                before: proposal
-                    .replaced
-                    .and_then(|_| candidate.found(branch, key.as_ref())),
-                present: present.map(|present| (present.ordinal.unwrap_or_default(), present.row)),
-                proposed: proposal.visible().cloned(),
-                key,
-                ordinal,
-            });
-        }
-        collisions
+        let rows = rows.into_iter();
+        rows.map(|(key, ordinal, replaced, row)| Met {
+            present: self.get(table, key.as_ref()),
+            key,
+            ordinal,
+            replaced,
+            row,
+        })
+        .collect()
     }
 
     /// The rows of `below` for whose keys `above`, a branch of the same table, has rows too.
