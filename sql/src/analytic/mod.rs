@@ -15,7 +15,7 @@
 //! differ from PostgreSQL all the same, `docs/reference.md` says so.
 //!
 //! In reading order: [`types`], `typed` (names, types and meaning), `rewrite` (syntax), `operators` and `functions` (semantics), `names` (what a query can
-//! refer to), `plan`, `literals`, `runtime`, `execute`, `scan`, `units`, `future` and `primary` (where rows come from), `encode` and `format` (rows out),
+//! refer to), `made`, `plan`, `literals`, `runtime`, `execute`, `scan`, `units`, `future` and `primary` (where rows come from), `encode` and `format` (rows out),
 //! `parameter` (values in), `freshness`, `error`.
 
 mod encode;
@@ -26,6 +26,7 @@ mod freshness;
 mod functions;
 mod future;
 mod literals;
+mod made;
 mod names;
 mod operators;
 mod parameter;
@@ -44,7 +45,7 @@ pub use encode::encode;
 pub use error::from_datafusion;
 pub use execute::RowStream;
 pub use freshness::{Freshness, Need, from_mirror, mirror_snapshot};
-pub use future::{FutureName, FutureRead, Futures, Layer, TableFuture, lay};
+pub use future::{FutureName, FutureRead, Futures, Layer, Listed, Listing, TableFuture, lay};
 pub use names::{Scope, ServerStatus};
 pub use parameter::{parameter, row_values, scalar_value};
 pub use plan::AnalyticPlan;

@@ -4,6 +4,7 @@ use super::error::external;
 use super::functions::bridge::Circumstances;
 use super::functions::{aggregates, text};
 use super::future::FutureName;
+use super::made::{self, Columns, MadeRelation};
 use super::operators::PostgresOperators;
 use super::scan::UserTable;
 use super::typed::Made;
@@ -27,7 +28,7 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::planner::ContextProvider;
 use scry_engine::{Catalog, Table};
 use scry_wal::{Lsn, Micros};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -162,13 +163,20 @@ impl Registry {
 enum Relation {
     View(Arc<dyn TableProvider>),
     Table(Arc<Table>, Option<Arc<FutureName>>),
+    Made(MadeRelation),
 }
 
 /// Resolves the names of one statement.
 pub struct Names<'a> {
-    registry: &'a Registry,
-    state: &'a SessionState,
-    scope: &'a Scope,
+    pub(super) registry: &'a Registry,
+    pub(super) state: &'a SessionState,
+    pub(super) scope: &'a Scope,
+    /// Relations that were made for the statement.
+    pub(super) relations: RefCell<Vec<MadeRelation>>,
+    /// Whether the plan holds for its catalog as it is now only: elections may have changed with the next statement.
+    pub(super) fleeting: Cell<bool>,
+    /// Whether this is a query inside of one that compares futures.
+    pub(super) inner: bool,
     /// User tables that the statement reads, each once.
     tables: RefCell<Vec<Arc<Table>>>,
     /// Functions that were made for the statement.
@@ -176,11 +184,14 @@ pub struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    pub fn new(registry: &'a Registry, state: &'a SessionState, scope: &'a Scope) -> Self {
+    pub fn new(registry: &'a Registry, state: &'a SessionState, scope: &'a Scope, inner: bool) -> Self {
         Names {
             registry,
             state,
             scope,
+            relations: RefCell::default(),
+            fleeting: Cell::new(false),
+            inner,
             tables: RefCell::new(Vec::new()),
             made: Made::default(),
         }
@@ -196,11 +207,7 @@ impl<'a> Names<'a> {
     ///
     /// # Errors
     /// When the relation is in a future that cannot be read.
-    #[expect(clippy::type_complexity, reason = "named where it is taken apart")]
-    pub fn describe(
-        &self,
-        parts: &[String],
-    ) -> Result<Option<(Vec<(String, Option<scry_engine::DataType>)>, Vec<usize>)>, Error> {
+    pub fn describe(&self, parts: &[String]) -> Result<Option<(Columns, Vec<usize>)>, Error> {
         let (schema, name) = match parts {
             [name] => (None, name),
             [schema, name] => (Some(schema.as_str()), name),
@@ -220,6 +227,7 @@ impl<'a> Names<'a> {
                 let key = table.key_columns().map(<[usize]>::to_vec);
                 (columns.collect(), key.unwrap_or_default())
             }
+            Relation::Made(made) => (made.columns, Vec::new()),
         }))
     }
 
@@ -241,7 +249,11 @@ impl<'a> Names<'a> {
             (Some(schema), _) if FutureName::is_meant(schema) => {
                 in_future(&Arc::new(FutureName::parse(schema)?))
             }
-            (Some(schema), _) => Ok(view(schema)),
+            (Some(schema), _) => {
+                let number = made::number(name).filter(|_| schema == made::SCHEMA);
+                let made = number.and_then(|number| self.relations.borrow().get(number).cloned());
+                Ok(made.map(Relation::Made).or_else(|| view(schema)))
+            }
         }
     }
 
@@ -259,15 +271,23 @@ impl<'a> Names<'a> {
         self.tables.into_inner()
     }
 
+    /// The statement reads these tables.
+    pub(super) fn note_tables(&self, tables: impl IntoIterator<Item = Arc<Table>>) {
+        let mut known = self.tables.borrow_mut();
+        for table in tables {
+            if !known.iter().any(|known| known.def.oid == table.def.oid) {
+                known.push(table);
+            }
+        }
+    }
+
     /// What a relation is planned with.
     fn source(&self, relation: Relation) -> Arc<dyn TableSource> {
         match relation {
             Relation::View(view) => provider_as_source(view),
+            Relation::Made(made) => provider_as_source(made.provider),
             Relation::Table(table, future) => {
-                let mut tables = self.tables.borrow_mut();
-                if !tables.iter().any(|known| known.def.oid == table.def.oid) {
-                    tables.push(table.clone());
-                }
+                self.note_tables([table.clone()]);
                 provider_as_source(Arc::new(UserTable::new(table, future)))
             }
         }

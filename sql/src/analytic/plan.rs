@@ -1,9 +1,9 @@
 //! A query's text, planned: names resolved, types known, parameters typed. Holds no data and no snapshot.
 
 use super::error::from_datafusion;
-use super::future::{FutureName, FutureRead};
+use super::future::{FutureName, FutureRead, Listing};
 use super::literals;
-use super::names::{Names, Scope};
+use super::names::{Names, Registry, Scope};
 use super::rewrite;
 use super::runtime::Analytic;
 use super::scan::UserTable;
@@ -14,6 +14,8 @@ use crate::expr::Parameters;
 use crate::session::ColumnDescription;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::datasource::source_as_provider;
+use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::sql::planner::{NullOrdering, ParserOptions, PlannerContext, SqlToRel};
@@ -35,6 +37,8 @@ struct Inner {
     parameters: Vec<u32>,
     tables: Vec<Arc<Table>>,
     futures: Vec<FutureRead>,
+    listings: Vec<Listing>,
+    lasting: bool,
     catalog_version: u64,
 }
 
@@ -59,9 +63,24 @@ impl AnalyticPlan {
         &self.inner.futures
     }
 
+    /// The lists of what futures change that the query reads, each once.
+    pub fn listings(&self) -> &[Listing] {
+        &self.inner.listings
+    }
+
+    /// Whether the query reads anything of a future.
+    pub fn reads_futures(&self) -> bool {
+        !self.inner.futures.is_empty() || !self.inner.listings.is_empty()
+    }
+
+    /// Whether the plan holds for as long as its version of the catalog, and not for one statement only.
+    pub fn is_lasting(&self) -> bool {
+        self.inner.lasting
+    }
+
     /// Whether the query reads catalog views or nothing: it then needs no snapshot and waits for nothing.
     pub fn catalog_only(&self) -> bool {
-        self.inner.tables.is_empty()
+        self.inner.tables.is_empty() && self.inner.listings.is_empty()
     }
 
     pub fn catalog_version(&self) -> u64 {
@@ -95,45 +114,78 @@ impl Analytic {
     /// # Errors
     /// Whatever is wrong with the query: unknown names, mismatched types, what is not supported.
     pub fn plan(&self, query: &Query, scope: &Scope, param_types: &[u32]) -> Result<AnalyticPlan, Error> {
-        let mut query = query.clone();
-        let mut names = Names::new(&self.registry, &self.template, scope);
-        let typed = typed::apply(
-            &mut query,
-            &names,
-            Arc::new(scope.circumstances()),
-            Parameters::from_oids(param_types),
-        )?;
-        let hints = rewrite::rewrite(&mut query);
-        let known = known_parameters(param_types, &typed);
-        let given = given_parameters(&known, &hints)?;
-        names.set_made(typed.made);
-        let planner = SqlToRel::new_with_options(&names, parser_options());
-        let mut context = PlannerContext::new().with_prepare_param_data_types(given.clone());
-        let logical = planner
-            .sql_statement_to_plan_with_context(Statement::Query(Box::new(query)), &mut context)
-            .map_err(from_datafusion)?;
-        let (logical, fields) = type_parameters(logical, &given).map_err(from_datafusion)?;
-        let logical = self
-            .template
-            .analyzer()
-            .execute_and_check(logical, self.template.config_options(), |_, _| {})
-            .map_err(from_datafusion)?;
-        let logical = literals::read(logical, scope)?;
-        let tables = names.into_tables();
-        let futures = futures(&logical);
-        let columns = describe(&logical, &tables, &typed.outputs);
-        let parameters = fields.iter().map(|field| types::wire_type(field).oid).collect();
+        let planned = logical(&self.registry, &self.template, query, scope, param_types, false)?;
+        let Planned {
+            logical,
+            parameters,
+            outputs,
+            tables,
+            lasting,
+        } = planned;
+        let parameters = parameters.iter();
+        let parameters = parameters.map(|field| types::wire_type(field).oid).collect();
         Ok(AnalyticPlan {
             inner: Arc::new(Inner {
-                logical,
-                columns,
+                columns: describe(&logical, &tables, &outputs),
                 parameters,
                 tables,
-                futures,
+                futures: futures(&logical),
+                listings: listings(&logical),
+                lasting,
                 catalog_version: scope.catalog.version(),
+                logical,
             }),
         })
     }
+}
+
+/// A planned query with what was found out about it.
+pub(super) struct Planned {
+    pub logical: LogicalPlan,
+    pub parameters: Vec<FieldRef>,
+    pub outputs: Vec<Output>,
+    pub tables: Vec<Arc<Table>>,
+    lasting: bool,
+}
+
+/// Plans a query; `inner` says whether it is inside of one that compares futures.
+pub(super) fn logical(
+    registry: &Registry,
+    template: &SessionState,
+    query: &Query,
+    scope: &Scope,
+    param_types: &[u32],
+    inner: bool,
+) -> Result<Planned, Error> {
+    let mut query = query.clone();
+    let mut names = Names::new(registry, template, scope, inner);
+    let typed = typed::apply(
+        &mut query,
+        &names,
+        Arc::new(scope.circumstances()),
+        Parameters::from_oids(param_types),
+    )?;
+    let hints = rewrite::rewrite(&mut query);
+    let known = known_parameters(param_types, &typed);
+    let given = given_parameters(&known, &hints)?;
+    names.set_made(typed.made);
+    let planner = SqlToRel::new_with_options(&names, parser_options());
+    let mut context = PlannerContext::new().with_prepare_param_data_types(given.clone());
+    let logical = planner
+        .sql_statement_to_plan_with_context(Statement::Query(Box::new(query)), &mut context)
+        .map_err(from_datafusion)?;
+    let (logical, parameters) = type_parameters(logical, &given).map_err(from_datafusion)?;
+    let logical = template
+        .analyzer()
+        .execute_and_check(logical, template.config_options(), |_, _| {})
+        .map_err(from_datafusion)?;
+    Ok(Planned {
+        logical: literals::read(logical, scope)?,
+        parameters,
+        outputs: typed.outputs,
+        lasting: !names.fleeting.get(),
+        tables: names.into_tables(),
+    })
 }
 
 /// Every scan of a user table, and the future in which it is.
@@ -146,6 +198,22 @@ fn user_scans(logical: &LogicalPlan) -> Vec<(Arc<Table>, Option<Arc<FutureName>>
         Ok(TreeNodeRecursion::Continue)
     });
     scans
+}
+
+/// The lists that a plan reads, each once.
+fn listings(logical: &LogicalPlan) -> Vec<Listing> {
+    let mut listings: Vec<Listing> = Vec::new();
+    let _ = logical.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && let Ok(provider) = source_as_provider(&scan.source)
+            && let Some(listing) = provider.downcast_ref::<Listing>()
+            && !listings.contains(listing)
+        {
+            listings.push(listing.clone());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    listings
 }
 
 /// The futures that a plan reads, each once.

@@ -32,7 +32,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use roaring::RoaringTreemap;
 use scry_engine::{OwnWrites, Row, Table};
-use scry_mirror::{Snapshot, TableSnapshot};
+use scry_mirror::{Snapshot, TableSnapshot, UnitRows};
 use scry_stream::{RowBatchBuilder, StoreSchema};
 use scry_wal::StoreId;
 use std::collections::{HashMap, VecDeque};
@@ -88,6 +88,10 @@ impl StatementSource {
                 futures: Futures::default(),
             },
         }
+    }
+
+    pub fn futures(&self) -> &Futures {
+        &self.futures
     }
 }
 
@@ -405,31 +409,79 @@ impl ExecutionPlan for MirrorScan {
     }
 }
 
-/// Reads pieces one after the other and hands them out in slices.
+/// Reads pieces one after the other and hands them out in parts.
 struct PieceReader {
     pieces: VecDeque<Piece>,
     projection: Arc<[usize]>,
     schema: SchemaRef,
-    current: Option<(RecordBatch, usize)>,
+    /// What is being read, and the first place in it that has not been.
+    current: Option<(Opened, usize)>,
     batch_rows: usize,
     left: usize,
 }
 
+/// A piece that is being read.
+enum Opened {
+    Unit(UnitRows),
+    Rows(RecordBatch),
+}
+
+impl Opened {
+    fn positions(&self) -> usize {
+        match self {
+            Opened::Unit(rows) => rows.positions(),
+            Opened::Rows(batch) => batch.num_rows(),
+        }
+    }
+
+    fn part(&self, start: usize, count: usize) -> Result<RecordBatch> {
+        match self {
+            Opened::Unit(rows) => rows
+                .part(start, count)
+                .map_err(|error| external(from_mirror(error))),
+            Opened::Rows(batch) => Ok(batch.slice(start, count)),
+        }
+    }
+}
+
 impl PieceReader {
-    fn open(&self, piece: Piece) -> Result<RecordBatch> {
-        let batch = match piece {
-            Piece::Rows(batch) => batch,
-            Piece::Unit(unit) => unit
-                .rows
-                .read(&self.projection, unit.hidden.as_deref())
-                .map_err(|error| external(from_mirror(error)))?,
-        };
-        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        Ok(RecordBatch::try_new_with_options(
-            self.schema.clone(),
-            batch.columns().to_vec(),
-            &options,
-        )?)
+    fn open(&self, piece: Piece) -> Result<Opened> {
+        Ok(match piece {
+            Piece::Rows(batch) => Opened::Rows(batch),
+            Piece::Unit(unit) => {
+                let opened = unit.rows.open(&self.projection, unit.hidden.as_deref());
+                Opened::Unit(opened.map_err(|error| external(from_mirror(error)))?)
+            }
+        })
+    }
+
+    /// The next rows; `None` at the end.
+    fn part(&mut self) -> Result<Option<RecordBatch>> {
+        while self.left > 0 {
+            let Some((opened, start)) = self.current.take() else {
+                let Some(piece) = self.pieces.pop_front() else {
+                    break;
+                };
+                self.current = Some((self.open(piece)?, 0));
+                continue;
+            };
+            let count = (opened.positions() - start).min(self.batch_rows);
+            if count == 0 {
+                continue;
+            }
+            let batch = opened.part(start, count)?;
+            self.current = Some((opened, start + count));
+            let rows = batch.num_rows().min(self.left);
+            if rows == 0 {
+                continue;
+            }
+            self.left -= rows;
+            let columns = batch.slice(0, rows).columns().to_vec();
+            let options = RecordBatchOptions::new().with_row_count(Some(rows));
+            let batch = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?;
+            return Ok(Some(batch));
+        }
+        Ok(None)
     }
 }
 
@@ -437,29 +489,10 @@ impl Iterator for PieceReader {
     type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if self.left == 0 {
-                return None;
-            }
-            match self.current.take() {
-                Some((batch, offset)) if offset < batch.num_rows() => {
-                    let rows = (batch.num_rows() - offset).min(self.batch_rows).min(self.left);
-                    let slice = batch.slice(offset, rows);
-                    self.left -= rows;
-                    self.current = Some((batch, offset + rows));
-                    return Some(Ok(slice));
-                }
-                _ => {
-                    let piece = self.pieces.pop_front()?;
-                    match self.open(piece) {
-                        Ok(batch) => self.current = Some((batch, 0)),
-                        Err(error) => {
-                            self.left = 0;
-                            return Some(Err(error));
-                        }
-                    }
-                }
-            }
+        let part = self.part().transpose();
+        if !matches!(part, Some(Ok(_))) {
+            self.left = 0;
         }
+        part
     }
 }

@@ -6,7 +6,7 @@ use crate::analytic::{Analytic, AnalyticPlan, Scope};
 use crate::error::Error;
 use crate::plan::call::{self, CallPlan};
 use crate::plan::dml;
-use crate::plan::row::{RowPlan, SelectPlan};
+use crate::plan::row::{InsertPlan, RowPlan, Rows, SelectPlan};
 use crate::plan::scalar::{Binder, Facts, ParamTypes, Refusal};
 use crate::plan::searched::{self, SearchedPlan};
 use crate::plan::select;
@@ -56,6 +56,8 @@ pub struct Planned {
     pub columns: Option<Arc<[ColumnDescription]>>,
     pub catalog_version: u64,
     pub generation: u64,
+    /// Whether it may run more than once.
+    lasting: bool,
     /// Why it runs where it runs: for EXPLAIN.
     pub reason: String,
 }
@@ -70,6 +72,7 @@ impl Planned {
             columns,
             catalog_version: 0,
             generation: 0,
+            lasting: true,
             reason: String::new(),
         }
     }
@@ -78,7 +81,7 @@ impl Planned {
     #[inline]
     pub fn is_current(&self, catalog_version: u64, generation: u64) -> bool {
         matches!(self.kind, Kind::Utility)
-            || (self.catalog_version == catalog_version && self.generation == generation)
+            || (self.lasting && self.catalog_version == catalog_version && self.generation == generation)
     }
 }
 
@@ -104,7 +107,17 @@ impl Planning<'_> {
                 (types.iter().map(types::oid).collect(), types)
             }
         };
+        let lasting = match &kind {
+            Kind::Analytic(plan) => plan.is_lasting(),
+            Kind::Searched(plan) => plan.query.is_lasting(),
+            Kind::Row(RowPlan::Insert(InsertPlan {
+                rows: Rows::Query { planned, .. },
+                ..
+            })) => planned.lasting,
+            _ => true,
+        };
         Planned {
+            lasting,
             kind,
             params,
             param_types,

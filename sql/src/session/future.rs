@@ -40,6 +40,10 @@ impl Session {
         for read in plan.futures() {
             futures.insert(read, self.table_future(read, &snapshot).await?);
         }
+        for listing in plan.listings() {
+            let rows = self.listing(listing)?;
+            futures.insert_listing(listing, rows);
+        }
         let present = present.unwrap_or_else(|| Source::Mirror {
             snapshot,
             own: HashMap::new(),

@@ -26,6 +26,7 @@ mod election;
 mod explain;
 mod extended;
 mod future;
+mod listing;
 mod notify;
 mod portal;
 mod prepared;

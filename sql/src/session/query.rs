@@ -80,7 +80,7 @@ impl Session {
         if plan.catalog_only() {
             return Ok(Source::None);
         }
-        if !plan.futures().is_empty() {
+        if plan.reads_futures() {
             return self.source_with_futures(plan, primary).await;
         }
         let Some(txn) = self.transaction.txn() else {

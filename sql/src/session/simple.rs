@@ -104,7 +104,11 @@ impl Session {
     ///
     /// Whatever goes wrong on this way, the ordinary one says it better.
     fn bound_template(&mut self, sql: &str) -> Option<Portal> {
-        if self.transaction.is_failed() || !template::lift(sql, &mut self.templates.lifted) {
+        // Row plans do not read futures.
+        if self.transaction.is_failed() || self.settings.future().is_some() {
+            return None;
+        }
+        if !template::lift(sql, &mut self.templates.lifted) {
             return None;
         }
         let prepared = match self.templates.get() {

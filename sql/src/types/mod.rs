@@ -9,6 +9,7 @@
 
 mod binary;
 mod catalog;
+mod composite;
 pub mod datetime;
 mod datetime_parse;
 mod float;
@@ -20,6 +21,7 @@ mod timezone;
 
 pub use binary::{parse_binary, write_binary};
 pub use catalog::{from_oid, internal_name, oid, oids, type_length, type_modifier};
+pub use composite::write_composite;
 pub use modifier::{coerce_length, fit_numeric};
 pub use text_in::{check_text, parse_text, parse_text_bytes};
 pub use text_out::{write_field, write_text};

@@ -9,16 +9,19 @@
 //! of the stores it was made from ([`FutureCache`]): while nothing changes, a future costs what the present costs.
 
 mod cache;
+mod listing;
 mod name;
 mod overlay;
 
 pub use cache::FutureCache;
+pub use listing::{Listed, Listing};
 pub use name::FutureName;
 pub use overlay::{Layer, Overlay, lay};
 
 use super::freshness::from_mirror;
 use super::runtime::Analytic;
 use crate::error::Error;
+use datafusion::arrow::record_batch::RecordBatch;
 use scry_engine::Table;
 use scry_mirror::{BranchView, TableSnapshot};
 use std::collections::HashMap;
@@ -62,18 +65,32 @@ impl TableFuture {
     }
 }
 
-/// The futures that one execution reads, by table and name.
+/// What one execution reads of futures.
 #[derive(Debug, Clone, Default)]
-pub struct Futures(HashMap<(u32, Arc<FutureName>), Arc<TableFuture>>);
+pub struct Futures {
+    /// By table and name.
+    tables: HashMap<(u32, Arc<FutureName>), Arc<TableFuture>>,
+    listings: Vec<(Listing, RecordBatch)>,
+}
 
 impl Futures {
     pub fn insert(&mut self, read: &FutureRead, future: TableFuture) {
         let key = (read.table.def.oid, read.name.clone());
-        self.0.insert(key, Arc::new(future));
+        self.tables.insert(key, Arc::new(future));
+    }
+
+    pub fn insert_listing(&mut self, listing: &Listing, rows: RecordBatch) {
+        self.listings.push((listing.clone(), rows));
+    }
+
+    /// The rows of a list.
+    pub fn listed(&self, listing: &Listing) -> Option<&RecordBatch> {
+        let mut listings = self.listings.iter();
+        listings.find(|(known, _)| known == listing).map(|(_, rows)| rows)
     }
 
     pub fn get(&self, table: &Table, name: &Arc<FutureName>) -> Option<&Arc<TableFuture>> {
-        self.0.get(&(table.def.oid, name.clone()))
+        self.tables.get(&(table.def.oid, name.clone()))
     }
 }
 

@@ -48,22 +48,41 @@ impl FutureName {
         Ok(FutureName { members })
     }
 
+    /// The future of one candidate.
+    pub fn of(election: &str, candidate: &str) -> FutureName {
+        FutureName {
+            members: vec![(election.to_owned(), candidate.to_owned())],
+        }
+    }
+
+    /// The candidates, those that win last, to be read in the mirror.
+    ///
+    /// # Errors
+    /// As `open`, and for candidates that are not in the mirror.
+    pub fn resolve(&self, catalog: &Catalog) -> Result<Vec<Arc<Candidate>>, Error> {
+        let candidates = self.open(catalog)?;
+        let dark = candidates.iter().position(|candidate| !candidate.mirrored);
+        if let Some((election, candidate)) = dark.and_then(|index| self.members.get(index)) {
+            return Err(Error::new(
+                SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!(
+                    "the future of candidate \"{election}/{candidate}\" cannot be read: it is not in the mirror"
+                ),
+            )
+            .with_hint("It was created with mirror = off."));
+        }
+        Ok(candidates)
+    }
+
     /// The candidates, those that win last.
     ///
     /// # Errors
-    /// Candidates that do not exist, have ended, are not in the mirror, or cannot be elected together.
-    pub fn resolve(&self, catalog: &Catalog) -> Result<Vec<Arc<Candidate>>, Error> {
+    /// Candidates that do not exist, have ended, or cannot be elected together.
+    pub fn open(&self, catalog: &Catalog) -> Result<Vec<Arc<Candidate>>, Error> {
         let mut found: Vec<(Arc<Election>, Arc<Candidate>)> = Vec::with_capacity(self.members.len());
         for (election, candidate) in &self.members {
             let (election, candidate) = catalog.elections().open(election, candidate)?;
             let label = format!("{}/{}", election.name, candidate.name);
-            if !candidate.mirrored {
-                return Err(Error::new(
-                    SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
-                    format!("the future of candidate \"{label}\" cannot be read: it is not in the mirror"),
-                )
-                .with_hint("It was created with mirror = off."));
-            }
             let rivals: Vec<&str> = found
                 .iter()
                 .filter(|(other, _)| other.id == election.id)
@@ -90,7 +109,18 @@ impl FutureName {
     /// # Errors
     /// As `resolve`, and when a candidate changed a table of this name that is another one by now.
     pub fn table<'c>(&self, catalog: &'c Catalog, name: &str) -> Result<Option<&'c Arc<Table>>, Error> {
-        let candidates = self.resolve(catalog)?;
+        FutureName::table_of(&self.resolve(catalog)?, catalog, name)
+    }
+
+    /// As `table`, of candidates that are known already.
+    ///
+    /// # Errors
+    /// When a candidate changed a table of this name that is another one by now.
+    pub fn table_of<'c>(
+        candidates: &[Arc<Candidate>],
+        catalog: &'c Catalog,
+        name: &str,
+    ) -> Result<Option<&'c Arc<Table>>, Error> {
         let table = catalog.table(name);
         for candidate in candidates {
             match table {

@@ -1,6 +1,7 @@
 //! FROM: what the names of a query mean.
 
 use super::build;
+use super::functions;
 use super::query::renamed;
 use super::{Clause, Context, Output, Typer};
 use crate::error::{Error, SqlState};
@@ -77,6 +78,13 @@ impl Typer<'_> {
         before: &Scope,
         outer: Option<&Rc<Scope>>,
     ) -> Result<Scope, Error> {
+        if let TableFactor::Table {
+            name, args: Some(_), ..
+        } = factor
+            && let Some(function) = functions::name_of(name)
+        {
+            self.election_function(factor, &function)?;
+        }
         // LATERAL sees its neighbours, in the query around which FROM stands.
         let lateral = |before: &Scope| -> Rc<Scope> { Rc::new(before.clone()) };
         let mut scope = Scope::default();

@@ -13,7 +13,7 @@
 //! - the tree that comes out plans to columns of the types that [`Output`] says, where it says one;
 //! - the same expression in the same place is written the same, so that GROUP BY and select list still meet.
 //!
-//! In reading order: `query` (WITH, ORDER BY, LIMIT), `from`, `select`, `set` (UNION, VALUES), `expression`, `calls` (aggregates
+//! In reading order: `query` (WITH, ORDER BY, LIMIT), `from`, `functions` (those of elections), `select`, `set` (UNION, VALUES), `expression`, `calls` (aggregates
 //! and windows), `subquery`, `foreign`, `lower` (bound → syntax), `build` (pieces of syntax), `children`.
 
 mod build;
@@ -22,6 +22,7 @@ mod children;
 mod expression;
 mod foreign;
 mod from;
+mod functions;
 mod lower;
 mod query;
 mod select;
