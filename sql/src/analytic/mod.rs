@@ -15,7 +15,7 @@
 //! differ from PostgreSQL all the same, `docs/reference.md` says so.
 //!
 //! In reading order: [`types`], `typed` (names, types and meaning), `rewrite` (syntax), `operators` and `functions` (semantics), `names` (what a query can
-//! refer to), `made`, `plan`, `literals`, `runtime`, `execute`, `scan`, `units`, `future` and `primary` (where rows come from), `encode` and `format` (rows out),
+//! refer to), `made`, `plan`, `literals`, `runtime`, `guard`, `execute`, `scan`, `units`, `future` and `primary` (where rows come from), `encode` and `format` (rows out),
 //! `parameter` (values in), `freshness`, `error`.
 
 mod encode;
@@ -25,6 +25,7 @@ mod format;
 mod freshness;
 mod functions;
 mod future;
+mod guard;
 mod literals;
 mod made;
 mod names;

@@ -4,6 +4,7 @@
 use super::error::from_datafusion;
 use super::freshness::DurableHistory;
 use super::future::FutureCache;
+use super::guard;
 use super::names::Registry;
 use super::priority;
 use super::yielding::YieldingJoins;
@@ -13,6 +14,7 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::optimizer::Optimizer;
 use datafusion::prelude::SessionConfig;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -90,6 +92,7 @@ impl Analytic {
             .map_err(from_datafusion)?;
         let template = SessionStateBuilder::new()
             .with_config(session_config(threads))
+            .with_optimizer_rules(guard::guarded(Optimizer::new().rules))
             // The one function that an optimiser rule looks up by name: for DISTINCT ON.
             .with_aggregate_functions(vec![
                 datafusion::functions_aggregate::first_last::first_value_udaf(),

@@ -152,17 +152,11 @@ impl Typer<'_> {
             let name = compared.named(column, "_diff");
             let _ = write!(sql, ", f.c{column} - p.c{column} AS {name}");
         }
-        // Names as rows, not as constants: DataFusion lets a filter by a constant pass an aggregate without groups.
-        let part = |name: &str, relation: &str| {
-            format!(
-                "SELECT c.candidate, q.* FROM (VALUES ({name}::text)) c(candidate) CROSS JOIN {relation} q"
-            )
-        };
-        let mut parts = vec![part("NULL", &present)];
+        let _ = write!(sql, " FROM (SELECT NULL::text AS candidate, * FROM {present}");
         for (candidate, relation) in &compared.candidates {
-            parts.push(part(&build::text(&candidate.name).to_string(), relation));
+            let name = build::text(&candidate.name);
+            let _ = write!(sql, " UNION ALL SELECT {name}::text, * FROM {relation}");
         }
-        let _ = write!(sql, " FROM ({}", parts.join(" UNION ALL "));
         let matched = compared
             .keys()
             .map(|column| format!("f.c{column} IS NOT DISTINCT FROM p.c{column}"));
