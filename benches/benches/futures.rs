@@ -9,6 +9,10 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use scry_sql::{Database, DatabaseOptions, Error, Executed, Session, SessionInfo};
 use tokio::runtime::Runtime;
 
+/// The server's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const ROWS: u32 = 1_000_000;
 
 fn session(database: &Arc<Database>) -> Session {
