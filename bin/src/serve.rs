@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use scry_sql::{Database, DatabaseOptions};
+use scry_sql::{Database, DatabaseOptions, PLANNING_STACK_BYTES};
 use scry_wal::Backend;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
@@ -17,9 +17,6 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{Config, ConfigError, LogBackend};
 use crate::server::{Bound, Limits, Server, Stop};
 use crate::{sys, watch};
-
-/// Stack of a serving thread: deeply nested expressions are parsed and planned on it.
-const STACK_BYTES: usize = 8 << 20;
 
 /// The command's arguments.
 #[derive(Debug, Clone, clap::Args)]
@@ -244,7 +241,7 @@ fn runtime(worker_threads: usize) -> io::Result<tokio::runtime::Runtime> {
     }
     builder
         .thread_name("scry-serve")
-        .thread_stack_size(STACK_BYTES)
+        .thread_stack_size(PLANNING_STACK_BYTES)
         .enable_all()
         .build()
 }

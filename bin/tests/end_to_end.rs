@@ -392,6 +392,26 @@ fn errors_carry_their_sqlstate_and_the_session_goes_on() {
 
 /// What `docs/reference.md` says under "Bounds".
 #[test]
+fn what_is_as_deep_as_it_may_be_is_answered() {
+    with_client(|_, client| async move {
+        let nested = |query: &str, levels: usize| {
+            let (from, end) = ("SELECT * FROM (".repeat(levels), ") s".repeat(levels));
+            format!("{from}{query}{end}")
+        };
+        let unions = " UNION ALL SELECT 1".repeat(990);
+        for (sql, answer) in [
+            (nested("SELECT 1::bigint", 198), 1),
+            (nested("SELECT * FROM generate_series(1::bigint, 1)", 197), 1),
+            (format!("SELECT count(*) FROM (SELECT 1{unions}) s"), 991),
+            (format!("SELECT 0::bigint{}", " + 1".repeat(190)), 190),
+        ] {
+            let row = client.query_one(&sql, &[]).await.expect("the statement runs");
+            assert_eq!(row.get::<_, i64>(0), answer);
+        }
+    });
+}
+
+#[test]
 fn what_is_beyond_its_bound_is_refused_with_the_documented_sqlstate() {
     with_client(|_, client| async move {
         client

@@ -31,6 +31,7 @@ pub mod types;
 pub use database::{Database, DatabaseOptions};
 pub use error::Error;
 pub use notify::Notification;
+pub use plan::split::PLANNING_STACK_BYTES;
 pub use session::{
     CancelHandle, ColumnDescription, Executed, Notice, ParsedStatement, Session, SessionInfo,
     StatementDescription, TransactionStatus,

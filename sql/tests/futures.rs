@@ -4,7 +4,7 @@ mod common;
 
 use common::{Fixture, run, script};
 use proptest::prelude::*;
-use scry_sql::{DatabaseOptions, Session};
+use scry_sql::{DatabaseOptions, PLANNING_STACK_BYTES, Session};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -305,4 +305,38 @@ fn explain_says_what_a_future_has_and_why_no_row_plan_reads_it() {
         let lines = succeed(&mut session, "EXPLAIN SELECT * FROM public.t WHERE k = 1").await;
         assert_eq!(lines[1], "  Why: the whole primary key is fixed");
     });
+}
+
+#[test]
+fn a_deep_query_that_compares_deep_queries_is_planned() {
+    let on_a_server_thread = std::thread::Builder::new()
+        .stack_size(PLANNING_STACK_BYTES)
+        .spawn(|| {
+            run(async {
+                let fixture = Fixture::new();
+                let mut session = fixture.session();
+                succeed(
+                    &mut session,
+                    "CREATE TABLE t (k int PRIMARY KEY); CREATE ELECTION e",
+                )
+                .await;
+                succeed(&mut session, "CREATE CANDIDATE c IN e").await;
+                let nested = |query: &str, levels: usize| {
+                    let (from, end) = ("SELECT * FROM (".repeat(levels), ") s".repeat(levels));
+                    format!("{from}{query}{end}")
+                };
+                let (open, close) = ("(".repeat(190), ")".repeat(190));
+                let unions = " UNION ALL SELECT 1".repeat(900);
+                for inner in [
+                    format!("SELECT {open}count(*){close} AS n FROM t"),
+                    nested("SELECT count(*) AS n FROM t", 190),
+                    format!("SELECT count(*) AS n FROM (SELECT 1 AS k{unions}) s WHERE k < 1"),
+                ] {
+                    let outer = nested(&format!("SELECT * FROM scry.compare('e', '{inner}')"), 190);
+                    let lines = succeed(&mut session, &format!("{outer} ORDER BY 1")).await;
+                    assert_eq!(lines, ["c|0|0", "NULL|0|0", "SELECT 2"]);
+                }
+            });
+        });
+    on_a_server_thread.expect("a thread").join().expect("planned");
 }

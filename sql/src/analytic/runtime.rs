@@ -9,6 +9,7 @@ use super::names::Registry;
 use super::priority;
 use super::yielding::YieldingJoins;
 use crate::error::{Error, SqlState};
+use crate::plan::split::PLANNING_STACK_BYTES;
 use datafusion::execution::SessionState;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
@@ -103,6 +104,7 @@ impl Analytic {
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads)
             .thread_name("analytic")
+            .thread_stack_size(PLANNING_STACK_BYTES)
             .on_thread_start(priority::lower_this_thread)
             .enable_time()
             .build()

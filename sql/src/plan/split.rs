@@ -37,6 +37,10 @@ fn chains(word: &str) -> bool {
     word.len() <= 9 && WORDS.iter().any(|known| word.eq_ignore_ascii_case(known))
 }
 
+/// The stack of a thread that plans statements: what is as deep as it may be, and compares a query that is as deep again,
+/// fits into it without optimisation by the compiler. Only what is used of it takes memory.
+pub const PLANNING_STACK_BYTES: usize = 64 << 20;
+
 /// Watches the tokens of one statement for depth.
 #[derive(Default)]
 struct DepthGuard {
