@@ -198,12 +198,27 @@ impl RowLayout {
 
     pub fn encode(&self, values: &[Value]) -> Result<Vec<u8>, RowError> {
         self.check_count(values.len())?;
-        self.encode_with(|column| values[column].as_datum())
+        let mut out = Vec::with_capacity(self.head + 32);
+        self.encode_with(&mut out, |column| values[column].as_datum())?;
+        Ok(out)
     }
 
     pub fn encode_datums(&self, values: &[Datum<'_>]) -> Result<Vec<u8>, RowError> {
         self.check_count(values.len())?;
-        self.encode_with(|column| values[column])
+        let mut out = Vec::with_capacity(self.head + 32);
+        self.encode_with(&mut out, |column| values[column])?;
+        Ok(out)
+    }
+
+    /// The row of `value(column)` for every column. `buffer` lends its memory, so that the row is allocated once and exactly.
+    pub fn encode_row<'d>(
+        &self,
+        buffer: &mut Vec<u8>,
+        value: impl Fn(usize) -> Datum<'d>,
+    ) -> Result<Row, RowError> {
+        buffer.clear();
+        self.encode_with(buffer, value)?;
+        Ok(Row::from(&buffer[..]))
     }
 
     fn check_count(&self, found: usize) -> Result<(), RowError> {
@@ -217,22 +232,22 @@ impl RowLayout {
         }
     }
 
-    fn encode_with<'d>(&self, value: impl Fn(usize) -> Datum<'d>) -> Result<Vec<u8>, RowError> {
-        let mut out = Vec::with_capacity(self.head + 32);
+    /// Into an empty vector.
+    fn encode_with<'d>(&self, out: &mut Vec<u8>, value: impl Fn(usize) -> Datum<'d>) -> Result<(), RowError> {
         out.resize(self.head, 0);
         for (index, column) in self.columns.iter().enumerate() {
             let datum = value(index);
             if datum.is_null() {
-                set_bit(&mut out, index);
-                self.end_variable(column, &mut out)?;
+                set_bit(out, index);
+                self.end_variable(column, out)?;
             } else if column.kind.fixed_bytes().is_some() {
-                self.put_fixed(index, &datum, &mut out)?;
+                self.put_fixed(index, &datum, out)?;
             } else {
                 out.extend_from_slice(self.variable_bytes(index, &datum)?);
-                self.end_variable(column, &mut out)?;
+                self.end_variable(column, out)?;
             }
         }
-        Ok(out)
+        Ok(())
     }
 
     /// Notes that the variable column ends where `out` now ends.

@@ -9,23 +9,44 @@ use crate::plan::scalar::{self, Scalar};
 use bytes::BytesMut;
 use scry_engine::{DataType, Datum, InsertOutcome, Key, Row, Table, Value};
 use smallvec::SmallVec;
+use std::cell::RefCell;
 use std::collections::HashSet;
 
 /// Tries of ON CONFLICT DO UPDATE against rows that keep coming and going.
 const MAX_TRIES: u32 = 1000;
 
-/// Encodes a full row and its key. `None` for the key: the table has no primary key.
-pub fn encode(exec: &Exec<'_>, table: &Table, values: &[Datum<'_>]) -> Result<(Row, Option<Key>), Error> {
-    for (index, (value, column)) in values.iter().zip(&table.def.columns).enumerate() {
-        if value.is_null() && column.not_null {
-            let row: Vec<Value> = values.iter().map(Datum::to_value).collect();
+/// A buffer for rows is kept from one to the next up to this size.
+const BUFFER_KEPT_BYTES: usize = 64 * 1024;
+
+thread_local! {
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Encodes a full row, of `value(column)` for each column, and its key. `None` for the key: the table has no primary key.
+pub fn encode<'v>(
+    exec: &Exec<'_>,
+    table: &Table,
+    value: impl Fn(usize) -> Datum<'v>,
+) -> Result<(Row, Option<Key>), Error> {
+    for (index, column) in table.def.columns.iter().enumerate() {
+        if column.not_null && value(index).is_null() {
+            let row: Vec<Value> = (0..table.def.columns.len())
+                .map(|column| value(column).to_value())
+                .collect();
             return Err(context::not_null_violation(table, index, &row, exec.facts));
         }
     }
     let key = table
         .key_columns()
-        .map(|columns| Key::encode(columns.iter().map(|column| values[*column])));
-    Ok((table.layout.encode_datums(values)?.into(), key))
+        .map(|columns| Key::encode(columns.iter().map(|column| value(*column))));
+    let row = BUFFER.with_borrow_mut(|buffer| {
+        let row = table.layout.encode_row(buffer, value);
+        if buffer.capacity() > BUFFER_KEPT_BYTES {
+            *buffer = Vec::new();
+        }
+        row
+    });
+    Ok((row?, key))
 }
 
 /// One INSERT statement at work.
@@ -69,7 +90,7 @@ impl<'p> Inserter<'p> {
                     Source::Null => Datum::Null,
                 });
             }
-            encode(exec, &self.plan.table, &values)?
+            encode(exec, &self.plan.table, |column| values[column])?
         };
         self.insert(exec, row, key, out).await
     }

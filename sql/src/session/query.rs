@@ -15,7 +15,7 @@ use crate::tags::CommandTag;
 use crate::types;
 use bytes::BytesMut;
 use datafusion::common::ScalarValue;
-use scry_engine::{Catalog, DataType, Datum, Isolation, Key, KeyRange, Row, Table, Value};
+use scry_engine::{Catalog, DataType, Isolation, Key, KeyRange, Row, Table, Value};
 use scry_mirror::Snapshot;
 use scry_wal::{Lsn, Micros};
 use std::collections::HashMap;
@@ -305,8 +305,7 @@ async fn apply(
         }
         row[*column] = value;
     }
-    let datums: Vec<Datum<'_>> = row.iter().map(Value::as_datum).collect();
-    let (row, _) = insert::encode(exec, table, &datums)?;
+    let (row, _) = insert::encode(exec, table, |column| row[column].as_datum())?;
     update::returning(exec, plan.returning(), table, &row, out)?;
     update::replace(exec, table, &found.key, row, plan.rekeys).await
 }

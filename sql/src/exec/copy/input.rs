@@ -454,16 +454,12 @@ impl Shape {
             .iter()
             .map(|default| scalar::eval(default, &env))
             .collect::<Result<_, _>>()?;
-        let datums: SmallVec<[Datum<'_>; 16]> = self
-            .sources
-            .iter()
-            .map(|source| match source {
-                Source::Field(field) => cells[*field].datum(),
-                Source::Default(default) => made[*default].datum(),
-                Source::Null => Datum::Null,
-            })
-            .collect();
-        insert::encode(exec, &self.table, &datums)
+        let value = |column: usize| match &self.sources[column] {
+            Source::Field(field) => cells[*field].datum(),
+            Source::Default(default) => made[*default].datum(),
+            Source::Null => Datum::Null,
+        };
+        insert::encode(exec, &self.table, value)
             .map_err(|error| error.with_context(format!("{}: \"{}\"", self.at_line(line), shown(record))))
     }
 }
