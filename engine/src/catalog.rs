@@ -5,6 +5,7 @@
 //! table's lock first, and a store that was replaced is *retired* before that lock is given back.
 
 use crate::catalog_change::CatalogChange;
+use crate::collision::Rules;
 use crate::election::{Elections, of_catalog};
 use crate::error::Error;
 use crate::key::Key;
@@ -17,7 +18,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The first oid of a user's table, as in PostgreSQL; those below are the SQL layer's own.
+/// The first oid of a user's table, as in PostgreSQL; those below are the SQL layer's own. Tables with such an oid are
+/// *system tables*: durable and mirrored as others, and not among the names of tables.
 pub const FIRST_OID: u32 = 16384;
 
 /// One column.
@@ -63,6 +65,8 @@ pub struct NewTable {
 pub struct Table {
     pub def: TableDef,
     pub layout: Arc<RowLayout>,
+    /// What decides rows that a candidate and others have changed.
+    pub rules: Arc<Rules>,
     pub(crate) store: Arc<Store>,
     pub(crate) lock: Arc<TableLock>,
 }
@@ -73,9 +77,15 @@ impl Table {
         Table {
             def,
             layout,
+            rules: Arc::default(),
             store,
             lock,
         }
+    }
+
+    pub(crate) fn with_rules(mut self, rules: Arc<Rules>) -> Table {
+        self.rules = rules;
+        self
     }
 
     /// A table whose store is new and empty.
@@ -172,8 +182,12 @@ impl Catalog {
         self.tables.by_oid.get(&oid)
     }
 
-    /// All tables by rising oid.
+    /// All tables but the system's, by rising oid.
     pub fn tables(&self) -> impl Iterator<Item = &Arc<Table>> {
+        self.tables.by_oid.range(FIRST_OID..).map(|(_, table)| table)
+    }
+
+    pub(crate) fn all_tables(&self) -> impl Iterator<Item = &Arc<Table>> {
         self.tables.by_oid.values()
     }
 
@@ -234,19 +248,27 @@ impl Tables {
     fn apply(&mut self, applied: &AppliedChange) -> Result<(), Error> {
         match (&applied.change, &applied.table) {
             (CatalogChange::CreateTable(def), Some(table)) => {
-                if self.by_name.contains_key(&def.name) {
+                let is_named = def.oid >= FIRST_OID;
+                if is_named && self.by_name.contains_key(&def.name) || self.by_oid.contains_key(&def.oid) {
                     return Err(Error::DuplicateTable {
                         name: def.name.clone(),
                     });
                 }
-                self.by_name.insert(def.name.clone(), def.oid);
+                if is_named {
+                    self.by_name.insert(def.name.clone(), def.oid);
+                }
                 self.by_oid.insert(def.oid, Arc::clone(table));
             }
             (CatalogChange::DropTable { oid, .. }, _) => {
                 let table = self.by_oid.remove(oid).ok_or_else(|| undefined(*oid))?;
                 self.by_name.remove(&table.def.name);
             }
-            (CatalogChange::Truncate { oid, .. } | CatalogChange::AddPrimaryKey { oid, .. }, Some(table)) => {
+            (
+                CatalogChange::Truncate { oid, .. }
+                | CatalogChange::AddPrimaryKey { oid, .. }
+                | CatalogChange::SetRules { oid, .. },
+                Some(table),
+            ) => {
                 let place = self.by_oid.get_mut(oid).ok_or_else(|| undefined(*oid))?;
                 *place = Arc::clone(table);
             }

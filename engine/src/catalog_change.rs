@@ -10,11 +10,13 @@
 //! | 2 drop table | oid u32, store u32 |
 //! | 3 truncate | oid u32, old store u32, new store u32 |
 //! | 4 add primary key | oid u32, primary key |
-//! | 16 to 22 | elections: see `election::change` |
+//! | 5 set collision rules | oid u32, rules (see `collision::rules`) |
+//! | 16 to 24 | elections: see `election::change` |
 //! | column | name, type (5 bytes, see `DataType::encode`), not null u8, option of default text |
 //! | primary key | constraint name, list of column numbers u32 |
 
 use crate::catalog::{ColumnDef, PrimaryKey, TableDef};
+use crate::collision::Rules;
 use crate::election::change::ElectionChange;
 use crate::types::DataType;
 use scry_wal::StoreId;
@@ -39,6 +41,11 @@ pub enum CatalogChange {
     AddPrimaryKey {
         oid: u32,
         key: PrimaryKey,
+    },
+    /// All collision rules of the table.
+    SetRules {
+        oid: u32,
+        rules: Rules,
     },
     /// Something about elections.
     Election(ElectionChange),
@@ -94,6 +101,11 @@ impl CatalogChange {
                 put_u32(out, *oid);
                 put_key(out, key);
             }
+            CatalogChange::SetRules { oid, rules } => {
+                out.push(5);
+                put_u32(out, *oid);
+                rules.encode(out);
+            }
             CatalogChange::Election(change) => change.encode(out),
         }
     }
@@ -134,6 +146,10 @@ impl CatalogChange {
             4 => CatalogChange::AddPrimaryKey {
                 oid: reader.u32()?,
                 key: reader.key()?,
+            },
+            5 => CatalogChange::SetRules {
+                oid: reader.u32()?,
+                rules: Rules::decode(&mut reader)?,
             },
             kind => match ElectionChange::decode(kind, &mut reader)? {
                 Some(change) => CatalogChange::Election(change),
@@ -193,7 +209,7 @@ pub(crate) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn error(&self, what: &'static str) -> CatalogChangeError {
+    pub(crate) fn error(&self, what: &'static str) -> CatalogChangeError {
         CatalogChangeError {
             offset: self.at,
             what,
@@ -208,7 +224,7 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    fn u8(&mut self) -> Result<u8, CatalogChangeError> {
+    pub(crate) fn u8(&mut self) -> Result<u8, CatalogChangeError> {
         Ok(self.take(1)?[0])
     }
 
@@ -244,9 +260,13 @@ impl<'a> Reader<'a> {
         Ok(items)
     }
 
-    pub(crate) fn text(&mut self) -> Result<String, CatalogChangeError> {
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], CatalogChangeError> {
         let length = self.u32()? as usize;
-        let bytes = self.take(length)?;
+        self.take(length)
+    }
+
+    pub(crate) fn text(&mut self) -> Result<String, CatalogChangeError> {
+        let bytes = self.bytes()?;
         let text = std::str::from_utf8(bytes).map_err(|_| self.error("a text is not UTF-8"))?;
         Ok(text.to_owned())
     }
@@ -275,6 +295,8 @@ impl<'a> Reader<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::collision::{ColumnRule, Fuzzy, RowRule};
+    use crate::election::change::Verdict;
     use scry_wal::{Micros, Ordinal};
 
     fn samples() -> Vec<CatalogChange> {
@@ -309,6 +331,18 @@ mod tests {
                 new: StoreId::new(6),
             },
             CatalogChange::AddPrimaryKey { oid: 16387, key },
+            CatalogChange::SetRules {
+                oid: 16388,
+                rules: Rules {
+                    row: Some(RowRule::Highest(2)),
+                    fuzzy: Fuzzy::parse("insert_as_update, ignore_missing").unwrap_or_default(),
+                    columns: vec![
+                        (1, ColumnRule::Add),
+                        (2, ColumnRule::Concatenate(", ".to_owned())),
+                        (7, ColumnRule::Expression("present".to_owned())),
+                    ],
+                },
+            },
             CatalogChange::Election(ElectionChange::CreateElection {
                 id: 1,
                 name: "spring".to_owned(),
@@ -349,6 +383,14 @@ mod tests {
                 committed: true,
             }),
             CatalogChange::Election(ElectionChange::ForgetElection { election: 1 }),
+            CatalogChange::Election(ElectionChange::Rebase { candidate: 2 }),
+            CatalogChange::Election(ElectionChange::Decide {
+                candidate: 2,
+                base: StoreId::new(3),
+                verdict: Verdict::Put,
+                reason: "merge, price: add".to_owned(),
+                keys: vec![vec![1, 0, 255], Vec::new()],
+            }),
         ]
     }
 

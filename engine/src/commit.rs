@@ -226,7 +226,9 @@ impl Txn {
         }
         appender.put(&prepared.bytes, prepared.records, catalog.is_some());
         holder.commit(lsn, firsts.clone());
-        for branch in self.inside.iter().flat_map(|inside| &inside.branches) {
+        let inside = self.inside.iter().flat_map(|inside| &inside.branches);
+        let rebased = self.electing.iter().flat_map(|electing| &electing.writes);
+        for branch in inside.chain(rebased) {
             branch.note_commit(lsn);
         }
         if let (Some(catalog), Some(latest)) = (catalog, latest) {

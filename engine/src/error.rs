@@ -1,5 +1,6 @@
 //! Everything that can go wrong in the engine, with what the caller does about it.
 
+use crate::collision::RuleError;
 use scry_wal::{Lsn, RecordError, StoreId};
 use std::fmt;
 use std::path::PathBuf;
@@ -81,12 +82,14 @@ pub enum Error {
     CandidateChanged { candidate: String },
     /// Something that is not done inside of a candidate.
     NotInCandidate { what: &'static str },
-    /// An election inside of a transaction that has changed something, or has savepoints.
+    /// An election or a rebase inside of a transaction that has changed something, or has savepoints.
     ElectAfterChanges,
     /// The table was dropped, truncated or given a key since the candidate's base.
     TableReplaced { table: String },
     /// Rows of the candidate whose state it changed is no longer the present.
     Conflicts { candidate: String, count: usize },
+    /// A collision rule that the table or the column cannot have.
+    InvalidRule { table: String, rule: RuleError },
     /// The savepoint is gone: released, or rolled back past.
     UnknownSavepoint,
     /// Another process has the data directory open.
@@ -195,9 +198,9 @@ impl fmt::Display for Error {
                 )
             }
             Error::NotInCandidate { what } => write!(f, "{what} cannot run inside a candidate"),
-            Error::ElectAfterChanges => {
-                f.write_str("a candidate must be elected before anything else changes in the transaction")
-            }
+            Error::ElectAfterChanges => f.write_str(
+                "a candidate is elected or rebased before anything else changes in the transaction",
+            ),
             Error::TableReplaced { table } => write!(
                 f,
                 "table \"{table}\" was dropped, truncated or given a primary key since the candidate's base"
@@ -206,6 +209,7 @@ impl fmt::Display for Error {
                 f,
                 "candidate \"{candidate}\" conflicts with the present state in {count} rows"
             ),
+            Error::InvalidRule { table, rule } => write!(f, "table \"{table}\": {rule}"),
             Error::UnknownSavepoint => f.write_str("savepoint does not exist"),
             Error::DirectoryLocked { path } => {
                 write!(f, "{} is in use by another process", path.display())

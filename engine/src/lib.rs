@@ -13,6 +13,7 @@ pub mod catalog_change;
 mod catalogs;
 mod changes;
 mod collector;
+pub mod collision;
 mod commit;
 mod directory;
 pub mod election;

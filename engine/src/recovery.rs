@@ -432,7 +432,10 @@ impl Replay {
                     self.stores.remove(store);
                 }
             }
-            ElectionChange::EndElection { .. } | ElectionChange::ForgetElection { .. } => {}
+            ElectionChange::EndElection { .. }
+            | ElectionChange::ForgetElection { .. }
+            | ElectionChange::Rebase { .. }
+            | ElectionChange::Decide { .. } => {}
         }
         self.change_catalog(lsn, CatalogChange::Election(change.clone()), table)?;
         Ok(adoption)
@@ -530,7 +533,8 @@ impl Replay {
                     store: *new,
                     ..old.def.clone()
                 };
-                Some(Table::with_fresh_store(def, Arc::clone(&old.lock)))
+                let new = Table::with_fresh_store(def, Arc::clone(&old.lock));
+                Some(new.with_rules(Arc::clone(&old.rules)))
             }
             CatalogChange::AddPrimaryKey { oid, key } => {
                 let old = table_of(*oid)?;
@@ -542,7 +546,13 @@ impl Replay {
                 }
                 def.primary_key = Some(key.clone());
                 new_key = Some((def.store, key.clone()));
-                Some(Table::new(def, Arc::clone(&old.store), Arc::clone(&old.lock)))
+                let new = Table::new(def, Arc::clone(&old.store), Arc::clone(&old.lock));
+                Some(new.with_rules(Arc::clone(&old.rules)))
+            }
+            CatalogChange::SetRules { oid, rules } => {
+                let old = table_of(*oid)?;
+                let new = Table::new(old.def.clone(), Arc::clone(&old.store), Arc::clone(&old.lock));
+                Some(new.with_rules(Arc::new(rules.clone())))
             }
             CatalogChange::Election(_) => unreachable!("elections have their own way"),
         };
@@ -579,7 +589,7 @@ impl Replay {
         let Some(state) = self.stores.get(&store_id) else {
             return Ok(());
         };
-        let Some(table) = self.catalog.tables().find(|table| table.def.store == store_id) else {
+        let Some(table) = self.catalog.tables.by_store(store_id) else {
             return Ok(());
         };
         let old = Arc::clone(&state.store);
@@ -604,11 +614,8 @@ impl Replay {
             }
         }
         let store = Arc::new(store);
-        let table = Arc::new(Table::new(
-            table.def.clone(),
-            Arc::clone(&store),
-            Arc::clone(&table.lock),
-        ));
+        let rekeyed = Table::new(table.def.clone(), Arc::clone(&store), Arc::clone(&table.lock));
+        let table = Arc::new(rekeyed.with_rules(Arc::clone(&table.rules)));
         self.stores.insert(
             store_id,
             StoreState {

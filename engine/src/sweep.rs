@@ -32,7 +32,7 @@ impl Sweep {
     /// Goes on with the walk, or begins one where it is worth it.
     pub(crate) fn step(&mut self, catalog: &Catalog, horizon: Lsn, pins: &[Lsn]) {
         let next = self.at.take().or_else(|| {
-            let stores = catalog.tables().map(|table| &table.store);
+            let stores = catalog.all_tables().map(|table| &table.store);
             let store = stores.into_iter().find(|store| wants_sweep(store, horizon))?;
             store.counters.begin_sweep(horizon);
             Some((Arc::clone(store), KeyRange::all()))

@@ -5,7 +5,8 @@ mod common;
 
 use common::*;
 use proptest::prelude::*;
-use scry_engine::election::{NewCandidate, NewElection};
+use scry_engine::collision::{ColumnRule, Computation, Fuzzy, Outcome, RowRule, Rules};
+use scry_engine::election::{Elected, NewCandidate, NewElection, OnConflict};
 use scry_engine::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
@@ -41,11 +42,42 @@ fn begin_in(home: &Home, election: &str, name: &str) -> Txn {
         .unwrap()
 }
 
-fn try_elect(home: &Home, election: &str, name: &str) -> Result<u64, Error> {
+fn no_expressions(_: &Computation<'_>) -> Result<Value, String> {
+    Err("no expressions".to_owned())
+}
+
+fn elect_with(home: &Home, election: &str, name: &str, on_conflict: OnConflict) -> Result<Elected, Error> {
     let mut txn = home.session().begin(Isolation::ReadCommitted);
-    let count = block_on(txn.elect(election, name))?;
+    let elected = block_on(txn.elect(election, name, on_conflict, &no_expressions))?;
     txn.commit("ELECT CANDIDATE")?;
-    Ok(count)
+    Ok(elected)
+}
+
+fn try_elect(home: &Home, election: &str, name: &str) -> Result<u64, Error> {
+    elect_with(home, election, name, OnConflict::Fail).map(|elected| elected.changed)
+}
+
+fn rebase_with(home: &Home, name: &str, on_conflict: OnConflict) -> Result<Vec<Conflict>, Error> {
+    let mut txn = home.session().begin(Isolation::ReadCommitted);
+    let met = block_on(txn.rebase("e", name, on_conflict, &no_expressions))?;
+    txn.commit("REBASE CANDIDATE")?;
+    Ok(met)
+}
+
+/// Gives the table "t" these rules: for rows, for the column `value`, and fuzzy ones.
+fn set_rules(home: &Home, row: &str, value: &str, fuzzy: &str) {
+    let table = home.table("t");
+    let mut rules = Rules {
+        row: (!row.is_empty()).then(|| RowRule::parse(row, &table.def).unwrap()),
+        fuzzy: Fuzzy::parse(fuzzy).unwrap(),
+        columns: Vec::new(),
+    };
+    if !value.is_empty() {
+        rules.set_column(1, Some(ColumnRule::parse(value, &table.def.columns[1]).unwrap()));
+    }
+    let mut txn = home.session().begin(Isolation::ReadCommitted);
+    block_on(txn.set_rules(&table, rules)).unwrap();
+    txn.commit("ALTER TABLE").unwrap();
 }
 
 fn drop_candidate(home: &Home, election: &str, name: &str) {
@@ -187,7 +219,7 @@ fn a_row_that_is_not_what_the_candidate_found_stops_its_election_and_is_listed()
         }
         assert_eq!(home.rows(&table), before);
         let mut txn = home.session().begin(Isolation::ReadCommitted);
-        let conflicts = txn.conflicts("e", "c").unwrap();
+        let conflicts = txn.conflicts("e", "c", &no_expressions).unwrap();
         let value = |row: &Option<Row>| row.as_ref().map(|row| decode(&table, row).1);
         let found: Vec<_> = conflicts
             .iter()
@@ -280,7 +312,12 @@ fn a_transaction_of_a_candidate_that_has_ended_meanwhile_does_not_commit() {
     create_candidate(&home, "e", "d");
     change_in(&home, "d", &table, |txn, table| assert!(set(txn, table, 2, 21)));
     let mut electing = home.session().begin(Isolation::ReadCommitted);
-    assert_eq!(block_on(electing.elect("e", "d")).unwrap(), 1);
+    assert_eq!(
+        block_on(electing.elect("e", "d", OnConflict::Fail, &no_expressions))
+            .unwrap()
+            .changed,
+        1
+    );
     change_in(&home, "d", &table, |txn, table| assert!(set(txn, table, 3, 31)));
     assert!(matches!(electing.commit(""), Err(Error::CandidateChanged { .. })));
     assert_eq!(try_elect(&home, "e", "d").unwrap(), 2);
@@ -321,7 +358,10 @@ fn what_no_candidate_may_do_is_refused_by_name() {
     refused(block_on(inside.drop_table(&table)), "DROP TABLE");
     refused(block_on(inside.truncate(&table)).map(drop), "TRUNCATE");
     refused(inside.drop_election("e"), "DROP ELECTION");
-    refused(block_on(inside.elect("e", "c")).map(drop), "ELECT");
+    refused(
+        block_on(inside.elect("e", "c", OnConflict::Fail, &no_expressions)).map(drop),
+        "ELECT",
+    );
     assert!(set(&mut inside, &table, 1, 11));
     inside.commit("").unwrap();
     // The table is replaced below the candidate: it goes on with its base, but cannot be elected.
@@ -336,7 +376,7 @@ fn what_no_candidate_may_do_is_refused_by_name() {
     let mut txn = home.session().begin(Isolation::ReadCommitted);
     insert(&mut txn, &home.table("t"), 9, 90);
     assert!(matches!(
-        block_on(txn.elect("e", "c")),
+        block_on(txn.elect("e", "c", OnConflict::Fail, &no_expressions)),
         Err(Error::ElectAfterChanges)
     ));
 }
@@ -401,6 +441,174 @@ fn write_once_more(home: &Home, table: &Table) {
     }
 }
 
+#[test]
+fn rules_decide_what_both_sides_have_changed_and_the_log_alone_tells_it_again() {
+    let (mut home, table) = scene(0);
+    set_rules(&home, "", "add", "insert_as_update, update_as_insert");
+    change_in(&home, "c", &table, |txn, table| {
+        assert!(set(txn, table, 1, 15));
+        assert!(set(txn, table, 2, 25));
+        assert!(set(txn, table, 3, 35));
+        insert(txn, table, 4, 40);
+    });
+    change(&home, &table, |txn, table| {
+        assert!(set(txn, table, 1, 7));
+        assert!(delete(txn, table, 2));
+    });
+    let elected = elect_with(&home, "e", "c", OnConflict::Resolve).unwrap();
+    assert_eq!((elected.changed, elected.conflicts.len()), (4, 2));
+    let reasons: Vec<&str> = elected
+        .conflicts
+        .iter()
+        .map(|met| met.decision.reason.as_str())
+        .collect();
+    assert_eq!(reasons, ["merge, value: add", "update_as_insert"]);
+    assert_eq!(home.rows(&table), [(1, 12), (2, 25), (3, 35), (4, 40)]);
+    home.check_replica(&table);
+    drop(table);
+    home.restart();
+    let table = home.table("t");
+    assert_eq!(home.rows(&table), [(1, 12), (2, 25), (3, 35), (4, 40)]);
+    assert_eq!(
+        table.rules.columns,
+        [(1, ColumnRule::Add)],
+        "the rules are in the log, too"
+    );
+    home.check_replica(&table);
+}
+
+#[test]
+fn what_no_rule_decides_stops_the_election_unless_it_is_deferred() {
+    let (home, table) = scene(0);
+    set_rules(&home, "", "max", "");
+    change_in(&home, "c", &table, |txn, table| {
+        assert!(set(txn, table, 1, 15));
+        assert!(delete(txn, table, 2));
+        assert!(set(txn, table, 3, 35));
+    });
+    change(&home, &table, |txn, table| {
+        assert!(set(txn, table, 1, 17));
+        assert!(set(txn, table, 2, 27));
+    });
+    match elect_with(&home, "e", "c", OnConflict::Resolve) {
+        Err(Error::Conflicts { count, .. }) => assert_eq!(count, 1),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(home.rows(&table), [(1, 17), (2, 27), (3, 30)]);
+    let elected = elect_with(&home, "e", "c", OnConflict::Defer).unwrap();
+    assert_eq!((elected.changed, elected.conflicts.len()), (1, 2));
+    assert!(
+        elected
+            .conflicts
+            .iter()
+            .all(|met| met.decision.outcome == Outcome::Defer)
+    );
+    assert_eq!(home.rows(&table), [(1, 17), (2, 27), (3, 35)]);
+    home.check_replica(&table);
+}
+
+#[test]
+fn an_election_decides_more_than_a_transaction_keeps_unlogged() {
+    for untouched in [0, 100] {
+        let mut options = options();
+        options.spill_bytes = 4 << 10;
+        let mut home = Home::with(options);
+        let table = home.create("t", true);
+        const ROWS: i32 = 600;
+        change(&home, &table, |txn, table| {
+            (0..ROWS).for_each(|id| insert(txn, table, id, 10))
+        });
+        create_election(&home, "e", 0);
+        create_candidate(&home, "e", "c");
+        set_rules(&home, "proposed", "", "");
+        change_in(&home, "c", &table, |txn, table| {
+            (0..ROWS).for_each(|id| assert!(set(txn, table, id, 11)));
+        });
+        change(&home, &table, |txn, table| {
+            (untouched..ROWS).for_each(|id| assert!(set(txn, table, id, 12)));
+        });
+        let elected = elect_with(&home, "e", "c", OnConflict::Resolve).unwrap();
+        assert_eq!(
+            elected.conflicts.len(),
+            usize::try_from(ROWS - untouched).unwrap()
+        );
+        let all: Vec<_> = (0..ROWS).map(|id| (id, 11)).collect();
+        assert_eq!(home.rows(&table), all);
+        home.check_replica(&table);
+        drop(table);
+        home.restart();
+        let table = home.table("t");
+        assert_eq!(home.rows(&table), all);
+        home.check_replica(&table);
+    }
+}
+
+#[test]
+fn a_rebased_candidate_stands_on_the_present_with_its_own_changes() {
+    let (mut home, table) = scene(0);
+    set_rules(&home, "", "add", "");
+    change_in(&home, "c", &table, |txn, table| {
+        assert!(set(txn, table, 1, 15));
+        assert!(delete(txn, table, 2));
+    });
+    change(&home, &table, |txn, table| {
+        assert!(set(txn, table, 1, 7));
+        assert!(set(txn, table, 3, 33));
+    });
+    let mut late = begin_in(&home, "e", "c");
+    assert!(set(&mut late, &table, 3, 34));
+    match rebase_with(&home, "c", OnConflict::Fail) {
+        Err(Error::Conflicts { count, .. }) => assert_eq!(count, 1),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(rows_in(&home, "e", "c", &table), [(1, 15), (3, 30)]);
+    assert_eq!(rebase_with(&home, "c", OnConflict::Resolve).unwrap().len(), 1);
+    assert!(matches!(late.commit(""), Err(Error::CandidateChanged { .. })));
+    for restart in [false, true] {
+        if restart {
+            home.restart();
+        }
+        let table = home.table("t");
+        assert_eq!(home.rows(&table), [(1, 7), (2, 20), (3, 33)]);
+        assert_eq!(rows_in(&home, "e", "c", &table), [(1, 12), (3, 33)]);
+    }
+    let table = home.table("t");
+    change_in(&home, "c", &table, |txn, table| assert!(set(txn, table, 3, 34)));
+    assert_eq!(try_elect(&home, "e", "c").unwrap(), 3);
+    assert_eq!(home.rows(&table), [(1, 12), (3, 34)]);
+    home.check_replica(&table);
+}
+
+#[test]
+fn what_is_committed_while_a_candidate_is_rebased_is_a_conflict_and_never_lost() {
+    let (home, table) = scene(0);
+    change_in(&home, "c", &table, |txn, table| assert!(set(txn, table, 1, 15)));
+    let mut rebasing = home.session().begin(Isolation::ReadCommitted);
+    block_on(rebasing.rebase("e", "c", OnConflict::Fail, &no_expressions)).unwrap();
+    // Nobody waits for a rebase.
+    change(&home, &table, |txn, table| assert!(set(txn, table, 1, 11)));
+    assert_eq!(home.engine().stats().lock_waits, 0);
+    rebasing.commit("REBASE CANDIDATE").unwrap();
+    change_in(&home, "c", &table, |txn, table| assert!(set(txn, table, 1, 16)));
+    match try_elect(&home, "e", "c") {
+        Err(Error::Conflicts { count, .. }) => assert_eq!(count, 1),
+        other => panic!("{other:?}"),
+    }
+    let mut txn = home.session().begin(Isolation::ReadCommitted);
+    let conflicts = txn.conflicts("e", "c", &no_expressions).unwrap();
+    let value = |row: &Option<Row>| row.as_ref().map(|row| decode(&table, row).1);
+    let Conflict {
+        before,
+        present,
+        proposed,
+        ..
+    } = &conflicts[0];
+    assert_eq!(
+        (value(before), value(present), value(proposed)),
+        (Some(10), Some(11), Some(16))
+    );
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     /// Ordinary changes of a key: a value, or none.
@@ -408,9 +616,59 @@ enum Step {
     Create(usize),
     /// Changes of a candidate, committed or rolled back.
     Propose(usize, Vec<(i32, Option<i64>)>, bool),
-    Elect(usize),
+    Elect(usize, OnConflict),
+    Rebase(usize, OnConflict),
     Drop(usize),
     Restart,
+}
+
+fn on_conflict() -> impl Strategy<Value = OnConflict> {
+    prop_oneof![
+        Just(OnConflict::Fail),
+        Just(OnConflict::Defer),
+        Just(OnConflict::Resolve)
+    ]
+}
+
+/// The table's rules.
+#[derive(Clone, Copy, Debug)]
+enum Ruled {
+    Not,
+    Proposed,
+    Present,
+    /// Differences are added; missing rows are inserted, and existing ones updated.
+    Add,
+}
+
+/// What the rules make of a row: refused, deferred, or a value or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expected {
+    Refused,
+    Deferred,
+    Leaves(Option<i64>),
+}
+
+fn expected(
+    rules: Ruled,
+    how: OnConflict,
+    before: Option<i64>,
+    present: Option<i64>,
+    proposed: Option<i64>,
+) -> Expected {
+    match (how, rules) {
+        (OnConflict::Fail, _) | (OnConflict::Resolve, Ruled::Not) => Expected::Refused,
+        (OnConflict::Defer, _) => Expected::Deferred,
+        _ if present == proposed => Expected::Leaves(present),
+        (_, Ruled::Proposed) => Expected::Leaves(proposed),
+        (_, Ruled::Present) => Expected::Leaves(present),
+        (_, Ruled::Add) => match (before, present, proposed) {
+            (_, None, proposed) => Expected::Leaves(proposed),
+            (Some(before), Some(present), Some(proposed)) => {
+                Expected::Leaves(Some(present + proposed - before))
+            }
+            _ => Expected::Refused,
+        },
+    }
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -422,7 +680,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => candidate.clone().prop_map(Step::Create),
         6 => (candidate.clone(), prop::collection::vec(change, 1..4), prop::bool::weighted(0.9))
             .prop_map(|(candidate, changes, commits)| Step::Propose(candidate, changes, commits)),
-        2 => candidate.clone().prop_map(Step::Elect),
+        2 => (candidate.clone(), on_conflict()).prop_map(|(candidate, how)| Step::Elect(candidate, how)),
+        2 => (candidate.clone(), on_conflict()).prop_map(|(candidate, how)| Step::Rebase(candidate, how)),
         1 => candidate.prop_map(Step::Drop),
         1 => Just(Step::Restart),
     ]
@@ -433,14 +692,61 @@ type State = BTreeMap<i32, i64>;
 /// A row's value and the number of the change that gave it; of a missing row, of the change that took it away.
 type Versions = BTreeMap<i32, (Option<i64>, u64)>;
 
+/// What a candidate proposes for a key.
+#[derive(Clone, Copy, Debug)]
+struct Proposed {
+    value: Option<i64>,
+    /// The row that it found, and the number of the change that gave it.
+    found: Option<(i64, u64)>,
+}
+
+#[derive(Clone, Debug)]
+struct Model {
+    base: Versions,
+    proposals: BTreeMap<i32, Proposed>,
+}
+
 struct World {
     home: Home,
+    rules: Ruled,
     base: Versions,
     present: Versions,
-    /// What each open candidate proposes.
-    candidates: BTreeMap<usize, BTreeMap<i32, Option<i64>>>,
+    candidates: BTreeMap<usize, Model>,
     elected: BTreeSet<usize>,
     changes: u64,
+}
+
+fn live(versions: &Versions, key: i32) -> Option<(i64, u64)> {
+    let (value, change) = versions.get(&key)?;
+    Some(((*value)?, *change))
+}
+
+impl Model {
+    fn future(&self) -> State {
+        let mut state = World::live(&self.base);
+        for (key, proposed) in &self.proposals {
+            match proposed.value {
+                Some(value) => state.insert(*key, value),
+                None => state.remove(key),
+            };
+        }
+        state
+    }
+
+    fn propose(&mut self, key: i32, value: Option<i64>) {
+        let known = self.proposals.get(&key).copied();
+        let found = known.map_or_else(|| live(&self.base, key), |known| known.found);
+        let exists = known.map_or(found.is_some(), |known| known.value.is_some());
+        match (value, found) {
+            (Some(_), _) | (None, Some(_)) if exists || value.is_some() => {
+                self.proposals.insert(key, Proposed { value, found });
+            }
+            (None, None) if exists => {
+                self.proposals.remove(&key);
+            }
+            _ => {}
+        }
+    }
 }
 
 impl World {
@@ -449,17 +755,6 @@ impl World {
             .iter()
             .filter_map(|(key, (value, _))| Some((*key, (*value)?)))
             .collect()
-    }
-
-    fn future(&self, candidate: usize) -> State {
-        let mut state = Self::live(&self.base);
-        for (key, value) in &self.candidates[&candidate] {
-            match value {
-                Some(value) => state.insert(*key, *value),
-                None => state.remove(key),
-            };
-        }
-        state
     }
 
     fn put(&mut self, key: i32, value: Option<i64>) {
@@ -471,10 +766,19 @@ impl World {
         }
     }
 
-    fn is_as_found(&self, key: i32) -> bool {
-        let base = self.base.get(&key).copied().unwrap_or_default();
-        let present = self.present.get(&key).copied().unwrap_or_default();
-        base == present || (base.0.is_none() && present.0.is_none())
+    /// The proposals of a candidate that are not upon the present, with what is to become of them.
+    fn collisions(&self, model: &Model, how: OnConflict) -> BTreeMap<i32, Expected> {
+        let collided = model
+            .proposals
+            .iter()
+            .filter(|(key, proposed)| live(&self.present, **key) != proposed.found);
+        collided
+            .map(|(key, proposed)| {
+                let before = proposed.found.map(|(value, _)| value);
+                let present = live(&self.present, *key).map(|(value, _)| value);
+                (*key, expected(self.rules, how, before, present, proposed.value))
+            })
+            .collect()
     }
 
     fn step(&mut self, step: &Step) {
@@ -490,7 +794,8 @@ impl World {
                 let known = self.candidates.contains_key(candidate) || self.elected.contains(candidate);
                 assert_eq!(matches!(made, Err(Error::DuplicateCandidate { .. })), known);
                 if !known {
-                    self.candidates.insert(*candidate, BTreeMap::new());
+                    let (base, proposals) = (self.base.clone(), BTreeMap::new());
+                    self.candidates.insert(*candidate, Model { base, proposals });
                 }
             }
             Step::Propose(candidate, changes, commits) => {
@@ -498,55 +803,87 @@ impl World {
                     return;
                 }
                 let mut txn = begin_in(&self.home, "e", &name(*candidate));
-                let mut expected = self.future(*candidate);
-                let mut proposals = self.candidates[candidate].clone();
+                let mut model = self.candidates[candidate].clone();
                 for (key, value) in changes {
                     apply(&mut txn, &table, *key, *value);
-                    let existed = expected.contains_key(key);
-                    match value {
-                        Some(value) => {
-                            expected.insert(*key, *value);
-                            proposals.insert(*key, Some(*value));
-                        }
-                        None if existed => {
-                            expected.remove(key);
-                            match self.base.get(key).is_some_and(|base| base.0.is_some()) {
-                                true => proposals.insert(*key, None),
-                                false => proposals.remove(key),
-                            };
-                        }
-                        None => {}
-                    }
-                    assert_eq!(State::from_iter(rows(&mut txn, &table)), expected);
+                    model.propose(*key, *value);
+                    assert_eq!(State::from_iter(rows(&mut txn, &table)), model.future());
                     assert_eq!(get(&mut txn, &table, *key), *value);
                 }
                 if *commits {
                     txn.commit("").unwrap();
-                    self.candidates.insert(*candidate, proposals);
+                    self.candidates.insert(*candidate, model);
                 }
             }
-            Step::Elect(candidate) => {
-                let result = try_elect(&self.home, "e", &name(*candidate));
-                let Some(proposals) = self.candidates.get(candidate).cloned() else {
+            Step::Elect(candidate, how) => {
+                let result = elect_with(&self.home, "e", &name(*candidate), *how);
+                let Some(model) = self.candidates.get(candidate).cloned() else {
                     assert!(matches!(
                         result,
                         Err(Error::UndefinedCandidate { .. } | Error::CandidateEnded { .. })
                     ));
                     return;
                 };
-                let conflicts = proposals.keys().filter(|key| !self.is_as_found(**key)).count();
+                let collisions = self.collisions(&model, *how);
+                let refused = collisions
+                    .values()
+                    .filter(|found| **found == Expected::Refused)
+                    .count();
                 match result {
-                    Ok(count) => {
-                        assert_eq!((conflicts, count), (0, proposals.len() as u64));
-                        for (key, value) in proposals {
-                            self.put(key, value);
+                    Ok(elected) => {
+                        assert_eq!((refused, elected.conflicts.len()), (0, collisions.len()));
+                        for (key, proposed) in model.proposals {
+                            match collisions.get(&key) {
+                                None => self.put(key, proposed.value),
+                                Some(Expected::Leaves(value))
+                                    if *value != live(&self.present, key).map(|(value, _)| value) =>
+                                {
+                                    self.put(key, *value);
+                                }
+                                Some(_) => {}
+                            }
                         }
                         self.candidates.remove(candidate);
                         self.elected.insert(*candidate);
                     }
-                    Err(Error::Conflicts { count, .. }) => assert_eq!(count, conflicts),
+                    Err(Error::Conflicts { count, .. }) => {
+                        assert!(refused > 0);
+                        assert_eq!(count, refused);
+                    }
                     Err(error) => panic!("{error}"),
                 }
+            }
+            Step::Rebase(candidate, how) => {
+                let Some(mut model) = self.candidates.get(candidate).cloned() else {
+                    return;
+                };
+                let result = rebase_with(&self.home, &name(*candidate), *how);
+                let collisions = self.collisions(&model, *how);
+                let refused = collisions
+                    .values()
+                    .filter(|found| **found == Expected::Refused)
+                    .count();
+                if refused > 0 {
+                    assert!(matches!(result, Err(Error::Conflicts { count, .. }) if count == refused));
+                    return;
+                }
+                assert_eq!(result.unwrap().len(), collisions.len());
+                for (key, found) in collisions {
+                    let Expected::Leaves(value) = found else { continue };
+                    let present = live(&self.present, key);
+                    match value == present.map(|(value, _)| value) {
+                        true => model.proposals.remove(&key),
+                        false => model.proposals.insert(
+                            key,
+                            Proposed {
+                                value,
+                                found: present,
+                            },
+                        ),
+                    };
+                }
+                model.base = self.present.clone();
+                self.candidates.insert(*candidate, model);
             }
             Step::Drop(candidate) => {
                 if self.candidates.remove(candidate).is_some() {
@@ -566,9 +903,9 @@ impl World {
             State::from_iter(self.home.rows(&table)),
             Self::live(&self.present)
         );
-        for candidate in self.candidates.keys() {
+        for (candidate, model) in &self.candidates {
             let found = rows_in(&self.home, "e", &format!("c{candidate}"), &table);
-            assert_eq!(State::from_iter(found), self.future(*candidate));
+            assert_eq!(State::from_iter(found), model.future());
         }
     }
 }
@@ -591,7 +928,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn futures_agree_with_a_model(steps in prop::collection::vec(step(), 1..40)) {
+    fn futures_agree_with_a_model(
+        rules in prop_oneof![Just(Ruled::Not), Just(Ruled::Proposed), Just(Ruled::Present), Just(Ruled::Add)],
+        steps in prop::collection::vec(step(), 1..40),
+    ) {
         let home = Home::new();
         let table = home.create("t", true);
         let mut base = Versions::new();
@@ -600,9 +940,16 @@ proptest! {
             base.insert(id, (Some(i64::from(id)), 0));
         }
         drop(table);
+        match rules {
+            Ruled::Not => {}
+            Ruled::Proposed => set_rules(&home, "proposed", "", ""),
+            Ruled::Present => set_rules(&home, "present", "", ""),
+            Ruled::Add => set_rules(&home, "", "add", "insert_as_update, update_as_insert"),
+        }
         create_election(&home, "e", 0);
         let mut world = World {
             home,
+            rules,
             present: base.clone(),
             base,
             candidates: BTreeMap::new(),

@@ -7,7 +7,8 @@ use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use common::*;
 use proptest::prelude::*;
-use scry_engine::election::{NewCandidate, NewElection};
+use scry_engine::collision::{RowRule, Rules};
+use scry_engine::election::{NewCandidate, NewElection, OnConflict};
 use scry_engine::{
     ColumnDef, DataType, Datum, Engine, Error, Isolation, Key, NewTable, PrimaryKey, SessionInfo, Table, Txn,
     Value,
@@ -113,11 +114,26 @@ fn propose(engine: &Arc<Engine>, name: &str, table: &Table, changes: &Changes) {
     commit(engine, txn);
 }
 
-fn elect(engine: &Arc<Engine>, name: &str) -> Result<u64, Error> {
+fn elect_with(engine: &Arc<Engine>, name: &str, on_conflict: OnConflict) -> Result<u64, Error> {
     let mut txn = begin(engine);
-    let count = block_on(txn.elect("e", name))?;
+    let elected = block_on(txn.elect("e", name, on_conflict, &|_| Err(String::new())))?;
     commit(engine, txn);
-    Ok(count)
+    Ok(elected.changed)
+}
+
+fn elect(engine: &Arc<Engine>, name: &str) -> Result<u64, Error> {
+    elect_with(engine, name, OnConflict::Fail)
+}
+
+/// From now on candidates win.
+fn prefer_candidates(engine: &Arc<Engine>, table: &Table) {
+    let mut txn = begin(engine);
+    let rules = Rules {
+        row: Some(RowRule::Proposed),
+        ..Rules::default()
+    };
+    block_on(txn.set_rules(table, rules)).unwrap();
+    commit(engine, txn);
 }
 
 fn end(engine: &Arc<Engine>, name: &str) {
@@ -347,7 +363,8 @@ enum Step {
     Change(Changes),
     Create(usize),
     Propose(usize, Changes),
-    Elect(usize),
+    /// With or without the table's rule.
+    Elect(usize, bool),
     End(usize),
     Checkpoint,
     Restart,
@@ -364,7 +381,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => changes().prop_map(Step::Change),
         3 => candidate.clone().prop_map(Step::Create),
         6 => (candidate.clone(), changes()).prop_map(|(candidate, changes)| Step::Propose(candidate, changes)),
-        3 => candidate.clone().prop_map(Step::Elect),
+        3 => (candidate.clone(), any::<bool>()).prop_map(|(candidate, ruled)| Step::Elect(candidate, ruled)),
         1 => candidate.prop_map(Step::End),
         1 => Just(Step::Checkpoint),
         1 => Just(Step::Restart),
@@ -380,6 +397,7 @@ proptest! {
         let engine = engine(folder.path());
         let mut mirror = Some(common::mirror(folder.path(), &engine));
         let table = create(&engine, 20);
+        prefer_candidates(&engine, &table);
         let mut present: State = (0..20).map(|id| (id, id)).collect();
         // By candidate: its name and what it last proposed for each key.
         let mut candidates: BTreeMap<usize, (String, BTreeMap<i64, Option<i64>>)> = BTreeMap::new();
@@ -412,8 +430,11 @@ proptest! {
                         }
                     }
                 },
-                Step::Elect(candidate) => if let Some((name, proposals)) = candidates.get(&candidate).cloned()
-                    && elect(&engine, &name).is_ok()
+                Step::Elect(candidate, ruled) => if let Some((name, proposals)) = candidates.get(&candidate).cloned()
+                    && match ruled {
+                        true => elect_with(&engine, &name, OnConflict::Resolve).map_err(|error| panic!("{error}")),
+                        false => elect(&engine, &name),
+                    }.is_ok()
                 {
                     candidates.remove(&candidate);
                     for (id, value) in proposals {

@@ -116,6 +116,7 @@ impl From<scry_engine::Error> for Error {
             E::NotInCandidate { .. } => Error::new(SqlState::FEATURE_NOT_SUPPORTED, text),
             E::ElectAfterChanges => Error::new(SqlState::ACTIVE_SQL_TRANSACTION, text),
             E::Conflicts { .. } => Error::new(SqlState::TRANSACTION_INTEGRITY_CONSTRAINT_VIOLATION, text),
+            E::InvalidRule { .. } => Error::new(SqlState::INVALID_PARAMETER_VALUE, text),
             E::UnknownSavepoint => Error::new(SqlState::INVALID_SAVEPOINT_SPECIFICATION, text),
             E::DirectoryLocked { .. } => Error::new(SqlState::OBJECT_IN_USE, text),
             E::NotADataDirectory { .. } | E::NewerFormat { .. } => {

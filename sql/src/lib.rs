@@ -15,6 +15,8 @@
 
 pub mod analytic;
 pub mod catalog_views;
+mod collision;
+mod conflicts;
 pub mod database;
 pub mod dialect;
 pub mod error;

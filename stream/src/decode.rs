@@ -191,7 +191,9 @@ pub(crate) fn store_events(
             let mirrored = |store: &StoreId| schemas.get(store).is_some_and(|schema| schema.mirrored);
             branches.into_iter().filter(mirrored).map(dropped).collect()
         }
-        CatalogChange::AddPrimaryKey { .. } | CatalogChange::Election(_) => Vec::new(),
+        CatalogChange::AddPrimaryKey { .. } | CatalogChange::SetRules { .. } | CatalogChange::Election(_) => {
+            Vec::new()
+        }
     })
 }
 

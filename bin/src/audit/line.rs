@@ -111,6 +111,7 @@ impl Line {
             CatalogChange::DropTable { .. } => "DROP",
             CatalogChange::Truncate { .. } => "TRUNCATE",
             CatalogChange::AddPrimaryKey { .. } => "ADD KEY",
+            CatalogChange::SetRules { .. } => "SET RULES",
         };
         let mut line = Self::new(lsn, who, op);
         line.table = table.to_owned();
@@ -121,6 +122,7 @@ impl Line {
                 line.note.push(("columns", columns));
             }
             CatalogChange::AddPrimaryKey { key, .. } => line.note.push(("constraint", key.name.clone())),
+            CatalogChange::SetRules { oid, rules } => line.note = known.rules(*oid, rules),
             CatalogChange::DropTable { .. } | CatalogChange::Truncate { .. } | CatalogChange::Election(_) => {
             }
         }
@@ -139,6 +141,13 @@ impl Line {
             ),
             ElectionChange::Adopt { candidate, .. } => {
                 ("ADOPT", ("candidate", known.candidate(*candidate).to_owned()))
+            }
+            ElectionChange::Rebase { candidate } => (
+                "REBASE CANDIDATE",
+                ("candidate", known.candidate(*candidate).to_owned()),
+            ),
+            ElectionChange::Decide { candidate, .. } => {
+                ("DECIDE", ("candidate", known.candidate(*candidate).to_owned()))
             }
             ElectionChange::EndCandidate {
                 candidate, elected, ..
@@ -166,9 +175,28 @@ impl Line {
         let mut line = Self::new(lsn, who, op);
         line.table = table.to_owned();
         line.note.push(note);
-        if let ElectionChange::Adopt { count, skipped, .. } = change {
-            line.note.push(("ordinals", count.to_string()));
-            line.note.push(("skipped", skipped.len().to_string()));
+        match change {
+            ElectionChange::Adopt { count, skipped, .. } => {
+                line.note.push(("ordinals", count.to_string()));
+                line.note.push(("skipped", skipped.len().to_string()));
+            }
+            ElectionChange::Decide {
+                base,
+                verdict,
+                reason,
+                keys,
+                ..
+            } => {
+                let key = |key: &Vec<u8>| {
+                    let named = known.key(lsn, *base, key);
+                    assignments(&named.unwrap_or_else(|| vec![raw("row", key)]))
+                };
+                line.note.push(("verdict", verdict.name().to_owned()));
+                line.note.push(("rule", reason.clone()));
+                let keys: Vec<String> = keys.iter().map(key).collect();
+                line.note.push(("rows", keys.join("; ")));
+            }
+            _ => {}
         }
         line
     }

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use scry_engine::collision::Rules;
 use scry_engine::{CatalogChange, ColumnDef, DataType, Datum, ElectionChange, Key, PrimaryKey, RowLayout};
 use scry_sql::types::{TimeZone, write_text};
 use scry_wal::{Lsn, StoreId};
@@ -80,7 +81,7 @@ impl Names {
                 }
             }
             CatalogChange::Election(change) => self.apply_election(at, change),
-            CatalogChange::DropTable { .. } => {}
+            CatalogChange::DropTable { .. } | CatalogChange::SetRules { .. } => {}
         }
     }
 
@@ -121,6 +122,8 @@ impl Names {
                 self.stores.insert(*store, branch);
             }
             ElectionChange::Adopt { .. }
+            | ElectionChange::Rebase { .. }
+            | ElectionChange::Decide { .. }
             | ElectionChange::EndCandidate { .. }
             | ElectionChange::EndElection { .. }
             | ElectionChange::ForgetElection { .. } => {}
@@ -156,7 +159,8 @@ impl Names {
             CatalogChange::Election(_) => return None,
             CatalogChange::DropTable { oid, .. }
             | CatalogChange::Truncate { oid, .. }
-            | CatalogChange::AddPrimaryKey { oid, .. } => oid,
+            | CatalogChange::AddPrimaryKey { oid, .. }
+            | CatalogChange::SetRules { oid, .. } => oid,
         };
         self.tables.get(oid).map(String::as_str)
     }
@@ -204,6 +208,24 @@ impl Names {
                 .map(|(index, column)| named(column, &row.get(index)))
                 .collect(),
         )
+    }
+
+    /// The collision rules of a table, for a line's notes.
+    pub fn rules(&self, oid: u32, rules: &Rules) -> Vec<(&'static str, String)> {
+        let store = self.stores.values().find(|store| store.table == oid);
+        let columns = store.map(|store| Arc::clone(&store.columns)).unwrap_or_default();
+        let name = |column: usize| columns.get(column).map_or("?", |column| &column.name);
+        let of_columns = rules.columns.iter();
+        let of_columns = of_columns.map(|(column, rule)| format!("{}: {}", name(*column), rule.text()));
+        let notes = [
+            (
+                "row",
+                rules.row.map(|rule| rule.text(&columns)).unwrap_or_default(),
+            ),
+            ("fuzzy", rules.fuzzy.text()),
+            ("columns", of_columns.collect::<Vec<_>>().join("; ")),
+        ];
+        notes.into_iter().filter(|(_, text)| !text.is_empty()).collect()
     }
 
     /// The columns that an update changed, before and after.

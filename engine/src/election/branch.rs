@@ -14,6 +14,7 @@
 use crate::Row;
 use crate::catalog::{ColumnDef, Table, TableDef};
 use crate::error::Error;
+use crate::overlay::Version;
 use crate::row::{RowError, RowLayout};
 use crate::store::Store;
 use crate::types::{DataType, Datum};
@@ -35,6 +36,26 @@ pub(crate) struct Proposal {
 }
 
 impl Proposal {
+    /// Whether the row under the key is the one that the candidate found.
+    pub(crate) fn is_upon(&self, present: Option<&Version>) -> bool {
+        match (self.replaced, present) {
+            (None, None) => true,
+            (Some(replaced), Some(present)) => present.ordinal == Some(replaced),
+            _ => false,
+        }
+    }
+
+    /// The row that the candidate found under the key: a deletion holds it, an update what differed.
+    pub(crate) fn found(&self, base: &RowLayout) -> Option<Row> {
+        self.replaced?;
+        let Some(before) = self.before.as_deref().filter(|_| !self.deleted) else {
+            return Some(Arc::clone(&self.row));
+        };
+        let changed = base.decode_before(before).expect("a before-image of this table");
+        let row = base.update(&self.row, &changed);
+        Some(row.expect("a row that was there fits its table").into())
+    }
+
     /// The row that statements see.
     pub(crate) fn visible(&self) -> Option<&Row> {
         (!self.deleted).then_some(&self.row)

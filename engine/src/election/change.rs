@@ -9,6 +9,8 @@
 //! | 20 end candidate | candidate u64, elected u8, list of its branch stores u32 |
 //! | 21 end election | election u64, committed u8 |
 //! | 22 forget election | election u64 |
+//! | 23 rebase | candidate u64 |
+//! | 24 decide | candidate u64, base store u32, verdict u8, reason, list of keys (length u32 and bytes) |
 
 use crate::catalog::ColumnDef;
 use crate::catalog_change::{CatalogChangeError, Reader, put_column, put_len, put_text, put_u32, put_u64};
@@ -64,6 +66,47 @@ pub enum ElectionChange {
     ForgetElection {
         election: u64,
     },
+    /// The base of the candidate is now the state that this commit leaves.
+    Rebase {
+        candidate: u64,
+    },
+    /// How rows were decided that the candidate and others had changed.
+    Decide {
+        candidate: u64,
+        base: StoreId,
+        verdict: Verdict,
+        /// The rules that decided.
+        reason: String,
+        /// Encoded keys of the rows.
+        keys: Vec<Vec<u8>>,
+    },
+}
+
+/// What became of a row that the candidate and others had changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    Kept,
+    Put,
+    Deleted,
+    Deferred,
+}
+
+impl Verdict {
+    /// In `scry log`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Verdict::Kept => "kept",
+            Verdict::Put => "put",
+            Verdict::Deleted => "deleted",
+            Verdict::Deferred => "deferred",
+        }
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Verdict, CatalogChangeError> {
+        let known = [Verdict::Kept, Verdict::Put, Verdict::Deleted, Verdict::Deferred];
+        let verdict = known.get(usize::from(reader.u8()?));
+        verdict.copied().ok_or_else(|| reader.error("unknown verdict"))
+    }
 }
 
 pub(crate) const FIRST_KIND: u8 = 16;
@@ -160,6 +203,28 @@ impl ElectionChange {
                 out.push(FIRST_KIND + 6);
                 put_u64(out, *election);
             }
+            ElectionChange::Rebase { candidate } => {
+                out.push(FIRST_KIND + 7);
+                put_u64(out, *candidate);
+            }
+            ElectionChange::Decide {
+                candidate,
+                base,
+                verdict,
+                reason,
+                keys,
+            } => {
+                out.push(FIRST_KIND + 8);
+                put_u64(out, *candidate);
+                put_u32(out, base.get());
+                out.push(*verdict as u8);
+                put_text(out, reason);
+                put_len(out, keys.len());
+                for key in keys {
+                    put_len(out, key.len());
+                    out.extend_from_slice(key);
+                }
+            }
         }
     }
 
@@ -214,6 +279,16 @@ impl ElectionChange {
             },
             6 => ElectionChange::ForgetElection {
                 election: reader.u64()?,
+            },
+            7 => ElectionChange::Rebase {
+                candidate: reader.u64()?,
+            },
+            8 => ElectionChange::Decide {
+                candidate: reader.u64()?,
+                base: StoreId::new(reader.u32()?),
+                verdict: Verdict::decode(reader)?,
+                reason: reader.text()?,
+                keys: reader.list(|reader| Ok(reader.bytes()?.to_vec()))?,
             },
             _ => return Ok(None),
         }))

@@ -1,17 +1,35 @@
 //! Electing a candidate: its changes against the present state, and the commit that adopts them.
+//!
+//! Rows that are as the candidate found them are adopted. What becomes of the others, [`collision::decide`] says by the
+//! table's rules; such a row is skipped by the adoption and written as any transaction writes one, and the decision goes
+//! into the audit trail with the commit.
 
 use super::branch::{self, Proposal};
-use super::change::ElectionChange;
+use super::change::{ElectionChange, Verdict};
 use super::{Branch, Candidate};
 use crate::Row;
 use crate::catalog::Table;
+use crate::collision::{self, Decision, Evaluate, Outcome, Sides};
 use crate::error::Error;
 use crate::key::{Key, KeyRange};
 use crate::locks::Mode;
+use crate::overlay::Version;
 use crate::txn::{InsertOutcome, Txn};
 use scry_wal::{Lsn, Ordinal};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+
+/// What to do about rows that are not what the candidate found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnConflict {
+    /// Nothing is changed.
+    Fail,
+    /// They stay as they are, and somebody else decides.
+    Defer,
+    /// The tables' rules decide; rows that they do not decide change nothing at all.
+    Resolve,
+}
 
 /// A row of a candidate whose state it changed is no longer the present one.
 #[derive(Clone, Debug)]
@@ -25,14 +43,27 @@ pub struct Conflict {
     pub present: Option<Row>,
     /// The row that the candidate wants; `None`: it wants none.
     pub proposed: Option<Row>,
+    /// What the rules make of it.
+    pub decision: Decision,
 }
 
-/// What a commit that elects makes sure of, inside of its critical section.
+/// What an election did.
+#[derive(Clone, Debug, Default)]
+pub struct Elected {
+    /// Rows that changed.
+    pub changed: u64,
+    /// Rows that were not what the candidate found, with what became of them.
+    pub conflicts: Vec<Conflict>,
+}
+
+/// What a commit that elects or rebases makes sure of, inside of its critical section.
 pub(crate) struct Electing {
     pub(crate) election: u64,
     pub(crate) candidate: Arc<Candidate>,
     /// The branches were read as of this LSN.
-    read_at: Lsn,
+    pub(super) read_at: Lsn,
+    /// The branches that the commit writes into.
+    pub(crate) writes: Vec<Arc<Branch>>,
 }
 
 impl Electing {
@@ -55,68 +86,90 @@ impl Electing {
     }
 }
 
-/// A row of a branch, to be elected.
-struct BranchRow {
-    key: Key,
-    ordinal: Ordinal,
-    proposal: Proposal,
+/// A row of a branch.
+#[derive(Clone)]
+pub(super) struct BranchRow {
+    pub(super) key: Key,
+    pub(super) ordinal: Ordinal,
+    /// The commit into the branch that made it.
+    pub(super) at: Lsn,
+    pub(super) proposal: Proposal,
+}
+
+/// What electing finds in the place of a row.
+enum Found {
+    /// What the candidate found: its change is made.
+    Same,
+    /// Something else, under lock; or nothing.
+    Other(Option<Version>),
 }
 
 impl Txn {
     /// Elects a candidate: its changes become this transaction's. Must come before any other change of the transaction.
-    /// Answers how many rows change.
     ///
     /// # Errors
-    /// `Conflicts` when a row is not what the candidate found; see [`Txn::conflicts`]. `TableReplaced`;
-    /// `UndefinedElection`, `ElectionEnded`, `UndefinedCandidate`, `CandidateEnded`; what `lock` answers. From the
-    /// commit, `CandidateChanged` when the candidate committed something meanwhile. After an error the transaction
-    /// can only be rolled back.
-    pub async fn elect(&mut self, election: &str, name: &str) -> Result<u64, Error> {
+    /// `Conflicts` when a row is not what the candidate found and is not decided; see [`Txn::conflicts`].
+    /// `TableReplaced`; `UndefinedElection`, `ElectionEnded`, `UndefinedCandidate`, `CandidateEnded`; what `lock` answers.
+    /// From the commit, `CandidateChanged` when the candidate committed something meanwhile. After an error the
+    /// transaction can only be rolled back.
+    pub async fn elect(
+        &mut self,
+        election: &str,
+        name: &str,
+        on_conflict: OnConflict,
+        evaluate: &Evaluate<'_>,
+    ) -> Result<Elected, Error> {
         self.not_in_candidate("ELECT")?;
-        if self.has_writes() || self.overlay.changes.len() > 0 || self.has_savepoints() {
-            return Err(Error::ElectAfterChanges);
-        }
+        self.nothing_changed_yet()?;
         let lock = Arc::clone(&self.open_election(election)?.lock);
         self.take_lock(&lock, Mode::Exclusive, election).await?;
         self.statement();
         let (election, candidate) = self.open_candidate(election, name)?;
         let read_at = self.snapshot();
-        let mut count = 0;
-        let mut conflicts = 0;
+        let mut elected = Elected::default();
         for branch in candidate.branches() {
             let table = self.table_of(&candidate, branch)?;
             let rows = self.rows_of(&table, branch);
             if rows.is_empty() {
                 continue;
             }
-            for row in rows {
-                count += 1;
-                if !self.elect_row(&table, row, candidate.mirrored).await? {
-                    conflicts += 1;
-                }
-            }
-            if !candidate.mirrored {
-                continue;
-            }
+            // What the adoption takes comes before all that this transaction logs itself.
             let taken = branch.table.store.counters.next_ordinal().get();
-            let taken_u32 = u32::try_from(taken).map_err(|_| Error::TooManyChanges {
-                limit: u64::from(u32::MAX),
-            })?;
-            self.overlay.adopt(table.def.store, taken_u32);
-            self.change_elections(ElectionChange::Adopt {
-                candidate: candidate.id,
-                branch: branch.store(),
-                base: branch.base,
-                count: taken,
-                skipped: Vec::new(),
-            })?;
+            if candidate.mirrored {
+                let count = u32::try_from(taken).map_err(|_| Error::TooManyChanges {
+                    limit: u64::from(u32::MAX),
+                })?;
+                self.overlay.adopt(table.def.store, count);
+            }
+            let mut skipped = Vec::new();
+            for row in rows {
+                let ordinal = row.ordinal;
+                let met = self
+                    .elect_row(&table, row, candidate.mirrored, on_conflict, evaluate)
+                    .await?;
+                let Some(conflict) = met else {
+                    elected.changed += 1;
+                    continue;
+                };
+                elected.changed += u64::from(matches!(
+                    conflict.decision.outcome,
+                    Outcome::Put(_) | Outcome::Delete
+                ));
+                skipped.push(ordinal);
+                elected.conflicts.push(conflict);
+            }
+            if candidate.mirrored {
+                self.change_elections(ElectionChange::Adopt {
+                    candidate: candidate.id,
+                    branch: branch.store(),
+                    base: branch.base,
+                    count: taken,
+                    skipped,
+                })?;
+            }
         }
-        if conflicts > 0 {
-            return Err(Error::Conflicts {
-                candidate: format!("{}/{name}", election.name),
-                count: conflicts,
-            });
-        }
+        self.all_decided(&format!("{}/{name}", election.name), &elected.conflicts)?;
+        self.log_decisions(&candidate, &elected.conflicts)?;
         self.end_candidate(&candidate, true)?;
         if election.winners != 0 && election.elected() + 1 >= election.winners as usize {
             let election = self.open_election(&election.name)?;
@@ -126,15 +179,76 @@ impl Txn {
             election: election.id,
             candidate,
             read_at,
+            writes: Vec::new(),
         });
-        Ok(count)
+        Ok(elected)
     }
 
-    /// What stands between a candidate and its election, as of this statement.
+    /// Refuses what must be a transaction's first change.
+    pub(super) fn nothing_changed_yet(&self) -> Result<(), Error> {
+        if self.has_writes() || self.overlay.changes.len() > 0 || self.has_savepoints() {
+            return Err(Error::ElectAfterChanges);
+        }
+        Ok(())
+    }
+
+    pub(super) fn all_decided(&self, candidate: &str, conflicts: &[Conflict]) -> Result<(), Error> {
+        let refused = |conflict: &&Conflict| conflict.decision.outcome == Outcome::Refuse;
+        match conflicts.iter().filter(refused).count() {
+            0 => Ok(()),
+            count => Err(Error::Conflicts {
+                candidate: candidate.to_owned(),
+                count,
+            }),
+        }
+    }
+
+    /// Says in the audit trail how rows were decided.
+    pub(super) fn log_decisions(
+        &mut self,
+        candidate: &Candidate,
+        conflicts: &[Conflict],
+    ) -> Result<(), Error> {
+        let mut groups: BTreeMap<_, Vec<Vec<u8>>> = BTreeMap::new();
+        for conflict in conflicts {
+            let verdict = match conflict.decision.outcome {
+                Outcome::Keep => Verdict::Kept,
+                Outcome::Put(_) => Verdict::Put,
+                Outcome::Delete => Verdict::Deleted,
+                Outcome::Defer | Outcome::Refuse => Verdict::Deferred,
+            };
+            let group = (
+                conflict.table.def.store,
+                verdict,
+                conflict.decision.reason.as_str(),
+            );
+            groups
+                .entry(group)
+                .or_default()
+                .push(conflict.key.as_ref().to_vec());
+        }
+        for ((base, verdict, reason), keys) in groups {
+            self.change_elections(ElectionChange::Decide {
+                candidate: candidate.id,
+                base,
+                verdict,
+                reason: reason.to_owned(),
+                keys,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// What stands between a candidate and its election as of this statement, and what the tables' rules make of it.
     ///
     /// # Errors
     /// As for names in [`Txn::elect`]; `TableReplaced`.
-    pub fn conflicts(&mut self, election: &str, name: &str) -> Result<Vec<Conflict>, Error> {
+    pub fn conflicts(
+        &mut self,
+        election: &str,
+        name: &str,
+        evaluate: &Evaluate<'_>,
+    ) -> Result<Vec<Conflict>, Error> {
         self.not_in_candidate("the list of conflicts")?;
         let (_, candidate) = self.open_candidate(election, name)?;
         let mut conflicts = Vec::new();
@@ -142,36 +256,17 @@ impl Txn {
             let table = self.table_of(&candidate, branch)?;
             for row in self.rows_of(&table, branch) {
                 let present = self.get(&table, row.key.as_ref());
-                let found = present.as_ref().and_then(|present| present.ordinal);
-                if found == row.proposal.replaced && present.is_some() == row.proposal.replaced.is_some() {
+                if row.proposal.is_upon(present.as_ref()) {
                     continue;
                 }
-                conflicts.push(Conflict {
-                    table: Arc::clone(&table),
-                    before: self.found_by(&candidate, branch, &row),
-                    present: present.map(|present| present.row),
-                    proposed: row.proposal.visible().cloned(),
-                    key: row.key,
-                });
+                conflicts.push(judge(&table, row, present, OnConflict::Resolve, evaluate));
             }
         }
         Ok(conflicts)
     }
 
-    /// The row that a candidate replaced.
-    fn found_by(&self, candidate: &Candidate, branch: &Branch, row: &BranchRow) -> Option<Row> {
-        row.proposal.replaced?;
-        let table = candidate.base.tables.by_store(branch.base)?;
-        let found = table.store.rows.with(row.key.as_ref(), |entry| {
-            let state = entry.lock();
-            let seen = state.read(candidate.base.at, branch.base)?;
-            seen.row.cloned()
-        });
-        found.flatten()
-    }
-
     /// The present table of a branch.
-    fn table_of(&self, candidate: &Candidate, branch: &Branch) -> Result<Arc<Table>, Error> {
+    pub(super) fn table_of(&self, candidate: &Candidate, branch: &Branch) -> Result<Arc<Table>, Error> {
         let then = candidate.base.tables.by_store(branch.base);
         let now = self.catalog().tables.by_store(branch.base);
         match (then, now) {
@@ -183,12 +278,13 @@ impl Txn {
     }
 
     /// The rows of a branch as of this statement.
-    fn rows_of(&mut self, table: &Table, branch: &Branch) -> Vec<BranchRow> {
+    pub(super) fn rows_of(&mut self, table: &Table, branch: &Branch) -> Vec<BranchRow> {
         let mut rows = Vec::new();
         self.scan(&branch.table, &KeyRange::all(), &mut |key, version| {
             rows.push(BranchRow {
                 key: Key::from_bytes(key),
                 ordinal: version.ordinal.unwrap_or_default(),
+                at: version.lsn,
                 proposal: branch::decode(&table.layout, &branch.table, &version.row),
             });
             ControlFlow::Continue(())
@@ -196,36 +292,112 @@ impl Txn {
         rows
     }
 
-    /// Locks one row and makes the candidate's change to it this transaction's; to be `adopted`, as if it were logged
-    /// already. False: the row is not what the candidate found.
-    async fn elect_row(&mut self, table: &Table, row: BranchRow, adopted: bool) -> Result<bool, Error> {
+    /// Makes the candidate's change of one row this transaction's. Where the row is not what the candidate found, carries
+    /// out what is decided, and answers it.
+    async fn elect_row(
+        &mut self,
+        table: &Arc<Table>,
+        row: BranchRow,
+        adopted: bool,
+        on_conflict: OnConflict,
+        evaluate: &Evaluate<'_>,
+    ) -> Result<Option<Conflict>, Error> {
+        loop {
+            let present = match self.find_row(table, &row, adopted).await? {
+                Found::Same => return Ok(None),
+                Found::Other(present) => present,
+            };
+            let there = present.is_some();
+            let conflict = judge(table, row.clone(), present, on_conflict, evaluate);
+            let key = row.key.as_ref();
+            match &conflict.decision.outcome {
+                Outcome::Keep | Outcome::Defer | Outcome::Refuse => {}
+                Outcome::Put(new) if there => self.update(table, key, Arc::clone(new))?,
+                Outcome::Put(new) => {
+                    let (key, new) = (row.key.clone(), Arc::clone(new));
+                    let outcome = self.insert(table, Some(key), new).await?;
+                    if !matches!(outcome, InsertOutcome::Inserted(_)) {
+                        // Somebody was first: it is decided again.
+                        continue;
+                    }
+                }
+                Outcome::Delete if there => self.delete(table, key)?,
+                Outcome::Delete => {}
+            }
+            return Ok(Some(conflict));
+        }
+    }
+
+    /// Locks a row and, when it is what the candidate found, makes the candidate's change; to be `adopted`, as if it
+    /// were logged already.
+    async fn find_row(&mut self, table: &Table, row: &BranchRow, adopted: bool) -> Result<Found, Error> {
         let local = u32::try_from(row.ordinal.get()).map_err(|_| Error::TooManyChanges {
             limit: u64::from(u32::MAX),
         })?;
+        let key = row.key.as_ref();
         let slot = self.overlay.next_slot();
         match row.proposal.replaced {
-            Some(replaced) => {
-                let found = self.lock(table, row.key.as_ref()).await?;
-                if found.and_then(|found| found.ordinal) != Some(replaced) {
-                    return Ok(false);
+            Some(_) => {
+                let found = self.lock(table, key).await?;
+                if !row.proposal.is_upon(found.as_ref()) {
+                    return Ok(Found::Other(found));
                 }
                 match row.proposal.visible() {
-                    Some(new) => self.update(table, row.key.as_ref(), Arc::clone(new))?,
-                    None => self.delete(table, row.key.as_ref())?,
+                    Some(new) => self.update(table, key, Arc::clone(new))?,
+                    None => self.delete(table, key)?,
                 }
             }
-            None => {
-                let outcome = self
-                    .insert(table, Some(row.key), Arc::clone(&row.proposal.row))
-                    .await?;
-                if !matches!(outcome, InsertOutcome::Inserted(_)) {
-                    return Ok(false);
+            None => loop {
+                let new = Arc::clone(&row.proposal.row);
+                let outcome = self.insert(table, Some(row.key.clone()), new).await?;
+                if matches!(outcome, InsertOutcome::Inserted(_)) {
+                    break;
                 }
-            }
+                // It may go before it is locked.
+                if let Some(found) = self.lock(table, key).await? {
+                    return Ok(Found::Other(Some(found)));
+                }
+            },
         }
         if adopted {
             self.overlay.adopt_last(slot, local);
         }
-        Ok(true)
+        Ok(Found::Same)
+    }
+}
+
+/// What becomes of a row that is not what the candidate found.
+pub(super) fn judge(
+    table: &Arc<Table>,
+    row: BranchRow,
+    present: Option<Version>,
+    on_conflict: OnConflict,
+    evaluate: &Evaluate<'_>,
+) -> Conflict {
+    let before = row.proposal.found(&table.layout);
+    let proposed = row.proposal.visible().cloned();
+    let sides = Sides {
+        before: before.as_ref(),
+        present: present.as_ref().map(|present| &present.row),
+        proposed: proposed.as_ref(),
+        present_at: present.as_ref().map_or(Lsn::ZERO, |present| present.lsn),
+        proposed_at: row.at,
+    };
+    let decided = |outcome| Decision {
+        outcome,
+        reason: String::new(),
+    };
+    let decision = match on_conflict {
+        OnConflict::Fail => decided(Outcome::Refuse),
+        OnConflict::Defer => decided(Outcome::Defer),
+        OnConflict::Resolve => collision::decide(table, &table.rules, &sides, evaluate),
+    };
+    Conflict {
+        table: Arc::clone(table),
+        key: row.key,
+        before,
+        present: present.map(|present| present.row),
+        proposed,
+        decision,
     }
 }

@@ -19,6 +19,12 @@
 //! ordinal *first + o* in the table. No row is logged again, and a mirror relinks its columns instead of copying them.
 //! (Of a candidate that is not mirrored, mirrors have nothing to relink: its rows are logged as those of any commit.)
 //!
+//! Rebasing moves a candidate's base to the present: rows of the branches that are not what they replace any more are
+//! decided as in an election, and written into the branches anew.
+//!
+//! What a row of a branch replaces, and what it found there, stands in the row itself and stays with it: a base may hold
+//! a later version, committed while a rebase was under way.
+//!
 //! Invariants:
 //! - a branch belongs to one candidate and one store, and is written by that candidate's transactions only;
 //! - a commit into a branch finds its candidate open, checked inside the commit's critical section;
@@ -30,6 +36,7 @@ pub mod change;
 mod ddl;
 mod elect;
 mod predict;
+mod rebase;
 
 use crate::catalog::{Table, Tables};
 use crate::catalog_change::CatalogChange;
@@ -41,12 +48,12 @@ use change::ElectionChange;
 use scry_wal::{Lsn, Micros, StoreId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 pub use branch::columns as branch_columns;
 pub use ddl::{NewCandidate, NewElection};
-pub use elect::Conflict;
 pub(crate) use elect::Electing;
+pub use elect::{Conflict, Elected, OnConflict};
 pub use predict::{Change, Collision, Shown};
 
 /// What has become of an election.
@@ -131,8 +138,8 @@ pub struct Candidate {
     pub state: CandidateState,
     /// What its statements see below its own changes.
     pub(crate) base: Base,
-    /// Shared by all catalogs that know the candidate; cleared inside of the critical section of the commit that ends it.
-    pub(crate) open: Arc<AtomicBool>,
+    /// Shared by all catalogs that know the candidate with this base.
+    pub(crate) access: Arc<Access>,
     branches: BTreeMap<StoreId, Arc<Branch>>,
 }
 
@@ -147,7 +154,44 @@ pub struct Branch {
     pub(crate) changed: Arc<AtomicU64>,
 }
 
+/// Whether transactions that work in a candidate, on one base of it, may commit. Changed inside of the critical section
+/// of the commit that ends or rebases the candidate.
+#[derive(Debug, Default)]
+pub(crate) struct Access(AtomicU8);
+
+impl Access {
+    const ENDED: u8 = 1;
+    const REBASED: u8 = 2;
+
+    /// Refuses when the candidate, to be named by `label`, has ended or has another base.
+    pub(crate) fn check(&self, label: &str) -> Result<(), Error> {
+        let candidate = || label.to_owned();
+        match self.0.load(Ordering::Acquire) {
+            Self::ENDED => Err(Error::CandidateEnded {
+                candidate: candidate(),
+            }),
+            Self::REBASED => Err(Error::CandidateChanged {
+                candidate: candidate(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn close(&self, state: u8) {
+        self.0.store(state, Ordering::Release);
+    }
+}
+
 impl Base {
+    /// The tables as the commit at `at` leaves them; kept, unless only one transaction sees them.
+    fn new(at: Lsn, tables: &Arc<Tables>, pins: &Arc<Pins>) -> Base {
+        Base {
+            at,
+            tables: Arc::clone(tables),
+            pin: (at != PRIVATE).then(|| pins.pin(at)),
+        }
+    }
+
     /// Nobody asks for this state any more.
     fn release(&mut self) {
         self.tables = Arc::default();
@@ -281,6 +325,14 @@ impl Elections {
         })
     }
 
+    /// Whether a candidate's changes are in this store.
+    pub(crate) fn has_branch(&self, store: StoreId) -> bool {
+        self.iter()
+            .flat_map(|election| election.candidates())
+            .flat_map(|candidate| candidate.branches())
+            .any(|branch| branch.store() == store)
+    }
+
     pub(crate) fn pins(&self) -> &Arc<Pins> {
         &self.pins
     }
@@ -314,11 +366,7 @@ impl Elections {
                     created: *created,
                     winners: *winners,
                     state: ElectionState::Open,
-                    base: Base {
-                        at,
-                        tables: Arc::clone(tables),
-                        pin: (at != PRIVATE).then(|| self.pins.pin(at)),
-                    },
+                    base: Base::new(at, tables, &self.pins),
                     lock: Arc::default(),
                     candidates: BTreeMap::new(),
                 };
@@ -352,7 +400,7 @@ impl Elections {
                     note: note.clone(),
                     state: CandidateState::Open,
                     base: election.base.clone(),
-                    open: Arc::new(AtomicBool::new(true)),
+                    access: Arc::default(),
                     branches: BTreeMap::new(),
                 };
                 election.candidates.insert(name.clone(), Arc::new(candidate));
@@ -406,6 +454,15 @@ impl Elections {
                 };
                 election.base.release();
             }
+            ElectionChange::Rebase { candidate } => {
+                let base = Base::new(at, tables, &self.pins);
+                let candidate = self.open_candidate(*candidate)?;
+                candidate.base = base;
+                candidate.access = Arc::default();
+            }
+            ElectionChange::Decide { candidate, .. } => {
+                self.open_candidate(*candidate)?;
+            }
             ElectionChange::ForgetElection { election } => {
                 self.by_name.retain(|_, known| known.id != *election);
             }
@@ -413,13 +470,16 @@ impl Elections {
         Ok(())
     }
 
-    /// Tells the transactions that work in a candidate that `change` ends it. Only inside of the critical section of
-    /// the commit that makes the change, once nothing can fail any more.
+    /// Tells the transactions that work in a candidate that `change` ends or rebases it. Only inside of the critical
+    /// section of the commit that makes the change, once nothing can fail any more.
     pub(crate) fn announce(&self, change: &ElectionChange) {
-        if let ElectionChange::EndCandidate { candidate, .. } = change
-            && let Some((_, candidate)) = self.candidate(*candidate)
-        {
-            candidate.open.store(false, Ordering::Release);
+        let (candidate, state) = match change {
+            ElectionChange::EndCandidate { candidate, .. } => (candidate, Access::ENDED),
+            ElectionChange::Rebase { candidate } => (candidate, Access::REBASED),
+            _ => return,
+        };
+        if let Some((_, candidate)) = self.candidate(*candidate) {
+            candidate.access.close(state);
         }
     }
 

@@ -7,15 +7,17 @@
 //! Everything is read at the transaction's snapshot. Nothing is locked and nothing is changed.
 
 use super::branch;
-use super::{Branch, Candidate};
+use super::elect::{BranchRow, judge};
+use super::{Branch, Candidate, OnConflict};
 use crate::Row;
 use crate::catalog::Table;
+use crate::collision::{Decision, Evaluate, Outcome};
 use crate::error::Error;
 use crate::key::{Key, KeyRange};
 use crate::overlay::Version;
 use crate::txn::Txn;
 use crate::types::Datum;
-use scry_wal::Ordinal;
+use scry_wal::{Lsn, Ordinal};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -31,6 +33,8 @@ pub struct Collision {
     pub present: Option<(Ordinal, Row)>,
     /// The row that the candidate wants; `None`: it wants none.
     pub proposed: Option<Row>,
+    /// What the table's rules make of it.
+    pub decision: Decision,
 }
 
 /// What a future has where a row collides.
@@ -45,9 +49,16 @@ pub enum Shown {
 }
 
 impl Collision {
-    /// What a future shows in its place.
+    /// What a future shows in its place: what an election that resolves would leave there now. Where it would fail, the
+    /// proposed row stands in.
     pub fn shown(&self) -> Shown {
-        Shown::Proposed
+        match &self.decision.outcome {
+            Outcome::Refuse => Shown::Proposed,
+            Outcome::Keep | Outcome::Defer => Shown::Present,
+            Outcome::Delete => Shown::Proposed,
+            Outcome::Put(row) if Some(row) == self.proposed.as_ref() => Shown::Proposed,
+            Outcome::Put(row) => Shown::Row(Arc::clone(row)),
+        }
     }
 }
 
@@ -83,16 +94,6 @@ impl Candidate {
     pub fn changed(&self, table: &str) -> bool {
         self.branches().any(|branch| branch.table_name() == table)
     }
-
-    /// The row that it found under a key.
-    fn found(&self, branch: &Branch, key: &[u8]) -> Option<Row> {
-        let table = self.base.tables.by_store(branch.base)?;
-        let found = table.store.rows.with(key, |entry| {
-            let state = entry.lock();
-            state.read(self.base.at, branch.base)?.row.cloned()
-        });
-        found.flatten()
-    }
 }
 
 fn replaced(table: &str) -> Error {
@@ -105,6 +106,8 @@ fn replaced(table: &str) -> Error {
 struct Met {
     key: Key,
     ordinal: Ordinal,
+    /// The commit into the branch.
+    at: Lsn,
     replaced: Option<Ordinal>,
     /// As the branch has it.
     row: Row,
@@ -129,14 +132,22 @@ impl Met {
         proposal.visible().cloned()
     }
 
-    fn collision(self, candidate: &Candidate, branch: &Branch, table: &Table) -> Collision {
-        let key = self.key.as_ref();
-        Collision {
-            before: self.replaced.and_then(|_| candidate.found(branch, key)),
-            proposed: self.proposed(branch, table),
-            present: self.found().zip(self.present.map(|present| present.row)),
-            ordinal: self.ordinal,
+    fn collision(self, branch: &Branch, table: &Arc<Table>, evaluate: &Evaluate<'_>) -> Collision {
+        let found = self.found();
+        let row = BranchRow {
             key: self.key,
+            ordinal: self.ordinal,
+            at: self.at,
+            proposal: branch::decode(&table.layout, &branch.table, &self.row),
+        };
+        let judged = judge(table, row, self.present, OnConflict::Resolve, evaluate);
+        Collision {
+            key: judged.key,
+            ordinal: self.ordinal,
+            before: judged.before,
+            present: found.zip(judged.present),
+            proposed: judged.proposed,
+            decision: judged.decision,
         }
     }
 }
@@ -146,22 +157,22 @@ impl Txn {
     /// may not see it any more; where it says no, nothing is looked up.
     pub fn collisions(
         &mut self,
-        candidate: &Candidate,
         branch: &Branch,
-        table: &Table,
+        table: &Arc<Table>,
         has_ended: impl Fn(Ordinal) -> bool,
+        evaluate: &Evaluate<'_>,
     ) -> Vec<Collision> {
         // Keys without primary key are never given twice.
         let keyed = table.def.primary_key.is_some();
         let suspect = |replaced: Option<Ordinal>| replaced.map_or(keyed, &has_ended);
         let met = self.meet(branch, table, suspect).into_iter();
         met.filter(Met::collides)
-            .map(|met| met.collision(candidate, branch, table))
+            .map(|met| met.collision(branch, table, evaluate))
             .collect()
     }
 
     /// The rows that a candidate changes in `table`, in key order, beside what a future shows in their place.
-    pub fn changes(&mut self, candidate: &Candidate, branch: &Branch, table: &Table) -> Vec<Change> {
+    pub fn changes(&mut self, branch: &Branch, table: &Arc<Table>, evaluate: &Evaluate<'_>) -> Vec<Change> {
         let change = |met: Met| {
             if !met.collides() {
                 return Change {
@@ -170,7 +181,7 @@ impl Txn {
                     key: met.key,
                 };
             }
-            let collision = met.collision(candidate, branch, table);
+            let collision = met.collision(branch, table, evaluate);
             let shown = collision.shown();
             let present = collision.present.map(|(_, row)| row);
             Change {
@@ -201,15 +212,17 @@ impl Txn {
             };
             if wanted(replaced) {
                 let ordinal = version.ordinal.unwrap_or_default();
-                rows.push((Key::from_bytes(key), ordinal, replaced, Arc::clone(&version.row)));
+                let row = Arc::clone(&version.row);
+                rows.push((Key::from_bytes(key), ordinal, version.lsn, replaced, row));
             }
             ControlFlow::Continue(())
         });
         let rows = rows.into_iter();
-        rows.map(|(key, ordinal, replaced, row)| Met {
+        rows.map(|(key, ordinal, at, replaced, row)| Met {
             present: self.get(table, key.as_ref()),
             key,
             ordinal,
+            at,
             replaced,
             row,
         })

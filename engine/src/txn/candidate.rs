@@ -15,16 +15,15 @@ use crate::catalog::{Catalog, Table};
 use crate::catalog_change::CatalogChange;
 use crate::election::branch::{self, Proposal};
 use crate::election::change::ElectionChange;
-use crate::election::{Base, Branch, Candidate};
+use crate::election::{Access, Base, Branch, Candidate};
 use crate::engine::EngineSession;
 use crate::error::Error;
 use crate::key::{Key, KeyRange};
 use crate::overlay::{Now, Version};
-use scry_wal::StoreId;
+use scry_wal::{Ordinal, StoreId};
 use smallvec::SmallVec;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The candidate that a transaction works in.
 pub(crate) struct Inside {
@@ -34,20 +33,15 @@ pub(crate) struct Inside {
     label: String,
     mirrored: bool,
     base: Base,
-    open: Arc<AtomicBool>,
+    access: Arc<Access>,
     /// The branches that this transaction has opened for writing.
     pub(crate) branches: SmallVec<[Arc<Branch>; 2]>,
 }
 
 impl Inside {
-    /// Refuses when the candidate has ended. For the commit's critical section.
+    /// Refuses when the candidate has ended or was rebased. For the commit's critical section.
     pub(crate) fn check_open(&self) -> Result<(), Error> {
-        match self.open.load(Ordering::Acquire) {
-            true => Ok(()),
-            false => Err(Error::CandidateEnded {
-                candidate: self.label.clone(),
-            }),
-        }
+        self.access.check(&self.label)
     }
 
     /// The catalog of the base, with the elections of another.
@@ -73,7 +67,7 @@ impl EngineSession {
             label: format!("{}/{}", election.name, candidate.name),
             mirrored: candidate.mirrored,
             base: candidate.base.clone(),
-            open: Arc::clone(&candidate.open),
+            access: Arc::clone(&candidate.access),
             branches: SmallVec::new(),
         });
         txn.enter_base();
@@ -267,26 +261,35 @@ impl Txn {
 
     /// Writes a row over one that is locked in the branch.
     fn propose(&mut self, table: &Table, branch: &Branch, key: &[u8], row: Row) -> Result<(), Error> {
-        let base = self.base_version(table, key);
+        let (replaced, found) = self.replaced_by(table, branch, key);
         let proposal = Proposal {
-            replaced: base.as_ref().and_then(|base| base.ordinal),
+            replaced,
             deleted: false,
-            before: base.map(|base| table.layout.encode_before(&base.row, &row)),
+            before: found.map(|found| table.layout.encode_before(&found, &row)),
             row,
         };
         let encoded = branch::encode(&table.layout, &branch.table, &proposal)?;
         self.update_plain(&branch.table, key, encoded.into())
     }
 
+    /// What the branch's row of a key replaces: the version, and the row that it held.
+    fn replaced_by(&mut self, table: &Table, branch: &Branch, key: &[u8]) -> (Option<Ordinal>, Option<Row>) {
+        let Some(version) = self.get_plain(&branch.table, key) else {
+            return (None, None);
+        };
+        let proposal = branch::decode(&table.layout, &branch.table, &version.row);
+        (proposal.replaced, proposal.found(&table.layout))
+    }
+
     /// `Txn::delete` inside of a candidate.
     pub(super) fn delete_inside(&mut self, table: &Table, key: &[u8]) -> Result<(), Error> {
         let branch = self.open_branch(table)?;
-        let Some(base) = self.base_version(table, key) else {
+        let (replaced, Some(found)) = self.replaced_by(table, &branch, key) else {
             return self.delete_plain(&branch.table, key);
         };
         let proposal = Proposal {
-            row: base.row,
-            replaced: base.ordinal,
+            row: found,
+            replaced,
             deleted: true,
             before: None,
         };

@@ -1,4 +1,4 @@
-//! CREATE, DROP, TRUNCATE TABLE and ALTER TABLE … ADD PRIMARY KEY, inside transactions.
+//! CREATE, DROP, TRUNCATE TABLE and ALTER TABLE, inside transactions.
 //!
 //! A transaction's DDL is a list of changes over the committed catalog, private until the commit lays it over the
 //! newest one. Whoever alters a table holds its lock exclusively until the end, so that no two transactions alter
@@ -7,9 +7,11 @@
 
 use super::{PRIVATE, Txn};
 use crate::catalog::{
-    AppliedChange, NewTable, PrimaryKey, Table, TableDef, check_definition, key_of, key_values,
+    AppliedChange, FIRST_OID, NewTable, PrimaryKey, Table, TableDef, check_definition, key_of, key_values,
 };
 use crate::catalog_change::CatalogChange;
+use crate::collision::{RuleError, Rules};
+use crate::election::ElectionState;
 use crate::error::Error;
 use crate::key::{Key, KeyRange};
 use crate::locks::{Mode, TableLock};
@@ -32,9 +34,22 @@ impl Txn {
     /// `DuplicateTable`, `InvalidDefinition`. Two transactions may create one name at once: the second to commit
     /// gets `DuplicateTable` from its commit.
     pub async fn create_table(&mut self, new: NewTable) -> Result<Arc<Table>, Error> {
+        self.create(new, None)
+    }
+
+    /// Creates a system table: one that is found by its oid alone, which is below [`FIRST_OID`] and its own.
+    ///
+    /// # Errors
+    /// As [`Txn::create_table`].
+    pub async fn create_system_table(&mut self, oid: u32, new: NewTable) -> Result<Arc<Table>, Error> {
+        assert!(oid < FIRST_OID, "{oid} is no oid of a system table");
+        self.create(new, Some(oid))
+    }
+
+    fn create(&mut self, new: NewTable, oid: Option<u32>) -> Result<Arc<Table>, Error> {
         self.not_in_candidate("CREATE TABLE")?;
         check_definition(&new.name, &new.columns, new.primary_key.as_ref())?;
-        if self.catalog.table(&new.name).is_some() {
+        if oid.is_none() && self.catalog.table(&new.name).is_some() {
             return Err(Error::DuplicateTable { name: new.name });
         }
         self.holder();
@@ -48,7 +63,7 @@ impl Txn {
             columns[*column].not_null = true;
         }
         let def = TableDef {
-            oid: self.engine.next_oid(),
+            oid: oid.unwrap_or_else(|| self.engine.next_oid()),
             name,
             columns,
             primary_key,
@@ -86,7 +101,8 @@ impl Txn {
             old: table.def.store,
             new: def.store,
         };
-        let new = Arc::new(Table::with_fresh_store(def, Arc::clone(&table.lock)));
+        let new = Table::with_fresh_store(def, Arc::clone(&table.lock));
+        let new = Arc::new(new.with_rules(Arc::clone(&table.rules)));
         self.alter(change, Some(Arc::clone(&new)), Some(Arc::clone(&table.store)))?;
         Ok(new)
     }
@@ -131,9 +147,49 @@ impl Txn {
         }
         def.primary_key = Some(key.clone());
         let change = CatalogChange::AddPrimaryKey { oid: def.oid, key };
-        let new = Arc::new(Table::new(def, store, Arc::clone(&table.lock)));
+        let new = Table::new(def, store, Arc::clone(&table.lock));
+        let new = Arc::new(new.with_rules(Arc::clone(&table.rules)));
         self.alter(change, Some(Arc::clone(&new)), Some(Arc::clone(&table.store)))?;
         Ok(new)
+    }
+
+    /// Gives a table other collision rules. Waits for its writers.
+    ///
+    /// # Errors
+    /// `InvalidRule` for a rule of a column that cannot have it.
+    pub async fn set_rules(&mut self, table: &Table, rules: Rules) -> Result<(), Error> {
+        self.not_in_candidate("ALTER TABLE")?;
+        let refused = |rule| Error::InvalidRule {
+            table: table.def.name.clone(),
+            rule,
+        };
+        let name = |column: usize| table.def.columns[column].name.clone();
+        let key = table.key_columns().unwrap_or_default();
+        if let Some((column, _)) = rules.columns.iter().find(|(column, _)| key.contains(column)) {
+            return Err(refused(RuleError::KeyColumn {
+                column: name(*column),
+            }));
+        }
+        self.lock_table(table, Mode::Exclusive).await?;
+        let open = self
+            .catalog()
+            .elections()
+            .iter()
+            .any(|election| election.state == ElectionState::Open);
+        if let Some(column) = table.rules.mixes(&rules).filter(|_| open) {
+            return Err(refused(RuleError::Mixed { column: name(column) }));
+        }
+        let new = Table::new(
+            table.def.clone(),
+            Arc::clone(&table.store),
+            Arc::clone(&table.lock),
+        );
+        let new = Arc::new(new.with_rules(Arc::new(rules.clone())));
+        let change = CatalogChange::SetRules {
+            oid: table.def.oid,
+            rules,
+        };
+        self.alter(change, Some(new), None)
     }
 
     /// Puts the next rows of a table under their new keys. Answers the last old key, while there may be more.

@@ -68,7 +68,11 @@ impl Txn {
     /// Which of the overlay's stores will exist after this transaction: it may have dropped, truncated or never
     /// really created some itself.
     pub(crate) fn live_stores(&self) -> SmallVec<[bool; 4]> {
-        let live = |store| !self.had_ddl || self.catalog.tables().any(|table| table.def.store == store);
+        let live = |store| {
+            !self.had_ddl
+                || self.catalog.tables.by_store(store).is_some()
+                || self.catalog.elections().has_branch(store)
+        };
         self.overlay
             .stores
             .iter()

@@ -111,7 +111,7 @@ impl Replica {
                         assert!(self.stores.remove(branch).is_some());
                     }
                 }
-                CatalogChange::Election(_) => {}
+                CatalogChange::Election(_) | CatalogChange::SetRules { .. } => {}
             }
         }
         let adopted = |store: &StoreId| {

@@ -10,6 +10,7 @@ use super::scan::UserTable;
 use super::typed::Made;
 use super::types::PostgresTypes;
 use crate::catalog_views;
+use crate::conflicts;
 use crate::error::{Error, SqlState};
 use crate::notify::Channels;
 use crate::types::TimeZone;
@@ -249,6 +250,10 @@ impl<'a> Names<'a> {
             (Some(schema), _) if FutureName::is_meant(schema) => {
                 in_future(&Arc::new(FutureName::parse(schema)?))
             }
+            (Some("scry"), _) if name == conflicts::NAME => Ok(match conflicts::table(catalog) {
+                Some(queue) => Some(Relation::Table(queue.clone(), None)),
+                None => view("scry"),
+            }),
             (Some(schema), _) => {
                 let number = made::number(name).filter(|_| schema == made::SCHEMA);
                 let made = number.and_then(|number| self.relations.borrow().get(number).cloned());

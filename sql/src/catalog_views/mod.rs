@@ -18,10 +18,19 @@ mod types;
 mod view;
 
 use crate::analytic::Scope;
+use crate::conflicts;
 use datafusion::catalog::TableProvider;
 use datafusion::logical_expr::ScalarUDF;
 use std::sync::Arc;
 use view::{ScopedView, View};
+
+/// What the queue of conflicts is before the first one.
+static NO_CONFLICTS: View = View {
+    schema: "scry",
+    name: conflicts::NAME,
+    columns: conflicts::COLUMNS,
+    rows: |_| Vec::new(),
+};
 
 /// Every view.
 fn all() -> impl Iterator<Item = &'static View> {
@@ -32,6 +41,7 @@ fn all() -> impl Iterator<Item = &'static View> {
         .chain(elections::VIEWS)
         .chain(information_schema::VIEWS)
         .chain(empty::VIEWS)
+        .chain([&NO_CONFLICTS])
 }
 
 /// The view of this name, if there is one.

@@ -51,16 +51,21 @@ pub fn row_text(table: &Table, row: &[Value], facts: &Facts<'_>) -> String {
 
 /// 23502 with PostgreSQL's wording.
 #[cold]
-pub fn not_null_violation(table: &Table, column: usize, row: &[Value], facts: &Facts<'_>) -> Error {
+pub fn not_null(table: &Table, column: usize) -> Error {
     let name = &table.def.columns[column].name;
     let relation = &table.def.name;
     Error::new(
         SqlState::NOT_NULL_VIOLATION,
         format!("null value in column \"{name}\" of relation \"{relation}\" violates not-null constraint"),
     )
-    .with_detail(format!("Failing row contains ({}).", row_text(table, row, facts)))
     .with_table(relation.clone())
     .with_column(name.clone())
+}
+
+/// The same, with the row.
+#[cold]
+pub fn not_null_violation(table: &Table, column: usize, row: &[Value], facts: &Facts<'_>) -> Error {
+    not_null(table, column).with_detail(format!("Failing row contains ({}).", row_text(table, row, facts)))
 }
 
 /// 23505 with PostgreSQL's wording.

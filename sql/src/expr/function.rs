@@ -95,16 +95,24 @@ impl Function {
 
     /// Whether the result depends on the session or the transaction, and so is no constant of the statement.
     pub(super) fn reads_facts(self) -> bool {
-        self.is_volatile()
+        self.reads_moment()
             || matches!(
                 self,
                 Function::AtTimeZone
                     | Function::Concat
                     | Function::ConcatWs
-                    | Function::CurrentDate
                     | Function::DatePart
                     | Function::DateTrunc
                     | Function::Extract
+            )
+    }
+
+    /// Whether the result depends on when or by whom it is called, whatever the settings.
+    pub(super) fn reads_moment(self) -> bool {
+        self.is_volatile()
+            || matches!(
+                self,
+                Function::CurrentDate
                     | Function::CurrentDatabase
                     | Function::CurrentSchema
                     | Function::CurrentUser

@@ -329,6 +329,15 @@ impl Expr {
         found
     }
 
+    /// Whether it gives the same value at any time and to anybody.
+    pub fn is_timeless(&self) -> bool {
+        let mut found = true;
+        self.walk(&mut |node| {
+            found &= !matches!(node, Expr::Function { function, .. } if function.reads_moment());
+        });
+        found
+    }
+
     /// Whether it is nothing but constants, and so was folded or could be.
     fn is_constant(&self) -> bool {
         matches!(self, Expr::Constant { .. })

@@ -2,6 +2,7 @@
 //!
 //! A function is a line in [`ALL`]: how it is called, what it answers, and the statement that it stands for.
 
+use crate::conflicts;
 use crate::error::{Error, SqlState};
 use crate::plan::election_option as option;
 use crate::plan::statement::ElectionStatement;
@@ -17,6 +18,12 @@ pub enum Action {
     Election(ElectionStatement),
     /// `SET name = value`.
     Set(&'static str, String),
+    /// What is to be done about an entry of the queue of conflicts.
+    Resolve {
+        id: i64,
+        action: conflicts::Action,
+        values: String,
+    },
 }
 
 /// What the one row of a call says.
@@ -119,8 +126,37 @@ pub const ALL: &[Callable] = &[
         answer: Answer::Rows,
         action: |given| {
             let (election, candidate) = option::candidate(given.text("candidate"))?;
-            option::on_conflict(given.text("on_conflict"))?;
-            Ok(Action::Election(ElectionStatement::Elect { candidate, election }))
+            Ok(Action::Election(ElectionStatement::Elect {
+                candidate,
+                election,
+                on_conflict: option::on_conflict(given.text("on_conflict"))?,
+            }))
+        },
+    },
+    Callable {
+        name: "rebase",
+        takes: "candidate text, on_conflict text = fail",
+        answer: Answer::Rows,
+        action: |given| {
+            let (election, candidate) = option::candidate(given.text("candidate"))?;
+            Ok(Action::Election(ElectionStatement::Rebase {
+                candidate,
+                election,
+                on_conflict: option::on_conflict(given.text("on_conflict"))?,
+            }))
+        },
+    },
+    Callable {
+        name: "resolve_conflict",
+        takes: "id bigint, action text, values text = ''",
+        answer: Answer::Rows,
+        action: |given| {
+            let id = given.text("id");
+            Ok(Action::Resolve {
+                id: id.parse().map_err(|_| option::invalid("id", id))?,
+                action: conflicts::Action::parse(given.text("action"))?,
+                values: given.text("values").to_owned(),
+            })
         },
     },
 ];
@@ -148,6 +184,7 @@ impl Callable {
             let (name, ty) = declared.split_once(' ').unwrap_or((declared, "text"));
             let ty = match ty {
                 "integer" => DataType::Int4,
+                "bigint" => DataType::Int8,
                 "boolean" => DataType::Bool,
                 "double precision" => DataType::Float8,
                 _ => DataType::Text,
@@ -237,7 +274,14 @@ mod tests {
     fn defaults_are_values_that_the_functions_take() {
         for callable in ALL {
             let mut given: Vec<_> = callable.parameters().map(|_| None).collect();
+            if let Some(action) = callable
+                .parameters()
+                .position(|parameter| parameter.name == "action")
+            {
+                given[action] = Some("keep".to_owned());
+            }
             given[0] = Some(match callable.name {
+                "resolve_conflict" => "1".to_owned(),
                 "create_election" | "drop_election" => "e".to_owned(),
                 _ => "e/c".to_owned(),
             });

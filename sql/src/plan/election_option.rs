@@ -2,6 +2,7 @@
 
 use crate::error::{Error, SqlState};
 use crate::types::{self, InputContext, TimeZone};
+use scry_engine::election::OnConflict;
 use scry_engine::{DataType, Value};
 
 /// A name. It may stand in `election/candidate` and `election/one+two`, so that it has none of these signs itself.
@@ -51,16 +52,17 @@ pub fn flag(option: &str, value: &str) -> Result<bool, Error> {
 }
 
 /// What becomes of rows that are not what the candidate found.
-pub fn on_conflict(rule: &str) -> Result<(), Error> {
-    match rule.eq_ignore_ascii_case("fail") {
-        true => Ok(()),
-        false => Err(Error::unsupported(
-            "ELECT with another rule for conflicts than FAIL",
-        )),
-    }
+pub fn on_conflict(rule: &str) -> Result<OnConflict, Error> {
+    Ok(match rule.to_ascii_lowercase().as_str() {
+        "fail" => OnConflict::Fail,
+        "defer" => OnConflict::Defer,
+        "resolve" => OnConflict::Resolve,
+        _ => return Err(invalid("on_conflict", rule).with_hint("It is fail, defer or resolve.")),
+    })
 }
 
-fn invalid(option: &str, value: &str) -> Error {
+/// 22023 for an option that takes no such value.
+pub fn invalid(option: &str, value: &str) -> Error {
     Error::new(
         SqlState::INVALID_PARAMETER_VALUE,
         format!("invalid value for parameter \"{option}\": \"{value}\""),

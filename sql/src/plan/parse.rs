@@ -153,10 +153,12 @@ pub fn check_schema(qualifiers: &[String], table: &str) -> Result<(), Error> {
             format!("\"{schema}\" is a future, and futures cannot be written"),
         )
         .with_hint("To change what a candidate has, SET scry.candidate.")),
-        [schema] if schema == "pg_catalog" || schema == "information_schema" => Err(Error::new(
-            SqlState::INSUFFICIENT_PRIVILEGE,
-            format!("permission denied: \"{table}\" is a system catalog"),
-        )),
+        [schema] if ["pg_catalog", "information_schema", "scry"].contains(&schema.as_str()) => {
+            Err(Error::new(
+                SqlState::INSUFFICIENT_PRIVILEGE,
+                format!("permission denied: \"{table}\" is a system catalog"),
+            ))
+        }
         [schema] => Err(Error::new(
             SqlState::UNDEFINED_TABLE,
             format!("relation \"{schema}.{table}\" does not exist"),

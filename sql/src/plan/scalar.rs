@@ -47,6 +47,11 @@ impl ParamTypes {
             .collect()
     }
 
+    /// How many parameters there are.
+    pub fn count(&self) -> usize {
+        self.parameters.len().max(self.given.len())
+    }
+
     /// Takes over what another planner has found.
     pub fn learn(&mut self, oids: &[u32]) -> Result<(), Error> {
         for (index, oid) in oids.iter().enumerate() {
@@ -95,6 +100,11 @@ impl<'a> Binder<'a> {
             types,
             facts,
         }
+    }
+
+    /// With the names of a scope.
+    pub fn in_scope(scope: Scope, types: &'a mut ParamTypes, facts: &'a Facts<'a>) -> Self {
+        Binder { scope, types, facts }
     }
 
     pub fn facts(&self) -> &'a Facts<'a> {

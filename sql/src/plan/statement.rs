@@ -1,6 +1,7 @@
 //! What a statement is, after parsing and before any name in it is looked up.
 
 use crate::plan::call::Call;
+use scry_engine::election::OnConflict;
 use sqlparser::ast;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,6 +185,12 @@ pub enum Statement {
         if_exists: bool,
     },
     Truncate(Vec<String>),
+    /// Collision rules of a table and its columns.
+    SetRules {
+        table: String,
+        changes: Vec<RuleChange>,
+        if_exists: bool,
+    },
     AddPrimaryKey {
         table: String,
         constraint: Option<String>,
@@ -219,6 +226,16 @@ impl NotifyStatement {
     }
 }
 
+/// One option of ALTER TABLE … SET or RESET.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleChange {
+    /// `None`: an option of the table.
+    pub column: Option<String>,
+    pub option: String,
+    /// `None`: RESET.
+    pub value: Option<String>,
+}
+
 /// Statements about elections and their candidates.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ElectionStatement {
@@ -246,6 +263,12 @@ pub enum ElectionStatement {
     Elect {
         candidate: String,
         election: String,
+        on_conflict: OnConflict,
+    },
+    Rebase {
+        candidate: String,
+        election: String,
+        on_conflict: OnConflict,
     },
     ShowElections,
     ShowCandidates {

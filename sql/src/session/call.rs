@@ -28,6 +28,9 @@ impl Session {
                 let outcome = self.run_election(&statement).await?;
                 (outcome.rows, outcome.done)
             }
+            Action::Resolve { id, action, values } => {
+                (self.resolve_conflict(id, action, &values).await?, true)
+            }
             Action::Set(name, value) => {
                 self.set(SetScope::Session, name, &SettingValue::Text(value))?;
                 (0, true)

@@ -1,14 +1,15 @@
-//! CREATE TABLE, DROP TABLE, TRUNCATE, ALTER TABLE … ADD PRIMARY KEY at work.
+//! CREATE TABLE, DROP TABLE, TRUNCATE, ALTER TABLE at work.
 
 use super::portal::{Params, Portal};
 use super::run::Advance;
 use super::{Notice, Session};
+use crate::collision;
 use crate::error::{Error, SqlState};
 use crate::exec::message::Formats;
 use crate::plan::create_table;
 use crate::plan::planner::Kind;
 use crate::plan::select::no_such_table;
-use crate::plan::statement::Statement;
+use crate::plan::statement::{RuleChange, Statement};
 use crate::session::prepared::Prepared;
 use crate::tags::CommandTag;
 use bytes::BytesMut;
@@ -49,6 +50,11 @@ impl Session {
                 self.add_key(table, constraint.as_deref(), columns, *if_exists, *only_noop)
                     .await?;
             }
+            Statement::SetRules {
+                table,
+                changes,
+                if_exists,
+            } => self.set_rules(table, changes, *if_exists).await?,
             _ => return Err(Error::internal("not a definition statement")),
         }
         self.transaction.wrote(tag);
@@ -119,6 +125,27 @@ impl Session {
             self.interrupt.locking(txn.truncate(&table)).await??;
             done.push(name);
         }
+        Ok(())
+    }
+
+    async fn set_rules(&mut self, name: &str, changes: &[RuleChange], if_exists: bool) -> Result<(), Error> {
+        let Some(table) = self.table(name)? else {
+            if if_exists {
+                let text = format!("relation \"{name}\" does not exist, skipping");
+                self.notices.push(notice(SqlState::SUCCESSFUL_COMPLETION, text));
+                return Ok(());
+            }
+            return Err(no_such_table(name));
+        };
+        let mut rules = (*table.rules).clone();
+        for change in changes {
+            let (column, value) = (change.column.as_deref(), change.value.as_deref());
+            collision::change(&mut rules, &table, column, &change.option, value)?;
+        }
+        let Some(txn) = self.transaction.txn() else {
+            return Err(Error::internal("a definition without transaction"));
+        };
+        self.interrupt.locking(txn.set_rules(&table, rules)).await??;
         Ok(())
     }
 

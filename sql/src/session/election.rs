@@ -3,13 +3,16 @@
 use super::run::Advance;
 use super::{Notice, Session};
 use crate::analytic::FutureName;
+use crate::collision::Expressions;
+use crate::conflicts;
 use crate::error::{Error, SqlState};
 use crate::exec::context;
 use crate::exec::message::{self, Formats};
 use crate::plan::statement::ElectionStatement;
 use crate::tags::CommandTag;
 use bytes::BytesMut;
-use scry_engine::election::{NewCandidate, NewElection};
+use scry_engine::collision::{self, Computation};
+use scry_engine::election::{NewCandidate, NewElection, OnConflict};
 use scry_engine::{Conflict, Error as EngineError, Isolation, Row, SessionInfo};
 
 /// Conflicts that an error lists.
@@ -56,6 +59,7 @@ fn tag(statement: &ElectionStatement) -> &'static str {
         ElectionStatement::DropElection { .. } => "DROP ELECTION",
         ElectionStatement::DropCandidate { .. } => "DROP CANDIDATE",
         ElectionStatement::Elect { .. } => "ELECT CANDIDATE",
+        ElectionStatement::Rebase { .. } => "REBASE CANDIDATE",
         ElectionStatement::ShowElections | ElectionStatement::ShowCandidates { .. } => "SHOW",
     }
 }
@@ -81,6 +85,11 @@ impl Session {
     pub(super) async fn run_election(&mut self, statement: &ElectionStatement) -> Result<Outcome, Error> {
         let tag = tag(statement);
         self.transaction.check_read_write(&self.settings, tag)?;
+        if let ElectionStatement::Elect { on_conflict, .. } = statement
+            && *on_conflict != OnConflict::Fail
+        {
+            conflicts::ensure(self.database.engine()).await?;
+        }
         let txn = self.transaction.statement(&mut self.engine, &self.settings)?;
         let mut rows = 0;
         let skipped = match statement {
@@ -112,15 +121,36 @@ impl Session {
                 election,
                 if_exists,
             } => skip(txn.drop_candidate(election, name), *if_exists),
-            ElectionStatement::Elect { candidate, election } => {
-                let elected = self.interrupt.locking(txn.elect(election, candidate)).await?;
-                match elected {
+            ElectionStatement::Elect {
+                candidate,
+                election,
+                on_conflict,
+            } => {
+                let expressions = Expressions::default();
+                let evaluate = |asked: &Computation<'_>| expressions.compute(asked);
+                let electing = txn.elect(election, candidate, *on_conflict, &evaluate);
+                let elected = match self.interrupt.locking(electing).await? {
                     Err(EngineError::Conflicts { .. }) => return Err(self.conflicts(election, candidate)?),
-                    other => other.map(|changed| {
-                        rows = changed;
-                        None
-                    }),
-                }
+                    other => other?,
+                };
+                rows = elected.changed;
+                self.defer(election, candidate, &elected.conflicts).await?;
+                Ok(None)
+            }
+            ElectionStatement::Rebase {
+                candidate,
+                election,
+                on_conflict,
+            } => {
+                let expressions = Expressions::default();
+                let evaluate = |asked: &Computation<'_>| expressions.compute(asked);
+                let rebasing = txn.rebase(election, candidate, *on_conflict, &evaluate);
+                let met = match self.interrupt.locking(rebasing).await? {
+                    Err(EngineError::Conflicts { .. }) => return Err(self.conflicts(election, candidate)?),
+                    other => other?,
+                };
+                rows = met.len() as u64;
+                Ok(None)
             }
             ElectionStatement::ShowElections | ElectionStatement::ShowCandidates { .. } => Ok(None),
         };
@@ -241,7 +271,9 @@ impl Session {
         let mut session = self.database.engine().session(SessionInfo::default());
         let mut looking = session.begin(Isolation::ReadCommitted);
         looking.statement();
-        let conflicts = looking.conflicts(election, candidate)?;
+        let expressions = Expressions::default();
+        let evaluate = |asked: &Computation<'_>| expressions.compute(asked);
+        let conflicts = looking.conflicts(election, candidate, &evaluate)?;
         let count = conflicts.len();
         let rows = if count == 1 { "row" } else { "rows" };
         let error = Error::new(
@@ -260,7 +292,7 @@ impl Session {
         }
         Ok(error
             .with_detail(lines.join("\n"))
-            .with_hint("Drop the candidate, or make it anew from the present state."))
+            .with_hint("Give the tables collision rules and say ON CONFLICT RESOLVE, or ON CONFLICT DEFER."))
     }
 
     fn conflict_text(&self, conflict: &Conflict) -> String {
@@ -272,11 +304,18 @@ impl Session {
             }
         };
         format!(
-            "{}: found {}, present {}, proposed {}",
+            "{}: found {}, present {}, proposed {}: {}",
             conflict.table.def.name,
             row(&conflict.before),
             row(&conflict.present),
-            row(&conflict.proposed)
+            row(&conflict.proposed),
+            match &conflict.decision.outcome {
+                collision::Outcome::Keep | collision::Outcome::Put(_) | collision::Outcome::Delete => {
+                    format!("decided by {}", conflict.decision.reason)
+                }
+                collision::Outcome::Defer => format!("deferred by {}", conflict.decision.reason),
+                collision::Outcome::Refuse => conflict.decision.reason.clone(),
+            }
         )
     }
 }

@@ -5,16 +5,17 @@
 
 use super::Session;
 use crate::analytic::{AnalyticPlan, FutureRead, Futures, Layer, Need, Source, TableFuture, lay};
+use crate::collision::Expressions;
 use crate::error::{Error, SqlState};
 use roaring::RoaringTreemap;
-use scry_engine::{Branch, Candidate, Collision};
+use scry_engine::collision::Computation;
+use scry_engine::{Branch, Collision};
 use scry_mirror::{Snapshot, TableSnapshot};
 use std::collections::HashMap;
 use std::sync::Arc;
 
 /// A candidate that has changed the table of a future.
 struct Changed {
-    candidate: Arc<Candidate>,
     branch: Arc<Branch>,
     rows: TableSnapshot,
 }
@@ -79,16 +80,21 @@ impl Session {
         let branches: Vec<TableSnapshot> = changed.iter().map(|changed| changed.rows.clone()).collect();
         let states = present.iter().chain(&branches).map(TableSnapshot::state);
         let states: Vec<_> = states.collect();
+        // The rules are the catalog's.
+        let version = self.catalog().version();
         let known = match changed.is_empty() {
             true => Some(Arc::default()),
-            false => self.database.analytic().futures().overlay(&states),
+            false => self.database.analytic().futures().overlay(version, &states),
         };
         let overlay = match known {
             Some(overlay) => overlay,
             None => {
                 let layers = self.layers(read, present.as_ref(), &changed).await?;
                 let overlay = Arc::new(lay(layers, Collision::shown));
-                self.database.analytic().futures().keep_overlay(states, &overlay);
+                self.database
+                    .analytic()
+                    .futures()
+                    .keep_overlay(version, states, &overlay);
                 overlay
             }
         };
@@ -109,11 +115,7 @@ impl Session {
             };
             let rows = snapshot.table(branch.store());
             let rows = rows.ok_or_else(|| Error::internal("the mirror lacks a branch of its snapshot"))?;
-            found.push(Changed {
-                candidate,
-                branch,
-                rows,
-            });
+            found.push(Changed { branch, rows });
         }
         Ok(found)
     }
@@ -126,6 +128,8 @@ impl Session {
         changed: &[Changed],
     ) -> Result<Vec<Layer>, Error> {
         let table = &read.table;
+        let expressions = Expressions::default();
+        let evaluate = |asked: &Computation<'_>| expressions.compute(asked);
         let mut layers = Vec::with_capacity(changed.len());
         for (index, this) in changed.iter().enumerate() {
             let analytic = self.database.analytic();
@@ -141,9 +145,12 @@ impl Session {
             let keyed_rows = table.key_columns().is_some() && view.new_rows > 0;
             let collisions = match ended.is_empty() && !keyed_rows {
                 true => Vec::new(),
-                false => txn.collisions(&this.candidate, &this.branch, table, |ordinal| {
-                    ended.contains(ordinal.get())
-                }),
+                false => txn.collisions(
+                    &this.branch,
+                    table,
+                    |ordinal| ended.contains(ordinal.get()),
+                    &evaluate,
+                ),
             };
             let above = changed.iter().skip(index + 1);
             let covered = above.flat_map(|above| txn.covered(&this.branch, &above.branch));

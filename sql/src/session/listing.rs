@@ -2,10 +2,12 @@
 
 use super::Session;
 use crate::analytic::{Listed, Listing};
+use crate::collision::Expressions;
 use crate::error::{Error, SqlState};
 use crate::types::{self, TimeZone};
 use arrow::array::{ArrayRef, RecordBatch, StringBuilder};
 use datafusion::catalog::TableProvider;
+use scry_engine::collision::{Computation, Outcome};
 use scry_engine::{Candidate, Change, Collision, DataType, Key, Row, Table, Value};
 use scry_stream::RowBatchBuilder;
 use std::collections::BTreeMap;
@@ -40,7 +42,9 @@ impl Session {
     fn conflict_columns(&mut self, candidates: &[Arc<Candidate>]) -> Result<Vec<ArrayRef>, Error> {
         let zone = self.settings.zone().clone();
         let catalog = self.catalog();
-        let mut columns: [StringBuilder; 6] = Default::default();
+        let mut columns: [StringBuilder; 9] = Default::default();
+        let expressions = Expressions::default();
+        let evaluate = |asked: &Computation<'_>| expressions.compute(asked);
         let mut rows = 0;
         for candidate in candidates {
             for changed in candidate.branches() {
@@ -55,7 +59,7 @@ impl Session {
                 let Some(txn) = self.transaction.txn() else {
                     return Err(Error::internal("a query without transaction"));
                 };
-                let collisions = txn.collisions(candidate, branch, table, |_| true);
+                let collisions = txn.collisions(branch, table, |_| true, &evaluate);
                 rows += collisions.len();
                 if rows > ROWS_MAX {
                     return Err(too_many());
@@ -82,6 +86,8 @@ impl Session {
     ) -> Result<Vec<ArrayRef>, Error> {
         // By key; of candidates on top of each other the last has it.
         let mut changes: BTreeMap<Key, Change> = BTreeMap::new();
+        let expressions = Expressions::default();
+        let evaluate = |asked: &Computation<'_>| expressions.compute(asked);
         for candidate in candidates {
             let Some(branch) = candidate.changes_of(table)? else {
                 continue;
@@ -89,7 +95,7 @@ impl Session {
             let Some(txn) = self.transaction.txn() else {
                 return Err(Error::internal("a query without transaction"));
             };
-            for change in txn.changes(candidate, branch, table) {
+            for change in txn.changes(branch, table, &evaluate) {
                 changes.insert(change.key.clone(), change);
             }
             if changes.len() > ROWS_MAX {
@@ -122,8 +128,9 @@ impl Session {
     }
 }
 
-/// Table, key, columns that both changed, the row before, at present, and as proposed.
-fn conflict(table: &Table, collision: &Collision, zone: &TimeZone) -> [Option<String>; 6] {
+/// Table, key, columns that both changed, the row before, at present, and as proposed; what is decided, by which rule,
+/// and the row that results.
+fn conflict(table: &Table, collision: &Collision, zone: &TimeZone) -> [Option<String>; 9] {
     let row = |row: Option<&Row>| row.map(|row| composite(table, row, None, zone));
     let present = collision.present.as_ref().map(|(_, row)| row);
     let (before, proposed) = (collision.before.as_ref(), collision.proposed.as_ref());
@@ -132,6 +139,13 @@ fn conflict(table: &Table, collision: &Collision, zone: &TimeZone) -> [Option<St
         [column] => value(table, row, *column, zone),
         columns => composite(table, row, Some(columns), zone),
     });
+    let (decision, result) = match &collision.decision.outcome {
+        Outcome::Keep => ("keep", present),
+        Outcome::Put(row) => ("put", Some(row)),
+        Outcome::Delete => ("delete", None),
+        Outcome::Defer => ("defer", present),
+        Outcome::Refuse => ("fail", present),
+    };
     [
         Some(table.def.name.clone()),
         key,
@@ -141,6 +155,9 @@ fn conflict(table: &Table, collision: &Collision, zone: &TimeZone) -> [Option<St
         row(before),
         row(present),
         row(proposed),
+        Some(decision.to_owned()),
+        Some(collision.decision.reason.clone()),
+        row(result),
     ]
 }
 

@@ -19,6 +19,7 @@ mod api;
 mod call;
 mod cancel;
 mod clock;
+mod conflict;
 pub(crate) use clock::now_micros;
 mod copy;
 mod ddl;

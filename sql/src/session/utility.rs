@@ -241,6 +241,7 @@ impl Session {
             Statement::CreateTable(_)
             | Statement::DropTable { .. }
             | Statement::Truncate(_)
+            | Statement::SetRules { .. }
             | Statement::AddPrimaryKey { .. } => self.ddl(&prepared.statement).await,
             Statement::Election(statement) => self.election(statement, &pending.portal.formats, out).await,
             Statement::Insert(_)

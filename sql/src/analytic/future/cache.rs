@@ -37,14 +37,15 @@ struct Entry {
 #[derive(Debug, Clone)]
 enum Known {
     View(Arc<BranchView>),
-    Overlay(Arc<Overlay>),
+    /// Of a version of the catalog, whose rules decided.
+    Overlay(u64, Arc<Overlay>),
 }
 
 impl FutureCache {
     pub fn view(&self, branch: StoreState) -> Option<Arc<BranchView>> {
         match self.kept.lock().find(&[branch])? {
             Known::View(view) => Some(view),
-            Known::Overlay(_) => None,
+            Known::Overlay(..) => None,
         }
     }
 
@@ -55,16 +56,16 @@ impl FutureCache {
         self.kept.lock().keep(vec![branch], known, bytes);
     }
 
-    /// `states`: of the table, then of the branches.
-    pub fn overlay(&self, states: &[StoreState]) -> Option<Arc<Overlay>> {
+    /// `version`: of the catalog; `states`: of the table, then of the branches.
+    pub fn overlay(&self, version: u64, states: &[StoreState]) -> Option<Arc<Overlay>> {
         match self.kept.lock().find(states)? {
-            Known::Overlay(overlay) => Some(overlay),
-            Known::View(_) => None,
+            Known::Overlay(of, overlay) if of == version => Some(overlay),
+            Known::Overlay(..) | Known::View(_) => None,
         }
     }
 
-    pub fn keep_overlay(&self, states: Vec<StoreState>, overlay: &Arc<Overlay>) {
-        let known = Known::Overlay(overlay.clone());
+    pub fn keep_overlay(&self, version: u64, states: Vec<StoreState>, overlay: &Arc<Overlay>) {
+        let known = Known::Overlay(version, overlay.clone());
         self.kept.lock().keep(states, known, overlay.bytes());
     }
 }

@@ -56,7 +56,9 @@ fn text(name: &str) -> datafusion::arrow::datatypes::Field {
 
 impl Listing {
     pub fn conflicts(future: Arc<FutureName>) -> Listing {
-        let columns = ["table", "key", "columns", "before", "present", "proposed"];
+        let columns = [
+            "table", "key", "columns", "before", "present", "proposed", "decision", "rule", "result",
+        ];
         let fields: Vec<_> = columns.into_iter().map(text).collect();
         Listing {
             future,

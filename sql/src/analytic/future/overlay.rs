@@ -95,6 +95,7 @@ pub fn lay(layers: Vec<Layer>, shown: impl Fn(&Collision) -> Shown) -> Overlay {
 mod tests {
     use super::*;
     use scry_engine::Key;
+    use scry_engine::collision::{Decision, Outcome};
 
     /// A branch that replaces `replaced`, with its deletions among its own ordinals.
     fn layer(replaced: &[u64], deleted: &[u64]) -> Layer {
@@ -117,6 +118,10 @@ mod tests {
             before: None,
             present: present.map(|ordinal| (Ordinal::new(ordinal), Row::from(vec![]))),
             proposed: Some(Row::from(vec![])),
+            decision: Decision {
+                outcome: Outcome::Refuse,
+                reason: String::new(),
+            },
         }
     }
 

@@ -1,10 +1,11 @@
-//! CREATE ELECTION, CREATE CANDIDATE, ELECT CANDIDATE, DROP and SHOW of both.
+//! CREATE ELECTION, CREATE CANDIDATE, ELECT CANDIDATE, REBASE CANDIDATE, DROP and SHOW of both.
 
 use crate::error::{Error, SqlState};
 use crate::plan::cursor::Cursor;
 use crate::plan::election_option as option;
 use crate::plan::lex::Kind;
 use crate::plan::statement::{ElectionStatement, Statement};
+use scry_engine::election::OnConflict;
 
 fn statement(statement: ElectionStatement) -> Statement {
     Statement::Election(Box::new(statement))
@@ -80,14 +81,38 @@ pub(super) fn elect(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
     if cursor.word("best") {
         return Err(Error::unsupported("ELECT BEST"));
     }
+    let (candidate, election) = candidate(cursor)?;
+    Ok(statement(ElectionStatement::Elect {
+        candidate,
+        election,
+        on_conflict: on_conflict(cursor)?,
+    }))
+}
+
+/// Behind REBASE.
+pub(super) fn rebase(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
+    let (candidate, election) = candidate(cursor)?;
+    Ok(statement(ElectionStatement::Rebase {
+        candidate,
+        election,
+        on_conflict: on_conflict(cursor)?,
+    }))
+}
+
+/// `CANDIDATE c IN e`
+fn candidate(cursor: &mut Cursor<'_>) -> Result<(String, String), Error> {
     cursor.expect_word("candidate")?;
     let candidate = name(cursor)?;
     cursor.expect_word("in")?;
-    let election = name(cursor)?;
-    if cursor.words(&["on", "conflict"]) {
-        option::on_conflict(&cursor.identifier()?)?;
+    Ok((candidate, name(cursor)?))
+}
+
+/// `[ON CONFLICT {FAIL | DEFER | RESOLVE}]`
+fn on_conflict(cursor: &mut Cursor<'_>) -> Result<OnConflict, Error> {
+    match cursor.words(&["on", "conflict"]) {
+        true => option::on_conflict(&cursor.identifier()?),
+        false => Ok(OnConflict::Fail),
     }
-    Ok(statement(ElectionStatement::Elect { candidate, election }))
 }
 
 /// Behind SHOW; `None`: it is a setting.

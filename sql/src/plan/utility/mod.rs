@@ -17,9 +17,10 @@ use table::{alter, drop_table, lock, options, tables_with_columns, truncate, vac
 
 /// Words with which an utility statement begins.
 fn is_utility(word: &str) -> bool {
-    const WORDS: [&str; 37] = [
+    const WORDS: [&str; 38] = [
         "create",
         "elect",
+        "rebase",
         "begin",
         "start",
         "commit",
@@ -109,6 +110,7 @@ pub fn parse(sql: &str) -> Result<Option<Statement>, Error> {
             None => return Ok(None),
         },
         "elect" => election::elect(&mut cursor)?,
+        "rebase" => election::rebase(&mut cursor)?,
         "discard" => discard(&mut cursor)?,
         "deallocate" => {
             cursor.word("prepare");

@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::plan::cursor::Cursor;
 use crate::plan::lex::Kind;
 use crate::plan::parse;
-use crate::plan::statement::Statement;
+use crate::plan::statement::{RuleChange, Statement};
 
 /// `(option [value], …)` of VACUUM and ANALYZE; their values do not matter here.
 pub(super) fn options(cursor: &mut Cursor<'_>) -> Result<(), Error> {
@@ -115,12 +115,16 @@ pub(super) fn alter(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
             only_noop: true,
         });
     }
+    if ["set", "reset", "alter"].iter().any(|word| cursor.at_word(word)) {
+        let changes = rule_changes(cursor)?;
+        return Ok(Statement::SetRules {
+            table,
+            changes,
+            if_exists,
+        });
+    }
     if !cursor.word("add") {
-        let action = cursor
-            .peek()
-            .map_or("", |token| token.text(cursor.sql))
-            .to_ascii_uppercase();
-        return Err(Error::unsupported(format!("ALTER TABLE … {action}")));
+        return Err(unsupported_action(cursor));
     }
     let constraint = if cursor.word("constraint") {
         Some(cursor.identifier()?)
@@ -161,4 +165,49 @@ pub(super) fn alter(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
         if_exists,
         only_noop: false,
     })
+}
+
+/// `[ALTER [COLUMN] c] {SET (option = value, …) | RESET (option, …)}`, separated by commas.
+fn rule_changes(cursor: &mut Cursor<'_>) -> Result<Vec<RuleChange>, Error> {
+    let mut changes = Vec::new();
+    loop {
+        let column = match cursor.word("alter") {
+            true => {
+                cursor.word("column");
+                Some(cursor.identifier()?)
+            }
+            false => None,
+        };
+        let sets = cursor.word("set");
+        if !(sets || cursor.word("reset")) || !cursor.kind(Kind::LeftParen) {
+            return Err(unsupported_action(cursor));
+        }
+        loop {
+            let option = cursor.dotted()?.join(".");
+            let value = match sets {
+                true => {
+                    cursor.operator("=");
+                    Some(cursor.string().or_else(|_| cursor.identifier())?)
+                }
+                false => None,
+            };
+            changes.push(RuleChange {
+                column: column.clone(),
+                option,
+                value,
+            });
+            if !cursor.kind(Kind::Comma) {
+                break;
+            }
+        }
+        cursor.expect(Kind::RightParen)?;
+        if !cursor.kind(Kind::Comma) {
+            return Ok(changes);
+        }
+    }
+}
+
+fn unsupported_action(cursor: &Cursor<'_>) -> Error {
+    let action = cursor.peek().map_or("", |token| token.text(cursor.sql));
+    Error::unsupported(format!("ALTER TABLE … {}", action.to_ascii_uppercase()))
 }

@@ -1,0 +1,98 @@
+//! Rebasing a candidate: its base moves to the present, and its changes with it.
+
+use super::branch::{self, Proposal};
+use super::change::ElectionChange;
+use super::elect::{Electing, judge};
+use super::{Branch, Conflict, OnConflict};
+use crate::catalog::Table;
+use crate::collision::{Evaluate, Outcome};
+use crate::error::Error;
+use crate::key::Key;
+use crate::locks::Mode;
+use crate::overlay::Version;
+use crate::txn::Txn;
+use std::sync::Arc;
+
+impl Txn {
+    /// Moves the base of a candidate to the state that this transaction's commit leaves. Must come before any other
+    /// change of the transaction. Answers the rows that were not what the candidate found, with what became of them:
+    /// a deferred one stays as it is, and is a conflict still.
+    ///
+    /// # Errors
+    /// As [`Txn::elect`]. Transactions that work in the candidate meanwhile do not commit: they get `CandidateChanged`.
+    pub async fn rebase(
+        &mut self,
+        election: &str,
+        name: &str,
+        on_conflict: OnConflict,
+        evaluate: &Evaluate<'_>,
+    ) -> Result<Vec<Conflict>, Error> {
+        self.not_in_candidate("REBASE")?;
+        self.nothing_changed_yet()?;
+        let lock = Arc::clone(&self.open_election(election)?.lock);
+        self.take_lock(&lock, Mode::Exclusive, election).await?;
+        self.statement();
+        let (election, candidate) = self.open_candidate(election, name)?;
+        let read_at = self.snapshot();
+        let mut conflicts = Vec::new();
+        let mut writes = Vec::new();
+        for branch in candidate.branches() {
+            let table = self.table_of(&candidate, branch)?;
+            for row in self.rows_of(&table, branch) {
+                let present = self.get(&table, row.key.as_ref());
+                if row.proposal.is_upon(present.as_ref()) {
+                    continue;
+                }
+                let conflict = judge(&table, row, present.clone(), on_conflict, evaluate);
+                self.write_anew(branch, &table, &conflict, present).await?;
+                conflicts.push(conflict);
+            }
+            writes.push(Arc::clone(branch));
+        }
+        self.all_decided(&format!("{}/{name}", election.name), &conflicts)?;
+        self.log_decisions(&candidate, &conflicts)?;
+        self.change_elections(ElectionChange::Rebase {
+            candidate: candidate.id,
+        })?;
+        self.electing = Some(Electing {
+            election: election.id,
+            candidate,
+            read_at,
+            writes,
+        });
+        Ok(conflicts)
+    }
+
+    /// Brings a row of the branch upon the present one.
+    async fn write_anew(
+        &mut self,
+        branch: &Branch,
+        table: &Table,
+        conflict: &Conflict,
+        present: Option<Version>,
+    ) -> Result<(), Error> {
+        let (row, deleted) = match (&conflict.decision.outcome, &present) {
+            (Outcome::Refuse | Outcome::Defer, _) => return Ok(()),
+            (Outcome::Put(row), _) => (Some(Arc::clone(row)), false),
+            (Outcome::Delete, Some(present)) => (Some(Arc::clone(&present.row)), true),
+            (Outcome::Delete, None) | (Outcome::Keep, _) => (None, false),
+        };
+        let key: &Key = &conflict.key;
+        // The election's lock does not keep the candidate's own transactions out; the commit finds out about them.
+        if self.lock(&branch.table, key.as_ref()).await?.is_none() {
+            return Ok(());
+        }
+        let Some(row) = row else {
+            return self.delete(&branch.table, key.as_ref());
+        };
+        let found = present.as_ref().map(|present| &present.row).filter(|_| !deleted);
+        let proposal = Proposal {
+            replaced: present.as_ref().and_then(|present| present.ordinal),
+            deleted,
+            before: found.map(|found| table.layout.encode_before(found, &row)),
+            row,
+        };
+        let encoded = branch::encode(&table.layout, &branch.table, &proposal)?;
+        self.update(&branch.table, key.as_ref(), encoded)
+    }
+}

@@ -1,0 +1,300 @@
+//! The queue of deferred conflicts: rows that a candidate and others have changed, left to a person.
+//!
+//! It is a system table, `scry.conflict_queue` in queries: written by the transaction that elects, so durable with it,
+//! mirrored like any table, and read like one. An entry is *open* until it is *resolved* or *dropped*; entries stay, as the
+//! record of what was decided and by whom.
+//!
+//! Rows stand in it as JSON, so that they can be read after their table has changed, and by anybody. Every value but NULL
+//! and booleans is a string, in the form in which the type is written: nothing of a number is lost.
+
+mod json;
+
+use crate::error::{Error, SqlState};
+use scry_engine::collision::Outcome;
+use scry_engine::{
+    Catalog, ColumnDef, Conflict, DataType, Datum, Engine, Error as EngineError, Isolation, Key, KeyRange,
+    NewTable, PrimaryKey, Row, SessionInfo, Table, Txn, Value,
+};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+pub use json::{key_text, parse_key, parse_row, row_text, set_members};
+
+/// The table in the engine.
+const OID: u32 = 12_000;
+
+/// Its name in the schema `scry`.
+pub const NAME: &str = "conflict_queue";
+
+/// The channel on which additions are told.
+pub const CHANNEL: &str = "scry_conflicts";
+
+/// The columns as a view declares them.
+pub const COLUMNS: &str = "id int8, election text, candidate text, transaction int8, table_name text, key jsonb, \
+                           before jsonb, present jsonb, proposed jsonb, reason text, time timestamptz, state text, \
+                           action text, resolved_at timestamptz, resolved_by text";
+
+/// Numbers of the columns that are written again.
+const STATE: usize = 11;
+const ACTION: usize = 12;
+const RESOLVED_AT: usize = 13;
+const RESOLVED_BY: usize = 14;
+
+/// What is to be done about an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// What is there stays.
+    Keep,
+    /// What the candidate proposed is done.
+    Take,
+    /// What is there gets given values.
+    Merge,
+    /// Nothing is decided, and nothing will be.
+    Drop,
+    /// The table's rules decide, as they are now.
+    Retry,
+}
+
+impl Action {
+    const ALL: [(&'static str, Action); 5] = [
+        ("keep", Action::Keep),
+        ("take", Action::Take),
+        ("merge", Action::Merge),
+        ("drop", Action::Drop),
+        ("retry", Action::Retry),
+    ];
+
+    /// # Errors
+    /// 22023 for anything else.
+    pub fn parse(text: &str) -> Result<Action, Error> {
+        let found = Self::ALL.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
+        found.map(|(_, action)| *action).ok_or_else(|| {
+            Error::new(
+                SqlState::INVALID_PARAMETER_VALUE,
+                format!("invalid value for parameter \"action\": \"{text}\""),
+            )
+            .with_hint("It is keep, take, merge, drop or retry.")
+        })
+    }
+
+    pub fn name(self) -> &'static str {
+        let found = Self::ALL.iter().find(|(_, action)| *action == self);
+        found.map_or("", |(name, _)| name)
+    }
+}
+
+/// An entry, as far as resolving needs it.
+#[derive(Debug)]
+pub struct Entry {
+    pub table: String,
+    pub key: String,
+    pub before: Option<String>,
+    pub proposed: Option<String>,
+    pub state: String,
+    row: Row,
+}
+
+fn definition() -> NewTable {
+    let columns = COLUMNS
+        .split(',')
+        .filter_map(|column| column.trim().split_once(' '));
+    let columns = columns.map(|(name, ty)| ColumnDef {
+        name: name.to_owned(),
+        ty: match ty {
+            "int8" => DataType::Int8,
+            "jsonb" => DataType::Jsonb,
+            "timestamptz" => DataType::TimestampTz,
+            _ => DataType::Text,
+        },
+        not_null: name == "id",
+        default: None,
+    });
+    NewTable {
+        name: NAME.to_owned(),
+        columns: columns.collect(),
+        primary_key: Some(PrimaryKey {
+            name: "conflict_queue_pkey".to_owned(),
+            columns: vec![0],
+        }),
+    }
+}
+
+/// The queue as a transaction or a query finds it; `None`: nothing was ever deferred.
+pub fn table(catalog: &Catalog) -> Option<&Arc<Table>> {
+    catalog.by_oid(OID)
+}
+
+/// Makes the table if there is none.
+pub async fn ensure(engine: &Arc<Engine>) -> Result<(), Error> {
+    while table(&engine.catalog()).is_none() {
+        let mut session = engine.session(SessionInfo::default());
+        let mut txn = session.begin(Isolation::ReadCommitted);
+        let created = txn.create_system_table(OID, definition()).await;
+        match created.and_then(|_| txn.commit("CREATE TABLE")) {
+            // Another session was first.
+            Ok(_) | Err(EngineError::DuplicateTable { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn key(id: i64) -> Key {
+    Key::encode([Datum::Int8(id)])
+}
+
+fn text(value: impl Into<String>) -> Value {
+    Value::Text(value.into())
+}
+
+/// Adds the conflicts that were deferred. Answers the first and the last id.
+///
+/// # Errors
+/// What `insert` answers; 40001 when the transaction began before there was a queue.
+pub async fn add(
+    txn: &mut Txn,
+    (election, candidate): (&str, &str),
+    conflicts: &[Conflict],
+    now: i64,
+) -> Result<Option<(i64, i64)>, Error> {
+    let deferred = |conflict: &&Conflict| conflict.decision.outcome == Outcome::Defer;
+    let deferred: Vec<&Conflict> = conflicts.iter().filter(deferred).collect();
+    if deferred.is_empty() {
+        return Ok(None);
+    }
+    let queue = table(txn.catalog()).cloned().ok_or_else(|| {
+        Error::new(
+            SqlState::SERIALIZATION_FAILURE,
+            "the queue of conflicts is younger than this transaction",
+        )
+    })?;
+    let mut first = None;
+    let mut id = last_id(txn, &queue) + 1;
+    for conflict in deferred {
+        let of_row = |row: &Option<Row>| match row {
+            Some(row) => Value::Jsonb(row_text(&conflict.table, row)),
+            None => Value::Null,
+        };
+        let mut values = vec![
+            Value::Int8(id),
+            text(election),
+            text(candidate),
+            txn.id()
+                .map_or(Value::Null, |id| Value::Int8(id.get().cast_signed())),
+            text(conflict.table.def.name.as_str()),
+            Value::Jsonb(key_text(&conflict.table, &conflict.key)),
+            of_row(&conflict.before),
+            of_row(&conflict.present),
+            of_row(&conflict.proposed),
+            text(conflict.decision.reason.as_str()),
+            Value::TimestampTz(now),
+            text("open"),
+            Value::Null,
+            Value::Null,
+            Value::Null,
+        ];
+        // Another election may take ids at the same time.
+        loop {
+            let row = queue.layout.encode(&values)?;
+            let outcome = txn.insert(&queue, Some(key(id)), row).await?;
+            if matches!(outcome, scry_engine::InsertOutcome::Inserted(_)) {
+                break;
+            }
+            id += 1;
+            values[0] = Value::Int8(id);
+        }
+        first = first.or(Some(id));
+        id += 1;
+    }
+    Ok(first.map(|first| (first, id - 1)))
+}
+
+fn last_id(txn: &mut Txn, queue: &Table) -> i64 {
+    let mut last = 0;
+    txn.scan(queue, &KeyRange::all(), &mut |_, version| {
+        last = queue.layout.row(&version.row).get(0).integer().unwrap_or(last);
+        ControlFlow::Continue(())
+    });
+    last
+}
+
+/// The entry of this id, locked.
+///
+/// # Errors
+/// 42704 when there is none, what `lock` answers.
+pub async fn lock(txn: &mut Txn, id: i64) -> Result<Entry, Error> {
+    let undefined = || {
+        Error::new(
+            SqlState::UNDEFINED_OBJECT,
+            format!("conflict {id} does not exist"),
+        )
+    };
+    let queue = table(txn.catalog()).cloned().ok_or_else(undefined)?;
+    let found = txn.lock(&queue, key(id).as_ref()).await?;
+    let row = found.ok_or_else(undefined)?.row;
+    let read = queue.layout.row(&row);
+    let text = |column| match read.get(column) {
+        Datum::Text(text) | Datum::Jsonb(text) => Some(text.to_owned()),
+        _ => None,
+    };
+    Ok(Entry {
+        table: text(4).unwrap_or_default(),
+        key: text(5).unwrap_or_default(),
+        before: text(6),
+        proposed: text(8),
+        state: text(STATE).unwrap_or_default(),
+        row: Arc::clone(&row),
+    })
+}
+
+/// Says in an entry that was locked what became of it.
+pub fn settle(
+    txn: &mut Txn,
+    id: i64,
+    entry: &Entry,
+    action: Action,
+    user: &str,
+    now: i64,
+) -> Result<(), Error> {
+    let queue = table(txn.catalog()).cloned();
+    let queue = queue.ok_or_else(|| Error::internal("an entry without its queue"))?;
+    let state = match action {
+        Action::Drop => "dropped",
+        _ => "resolved",
+    };
+    let row = queue.layout.update(
+        &entry.row,
+        &[
+            (STATE, Datum::Text(state)),
+            (ACTION, Datum::Text(action.name())),
+            (RESOLVED_AT, Datum::TimestampTz(now)),
+            (RESOLVED_BY, Datum::Text(user)),
+        ],
+    )?;
+    Ok(txn.update(&queue, key(id).as_ref(), row)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_of_columns_are_those_of_the_list() {
+        let columns = definition().columns;
+        let name = |column: usize| columns[column].name.as_str();
+        assert_eq!(
+            [4, 5, 6, 8, STATE, ACTION, RESOLVED_AT, RESOLVED_BY].map(name),
+            [
+                "table_name",
+                "key",
+                "before",
+                "proposed",
+                "state",
+                "action",
+                "resolved_at",
+                "resolved_by"
+            ]
+        );
+        assert_eq!(columns.len(), 15);
+    }
+}
