@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
 
 use crate::server::{HANDSHAKES_MAX, Limits};
 
@@ -29,6 +29,9 @@ pub struct Config {
 pub struct ServerConfig {
     /// Address and port; port 0 takes a free one. Loopback only until there is authentication.
     pub listen: SocketAddr,
+    /// Address and port of the HTTP server; empty: there is none. Loopback only, too.
+    #[serde(deserialize_with = "address_or_none")]
+    pub http: Option<SocketAddr>,
     /// Sessions at the same time.
     pub connections_max: usize,
     /// Threads that serve connections; 0 means one for each processor.
@@ -45,12 +48,22 @@ impl Default for ServerConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 5433)),
+            http: None,
             connections_max: 2000,
             worker_threads: 0,
             message_mib_max: 64,
             startup_timeout_s: 60,
             stop_grace_s: 10,
         }
+    }
+}
+
+/// An address; an empty text is none.
+fn address_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match text.as_str() {
+        "" => Ok(None),
+        text => text.parse().map(Some).map_err(de::Error::custom),
     }
 }
 
@@ -274,15 +287,20 @@ mod tests {
         let text = include_str!("../../docs/scry.toml");
         assert_eq!(parse(text).expect("valid"), Config::default());
         let keys = text.lines().filter(|line| line.split_once('=').is_some()).count();
-        assert_eq!(keys, 16, "a key was added here or there only");
+        assert_eq!(keys, 17, "a key was added here or there only");
     }
 
     #[test]
     fn keys_are_read_with_their_units() {
         let config = parse(
-            "[server]\nlisten = '127.0.0.1:0'\nmessage_mib_max = 2\nstop_grace_s = 3\n[log]\nbackend = 'io-uring'\n",
+            "[server]\nlisten = '127.0.0.1:0'\nhttp = '[::1]:5435'\nmessage_mib_max = 2\nstop_grace_s = 3\n[log]\nbackend = 'io-uring'\n",
         )
         .expect("valid");
+        assert_eq!(
+            config.server.http,
+            Some(SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 5435)))
+        );
+        assert!(parse("[server]\nhttp = 'here'\n").is_err());
         let limits = config.server.limits();
         assert_eq!(limits.message_bytes_max, 2 << 20);
         assert_eq!(limits.stop_grace, Duration::from_secs(3));

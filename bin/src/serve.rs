@@ -1,4 +1,4 @@
-//! `scry serve`: a database directory served over the PostgreSQL protocol until a signal says stop.
+//! `scry serve`: a database directory served over the PostgreSQL protocol, and over HTTP if wanted, until a signal says stop.
 //!
 //! Standard output carries one line, the ready line; everything else is a log on standard error.
 
@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use futures::future::OptionFuture;
 use scry_sql::{Database, DatabaseOptions, PLANNING_STACK_BYTES};
 use scry_wal::Backend;
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,6 +16,7 @@ use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, ConfigError, LogBackend};
+use crate::http::{CONNECTIONS_MAX, HttpServer};
 use crate::server::{Bound, Limits, Server, Stop};
 use crate::{sys, watch};
 
@@ -27,6 +29,9 @@ pub struct Args {
     /// Address and port to listen on; port 0 takes a free one [default: 127.0.0.1:5433]
     #[arg(long, value_name = "ADDRESS", value_parser = listen_address)]
     pub listen: Option<SocketAddr>,
+    /// Address and port of the HTTP server; without it, and without `http` in the configuration, there is none
+    #[arg(long, value_name = "ADDRESS", value_parser = listen_address)]
+    pub http: Option<SocketAddr>,
     /// Configuration file
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -117,19 +122,28 @@ pub fn run(args: &Args) -> Result<(), ServeError> {
         .transpose()?
         .unwrap_or_default();
     let listen = args.listen.unwrap_or(config.server.listen);
-    if !listen.ip().is_loopback() {
-        return Err(ServeError::NotLoopback(listen));
+    let http = args.http.or(config.server.http);
+    if let Some(address) = [Some(listen), http]
+        .into_iter()
+        .flatten()
+        .find(|address| !address.ip().is_loopback())
+    {
+        return Err(ServeError::NotLoopback(address));
     }
     let dir = args.data.as_path();
-    let limits = limits(&config);
+    let limits = limits(&config, http.is_some());
     let runtime = runtime(config.server.worker_threads).map_err(ServeError::Runtime)?;
     let _entered = runtime.enter();
     // An address that is taken is said at once, not after a long recovery.
     let bound = Bound::new(listen).map_err(bind(listen))?;
+    let http = match http {
+        Some(address) => Some(Bound::new(address).map_err(bind(address))?),
+        None => None,
+    };
     info!("opening {}", dir.display());
     let database = open(dir, &config)?;
     watch::tell_opening(&database.database);
-    let served = runtime.block_on(serve(bound, limits, dir, &database));
+    let served = runtime.block_on(serve(bound, http, limits, dir, &database));
     let closed = database.database.close().map_err(|source| ServeError::Close {
         dir: dir.into(),
         source,
@@ -161,11 +175,12 @@ fn bind(address: SocketAddr) -> impl FnOnce(io::Error) -> ServeError {
 }
 
 /// What clients may take, as far as the limit of open files lets them.
-fn limits(config: &Config) -> Limits {
+fn limits(config: &Config, http: bool) -> Limits {
     let limits = config.server.limits();
     match sys::raise_open_files() {
         Ok(files) => {
-            let fitting = limits.clone().within_open_files(files);
+            let kept = if http { CONNECTIONS_MAX as u64 } else { 0 };
+            let fitting = limits.clone().within_open_files(files.saturating_sub(kept));
             if fitting.sessions_max < limits.sessions_max {
                 warn!(
                     "the limit of open files, {files}, allows {} connections, not {}",
@@ -181,29 +196,50 @@ fn limits(config: &Config) -> Limits {
     }
 }
 
-async fn serve(bound: Bound, limits: Limits, dir: &Path, opened: &Opened) -> Result<(), ServeError> {
+async fn serve(
+    bound: Bound,
+    http: Option<Bound>,
+    limits: Limits,
+    dir: &Path,
+    opened: &Opened,
+) -> Result<(), ServeError> {
     let listen = bound.address();
+    let grace = limits.stop_grace;
     let server = Server::listen(bound, opened.database.clone(), limits).map_err(bind(listen))?;
     let address = server.address().map_err(bind(listen))?;
     let stop = Stop::default();
+    let mut line = ready_line(address, dir, opened);
+    let http = match http {
+        None => None,
+        Some(bound) => {
+            let listen = bound.address();
+            let server = HttpServer::listen(bound, opened.database.clone(), grace).map_err(bind(listen))?;
+            let address = server.address().map_err(bind(listen))?;
+            line.push_str(&format!(", HTTP on {address}"));
+            Some(server.run(stop.clone()))
+        }
+    };
     let signals = tokio::spawn(stop_on_signals(stop.clone()));
-    ready_line(address, dir, opened);
+    say_ready(&line);
     tokio::select! {
-        () = server.run(stop) => {}
+        _ = futures::future::join(server.run(stop), OptionFuture::from(http)) => {}
         () = watch::watch(&opened.database) => {}
     }
     signals.abort();
     Ok(())
 }
 
-/// Whoever started the server waits for this line. A closed standard output is not our trouble.
-fn ready_line(address: SocketAddr, dir: &Path, opened: &Opened) {
+fn ready_line(address: SocketAddr, dir: &Path, opened: &Opened) -> String {
     let log_mb = opened.database.engine().log().durable_lsn().get() as f64 / 1e6;
-    let line = format!(
+    format!(
         "scry ready: listening on {address}, data {}, recovered {log_mb:.1} MB of log in {:.2} s",
         dir.display(),
         opened.seconds
-    );
+    )
+}
+
+/// Whoever started the server waits for this line. A closed standard output is not our trouble.
+fn say_ready(line: &str) {
     let mut out = io::stdout().lock();
     if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush()) {
         warn!(%error, "the ready line could not be written");

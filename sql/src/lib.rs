@@ -35,7 +35,7 @@ pub use error::Error;
 pub use notify::Notification;
 pub use plan::split::PLANNING_STACK_BYTES;
 pub use session::{
-    CancelHandle, ColumnDescription, Executed, Notice, ParsedStatement, Session, SessionInfo,
+    ArrowRows, CancelHandle, ColumnDescription, Executed, Notice, ParsedStatement, Session, SessionInfo,
     StatementDescription, TransactionStatus,
 };
 pub use tags::CommandTag;

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use scry_sql::Database;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
@@ -92,23 +92,49 @@ impl Shared {
     }
 }
 
-/// Stops a running server; cheap to clone.
+/// Stops running servers; cheap to clone, and heard by all who were given it.
 #[derive(Debug, Clone, Default)]
 pub struct Stop {
-    orderly: Arc<Notify>,
-    at_once: Arc<Notify>,
+    wanted: Arc<watch::Sender<Wanted>>,
+}
+
+/// How urgent it is, in rising order.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Wanted {
+    #[default]
+    Nothing,
+    Orderly,
+    AtOnce,
 }
 
 impl Stop {
     /// Sessions are told to end; those that do not within the grace time are cut off.
     pub fn orderly(&self) {
-        self.orderly.notify_one();
+        self.want(Wanted::Orderly);
     }
 
     /// Sessions are cut off now.
     pub fn at_once(&self) {
-        self.orderly.notify_one();
-        self.at_once.notify_one();
+        self.want(Wanted::AtOnce);
+    }
+
+    /// Waits until either is wanted.
+    pub async fn asked(&self) {
+        self.until(Wanted::Orderly).await;
+    }
+
+    /// Waits until sessions are to be cut off.
+    pub async fn asked_at_once(&self) {
+        self.until(Wanted::AtOnce).await;
+    }
+
+    fn want(&self, wanted: Wanted) {
+        self.wanted.send_modify(|now| *now = wanted.max(*now));
+    }
+
+    async fn until(&self, wanted: Wanted) {
+        // The sender lives as long as `self`.
+        let _ = self.wanted.subscribe().wait_for(|now| *now >= wanted).await;
     }
 }
 
@@ -131,6 +157,11 @@ impl Bound {
         Ok(Self { socket, address })
     }
 
+    /// Begins to listen, with this many connections in the kernel's queue.
+    pub fn listen(self, backlog: u32) -> io::Result<TcpListener> {
+        self.socket.listen(backlog)
+    }
+
     /// The address that was asked for.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -145,7 +176,7 @@ pub struct Server {
 
 impl Server {
     pub fn listen(bound: Bound, database: Arc<Database>, limits: Limits) -> io::Result<Self> {
-        let listener = bound.socket.listen(BACKLOG)?;
+        let listener = bound.listen(BACKLOG)?;
         let registry = Arc::new(Registry::new(limits.sessions_max)?);
         let shared = Shared {
             database,
@@ -176,7 +207,7 @@ impl Server {
         loop {
             tokio::select! {
                 biased;
-                () = stop.orderly.notified() => break,
+                () = stop.asked() => break,
                 _ = round.tick() => self.shared.registry.come_round(),
                 Some(ended) = tasks.join_next(), if !tasks.is_empty() => log_panic(ended),
                 accepted = self.listener.accept(), if tasks.len() < tasks_max => match accepted {
@@ -208,7 +239,7 @@ impl Server {
             tokio::select! {
                 Some(ended) = tasks.join_next() => log_panic(ended),
                 () = &mut grace => break,
-                () = stop.at_once.notified() => break,
+                () = stop.asked_at_once() => break,
             }
         }
         if !tasks.is_empty() {
@@ -228,7 +259,7 @@ fn prepare(stream: &TcpStream) {
     }
 }
 
-fn log_panic(ended: Result<(), tokio::task::JoinError>) {
+pub(crate) fn log_panic(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended
         && error.is_panic()
     {

@@ -53,6 +53,13 @@ impl Home {
         self.launch(self.command())
     }
 
+    /// As `start`, with further arguments.
+    pub fn start_with(&self, arguments: &[&str]) -> Server {
+        let mut command = self.command();
+        command.args(arguments);
+        self.launch(command)
+    }
+
     /// As `start`, with a limit of open files.
     pub fn start_with_open_files(&self, files: u64) -> Server {
         let serve = self.command();

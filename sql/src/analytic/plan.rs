@@ -12,7 +12,7 @@ use super::types::{self, oid};
 use crate::error::{Error, SqlState};
 use crate::expr::Parameters;
 use crate::session::ColumnDescription;
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
@@ -46,6 +46,19 @@ impl AnalyticPlan {
     /// The result's columns.
     pub fn columns(&self) -> &Arc<[ColumnDescription]> {
         &self.inner.columns
+    }
+
+    /// The result's columns in Arrow's terms, under the names that clients see.
+    pub fn arrow_schema(&self) -> SchemaRef {
+        let fields = self.inner.logical.schema().fields().iter();
+        let named = fields.zip(self.columns().iter()).map(|(field, column)| {
+            field
+                .as_ref()
+                .clone()
+                .with_name(column.name.as_str())
+                .with_nullable(true)
+        });
+        Arc::new(Schema::new(named.collect::<Vec<_>>()))
     }
 
     /// Type oids of `$1…$n`, given or inferred; text where nothing tells.

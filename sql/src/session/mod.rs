@@ -16,6 +16,7 @@
 //! - a plan runs only against the catalog version that it was made for (`run`).
 
 mod api;
+mod arrow;
 mod call;
 mod cancel;
 mod clock;
@@ -43,6 +44,7 @@ pub use api::{
     ColumnDescription, Executed, Notice, ParsedStatement, SessionInfo, StatementDescription,
     TransactionStatus,
 };
+pub use arrow::ArrowRows;
 pub use cancel::CancelHandle;
 
 use crate::database::Database;

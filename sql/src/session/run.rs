@@ -67,7 +67,7 @@ pub(super) enum Advance {
 }
 
 /// An error of the one statement in `sql`, with its position in the whole text.
-fn located(error: Error, sql: &str) -> Error {
+pub(super) fn located(error: Error, sql: &str) -> Error {
     match split::statements(sql).unwrap_or_default().as_slice() {
         [(start, end)] => error
             .located(&sql[*start..*end])
