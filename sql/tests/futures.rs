@@ -38,8 +38,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => changes().prop_map(Step::Change),
         4 => candidate.clone().prop_map(Step::Create),
-        6 => (candidate.clone(), changes()).prop_map(|(candidate, changes)| Step::Propose(candidate, changes)),
-        1 => candidate.clone().prop_map(Step::Drop),
+        8 => (candidate.clone(), changes()).prop_map(|(candidate, changes)| Step::Propose(candidate, changes)),
+        2 => candidate.clone().prop_map(Step::Drop),
         2 => candidate.prop_map(Step::Elect),
         4 => (stack, 1..=CANDIDATES).prop_map(|(mut stack, count)| {
             stack.truncate(count);
@@ -144,7 +144,9 @@ async fn check_all(steps: Vec<Step>) {
     let first_base = present.clone();
     let mut candidates: BTreeMap<usize, Candidate> = BTreeMap::new();
     let mut made = 0;
-    for step in steps {
+    // Nothing is laid on top of each other before there are several.
+    let first = (0..CANDIDATES).map(Step::Create);
+    for step in first.chain(steps) {
         match step {
             Step::Change(changes) => {
                 succeed(&mut session, &statements(&changes)).await;
