@@ -48,4 +48,5 @@ targets! {
     copy_data_means_the_same_however_it_is_split "copy";
     any_text_ends_in_an_answer_or_an_sqlstate "sql";
     any_stream_of_messages_is_answered_to_its_end "server";
+    any_request_is_answered_and_the_server_goes_on "http";
 }

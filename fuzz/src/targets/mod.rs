@@ -2,6 +2,7 @@
 
 mod catalog;
 mod copy;
+mod http;
 mod key;
 mod log;
 mod mirror;
@@ -83,5 +84,11 @@ pub const TARGETS: &[Entry] = &[
         promise: "any stream of messages is answered in whole messages, without an internal error, and to its end",
         bounded: 1000,
         make: || Box::new(server::Stream::new()),
+    },
+    Entry {
+        name: "http",
+        promise: "any request is answered, with an SQLSTATE that is no internal error, and the server goes on",
+        bounded: 1000,
+        make: || Box::new(http::Requests::new()),
     },
 ];
