@@ -483,6 +483,28 @@ fn one_connection_too_many_is_refused_and_silent_ones_do_not_keep_the_server_fro
 }
 
 #[test]
+fn queries_whose_clients_have_gone_end_and_give_their_places_back() {
+    let home = Home::new();
+    let site = Site::start(&home);
+    site.post("/v1/elections/e/mirror", &json!({}));
+    // Hours of work.
+    let endless = "SELECT sum(x * y) FROM generate_series(1, 1000000) a(x), generate_series(1, 1000000) b(y)";
+    let body = json!({"query": endless}).to_string();
+    let clients: Vec<_> = (0..64)
+        .map(|_| http_client::begin(site.address, "POST", "/v1/elections/e/query", &[], Some(&body)))
+        .collect();
+    let end = std::time::Instant::now() + common::DEADLINE;
+    let until = |status: u16| {
+        while site.get("/v1/elections").status != status {
+            assert!(std::time::Instant::now() < end, "no {status}");
+        }
+    };
+    until(503);
+    drop(clients);
+    until(200);
+}
+
+#[test]
 fn an_address_that_others_could_reach_is_refused() {
     let home = Home::new();
     let output = home

@@ -45,6 +45,17 @@ pub fn request(
     headers: &[(&str, &str)],
     body: Option<&str>,
 ) -> Answer {
+    receive(begin(address, method, path, headers, body))
+}
+
+/// Sends a request.
+pub fn begin(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Option<&str>,
+) -> TcpStream {
     let mut stream = connect(address);
     let mut text = format!("{method} {path} HTTP/1.1\r\n");
     let host = address.to_string();
@@ -64,7 +75,7 @@ pub fn request(
     text.push_str(body.unwrap_or_default());
     // A server that refuses a body need not read it.
     let _ = stream.write_all(text.as_bytes());
-    receive(stream)
+    stream
 }
 
 /// Reads to the end of the connection.
