@@ -11,7 +11,7 @@
 //! | 3 truncate | oid u32, old store u32, new store u32 |
 //! | 4 add primary key | oid u32, primary key |
 //! | 5 set collision rules | oid u32, rules (see `collision::rules`) |
-//! | 16 to 24 | elections: see `election::change` |
+//! | 16 to 25 | elections: see `election::change` |
 //! | column | name, type (5 bytes, see `DataType::encode`), not null u8, option of default text |
 //! | primary key | constraint name, list of column numbers u32 |
 
@@ -296,7 +296,7 @@ impl<'a> Reader<'a> {
 mod tests {
     use super::*;
     use crate::collision::{ColumnRule, Fuzzy, RowRule};
-    use crate::election::change::Verdict;
+    use crate::election::change::{Score, Verdict};
     use scry_wal::{Micros, Ordinal};
 
     fn samples() -> Vec<CatalogChange> {
@@ -390,6 +390,25 @@ mod tests {
                 verdict: Verdict::Put,
                 reason: "merge, price: add".to_owned(),
                 keys: vec![vec![1, 0, 255], Vec::new()],
+            }),
+            CatalogChange::Election(ElectionChange::Score {
+                election: 1,
+                query: "SELECT sum(price) FROM products".to_owned(),
+                maximize: true,
+                scores: vec![
+                    Score {
+                        candidate: "up5".to_owned(),
+                        score: Some("12.50".to_owned()),
+                        admissible: true,
+                        elected: true,
+                    },
+                    Score {
+                        candidate: "sale".to_owned(),
+                        score: None,
+                        admissible: false,
+                        elected: false,
+                    },
+                ],
             }),
         ]
     }

@@ -435,7 +435,8 @@ impl Replay {
             ElectionChange::EndElection { .. }
             | ElectionChange::ForgetElection { .. }
             | ElectionChange::Rebase { .. }
-            | ElectionChange::Decide { .. } => {}
+            | ElectionChange::Decide { .. }
+            | ElectionChange::Score { .. } => {}
         }
         self.change_catalog(lsn, CatalogChange::Election(change.clone()), table)?;
         Ok(adoption)

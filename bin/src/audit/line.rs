@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
+use scry_engine::election::change::Score;
 use scry_engine::{CatalogChange, ElectionChange};
 use scry_sql::types::datetime::write_timestamp;
 use scry_wal::{Change, Commit, Lsn, Micros, Op, StoreId, TentativeId, TxnId};
@@ -146,6 +147,9 @@ impl Line {
                 "REBASE CANDIDATE",
                 ("candidate", known.candidate(*candidate).to_owned()),
             ),
+            ElectionChange::Score { election, .. } => {
+                ("SCORE", ("election", known.election(*election).to_owned()))
+            }
             ElectionChange::Decide { candidate, .. } => {
                 ("DECIDE", ("candidate", known.candidate(*candidate).to_owned()))
             }
@@ -179,6 +183,27 @@ impl Line {
             ElectionChange::Adopt { count, skipped, .. } => {
                 line.note.push(("ordinals", count.to_string()));
                 line.note.push(("skipped", skipped.len().to_string()));
+            }
+            ElectionChange::Score {
+                query,
+                maximize,
+                scores,
+                ..
+            } => {
+                let score = |score: &Score| {
+                    let sign = match (score.elected, score.admissible) {
+                        (true, _) => " elected",
+                        (false, true) => "",
+                        (false, false) => " not admissible",
+                    };
+                    let value = score.score.as_deref().unwrap_or("NULL");
+                    format!("{} {value}{sign}", score.candidate)
+                };
+                let best = if *maximize { "max" } else { "min" };
+                line.note.push(("query", query.clone()));
+                line.note.push(("best", best.to_owned()));
+                line.note
+                    .push(("scores", scores.iter().map(score).collect::<Vec<_>>().join("; ")));
             }
             ElectionChange::Decide {
                 base,

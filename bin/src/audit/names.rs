@@ -124,6 +124,7 @@ impl Names {
             ElectionChange::Adopt { .. }
             | ElectionChange::Rebase { .. }
             | ElectionChange::Decide { .. }
+            | ElectionChange::Score { .. }
             | ElectionChange::EndCandidate { .. }
             | ElectionChange::EndElection { .. }
             | ElectionChange::ForgetElection { .. } => {}

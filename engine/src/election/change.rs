@@ -11,6 +11,8 @@
 //! | 22 forget election | election u64 |
 //! | 23 rebase | candidate u64 |
 //! | 24 decide | candidate u64, base store u32, verdict u8, reason, list of keys (length u32 and bytes) |
+//! | 25 score | election u64, query, maximize u8, list of scores |
+//! | score | candidate, option of score, admissible u8, elected u8 |
 
 use crate::catalog::ColumnDef;
 use crate::catalog_change::{CatalogChangeError, Reader, put_column, put_len, put_text, put_u32, put_u64};
@@ -80,6 +82,25 @@ pub enum ElectionChange {
         /// Encoded keys of the rows.
         keys: Vec<Vec<u8>>,
     },
+    /// What the futures of an election answered to the query by which it was decided.
+    Score {
+        election: u64,
+        /// Text, opaque to the engine.
+        query: String,
+        maximize: bool,
+        scores: Vec<Score>,
+    },
+}
+
+/// What one candidate's future answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Score {
+    /// Its name.
+    pub candidate: String,
+    /// As text; `None`: NULL.
+    pub score: Option<String>,
+    pub admissible: bool,
+    pub elected: bool,
 }
 
 /// What became of a row that the candidate and others had changed.
@@ -207,6 +228,27 @@ impl ElectionChange {
                 out.push(FIRST_KIND + 7);
                 put_u64(out, *candidate);
             }
+            ElectionChange::Score {
+                election,
+                query,
+                maximize,
+                scores,
+            } => {
+                out.push(FIRST_KIND + 9);
+                put_u64(out, *election);
+                put_text(out, query);
+                out.push(u8::from(*maximize));
+                put_len(out, scores.len());
+                for score in scores {
+                    put_text(out, &score.candidate);
+                    out.push(u8::from(score.score.is_some()));
+                    if let Some(score) = &score.score {
+                        put_text(out, score);
+                    }
+                    out.push(u8::from(score.admissible));
+                    out.push(u8::from(score.elected));
+                }
+            }
             ElectionChange::Decide {
                 candidate,
                 base,
@@ -289,6 +331,23 @@ impl ElectionChange {
                 verdict: Verdict::decode(reader)?,
                 reason: reader.text()?,
                 keys: reader.list(|reader| Ok(reader.bytes()?.to_vec()))?,
+            },
+            9 => ElectionChange::Score {
+                election: reader.u64()?,
+                query: reader.text()?,
+                maximize: reader.flag()?,
+                scores: reader.list(|reader| {
+                    Ok(Score {
+                        candidate: reader.text()?,
+                        score: if reader.flag()? {
+                            Some(reader.text()?)
+                        } else {
+                            None
+                        },
+                        admissible: reader.flag()?,
+                        elected: reader.flag()?,
+                    })
+                })?,
             },
             _ => return Ok(None),
         }))

@@ -6,7 +6,7 @@
 
 use super::branch::{self, Proposal};
 use super::change::{ElectionChange, Verdict};
-use super::{Branch, Candidate};
+use super::{Branch, Candidate, Scores};
 use crate::Row;
 use crate::catalog::Table;
 use crate::collision::{self, Decision, Evaluate, Outcome, Sides};
@@ -119,6 +119,21 @@ impl Txn {
         on_conflict: OnConflict,
         evaluate: &Evaluate<'_>,
     ) -> Result<Elected, Error> {
+        self.elect_for(election, name, on_conflict, evaluate, None).await
+    }
+
+    /// Elects a candidate as `elect` does, and keeps the `scores` for which it was chosen with the election.
+    ///
+    /// # Errors
+    /// As [`Txn::elect`].
+    pub async fn elect_for(
+        &mut self,
+        election: &str,
+        name: &str,
+        on_conflict: OnConflict,
+        evaluate: &Evaluate<'_>,
+        scores: Option<Scores>,
+    ) -> Result<Elected, Error> {
         self.not_in_candidate("ELECT")?;
         self.nothing_changed_yet()?;
         let lock = Arc::clone(&self.open_election(election)?.lock);
@@ -170,6 +185,19 @@ impl Txn {
         }
         self.all_decided(&format!("{}/{name}", election.name), &elected.conflicts)?;
         self.log_decisions(&candidate, &elected.conflicts)?;
+        if let Some(Scores {
+            query,
+            maximize,
+            scores,
+        }) = scores
+        {
+            self.change_elections(ElectionChange::Score {
+                election: election.id,
+                query,
+                maximize,
+                scores,
+            })?;
+        }
         self.end_candidate(&candidate, true)?;
         if election.winners != 0 && election.elected() + 1 >= election.winners as usize {
             let election = self.open_election(&election.name)?;

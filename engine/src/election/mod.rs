@@ -44,7 +44,7 @@ use crate::error::Error;
 use crate::locks::TableLock;
 use crate::pins::{Pin, Pins};
 use crate::txn::PRIVATE;
-use change::ElectionChange;
+use change::{ElectionChange, Score, Verdict};
 use scry_wal::{Lsn, Micros, StoreId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -109,9 +109,25 @@ pub struct Election {
     pub state: ElectionState,
     /// What candidates begin with.
     base: Base,
+    /// Rows that were not what a candidate found, in elections and rebases so far: those that the rules decided, and those
+    /// that were deferred.
+    pub resolved: u64,
+    pub deferred: u64,
+    /// What its futures answered to the query by which it was decided last.
+    pub scores: Option<Arc<Scores>>,
     /// Held by the transaction that elects. Shared by all catalogs that know the election.
     pub(crate) lock: Arc<TableLock>,
     candidates: BTreeMap<String, Arc<Candidate>>,
+}
+
+/// What the futures of an election answered to a query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scores {
+    /// Its text.
+    pub query: String,
+    /// Whether the greatest answer is the best.
+    pub maximize: bool,
+    pub scores: Vec<Score>,
 }
 
 /// The state of all tables as one commit left it, kept readable.
@@ -367,6 +383,9 @@ impl Elections {
                     winners: *winners,
                     state: ElectionState::Open,
                     base: Base::new(at, tables, &self.pins),
+                    resolved: 0,
+                    deferred: 0,
+                    scores: None,
                     lock: Arc::default(),
                     candidates: BTreeMap::new(),
                 };
@@ -460,8 +479,30 @@ impl Elections {
                 candidate.base = base;
                 candidate.access = Arc::default();
             }
-            ElectionChange::Decide { candidate, .. } => {
-                self.open_candidate(*candidate)?;
+            ElectionChange::Decide {
+                candidate,
+                verdict,
+                keys,
+                ..
+            } => {
+                let election = self.open_candidate(*candidate)?.election;
+                let election = self.open_by_id(election)?;
+                match verdict {
+                    Verdict::Deferred => election.deferred += keys.len() as u64,
+                    Verdict::Kept | Verdict::Put | Verdict::Deleted => election.resolved += keys.len() as u64,
+                }
+            }
+            ElectionChange::Score {
+                election,
+                query,
+                maximize,
+                scores,
+            } => {
+                self.open_by_id(*election)?.scores = Some(Arc::new(Scores {
+                    query: query.clone(),
+                    maximize: *maximize,
+                    scores: scores.clone(),
+                }));
             }
             ElectionChange::ForgetElection { election } => {
                 self.by_name.retain(|_, known| known.id != *election);

@@ -4,11 +4,13 @@ use super::error::external;
 use super::future::{FutureName, Listing};
 use super::names::{Names, Scope};
 use super::plan;
+use super::scan::UserTable;
 use crate::error::{Error, SqlState};
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{Column, Result};
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{Column, Result, TableReference};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use scry_engine::{Candidate, CandidateState, DataType, ElectionState, Error as EngineError};
@@ -109,7 +111,8 @@ impl Names<'_> {
             column.alias(format!("c{index}"))
         });
         let renamed: Vec<Expr> = renamed.collect();
-        let logical = LogicalPlanBuilder::from(planned.logical)
+        let logical = apart(planned.logical).map_err(super::from_datafusion)?;
+        let logical = LogicalPlanBuilder::from(logical)
             .project(renamed)
             .and_then(LogicalPlanBuilder::build)
             .map_err(super::from_datafusion)?;
@@ -142,6 +145,27 @@ impl Names<'_> {
             |candidate: &&Arc<Candidate>| candidate.state == CandidateState::Open && candidate.mirrored;
         Ok(found.candidates().filter(readable).cloned().collect())
     }
+}
+
+/// Gives scans of futures names of their own. DataFusion takes scans of one name for the same, and so would answer a scalar subquery
+/// that stands in the plans of several futures once for all of them.
+fn apart(logical: LogicalPlan) -> Result<LogicalPlan> {
+    let renamed = logical.transform_down_with_subqueries(|node| {
+        let LogicalPlan::TableScan(scan) = &node else {
+            return Ok(Transformed::no(node));
+        };
+        let future = UserTable::behind(&scan.source).and_then(|(_, future)| future);
+        let (Some(future), None) = (future, scan.table_name.schema()) else {
+            return Ok(Transformed::no(node));
+        };
+        let name = scan.table_name.clone();
+        let own = TableReference::partial(future.to_string(), name.table());
+        let projection = scan.projection.clone();
+        let filters = scan.filters.clone();
+        let scan = LogicalPlanBuilder::scan_with_filters(own, scan.source.clone(), projection, filters)?;
+        Ok(Transformed::yes(scan.alias(name)?.build()?))
+    });
+    Ok(renamed?.data)
 }
 
 /// A planned query as a relation. Planning a query that reads it puts its plan there.

@@ -53,10 +53,35 @@ pub const VIEWS: &[View] = &[
         },
     },
     View {
+        schema: "scry",
+        name: "scores",
+        columns: "election text, candidate text, score text, admissible bool, elected bool, best text, query text",
+        rows: |scope| {
+            let of = |election: &Arc<Election>| {
+                let scores = election.scores.iter();
+                let rows = scores.flat_map(|scores| scores.scores.iter().map(move |score| (scores, score)));
+                let rows = rows.map(|(scores, score)| {
+                    row![
+                        election.name.clone(),
+                        score.candidate.clone(),
+                        score.score.clone(),
+                        score.admissible,
+                        score.elected,
+                        if scores.maximize { "max" } else { "min" },
+                        scores.query.clone(),
+                    ]
+                });
+                rows.collect::<Vec<_>>()
+            };
+            elections(scope).flat_map(of).collect()
+        },
+    },
+    View {
         schema: "pg_catalog",
         name: "scry_stat_elections",
         columns: "election text, owner name, state text, winners int4, open int4, elected int4, dropped int4, \
-                  base_lsn int8, base_age_s float8, base_age_bytes int8, created timestamptz",
+                  base_lsn int8, base_age_s float8, base_age_bytes int8, created timestamptz, \
+                  conflicts_resolved int8, conflicts_deferred int8",
         rows: |scope| {
             let end = scope.status.as_ref().map(|status| status.log_end());
             elections(scope).map(|election| figures(election, end)).collect()
@@ -99,5 +124,7 @@ fn figures(election: &Election, end: Option<Lsn>) -> Vec<Cell> {
         base.map_or(Cell::Null, |_| Cell::Float(age)),
         bytes.map(int),
         created,
+        int(election.resolved),
+        int(election.deferred),
     ]
 }

@@ -35,12 +35,14 @@ pub enum Answer {
     Rows,
     /// Whether there was something to be done.
     Done,
+    /// The candidate that was elected.
+    Winner,
 }
 
 impl Answer {
     pub fn ty(self) -> DataType {
         match self {
-            Answer::Name => DataType::Text,
+            Answer::Name | Answer::Winner => DataType::Text,
             Answer::Rows => DataType::Int8,
             Answer::Done => DataType::Bool,
         }
@@ -142,6 +144,20 @@ pub const ALL: &[Callable] = &[
             Ok(Action::Election(ElectionStatement::Rebase {
                 candidate,
                 election,
+                on_conflict: option::on_conflict(given.text("on_conflict"))?,
+            }))
+        },
+    },
+    Callable {
+        name: "elect_best",
+        takes: "election text, query text, maximize boolean = on, subject_to text = '', on_conflict text = fail",
+        answer: Answer::Winner,
+        action: |given| {
+            Ok(Action::Election(ElectionStatement::ElectBest {
+                election: option::name(given.text("election"))?,
+                query: given.text("query").to_owned(),
+                subject: Some(given.text("subject_to").to_owned()).filter(|text| !text.is_empty()),
+                maximize: option::flag("maximize", given.text("maximize"))?,
                 on_conflict: option::on_conflict(given.text("on_conflict"))?,
             }))
         },
@@ -274,6 +290,9 @@ mod tests {
     fn defaults_are_values_that_the_functions_take() {
         for callable in ALL {
             let mut given: Vec<_> = callable.parameters().map(|_| None).collect();
+            if callable.name == "elect_best" {
+                given[1] = Some("SELECT 1".to_owned());
+            }
             if let Some(action) = callable
                 .parameters()
                 .position(|parameter| parameter.name == "action")
@@ -282,7 +301,7 @@ mod tests {
             }
             given[0] = Some(match callable.name {
                 "resolve_conflict" => "1".to_owned(),
-                "create_election" | "drop_election" => "e".to_owned(),
+                "create_election" | "drop_election" | "elect_best" => "e".to_owned(),
                 _ => "e/c".to_owned(),
             });
             let arguments = Arguments::new(callable, given).expect("arguments");

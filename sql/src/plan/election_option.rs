@@ -61,10 +61,48 @@ pub fn on_conflict(rule: &str) -> Result<OnConflict, Error> {
     })
 }
 
+/// A query with MAX or MIN behind it, taken apart; whether the greatest answer is the best.
+pub fn direction(text: &str) -> (&str, bool) {
+    let text = text.trim();
+    let is_end = |character: char| character.is_whitespace() || character == ')';
+    let (before, last) = text.rfind(is_end).map_or(("", text), |at| {
+        let (before, last) = text.split_at(at);
+        let first = last.chars().next().map_or(0, char::len_utf8);
+        let kept = if last.starts_with(')') {
+            &text[..at + first]
+        } else {
+            before
+        };
+        (kept, &last[first..])
+    });
+    match last.to_ascii_lowercase().as_str() {
+        "max" => (before.trim_end(), true),
+        "min" => (before.trim_end(), false),
+        _ => (text, true),
+    }
+}
+
 /// 22023 for an option that takes no such value.
 pub fn invalid(option: &str, value: &str) -> Error {
     Error::new(
         SqlState::INVALID_PARAMETER_VALUE,
         format!("invalid value for parameter \"{option}\": \"{value}\""),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::direction;
+
+    #[test]
+    fn a_direction_stands_behind_the_query() {
+        assert_eq!(
+            direction(" SELECT sum(a) FROM t MIN "),
+            ("SELECT sum(a) FROM t", false)
+        );
+        assert_eq!(direction("SELECT max(a) FROM t"), ("SELECT max(a) FROM t", true));
+        assert_eq!(direction("SELECT (1)max"), ("SELECT (1)", true));
+        assert_eq!(direction("SELECT max(a)"), ("SELECT max(a)", true));
+        assert_eq!(direction("max"), ("", true));
+    }
 }

@@ -4,7 +4,7 @@ use crate::analytic::FutureName;
 use crate::dialect::ScryDialect;
 use crate::error::{Error, SqlState};
 use crate::plan::statement::Statement;
-use crate::plan::{call, listening, syntax, utility};
+use crate::plan::{call, listening, split, syntax, utility};
 use sqlparser::ast;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
@@ -36,6 +36,22 @@ pub fn statement(sql: &str) -> Result<Statement, Error> {
         return Err(syntax::from_parser(error, sql));
     }
     convert(parsed, sql)
+}
+
+/// The one SELECT in the text that `of` was given.
+///
+/// # Errors
+/// 42601 for anything else.
+pub fn single_query(of: &str, text: &str) -> Result<Box<ast::Query>, Error> {
+    let single = || Error::syntax(format!("the query of {of} must be a single SELECT"));
+    let ranges = split::statements(text)?;
+    let [(start, end)] = ranges.as_slice() else {
+        return Err(single());
+    };
+    match statement(&text[*start..*end])? {
+        Statement::Query(query) if query.locks.is_empty() => Ok(query),
+        _ => Err(single()),
+    }
 }
 
 fn convert(parsed: ast::Statement, sql: &str) -> Result<Statement, Error> {

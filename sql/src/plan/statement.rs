@@ -270,6 +270,15 @@ pub enum ElectionStatement {
         election: String,
         on_conflict: OnConflict,
     },
+    ElectBest {
+        election: String,
+        /// Texts of queries that answer one value each.
+        query: String,
+        subject: Option<String>,
+        /// Whether the greatest answer is the best.
+        maximize: bool,
+        on_conflict: OnConflict,
+    },
     ShowElections,
     ShowCandidates {
         election: String,

@@ -23,17 +23,17 @@ impl Session {
             return Err(Error::internal("not a call"));
         };
         let arguments = self.arguments(plan, portal)?;
-        let (rows, done) = match (plan.callable.action)(&arguments)? {
+        let (rows, done, winner) = match (plan.callable.action)(&arguments)? {
             Action::Election(statement) => {
                 let outcome = self.run_election(&statement).await?;
-                (outcome.rows, outcome.done)
+                (outcome.rows, outcome.done, outcome.winner)
             }
             Action::Resolve { id, action, values } => {
-                (self.resolve_conflict(id, action, &values).await?, true)
+                (self.resolve_conflict(id, action, &values).await?, true, None)
             }
             Action::Set(name, value) => {
                 self.set(SetScope::Session, name, &SettingValue::Text(value))?;
-                (0, true)
+                (0, true, None)
             }
         };
         let answer = plan.callable.answer;
@@ -41,6 +41,7 @@ impl Session {
             Answer::Name if arguments.first().is_empty() => Datum::Null,
             Answer::Name => Datum::Text(arguments.first()),
             Answer::Rows => Datum::Int8(i64::try_from(rows).unwrap_or(i64::MAX)),
+            Answer::Winner => winner.as_deref().map_or(Datum::Null, Datum::Text),
             Answer::Done => Datum::Bool(done),
         };
         message::row(out, &[(value, answer.ty())], &portal.formats);

@@ -1,10 +1,10 @@
 //! Elections and candidates at work.
 
+use super::elect::Done;
 use super::run::Advance;
 use super::{Notice, Session};
 use crate::analytic::FutureName;
 use crate::collision::Expressions;
-use crate::conflicts;
 use crate::error::{Error, SqlState};
 use crate::exec::context;
 use crate::exec::message::{self, Formats};
@@ -12,7 +12,7 @@ use crate::plan::statement::ElectionStatement;
 use crate::tags::CommandTag;
 use bytes::BytesMut;
 use scry_engine::collision::{self, Computation};
-use scry_engine::election::{NewCandidate, NewElection, OnConflict};
+use scry_engine::election::{NewCandidate, NewElection};
 use scry_engine::{Conflict, Error as EngineError, Isolation, Row, SessionInfo};
 
 /// Conflicts that an error lists.
@@ -50,6 +50,8 @@ pub(super) struct Outcome {
     pub rows: u64,
     /// False: there was nothing to be dropped.
     pub done: bool,
+    /// The candidate that ELECT BEST has chosen.
+    pub winner: Option<String>,
 }
 
 fn tag(statement: &ElectionStatement) -> &'static str {
@@ -59,6 +61,7 @@ fn tag(statement: &ElectionStatement) -> &'static str {
         ElectionStatement::DropElection { .. } => "DROP ELECTION",
         ElectionStatement::DropCandidate { .. } => "DROP CANDIDATE",
         ElectionStatement::Elect { .. } => "ELECT CANDIDATE",
+        ElectionStatement::ElectBest { .. } => "ELECT BEST",
         ElectionStatement::Rebase { .. } => "REBASE CANDIDATE",
         ElectionStatement::ShowElections | ElectionStatement::ShowCandidates { .. } => "SHOW",
     }
@@ -85,13 +88,16 @@ impl Session {
     pub(super) async fn run_election(&mut self, statement: &ElectionStatement) -> Result<Outcome, Error> {
         let tag = tag(statement);
         self.transaction.check_read_write(&self.settings, tag)?;
-        if let ElectionStatement::Elect { on_conflict, .. } = statement
-            && *on_conflict != OnConflict::Fail
-        {
-            conflicts::ensure(self.database.engine()).await?;
+        if let Some(Done { rows, winner }) = self.elects(statement).await? {
+            self.transaction.wrote(tag);
+            return Ok(Outcome {
+                tag,
+                rows,
+                done: true,
+                winner,
+            });
         }
         let txn = self.transaction.statement(&mut self.engine, &self.settings)?;
-        let mut rows = 0;
         let skipped = match statement {
             ElectionStatement::CreateElection { name, winners } => txn
                 .create_election(NewElection {
@@ -121,38 +127,11 @@ impl Session {
                 election,
                 if_exists,
             } => skip(txn.drop_candidate(election, name), *if_exists),
-            ElectionStatement::Elect {
-                candidate,
-                election,
-                on_conflict,
-            } => {
-                let expressions = Expressions::default();
-                let evaluate = |asked: &Computation<'_>| expressions.compute(asked);
-                let electing = txn.elect(election, candidate, *on_conflict, &evaluate);
-                let elected = match self.interrupt.locking(electing).await? {
-                    Err(EngineError::Conflicts { .. }) => return Err(self.conflicts(election, candidate)?),
-                    other => other?,
-                };
-                rows = elected.changed;
-                self.defer(election, candidate, &elected.conflicts).await?;
-                Ok(None)
-            }
-            ElectionStatement::Rebase {
-                candidate,
-                election,
-                on_conflict,
-            } => {
-                let expressions = Expressions::default();
-                let evaluate = |asked: &Computation<'_>| expressions.compute(asked);
-                let rebasing = txn.rebase(election, candidate, *on_conflict, &evaluate);
-                let met = match self.interrupt.locking(rebasing).await? {
-                    Err(EngineError::Conflicts { .. }) => return Err(self.conflicts(election, candidate)?),
-                    other => other?,
-                };
-                rows = met.len() as u64;
-                Ok(None)
-            }
-            ElectionStatement::ShowElections | ElectionStatement::ShowCandidates { .. } => Ok(None),
+            ElectionStatement::Elect { .. }
+            | ElectionStatement::ElectBest { .. }
+            | ElectionStatement::Rebase { .. }
+            | ElectionStatement::ShowElections
+            | ElectionStatement::ShowCandidates { .. } => Ok(None),
         };
         let skipped = skipped?;
         let done = skipped.is_none();
@@ -161,7 +140,12 @@ impl Session {
             Some(notice) => self.notices.push(notice),
             None => self.transaction.wrote(tag),
         }
-        Ok(Outcome { tag, rows, done })
+        Ok(Outcome {
+            tag,
+            rows: 0,
+            done,
+            winner: None,
+        })
     }
 
     /// Refuses a value of `scry.candidate` that names no open candidate, or comes too late in a transaction.
@@ -267,7 +251,7 @@ impl Session {
     }
 
     /// The error that names the conflicts of a candidate, as somebody sees them who has none of its rows.
-    fn conflicts(&self, election: &str, candidate: &str) -> Result<Error, Error> {
+    pub(super) fn conflicts(&self, election: &str, candidate: &str) -> Result<Error, Error> {
         let mut session = self.database.engine().session(SessionInfo::default());
         let mut looking = session.begin(Isolation::ReadCommitted);
         looking.statement();

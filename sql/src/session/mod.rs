@@ -24,6 +24,7 @@ mod conflict;
 pub(crate) use clock::now_micros;
 mod copy;
 mod ddl;
+mod elect;
 mod election;
 mod explain;
 mod extended;

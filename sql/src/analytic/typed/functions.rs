@@ -7,8 +7,8 @@ use super::{Typer, build};
 use crate::analytic::FutureName;
 use crate::error::{Error, SqlState};
 use crate::expr::folded;
+use crate::plan::parse;
 use crate::plan::statement::Statement;
-use crate::plan::{parse, split};
 use scry_engine::{Candidate, DataType};
 use sqlparser::ast::{
     self, Expr as Ast, FunctionArg, FunctionArgExpr, Ident, ObjectName, Spanned, TableFactor,
@@ -51,23 +51,6 @@ fn texts(function: &str, arguments: &TableFunctionArgs) -> Result<Vec<String>, E
     };
     let texts = arguments.args.iter().map(text).collect::<Option<_>>();
     texts.ok_or_else(|| Error::unsupported(format!("{SCHEMA}.{function} of anything but text constants")))
-}
-
-/// The one SELECT in a text.
-fn inner_query(function: &str, text: &str) -> Result<Box<ast::Query>, Error> {
-    let single = || {
-        Error::syntax(format!(
-            "the query of {SCHEMA}.{function} must be a single SELECT"
-        ))
-    };
-    let ranges = split::statements(text)?;
-    let [(start, end)] = ranges.as_slice() else {
-        return Err(single());
-    };
-    match parse::statement(&text[*start..*end])? {
-        Statement::Query(query) if query.locks.is_empty() => Ok(query),
-        _ => Err(single()),
-    }
 }
 
 /// A query under several futures, each planned as a relation.
@@ -141,7 +124,7 @@ impl Typer<'_> {
     /// The result at present and in every future, beside each other, and how far the futures' numbers are from the
     /// present's.
     fn compare(&mut self, election: &str, text: &str) -> Result<String, Error> {
-        let query = inner_query("compare", text)?;
+        let query = parse::single_query(&format!("{SCHEMA}.compare"), text)?;
         let (present, columns) = self.names.plan_under(&query, None)?;
         let compared = self.futures_of(election, &query, columns)?;
         let mut sql = "SELECT f.candidate".to_owned();
@@ -168,7 +151,7 @@ impl Typer<'_> {
     /// The result as it is to be expected: means over the futures, weighted as their candidates are, and how far the
     /// futures are from them.
     fn expected(&mut self, election: &str, text: &str) -> Result<String, Error> {
-        let query = inner_query("expected", text)?;
+        let query = parse::single_query(&format!("{SCHEMA}.expected"), text)?;
         let (_, columns) = self.names.plan_under(&query, None)?;
         let compared = self.futures_of(election, &query, columns)?;
         if compared.measures().next().is_none() {

@@ -1,4 +1,4 @@
-//! CREATE ELECTION, CREATE CANDIDATE, ELECT CANDIDATE, REBASE CANDIDATE, DROP and SHOW of both.
+//! CREATE ELECTION, CREATE CANDIDATE, ELECT CANDIDATE, ELECT BEST, REBASE CANDIDATE, DROP and SHOW of both.
 
 use crate::error::{Error, SqlState};
 use crate::plan::cursor::Cursor;
@@ -79,12 +79,36 @@ pub(super) fn drop(cursor: &mut Cursor<'_>) -> Result<Option<Statement>, Error> 
 /// Behind ELECT.
 pub(super) fn elect(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
     if cursor.word("best") {
-        return Err(Error::unsupported("ELECT BEST"));
+        return best(cursor);
     }
     let (candidate, election) = candidate(cursor)?;
     Ok(statement(ElectionStatement::Elect {
         candidate,
         election,
+        on_conflict: on_conflict(cursor)?,
+    }))
+}
+
+/// Behind ELECT BEST.
+fn best(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
+    cursor.expect_word("in")?;
+    let election = name(cursor)?;
+    cursor.expect_word("by")?;
+    cursor.expect(Kind::LeftParen)?;
+    let (query, maximize) = option::direction(cursor.through_closing()?);
+    let query = query.to_owned();
+    let subject = match cursor.words(&["subject", "to"]) {
+        true => {
+            cursor.expect(Kind::LeftParen)?;
+            Some(cursor.through_closing()?.trim().to_owned())
+        }
+        false => None,
+    };
+    Ok(statement(ElectionStatement::ElectBest {
+        election,
+        query,
+        subject,
+        maximize,
         on_conflict: on_conflict(cursor)?,
     }))
 }

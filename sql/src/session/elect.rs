@@ -1,0 +1,242 @@
+//! ELECT CANDIDATE, ELECT BEST and REBASE CANDIDATE at work.
+
+use super::query::column_types;
+use super::{Notice, Session};
+use crate::analytic;
+use crate::collision::Expressions;
+use crate::conflicts;
+use crate::error::{Error, SqlState};
+use crate::plan::parse;
+use crate::plan::planner::Kind;
+use crate::plan::scalar;
+use crate::plan::statement::ElectionStatement;
+use crate::types;
+use scry_engine::collision::Computation;
+use scry_engine::election::change::Score;
+use scry_engine::election::{OnConflict, Scores};
+use scry_engine::{DataType, Error as EngineError, Txn, Value};
+use std::cmp::Ordering;
+
+/// What electing or rebasing did.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    pub rows: u64,
+    /// Of ELECT BEST.
+    pub winner: Option<String>,
+}
+
+/// What the future of one candidate answers.
+struct Answer {
+    candidate: String,
+    score: Value,
+    ty: DataType,
+    admissible: bool,
+}
+
+impl Session {
+    /// Runs one of the three; `None`: it is another statement.
+    pub(super) async fn elects(&mut self, statement: &ElectionStatement) -> Result<Option<Done>, Error> {
+        Ok(Some(match statement {
+            ElectionStatement::Elect {
+                candidate,
+                election,
+                on_conflict,
+            } => self.elect(election, candidate, *on_conflict, None).await?,
+            ElectionStatement::Rebase {
+                candidate,
+                election,
+                on_conflict,
+            } => self.rebase(election, candidate, *on_conflict).await?,
+            ElectionStatement::ElectBest {
+                election,
+                query,
+                subject,
+                maximize,
+                on_conflict,
+            } => {
+                let scores = self
+                    .scores(election, query, subject.as_deref(), *maximize)
+                    .await?;
+                let winner = scores.scores.iter().find(|score| score.elected).cloned();
+                let Some(winner) = winner else {
+                    return Err(none_admissible(election, &scores));
+                };
+                let done = self
+                    .elect(election, &winner.candidate, *on_conflict, Some(scores))
+                    .await?;
+                let told = format!(
+                    "candidate \"{election}/{}\" is elected with {}",
+                    winner.candidate,
+                    winner.score.as_deref().unwrap_or("NULL")
+                );
+                self.notices
+                    .push(Notice(Error::new(SqlState::SUCCESSFUL_COMPLETION, told)));
+                Done {
+                    winner: Some(winner.candidate),
+                    ..done
+                }
+            }
+            _ => return Ok(None),
+        }))
+    }
+
+    fn begun(&mut self) -> Result<&mut Txn, Error> {
+        self.transaction.statement(&mut self.engine, &self.settings)
+    }
+
+    async fn elect(
+        &mut self,
+        election: &str,
+        candidate: &str,
+        on_conflict: OnConflict,
+        scores: Option<Scores>,
+    ) -> Result<Done, Error> {
+        if on_conflict != OnConflict::Fail {
+            conflicts::ensure(self.database.engine()).await?;
+        }
+        let txn = self.transaction.statement(&mut self.engine, &self.settings)?;
+        let expressions = Expressions::default();
+        let evaluate = |asked: &Computation<'_>| expressions.compute(asked);
+        let electing = txn.elect_for(election, candidate, on_conflict, &evaluate, scores);
+        let elected = match self.interrupt.locking(electing).await? {
+            Err(EngineError::Conflicts { .. }) => return Err(self.conflicts(election, candidate)?),
+            other => other?,
+        };
+        self.defer(election, candidate, &elected.conflicts).await?;
+        Ok(Done {
+            rows: elected.changed,
+            winner: None,
+        })
+    }
+
+    async fn rebase(
+        &mut self,
+        election: &str,
+        candidate: &str,
+        on_conflict: OnConflict,
+    ) -> Result<Done, Error> {
+        let txn = self.transaction.statement(&mut self.engine, &self.settings)?;
+        let expressions = Expressions::default();
+        let evaluate = |asked: &Computation<'_>| expressions.compute(asked);
+        let rebasing = txn.rebase(election, candidate, on_conflict, &evaluate);
+        let met = match self.interrupt.locking(rebasing).await? {
+            Err(EngineError::Conflicts { .. }) => return Err(self.conflicts(election, candidate)?),
+            other => other?,
+        };
+        Ok(Done {
+            rows: met.len() as u64,
+            winner: None,
+        })
+    }
+
+    /// What the futures of an election answer, all at one moment; the best admissible one is marked as elected. Of equal
+    /// answers the first by the candidate's name wins.
+    async fn scores(
+        &mut self,
+        election: &str,
+        query: &str,
+        subject: Option<&str>,
+        maximize: bool,
+    ) -> Result<Scores, Error> {
+        self.begun()?;
+        for text in [Some(query), subject].into_iter().flatten() {
+            parse::single_query("ELECT BEST", text).map_err(Error::nowhere)?;
+        }
+        let asked = format!(
+            "SELECT ({query}) AS score, ({}) AS admissible",
+            subject.unwrap_or("true")
+        );
+        let literal = |text: &str| format!("'{}'", text.replace('\'', "''"));
+        let asked = format!(
+            "SELECT candidate, score, admissible FROM scry.compare({}, {}) \
+             WHERE candidate IS NOT NULL ORDER BY candidate",
+            literal(election),
+            literal(&asked)
+        );
+        let answers = self.answers(&asked).await.map_err(Error::nowhere)?;
+        let best = answers
+            .iter()
+            .filter(|answer| answer.admissible && !answer.score.is_null())
+            .reduce(|best, answer| {
+                let order = answer.score.as_datum().compare(&best.score.as_datum());
+                let wanted = if maximize {
+                    Ordering::Greater
+                } else {
+                    Ordering::Less
+                };
+                if order == wanted { answer } else { best }
+            });
+        let winner = best.map(|best| best.candidate.clone());
+        let zone = self.settings.zone();
+        let score = |answer: Answer| Score {
+            score: (!answer.score.is_null()).then(|| {
+                let mut text = Vec::new();
+                types::write_text(&mut text, &answer.score.as_datum(), &answer.ty, zone);
+                String::from_utf8_lossy(&text).into_owned()
+            }),
+            admissible: answer.admissible,
+            elected: winner.as_ref() == Some(&answer.candidate),
+            candidate: answer.candidate,
+        };
+        Ok(Scores {
+            query: match subject {
+                Some(subject) => format!("{query} SUBJECT TO {subject}"),
+                None => query.to_owned(),
+            },
+            maximize,
+            scores: answers.into_iter().map(score).collect(),
+        })
+    }
+
+    async fn answers(&mut self, asked: &str) -> Result<Vec<Answer>, Error> {
+        let statement = parse::statement(asked)?;
+        let planned = self.plan(&statement, &[])?;
+        let Kind::Analytic(plan) = &planned.kind else {
+            return Err(Error::internal("a comparison of futures without analytic plan"));
+        };
+        let described = column_types(planned.columns.as_deref().unwrap_or_default());
+        let [_, score_type, DataType::Bool] = described[..] else {
+            return Err(Error::new(
+                SqlState::DATATYPE_MISMATCH,
+                "the query of SUBJECT TO must answer a boolean",
+            ));
+        };
+        let mut stream = self.open_stream(plan, Vec::new()).await?;
+        let mut answers = Vec::new();
+        while let Some(batch) = stream.batch(&self.interrupt).await? {
+            for index in 0..batch.num_rows() {
+                let mut row = analytic::row_values(&batch, index)?;
+                scalar::settle_values(&mut row, &described, &self.facts())?;
+                let admissible = matches!(row.get(2), Some(Value::Bool(true)));
+                let mut row = row.into_iter();
+                let (Some(Value::Text(candidate)), Some(score)) = (row.next(), row.next()) else {
+                    return Err(Error::internal("a comparison of futures with other columns"));
+                };
+                answers.push(Answer {
+                    candidate,
+                    score,
+                    ty: score_type,
+                    admissible,
+                });
+            }
+        }
+        Ok(answers)
+    }
+}
+
+fn none_admissible(election: &str, scores: &Scores) -> Error {
+    let lines = scores.scores.iter().map(|score| {
+        let value = score.score.as_deref().unwrap_or("NULL");
+        let sign = if score.admissible { "" } else { ", not admissible" };
+        format!("{}: {value}{sign}", score.candidate)
+    });
+    let detail = lines.collect::<Vec<_>>().join("\n");
+    let error = Error::new(
+        SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("no candidate of election \"{election}\" is admissible"),
+    );
+    match detail.is_empty() {
+        true => error.with_detail("It has no open candidate in the mirror."),
+        false => error.with_detail(detail),
+    }
+}
