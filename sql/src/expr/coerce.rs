@@ -335,8 +335,7 @@ impl Binder<'_> {
                         plain_name(&from)
                     ),
                 )
-                .with_hint("You will need to rewrite or cast the expression.")
-                .with_column(column),
+                .with_hint("You will need to rewrite or cast the expression."),
             ));
         }
         // A column copied to one of the same type needs no look at its values.

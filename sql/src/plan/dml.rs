@@ -129,7 +129,7 @@ pub fn insert(
                 let query = open_items::typed(query, &wanted, &binder.known_oids());
                 let planned = plan_query(&query, binder)?;
                 let given = planned.columns.as_ref().map_or(0, |columns| columns.len());
-                let items = select_items(&query);
+                let items = select_items(&query.body);
                 check_width(given, &mut targets, &named, |index| items.get(index).copied())?;
                 let columns = planned.columns.as_deref().unwrap_or_default();
                 let types: Vec<DataType> = columns
@@ -196,10 +196,12 @@ impl Named {
     }
 }
 
-/// Where the items of a query's select list stand, if it is that plain.
-fn select_items(query: &ast::Query) -> Vec<Location> {
-    match query.body.as_ref() {
+/// Where the items of a query's select list stand; of a set operation, those of its first query.
+fn select_items(body: &ast::SetExpr) -> Vec<Location> {
+    match body {
         ast::SetExpr::Select(select) => select.projection.iter().map(|item| item.span().start).collect(),
+        ast::SetExpr::SetOperation { left, .. } => select_items(left),
+        ast::SetExpr::Query(query) => select_items(&query.body),
         _ => Vec::new(),
     }
 }
