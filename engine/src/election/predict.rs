@@ -171,32 +171,32 @@ impl Txn {
             .collect()
     }
 
-    /// The rows that a candidate changes in `table`, in key order, beside what a future shows in their place.
+    /// The rows that a candidate changes in `table`, in key order, beside what a future shows in their place; without those that
+    /// give way to the present.
     pub fn changes(&mut self, branch: &Branch, table: &Arc<Table>, evaluate: &Evaluate<'_>) -> Vec<Change> {
         let change = |met: Met| {
             if !met.collides() {
-                return Change {
+                return Some(Change {
                     proposed: met.proposed(branch, table),
                     present: met.present.map(|present| present.row),
                     key: met.key,
-                };
+                });
             }
             let collision = met.collision(branch, table, evaluate);
             let shown = collision.shown();
-            let present = collision.present.map(|(_, row)| row);
-            Change {
+            Some(Change {
                 proposed: match shown {
                     Shown::Proposed => collision.proposed,
-                    Shown::Present => present.clone(),
+                    Shown::Present => return None,
                     Shown::Row(row) => Some(row),
                 },
-                present,
+                present: collision.present.map(|(_, row)| row),
                 key: collision.key,
-            }
+            })
         };
         self.meet(branch, table, |_| true)
             .into_iter()
-            .map(change)
+            .filter_map(change)
             .collect()
     }
 
@@ -229,14 +229,15 @@ impl Txn {
         .collect()
     }
 
-    /// The rows of `below` for whose keys `above`, a branch of the same table, has rows too.
-    pub fn covered(&mut self, below: &Branch, above: &Branch) -> Vec<Ordinal> {
-        let mut keys = Vec::new();
-        self.scan(&above.table, &KeyRange::all(), &mut |key, _| {
-            keys.push(Key::from_bytes(key));
+    /// The rows of `below` for whose keys `above`, a branch of the same table, has rows too: the ordinals of both.
+    pub fn covered(&mut self, below: &Branch, above: &Branch) -> Vec<(Ordinal, Ordinal)> {
+        let mut rows = Vec::new();
+        self.scan(&above.table, &KeyRange::all(), &mut |key, version| {
+            rows.push((Key::from_bytes(key), version.ordinal.unwrap_or_default()));
             ControlFlow::Continue(())
         });
-        let covered = keys.iter().filter_map(|key| self.get(&below.table, key.as_ref()));
-        covered.filter_map(|version| version.ordinal).collect()
+        let rows = rows.into_iter();
+        rows.filter_map(|(key, above)| Some((self.get(&below.table, key.as_ref())?.ordinal?, above)))
+            .collect()
     }
 }

@@ -46,7 +46,7 @@ pub use encode::encode;
 pub use error::from_datafusion;
 pub use execute::RowStream;
 pub use freshness::{Freshness, Need, from_mirror, mirror_snapshot};
-pub use future::{FutureName, FutureRead, Futures, Layer, Listed, Listing, TableFuture, lay};
+pub use future::{Cover, FutureName, FutureRead, Futures, Layer, Listed, Listing, TableFuture, lay};
 pub use names::{Scope, ServerStatus};
 pub use parameter::{parameter, row_values, scalar_value};
 pub use plan::AnalyticPlan;

@@ -4,7 +4,7 @@
 //! the engine, and both have to show the same commits.
 
 use super::Session;
-use crate::analytic::{AnalyticPlan, FutureRead, Futures, Layer, Need, Source, TableFuture, lay};
+use crate::analytic::{AnalyticPlan, Cover, FutureRead, Futures, Layer, Need, Source, TableFuture, lay};
 use crate::collision::Expressions;
 use crate::error::{Error, SqlState};
 use roaring::RoaringTreemap;
@@ -152,8 +152,14 @@ impl Session {
                     &evaluate,
                 ),
             };
-            let above = changed.iter().skip(index + 1);
-            let covered = above.flat_map(|above| txn.covered(&this.branch, &above.branch));
+            let above = changed.iter().enumerate().skip(index + 1);
+            let covered = above.flat_map(|(place, above)| {
+                let rows = txn.covered(&this.branch, &above.branch).into_iter();
+                rows.map(move |(row, its)| Cover {
+                    row,
+                    by: (place, its),
+                })
+            });
             layers.push(Layer {
                 covered: covered.collect(),
                 view,

@@ -16,7 +16,7 @@ mod overlay;
 pub use cache::FutureCache;
 pub use listing::{Listed, Listing};
 pub use name::FutureName;
-pub use overlay::{Layer, Overlay, lay};
+pub use overlay::{Cover, Layer, Overlay, lay};
 
 use super::freshness::from_mirror;
 use super::runtime::Analytic;

@@ -13,8 +13,16 @@ pub struct Layer {
     /// Ordinals that it replaces and that have ended in the table.
     pub ended: RoaringTreemap,
     pub collisions: Vec<Collision>,
-    /// Its rows for whose keys a later branch has rows too.
-    pub covered: Vec<Ordinal>,
+    /// Its rows for whose keys later branches have rows too.
+    pub covered: Vec<Cover>,
+}
+
+/// A row for whose key a later branch has a row too.
+#[derive(Debug, Clone, Copy)]
+pub struct Cover {
+    pub row: Ordinal,
+    /// The later branch's place among the layers, and the ordinal of its row.
+    pub by: (usize, Ordinal),
 }
 
 /// What a future hides, and what it adds to the rows of its table and branches.
@@ -50,7 +58,7 @@ impl Overlay {
 /// Lays branches over a table, those that win last. `shown` says what stands where a row collides.
 ///
 /// No key is shown twice: of each key that any branch has, the table's version is hidden, replaced or not, and of the
-/// branches' rows only the last is left.
+/// branches' rows only the last is left; one that gives way to the present gives way to the branches below it too.
 pub fn lay(layers: Vec<Layer>, shown: impl Fn(&Collision) -> Shown) -> Overlay {
     let mut overlay = Overlay::default();
     let mut hidden = RoaringTreemap::new();
@@ -59,8 +67,14 @@ pub fn lay(layers: Vec<Layer>, shown: impl Fn(&Collision) -> Shown) -> Overlay {
         hidden |= &layer.view.replaced;
         ended |= &layer.ended;
     }
-    for layer in layers {
-        let covered: RoaringTreemap = layer.covered.iter().map(|ordinal| ordinal.get()).collect();
+    // From the last on: what is below a row depends on whether it gives way.
+    let mut giving_way = vec![RoaringTreemap::new(); layers.len()];
+    for (index, layer) in layers.into_iter().enumerate().rev() {
+        let covers = layer.covered.iter().filter(|cover| {
+            let (above, ordinal) = cover.by;
+            !giving_way[above].contains(ordinal.get())
+        });
+        let covered: RoaringTreemap = covers.map(|cover| cover.row.get()).collect();
         let mut hidden_here = &layer.view.deleted | &covered;
         for collision in layer.collisions {
             overlay.collisions += 1;
@@ -77,7 +91,10 @@ pub fn lay(layers: Vec<Layer>, shown: impl Fn(&Collision) -> Shown) -> Overlay {
             }
             match shown {
                 Shown::Proposed => {}
-                Shown::Present => drop(hidden_here.insert(place)),
+                Shown::Present => {
+                    hidden_here.insert(place);
+                    giving_way[index].insert(place);
+                }
                 Shown::Row(row) => {
                     hidden_here.insert(place);
                     overlay.added.push(row);
@@ -86,6 +103,7 @@ pub fn lay(layers: Vec<Layer>, shown: impl Fn(&Collision) -> Shown) -> Overlay {
         }
         overlay.hidden_in.push(Arc::new(hidden_here));
     }
+    overlay.hidden_in.reverse();
     overlay.hidden_rows = hidden.len() - ended.len();
     overlay.hidden = Arc::new(hidden);
     overlay
@@ -123,6 +141,28 @@ mod tests {
                 reason: String::new(),
             },
         }
+    }
+
+    /// Of a row below that the layer above it covers with a row of its own.
+    fn cover(row: u64, above: u64) -> Cover {
+        Cover {
+            row: Ordinal::new(row),
+            by: (1, Ordinal::new(above)),
+        }
+    }
+
+    #[test]
+    fn a_row_that_gives_way_to_the_present_covers_nothing() {
+        let mut below = layer(&[9], &[]);
+        below.covered = vec![cover(0, 2)];
+        let mut above = layer(&[3], &[]);
+        above.ended = [3].into_iter().collect();
+        above.collisions = vec![collision(2, Some(9))];
+        let overlay = lay(vec![below, above], |_| Shown::Present);
+        // The branch below had replaced the present row.
+        assert_eq!(ordinals(&overlay.hidden), [3, 9]);
+        assert!(overlay.hidden_in[0].is_empty());
+        assert_eq!(ordinals(&overlay.hidden_in[1]), [2]);
     }
 
     fn ordinals(set: &RoaringTreemap) -> Vec<u64> {
@@ -164,7 +204,7 @@ mod tests {
     #[test]
     fn rows_that_a_later_branch_covers_are_not_shown_and_decide_nothing() {
         let mut below = layer(&[3], &[]);
-        below.covered = vec![Ordinal::new(0), Ordinal::new(1)];
+        below.covered = vec![cover(0, 4), cover(1, 5)];
         below.collisions = vec![collision(1, Some(9))];
         let above = layer(&[3, 9], &[]);
         let overlay = lay(vec![below, above], |_| panic!("the later branch decides"));
