@@ -1,9 +1,10 @@
 //! `scry demo`: a shop with many orders and one analyst, a server killed in the middle, and the
-//! proof that nothing acknowledged was lost.
+//! proof that nothing acknowledged was lost; then three price plans as futures of the live shop, of which the best is elected.
 //!
 //! Everything goes over the PostgreSQL protocol to a server process of its own, as an application
 //! would; the demo knows nothing that a client could not know.
 
+mod election;
 mod load;
 mod process;
 mod proof;
@@ -24,8 +25,10 @@ use process::{Place, ServerProcess};
 use screen::{Screen, grouped};
 
 /// Share of the time that orders run before the server is killed, and after it is back.
-const BEFORE: f64 = 0.5;
-const AFTER: f64 = 0.3;
+const BEFORE: f64 = 0.4;
+const AFTER: f64 = 0.1;
+/// Share of the time in which plans are compared.
+const PLANNING: f64 = 0.25;
 
 /// The command's arguments.
 #[derive(Debug, Clone, clap::Args)]
@@ -164,6 +167,12 @@ async fn show(args: &Args, place: &Place) -> Result<(), DemoError> {
     screen.step("Orders go on");
     screen.restart(&live);
     let operation = Operation::start(server.address, 1, &live).await?;
+    watch(&mut screen, &live, share(args, AFTER)).await?;
+    screen.step("Three price plans, each a future of the live shop");
+    screen.restart(&live);
+    election::act(server.address, &live, &mut screen, share(args, PLANNING)).await?;
+    screen.step("Orders go on at the new prices");
+    screen.restart(&live);
     watch(&mut screen, &live, share(args, AFTER)).await?;
     live.stop();
     receipts.add(operation.finish().await);

@@ -66,6 +66,29 @@ impl Screen {
 
     /// Draws the present state.
     pub fn draw(&mut self, live: &Live) {
+        let (commits, rate, now) = self.measure(live);
+        match self.terminal {
+            true => self.draw_block(live, commits, rate),
+            false => self.draw_plain(live, commits, now),
+        }
+    }
+
+    /// Draws the present state with other lines below it; where nothing can be redrawn, now and then.
+    pub fn draw_with(&mut self, live: &Live, below: &[String]) {
+        let (commits, rate, now) = self.measure(live);
+        if self.terminal {
+            let mut lines = vec![self.orders(commits, rate)];
+            lines.extend_from_slice(below);
+            self.redraw(&lines);
+        } else if now >= self.plain_due {
+            self.plain_due = now + PLAIN_PERIOD;
+            self.commits_since_plain = commits;
+            self.write(&format!("{}\n", below.join("\n")));
+        }
+    }
+
+    /// Orders acknowledged so far, how many per second they are now, and when that was.
+    fn measure(&mut self, live: &Live) -> (u64, f64, Instant) {
         let commits = live.acknowledged.load(Ordering::Relaxed);
         let now = Instant::now();
         let rate = self.last.map_or(0.0, |(at, before)| {
@@ -78,10 +101,7 @@ impl Screen {
             self.rates.push_back(rate);
         }
         self.last = Some((now, commits));
-        match self.terminal {
-            true => self.draw_block(live, commits, rate),
-            false => self.draw_plain(live, commits, now),
-        }
+        (commits, rate, now)
     }
 
     /// Forgets the rates: the next draw begins a new stretch.
@@ -109,12 +129,16 @@ impl Screen {
                 times.asked
             ));
         }
+        self.redraw(&lines);
+    }
+
+    fn redraw(&mut self, lines: &[String]) {
         let mut text = String::new();
         if self.drawn > 0 {
             text.push_str(&format!("\x1b[{}A", self.drawn));
         }
         let columns = sys::terminal_columns().unwrap_or(COLUMNS_UNKNOWN);
-        for line in &lines {
+        for line in lines {
             text.push_str(&format!("\r\x1b[2K{}\n", clipped(line, columns)));
         }
         self.drawn = lines.len();
@@ -213,7 +237,7 @@ fn lag(live: &Live) -> String {
     }
 }
 
-fn ms(time: Duration) -> f64 {
+pub fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
