@@ -203,7 +203,7 @@ impl Txn {
             false => Some(engine.catalogs.latest().1),
         };
         if let (Some(electing), Some(latest)) = (&self.electing, &latest) {
-            electing.check(latest.elections())?;
+            electing.check(latest)?;
         }
         let base = appender.reserve(prepared.bytes.len())?;
         let lsn = base.plus(prepared.slots.start() as u64);

@@ -84,6 +84,8 @@ pub enum Error {
     NotInCandidate { what: &'static str },
     /// An election or a rebase inside of a transaction that has changed something, or has savepoints.
     ElectAfterChanges,
+    /// Elections and definitions of tables in one transaction.
+    ElectionWithDefinition,
     /// The table was dropped, truncated or given a key since the candidate's base.
     TableReplaced { table: String },
     /// Rows of the candidate whose state it changed is no longer the present.
@@ -201,6 +203,9 @@ impl fmt::Display for Error {
             Error::ElectAfterChanges => f.write_str(
                 "a candidate is elected or rebased before anything else changes in the transaction",
             ),
+            Error::ElectionWithDefinition => {
+                f.write_str("a transaction changes either elections or the definitions of tables, not both")
+            }
             Error::TableReplaced { table } => write!(
                 f,
                 "table \"{table}\" was dropped, truncated or given a primary key since the candidate's base"

@@ -609,6 +609,121 @@ fn what_is_committed_while_a_candidate_is_rebased_is_a_conflict_and_never_lost()
     );
 }
 
+#[test]
+fn a_key_that_comes_back_after_the_election_that_kept_its_row_is_there_after_a_restart() {
+    let (mut home, table) = scene(1);
+    set_rules(&home, "proposed", "", "");
+    change_in(&home, "c", &table, |txn, table| assert!(set(txn, table, 2, 25)));
+    change(&home, &table, |txn, table| {
+        assert!(delete(txn, table, 1));
+        assert!(delete(txn, table, 2));
+    });
+    // The winner brings one row back in the commit that ends the election, an ordinary transaction the other later.
+    assert_eq!(
+        elect_with(&home, "e", "c", OnConflict::Resolve).unwrap().changed,
+        1
+    );
+    change(&home, &table, |txn, table| insert(txn, table, 1, 11));
+    drop(table);
+    home.restart();
+    let table = home.table("t");
+    assert_eq!(home.rows(&table), [(1, 11), (2, 25), (3, 30)]);
+    home.check_replica(&table);
+}
+
+#[test]
+fn elections_and_definitions_do_not_share_a_transaction() {
+    let (home, table) = scene(0);
+    change_in(&home, "c", &table, |txn, table| assert!(set(txn, table, 1, 15)));
+    let refused = |result: Result<(), Error>| assert!(matches!(result, Err(Error::ElectionWithDefinition)));
+    let mut txn = home.session().begin(Isolation::ReadCommitted);
+    block_on(txn.elect("e", "c", OnConflict::Fail, &no_expressions)).unwrap();
+    refused(block_on(txn.truncate(&table)).map(drop));
+    refused(block_on(txn.drop_table(&table)));
+    drop(txn);
+    let mut txn = home.session().begin(Isolation::ReadCommitted);
+    block_on(txn.create_table(new_table("u", true))).unwrap();
+    let (name, owner) = ("f".to_owned(), "ada".to_owned());
+    refused(txn.create_election(NewElection {
+        name,
+        owner,
+        winners: 1,
+    }));
+    let rebased = block_on(txn.rebase("e", "c", OnConflict::Fail, &no_expressions));
+    assert!(matches!(rebased, Err(Error::ElectAfterChanges)));
+}
+
+#[test]
+fn a_table_that_gets_a_key_is_another_to_candidates_that_changed_it() {
+    let home = Home::new();
+    let table = home.create("t", false);
+    for id in 1..=3 {
+        home.put(&table, id, i64::from(id) * 10);
+    }
+    create_election(&home, "e", 0);
+    create_candidate(&home, "e", "c");
+    create_candidate(&home, "e", "idle");
+    change_in(&home, "c", &table, |txn, table| insert(txn, table, 9, 90));
+    // Locked and rolled back: its branch is empty.
+    let mut idle = begin_in(&home, "e", "idle");
+    insert(&mut idle, &table, 8, 80);
+    drop(idle);
+    let mut late = home.session().begin(Isolation::RepeatableRead);
+    assert_eq!(rows(&mut late, &table).len(), 3);
+    let mut txn = home.session().begin(Isolation::ReadCommitted);
+    block_on(txn.add_primary_key(&table, primary_key("t"))).unwrap();
+    txn.commit("ALTER TABLE").unwrap();
+    let replaced = |result: Result<(), Error>| match result {
+        Err(Error::TableReplaced { table }) => assert_eq!(table, "t"),
+        other => panic!("{other:?}"),
+    };
+    replaced(block_on(late.rebase("e", "c", OnConflict::Fail, &no_expressions)).map(drop));
+    drop(late);
+    replaced(try_elect(&home, "e", "c").map(drop));
+    replaced(rebase_with(&home, "c", OnConflict::Fail).map(drop));
+    assert_eq!(try_elect(&home, "e", "idle").unwrap(), 0);
+}
+
+#[test]
+fn a_candidate_deletes_its_own_row_and_the_one_that_came_below_it() {
+    let (home, table) = scene(0);
+    change_in(&home, "c", &table, |txn, table| insert(txn, table, 5, 50));
+    change(&home, &table, |txn, table| insert(txn, table, 5, 55));
+    rebase_with(&home, "c", OnConflict::Defer).unwrap();
+    change_in(&home, "c", &table, |txn, table| {
+        assert!(delete(txn, table, 5));
+        assert_eq!(get(txn, table, 5), None);
+        insert(txn, table, 5, 56);
+    });
+    assert_eq!(
+        rows_in(&home, "e", "c", &table),
+        [(1, 10), (2, 20), (3, 30), (5, 56)]
+    );
+    assert_eq!(try_elect(&home, "e", "c").unwrap(), 1);
+    assert_eq!(home.rows(&table), [(1, 10), (2, 20), (3, 30), (5, 56)]);
+    home.check_replica(&table);
+}
+
+#[test]
+fn no_more_candidates_win_than_may() {
+    let (home, table) = scene(2);
+    for name in ["d", "f"] {
+        create_candidate(&home, "e", name);
+    }
+    for (name, id) in [("c", 1), ("d", 2), ("f", 3)] {
+        change_in(&home, name, &table, |txn, table| assert!(set(txn, table, id, 7)));
+    }
+    let mut early = home.session().begin(Isolation::RepeatableRead);
+    assert_eq!(rows(&mut early, &table).len(), 3);
+    try_elect(&home, "e", "c").unwrap();
+    block_on(early.elect("e", "d", OnConflict::Fail, &no_expressions)).unwrap();
+    early.commit("ELECT CANDIDATE").unwrap();
+    assert!(matches!(
+        try_elect(&home, "e", "f"),
+        Err(Error::ElectionEnded { .. })
+    ));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     /// Ordinary changes of a key: a value, or none.
@@ -742,7 +857,11 @@ impl Model {
                 self.proposals.insert(key, Proposed { value, found });
             }
             (None, None) if exists => {
-                self.proposals.remove(&key);
+                // A row that a rebase brought below the candidate's own is to be gone, too.
+                match live(&self.base, key) {
+                    None => self.proposals.remove(&key),
+                    found => self.proposals.insert(key, Proposed { value, found }),
+                };
             }
             _ => {}
         }
@@ -944,7 +1063,7 @@ proptest! {
             Ruled::Not => {}
             Ruled::Proposed => set_rules(&home, "proposed", "", ""),
             Ruled::Present => set_rules(&home, "present", "", ""),
-            Ruled::Add => set_rules(&home, "", "add", "insert_as_update, update_as_insert"),
+            Ruled::Add => set_rules(&home, "", "add", "insert_as_update, update_as_insert, ignore_missing"),
         }
         create_election(&home, "e", 0);
         let mut world = World {

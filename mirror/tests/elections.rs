@@ -59,6 +59,8 @@ fn create(engine: &Arc<Engine>, rows: i64) -> Arc<Table> {
     }))
     .unwrap();
     apply(&mut txn, &table, &(0..rows).map(|id| (id, Some(id))).collect());
+    commit(engine, txn);
+    let mut txn = begin(engine);
     txn.create_election(NewElection {
         name: "e".into(),
         owner: "ada".into(),

@@ -114,7 +114,9 @@ impl From<scry_engine::Error> for Error {
             }
             E::CandidateChanged { .. } => Error::new(SqlState::SERIALIZATION_FAILURE, text),
             E::NotInCandidate { .. } => Error::new(SqlState::FEATURE_NOT_SUPPORTED, text),
-            E::ElectAfterChanges => Error::new(SqlState::ACTIVE_SQL_TRANSACTION, text),
+            E::ElectAfterChanges | E::ElectionWithDefinition => {
+                Error::new(SqlState::ACTIVE_SQL_TRANSACTION, text)
+            }
             E::Conflicts { .. } => Error::new(SqlState::TRANSACTION_INTEGRITY_CONSTRAINT_VIOLATION, text),
             E::InvalidRule { .. } => Error::new(SqlState::INVALID_PARAMETER_VALUE, text),
             E::UnknownSavepoint => Error::new(SqlState::INVALID_SAVEPOINT_SPECIFICATION, text),

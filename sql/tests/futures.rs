@@ -317,11 +317,8 @@ fn a_deep_query_that_compares_deep_queries_is_planned() {
             run(async {
                 let fixture = Fixture::new();
                 let mut session = fixture.session();
-                succeed(
-                    &mut session,
-                    "CREATE TABLE t (k int PRIMARY KEY); CREATE ELECTION e",
-                )
-                .await;
+                succeed(&mut session, "CREATE TABLE t (k int PRIMARY KEY)").await;
+                succeed(&mut session, "CREATE ELECTION e").await;
                 succeed(&mut session, "CREATE CANDIDATE c IN e").await;
                 let nested = |query: &str, levels: usize| {
                     let (from, end) = ("SELECT * FROM (".repeat(levels), ") s".repeat(levels));

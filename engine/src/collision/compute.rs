@@ -137,7 +137,11 @@ fn compute<const N: usize>(
             *number = float(value).ok_or(NOT_A_NUMBER)?;
         }
         let result = floats(numbers);
-        if result.is_infinite() && numbers.iter().all(|number| number.is_finite()) {
+        let stored = match ty {
+            DataType::Float4 => f64::from(result as f32),
+            _ => result,
+        };
+        if stored.is_infinite() && numbers.iter().all(|number| number.is_finite()) {
             return Err(OUT_OF_RANGE);
         }
         return Ok(match ty {

@@ -7,7 +7,7 @@
 //!
 //! How a row is decided, in this order:
 //!
-//! 1. Both sides want the same: what is there stays. (A table without any rule decides not even that.)
+//! 1. Both sides have the same row: it stays. (A table without any rule decides not even that.)
 //! 2. The row is gone, or is there though the candidate inserts it: the fuzzy rules may turn the change into another.
 //! 3. A column that only one side has changed is that side's, and one that both have changed follows its own rule, if
 //!    the row's rule is `merge`, or if it decides nothing and every column that both have changed has a rule.
@@ -107,11 +107,17 @@ fn decided(outcome: Outcome, reason: impl Into<String>) -> Decision {
 pub fn decide(table: &Table, rules: &Rules, sides: &Sides<'_>, evaluate: &Evaluate<'_>) -> Decision {
     let row_rule = || rules.row.map(|rule| rule.text(&table.def.columns));
     let by_rule = |outcome| decided(outcome, row_rule().unwrap_or_default());
-    if sides.present == sides.proposed && !rules.is_empty() {
+    let is_there = sides.present.is_some();
+    if is_there && sides.present == sides.proposed && !rules.is_empty() {
         return decided(Outcome::Keep, "both sides agree");
     }
     match (sides.present, sides.proposed) {
-        (None, None) => decided(Outcome::Refuse, "the row is gone"),
+        (None, None) if rules.fuzzy.ignore_missing => decided(Outcome::Keep, "ignore_missing"),
+        (None, None) => match rules.row {
+            None | Some(RowRule::Fail) => decided(Outcome::Refuse, "the row is gone"),
+            Some(RowRule::Defer) => by_rule(Outcome::Defer),
+            Some(_) => decided(Outcome::Keep, "both sides agree"),
+        },
         (None, Some(proposed)) => match rules.row {
             _ if rules.fuzzy.update_as_insert => decided(Outcome::Put(proposed.clone()), "update_as_insert"),
             Some(RowRule::Proposed) => by_rule(Outcome::Put(proposed.clone())),

@@ -384,6 +384,13 @@ impl Rules {
         self.columns.sort_by_key(|(column, _)| *column);
     }
 
+    /// The rules less those of some columns.
+    pub(crate) fn without(&self, columns: &[usize]) -> Rules {
+        let mut rules = self.clone();
+        rules.columns.retain(|(column, _)| !columns.contains(column));
+        rules
+    }
+
     /// Columns that one set of rules adds to and the other multiplies.
     pub(crate) fn mixes(&self, next: &Rules) -> Option<usize> {
         let relative = |rule: &ColumnRule| matches!(rule, ColumnRule::Add | ColumnRule::Multiply);

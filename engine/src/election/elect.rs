@@ -8,7 +8,7 @@ use super::branch::{self, Proposal};
 use super::change::{ElectionChange, Verdict};
 use super::{Branch, Candidate, Scores};
 use crate::Row;
-use crate::catalog::Table;
+use crate::catalog::{Catalog, Table, Tables};
 use crate::collision::{self, Decision, Evaluate, Outcome, Sides};
 use crate::error::Error;
 use crate::key::{Key, KeyRange};
@@ -43,6 +43,8 @@ pub struct Conflict {
     pub present: Option<Row>,
     /// The row that the candidate wants; `None`: it wants none.
     pub proposed: Option<Row>,
+    /// The candidate's commit.
+    pub proposed_at: Lsn,
     /// What the rules make of it.
     pub decision: Decision,
 }
@@ -62,27 +64,36 @@ pub(crate) struct Electing {
     pub(crate) candidate: Arc<Candidate>,
     /// The branches were read as of this LSN.
     pub(super) read_at: Lsn,
+    /// How many candidates the election had elected then.
+    pub(super) elected_before: usize,
     /// The branches that the commit writes into.
     pub(crate) writes: Vec<Arc<Branch>>,
 }
 
 impl Electing {
-    /// Refuses when the candidate has ended, or was changed after it was read.
-    pub(crate) fn check(&self, latest: &super::Elections) -> Result<(), Error> {
-        let known = latest.candidate(self.candidate.id);
+    /// Refuses when the candidate has ended or was changed after it was read, when another candidate was elected since, and
+    /// when a table that it has changed was replaced.
+    pub(crate) fn check(&self, latest: &Catalog) -> Result<(), Error> {
+        let known = latest.elections().candidate(self.candidate.id);
         let known = known.filter(|(_, candidate)| candidate.state == super::CandidateState::Open);
-        let (_, candidate) = known.ok_or_else(|| Error::CandidateEnded {
+        let (election, candidate) = known.ok_or_else(|| Error::CandidateEnded {
             candidate: self.candidate.name.clone(),
         })?;
-        match candidate
+        let unchanged = candidate
             .branches()
-            .all(|branch| branch.last_commit() <= self.read_at)
-        {
-            true => Ok(()),
-            false => Err(Error::CandidateChanged {
+            .all(|branch| branch.last_commit() <= self.read_at);
+        if !unchanged || election.elected() != self.elected_before {
+            return Err(Error::CandidateChanged {
                 candidate: candidate.name.clone(),
-            }),
+            });
         }
+        for branch in candidate
+            .branches()
+            .filter(|branch| branch.last_commit() != Lsn::ZERO)
+        {
+            present_table(&latest.tables, branch)?;
+        }
+        Ok(())
     }
 }
 
@@ -122,17 +133,18 @@ impl Txn {
         self.elect_for(election, name, on_conflict, evaluate, None).await
     }
 
-    /// Elects a candidate as `elect` does, and keeps the `scores` for which it was chosen with the election.
+    /// Elects a candidate as `elect` does, and keeps the `scores` for which it was chosen with the election. With them
+    /// comes the snapshot at which its future was asked: a candidate that was changed since is not elected.
     ///
     /// # Errors
-    /// As [`Txn::elect`].
+    /// As [`Txn::elect`]; `CandidateChanged`.
     pub async fn elect_for(
         &mut self,
         election: &str,
         name: &str,
         on_conflict: OnConflict,
         evaluate: &Evaluate<'_>,
-        scores: Option<Scores>,
+        scores: Option<(Lsn, Scores)>,
     ) -> Result<Elected, Error> {
         self.not_in_candidate("ELECT")?;
         self.nothing_changed_yet()?;
@@ -141,13 +153,22 @@ impl Txn {
         self.statement();
         let (election, candidate) = self.open_candidate(election, name)?;
         let read_at = self.snapshot();
+        if let Some((scored_at, _)) = &scores
+            && candidate
+                .branches()
+                .any(|branch| branch.last_commit() > *scored_at)
+        {
+            return Err(Error::CandidateChanged {
+                candidate: format!("{}/{name}", election.name),
+            });
+        }
         let mut elected = Elected::default();
         for branch in candidate.branches() {
-            let table = self.table_of(&candidate, branch)?;
-            let rows = self.rows_of(&table, branch);
+            let rows = self.rows_of(branch);
             if rows.is_empty() {
                 continue;
             }
+            let table = self.table_of(branch)?;
             // What the adoption takes comes before all that this transaction logs itself.
             let taken = branch.table.store.counters.next_ordinal().get();
             if candidate.mirrored {
@@ -185,11 +206,14 @@ impl Txn {
         }
         self.all_decided(&format!("{}/{name}", election.name), &elected.conflicts)?;
         self.log_decisions(&candidate, &elected.conflicts)?;
-        if let Some(Scores {
-            query,
-            maximize,
-            scores,
-        }) = scores
+        if let Some((
+            _,
+            Scores {
+                query,
+                maximize,
+                scores,
+            },
+        )) = scores
         {
             self.change_elections(ElectionChange::Score {
                 election: election.id,
@@ -207,6 +231,7 @@ impl Txn {
             election: election.id,
             candidate,
             read_at,
+            elected_before: election.elected(),
             writes: Vec::new(),
         });
         Ok(elected)
@@ -281,8 +306,12 @@ impl Txn {
         let (_, candidate) = self.open_candidate(election, name)?;
         let mut conflicts = Vec::new();
         for branch in candidate.branches() {
-            let table = self.table_of(&candidate, branch)?;
-            for row in self.rows_of(&table, branch) {
+            let rows = self.rows_of(branch);
+            if rows.is_empty() {
+                continue;
+            }
+            let table = self.table_of(branch)?;
+            for row in rows {
                 let present = self.get(&table, row.key.as_ref());
                 if row.proposal.is_upon(present.as_ref()) {
                     continue;
@@ -294,26 +323,20 @@ impl Txn {
     }
 
     /// The present table of a branch.
-    pub(super) fn table_of(&self, candidate: &Candidate, branch: &Branch) -> Result<Arc<Table>, Error> {
-        let then = candidate.base.tables.by_store(branch.base);
-        let now = self.catalog().tables.by_store(branch.base);
-        match (then, now) {
-            (Some(then), Some(now)) if then.def.primary_key == now.def.primary_key => Ok(Arc::clone(now)),
-            _ => Err(Error::TableReplaced {
-                table: branch.table.def.name.clone(),
-            }),
-        }
+    pub(super) fn table_of(&self, branch: &Branch) -> Result<Arc<Table>, Error> {
+        present_table(&self.catalog().tables, branch).cloned()
     }
 
     /// The rows of a branch as of this statement.
-    pub(super) fn rows_of(&mut self, table: &Table, branch: &Branch) -> Vec<BranchRow> {
+    pub(super) fn rows_of(&mut self, branch: &Branch) -> Vec<BranchRow> {
+        let layout = branch.base_layout();
         let mut rows = Vec::new();
         self.scan(&branch.table, &KeyRange::all(), &mut |key, version| {
             rows.push(BranchRow {
                 key: Key::from_bytes(key),
                 ordinal: version.ordinal.unwrap_or_default(),
                 at: version.lsn,
-                proposal: branch::decode(&table.layout, &branch.table, &version.row),
+                proposal: branch::decode(&layout, &branch.table, &version.row),
             });
             ControlFlow::Continue(())
         });
@@ -394,6 +417,15 @@ impl Txn {
     }
 }
 
+/// The table of a branch, if its rows are still those of the branch's base, under keys like the branch's.
+pub(super) fn present_table<'t>(tables: &'t Tables, branch: &Branch) -> Result<&'t Arc<Table>, Error> {
+    let now = tables.by_store(branch.base);
+    let now = now.filter(|now| now.def.primary_key == branch.table.def.primary_key);
+    now.ok_or_else(|| Error::TableReplaced {
+        table: branch.table.def.name.clone(),
+    })
+}
+
 /// What becomes of a row that is not what the candidate found.
 pub(super) fn judge(
     table: &Arc<Table>,
@@ -426,6 +458,7 @@ pub(super) fn judge(
         before,
         present: present.map(|present| present.row),
         proposed,
+        proposed_at: row.at,
         decision,
     }
 }

@@ -43,6 +43,7 @@ use crate::catalog_change::CatalogChange;
 use crate::error::Error;
 use crate::locks::TableLock;
 use crate::pins::{Pin, Pins};
+use crate::row::RowLayout;
 use crate::txn::PRIVATE;
 use change::{ElectionChange, Score, Verdict};
 use scry_wal::{Lsn, Micros, StoreId};
@@ -270,6 +271,12 @@ impl Branch {
         &self.table.def.name
     }
 
+    /// The layout of the table's rows.
+    pub(crate) fn base_layout(&self) -> RowLayout {
+        let types = self.table.layout.types();
+        RowLayout::new(&types[..types.len() - branch::EXTRA_COLUMNS])
+    }
+
     /// A commit into the branch.
     pub(crate) fn note_commit(&self, lsn: Lsn) {
         self.changed.store(lsn.get(), Ordering::Release);
@@ -427,7 +434,10 @@ impl Elections {
             ElectionChange::CreateBranch { candidate, base, .. } => {
                 let table = branch.expect("the change that creates a branch comes with its table");
                 let candidate = self.open_candidate(*candidate)?;
-                if candidate.branches.contains_key(base) {
+                let of_base = candidate.base.tables.by_store(*base);
+                let fits = of_base.is_some_and(|of_base| of_base.def.primary_key == table.def.primary_key);
+                // Another session was first, or the candidate was rebased meanwhile.
+                if candidate.branches.contains_key(base) || !fits {
                     return Err(Error::CandidateChanged {
                         candidate: candidate.name.clone(),
                     });

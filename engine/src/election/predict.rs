@@ -83,8 +83,7 @@ impl Candidate {
                 true => Err(replaced(&table.def.name)),
             };
         };
-        let then = self.base.tables.by_store(branch.base);
-        match then.is_some_and(|then| then.def.primary_key == table.def.primary_key) {
+        match branch.table.def.primary_key == table.def.primary_key {
             true => Ok(Some(branch)),
             false => Err(replaced(&table.def.name)),
         }
@@ -92,7 +91,8 @@ impl Candidate {
 
     /// Whether it changed a table that had this name.
     pub fn changed(&self, table: &str) -> bool {
-        self.branches().any(|branch| branch.table_name() == table)
+        let mut changed = self.branches().filter(|branch| branch.last_commit() != Lsn::ZERO);
+        changed.any(|branch| branch.table_name() == table)
     }
 }
 

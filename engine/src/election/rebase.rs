@@ -37,8 +37,12 @@ impl Txn {
         let mut conflicts = Vec::new();
         let mut writes = Vec::new();
         for branch in candidate.branches() {
-            let table = self.table_of(&candidate, branch)?;
-            for row in self.rows_of(&table, branch) {
+            let rows = self.rows_of(branch);
+            if rows.is_empty() {
+                continue;
+            }
+            let table = self.table_of(branch)?;
+            for row in rows {
                 let present = self.get(&table, row.key.as_ref());
                 if row.proposal.is_upon(present.as_ref()) {
                     continue;
@@ -58,6 +62,7 @@ impl Txn {
             election: election.id,
             candidate,
             read_at,
+            elected_before: election.elected(),
             writes,
         });
         Ok(conflicts)

@@ -284,7 +284,14 @@ impl Txn {
     /// `Txn::delete` inside of a candidate.
     pub(super) fn delete_inside(&mut self, table: &Table, key: &[u8]) -> Result<(), Error> {
         let branch = self.open_branch(table)?;
-        let (replaced, Some(found)) = self.replaced_by(table, &branch, key) else {
+        let (mut replaced, mut found) = self.replaced_by(table, &branch, key);
+        if found.is_none()
+            && let Some(base) = self.base_version(table, key)
+        {
+            // A row that came with a rebase, below one that is the candidate's own: both are to be gone.
+            (replaced, found) = (base.ordinal, Some(base.row));
+        }
+        let Some(found) = found else {
             return self.delete_plain(&branch.table, key);
         };
         let proposal = Proposal {

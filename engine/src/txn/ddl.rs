@@ -102,7 +102,7 @@ impl Txn {
             new: def.store,
         };
         let new = Table::with_fresh_store(def, Arc::clone(&table.lock));
-        let new = Arc::new(new.with_rules(Arc::clone(&table.rules)));
+        let new = Arc::new(new.with_rules(self.rules_now(table)));
         self.alter(change, Some(Arc::clone(&new)), Some(Arc::clone(&table.store)))?;
         Ok(new)
     }
@@ -146,9 +146,10 @@ impl Txn {
             def.columns[*column].not_null = true;
         }
         def.primary_key = Some(key.clone());
+        let rules = self.rules_now(table).without(&key.columns);
         let change = CatalogChange::AddPrimaryKey { oid: def.oid, key };
         let new = Table::new(def, store, Arc::clone(&table.lock));
-        let new = Arc::new(new.with_rules(Arc::clone(&table.rules)));
+        let new = Arc::new(new.with_rules(Arc::new(rules)));
         self.alter(change, Some(Arc::clone(&new)), Some(Arc::clone(&table.store)))?;
         Ok(new)
     }
@@ -171,6 +172,12 @@ impl Txn {
             }));
         }
         self.lock_table(table, Mode::Exclusive).await?;
+        // What they were made from must be what they take the place of.
+        if *self.rules_now(table) != *table.rules {
+            return Err(Error::TableChanged {
+                table: table.def.name.clone(),
+            });
+        }
         let open = self
             .catalog()
             .elections()
@@ -190,6 +197,19 @@ impl Txn {
             rules,
         };
         self.alter(change, Some(new), None)
+    }
+
+    /// The rules of a table that this transaction has locked exclusively: another may have changed them before.
+    fn rules_now(&self, table: &Table) -> Arc<Rules> {
+        let own = self.ddl.iter().any(|applied| {
+            let changed = applied.table.as_ref();
+            changed.is_some_and(|changed| changed.def.oid == table.def.oid)
+        });
+        let latest = self.engine.catalog();
+        match latest.by_oid(table.def.oid).filter(|_| !own) {
+            Some(latest) => Arc::clone(&latest.rules),
+            None => Arc::clone(&table.rules),
+        }
     }
 
     /// Puts the next rows of a table under their new keys. Answers the last old key, while there may be more.
@@ -263,6 +283,13 @@ impl Txn {
         table: Option<Arc<Table>>,
         retires: Option<Arc<Store>>,
     ) -> Result<(), Error> {
+        // Whoever replays a commit makes its changes one after the other: a base or an adoption among definitions of
+        // the same tables would not mean the same then.
+        let of_elections = |change: &CatalogChange| matches!(change, CatalogChange::Election(_));
+        let other = |applied: &AppliedChange| of_elections(&applied.change) != of_elections(&change);
+        if self.ddl.iter().any(other) {
+            return Err(Error::ElectionWithDefinition);
+        }
         let applied = AppliedChange {
             change,
             table,

@@ -12,7 +12,7 @@ use super::sessions::Place;
 use super::values;
 use crate::target::{Outcome, Target};
 
-const SCHEMA: &str = "CREATE TABLE t (k int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'one'), (2, 'two'); \
+const SCHEMA: &str = "BEGIN; CREATE TABLE t (k int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'one'), (2, 'two'); COMMIT; \
                       CREATE ELECTION e WITH (winners = any); CREATE CANDIDATE a IN e; CREATE CANDIDATE dark IN e WITH (mirror = off)";
 
 /// Longer than any answer takes; who waits as long has found something that hangs.

@@ -32,13 +32,15 @@ pub const CHANNEL: &str = "scry_conflicts";
 /// The columns as a view declares them.
 pub const COLUMNS: &str = "id int8, election text, candidate text, transaction int8, table_name text, key jsonb, \
                            before jsonb, present jsonb, proposed jsonb, reason text, time timestamptz, state text, \
-                           action text, resolved_at timestamptz, resolved_by text";
+                           action text, resolved_at timestamptz, resolved_by text, store int8, proposed_at int8";
 
 /// Numbers of the columns that are written again.
 const STATE: usize = 11;
 const ACTION: usize = 12;
 const RESOLVED_AT: usize = 13;
 const RESOLVED_BY: usize = 14;
+const STORE: usize = 15;
+const PROPOSED_AT: usize = 16;
 
 /// What is to be done about an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +89,10 @@ impl Action {
 #[derive(Debug)]
 pub struct Entry {
     pub table: String,
+    /// The data that the table had.
+    pub store: Option<i64>,
+    /// LSN of the candidate's commit.
+    pub proposed_at: Option<i64>,
     pub key: String,
     pub before: Option<String>,
     pub proposed: Option<String>,
@@ -192,6 +198,8 @@ pub async fn add(
             Value::Null,
             Value::Null,
             Value::Null,
+            Value::Int8(i64::from(conflict.table.def.store.get())),
+            Value::Int8(conflict.proposed_at.get().cast_signed()),
         ];
         // Another election may take ids at the same time.
         loop {
@@ -239,6 +247,8 @@ pub async fn lock(txn: &mut Txn, id: i64) -> Result<Entry, Error> {
     };
     Ok(Entry {
         table: text(4).unwrap_or_default(),
+        store: read.get(STORE).integer(),
+        proposed_at: read.get(PROPOSED_AT).integer(),
         key: text(5).unwrap_or_default(),
         before: text(6),
         proposed: text(8),
@@ -295,6 +305,7 @@ mod tests {
                 "resolved_by"
             ]
         );
-        assert_eq!(columns.len(), 15);
+        assert_eq!([STORE, PROPOSED_AT].map(name), ["store", "proposed_at"]);
+        assert_eq!(columns.len(), 17);
     }
 }

@@ -80,10 +80,15 @@ impl Session {
 
 /// Changes the row of an entry.
 async fn carry_out(txn: &mut Txn, entry: &Entry, action: Action, values: &str) -> Result<u64, Error> {
-    let table = txn.catalog().table(&entry.table).cloned().ok_or_else(|| {
+    let table = txn.catalog().table(&entry.table).cloned();
+    let table = table.filter(|table| entry.store == Some(i64::from(table.def.store.get())));
+    let table = table.ok_or_else(|| {
         Error::new(
             SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
-            format!("table \"{}\" was dropped since the conflict", entry.table),
+            format!(
+                "table \"{}\" was dropped or truncated since the conflict",
+                entry.table
+            ),
         )
     })?;
     let key = conflicts::parse_key(&table, &entry.key)?;
@@ -101,8 +106,7 @@ async fn carry_out(txn: &mut Txn, entry: &Entry, action: Action, values: &str) -
                     present: there,
                     proposed: proposed.as_ref(),
                     present_at: present.as_ref().map_or(Lsn::ZERO, |present| present.lsn),
-                    // It was proposed before the queue had it, and what is there came later.
-                    proposed_at: Lsn::ZERO,
+                    proposed_at: Lsn::new(entry.proposed_at.unwrap_or_default().cast_unsigned()),
                 };
                 match by_rules(&table, &sides)? {
                     Some(wanted) => wanted,

@@ -15,6 +15,7 @@ use scry_engine::collision::Computation;
 use scry_engine::election::change::Score;
 use scry_engine::election::{OnConflict, Scores};
 use scry_engine::{DataType, Error as EngineError, Txn, Value};
+use scry_wal::Lsn;
 use std::cmp::Ordering;
 
 /// What electing or rebasing did.
@@ -54,6 +55,7 @@ impl Session {
                 maximize,
                 on_conflict,
             } => {
+                let scored_at = self.begun()?.snapshot();
                 let scores = self
                     .scores(election, query, subject.as_deref(), *maximize)
                     .await?;
@@ -62,7 +64,12 @@ impl Session {
                     return Err(none_admissible(election, &scores));
                 };
                 let done = self
-                    .elect(election, &winner.candidate, *on_conflict, Some(scores))
+                    .elect(
+                        election,
+                        &winner.candidate,
+                        *on_conflict,
+                        Some((scored_at, scores)),
+                    )
                     .await?;
                 let told = format!(
                     "candidate \"{election}/{}\" is elected with {}",
@@ -89,7 +96,7 @@ impl Session {
         election: &str,
         candidate: &str,
         on_conflict: OnConflict,
-        scores: Option<Scores>,
+        scores: Option<(Lsn, Scores)>,
     ) -> Result<Done, Error> {
         if on_conflict != OnConflict::Fail {
             conflicts::ensure(self.database.engine()).await?;
@@ -138,13 +145,15 @@ impl Session {
         subject: Option<&str>,
         maximize: bool,
     ) -> Result<Scores, Error> {
-        self.begun()?;
         for text in [Some(query), subject].into_iter().flatten() {
             parse::single_query("ELECT BEST", text).map_err(Error::nowhere)?;
         }
+        // On lines of their own: the last of a query may be a comment.
+        let bare = |text: &str| text.trim().trim_end_matches(';').to_owned();
+        let subject_text = bare(subject.unwrap_or("true"));
         let asked = format!(
-            "SELECT ({query}) AS score, ({}) AS admissible",
-            subject.unwrap_or("true")
+            "SELECT (\n{}\n) AS score, (\n{subject_text}\n) AS admissible",
+            bare(query)
         );
         let literal = |text: &str| format!("'{}'", text.replace('\'', "''"));
         let asked = format!(
