@@ -685,6 +685,35 @@ fn a_table_that_gets_a_key_is_another_to_candidates_that_changed_it() {
 }
 
 #[test]
+fn what_a_candidate_has_changed_is_known_after_a_restart() {
+    let (mut home, table) = scene(0);
+    change_in(&home, "c", &table, |txn, table| assert!(set(txn, table, 1, 15)));
+    create_candidate(&home, "e", "idle");
+    drop(begin_in(&home, "e", "idle"));
+    drop(table);
+    home.restart();
+    let mut txn = home.session().begin(Isolation::ReadCommitted);
+    block_on(txn.truncate(&home.table("t"))).unwrap();
+    txn.commit("TRUNCATE").unwrap();
+    let catalog = home.engine().catalog();
+    let table = home.table("t");
+    let of = |name| {
+        catalog
+            .elections()
+            .get("e")
+            .unwrap()
+            .candidate(name)
+            .unwrap()
+            .clone()
+    };
+    assert!(matches!(
+        of("c").changes_of(&table),
+        Err(Error::TableReplaced { .. })
+    ));
+    assert!(matches!(of("idle").changes_of(&table), Ok(None)));
+}
+
+#[test]
 fn a_candidate_deletes_its_own_row_and_the_one_that_came_below_it() {
     let (home, table) = scene(0);
     change_in(&home, "c", &table, |txn, table| insert(txn, table, 5, 50));

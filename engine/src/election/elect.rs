@@ -87,10 +87,7 @@ impl Electing {
                 candidate: candidate.name.clone(),
             });
         }
-        for branch in candidate
-            .branches()
-            .filter(|branch| branch.last_commit() != Lsn::ZERO)
-        {
+        for branch in candidate.branches().filter(|branch| branch.is_changed()) {
             present_table(&latest.tables, branch)?;
         }
         Ok(())

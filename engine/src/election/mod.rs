@@ -46,7 +46,7 @@ use crate::pins::{Pin, Pins};
 use crate::row::RowLayout;
 use crate::txn::PRIVATE;
 use change::{ElectionChange, Score, Verdict};
-use scry_wal::{Lsn, Micros, StoreId};
+use scry_wal::{Lsn, Micros, Ordinal, StoreId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -277,12 +277,17 @@ impl Branch {
         RowLayout::new(&types[..types.len() - branch::EXTRA_COLUMNS])
     }
 
+    /// Whether anything was ever committed into it.
+    pub(crate) fn is_changed(&self) -> bool {
+        self.table.store.counters.next_ordinal() != Ordinal::default()
+    }
+
     /// A commit into the branch.
     pub(crate) fn note_commit(&self, lsn: Lsn) {
         self.changed.store(lsn.get(), Ordering::Release);
     }
 
-    /// LSN of the last commit into it, zero before the first.
+    /// LSN of the last commit into it since the engine was opened, zero before the first.
     pub(crate) fn last_commit(&self) -> Lsn {
         Lsn::new(self.changed.load(Ordering::Acquire))
     }

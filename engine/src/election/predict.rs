@@ -91,7 +91,7 @@ impl Candidate {
 
     /// Whether it changed a table that had this name.
     pub fn changed(&self, table: &str) -> bool {
-        let mut changed = self.branches().filter(|branch| branch.last_commit() != Lsn::ZERO);
+        let mut changed = self.branches().filter(|branch| branch.is_changed());
         changed.any(|branch| branch.table_name() == table)
     }
 }
