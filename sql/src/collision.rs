@@ -130,15 +130,21 @@ fn undefined_column(table: &Table, name: &str) -> Error {
     )
 }
 
+/// What computes expressions of rules, for the rows of one statement.
+pub fn evaluator() -> impl Fn(&Computation<'_>) -> Result<Value, String> + Send + Sync {
+    let expressions = Expressions::default();
+    move |asked| expressions.compute(asked)
+}
+
 /// Expressions of rules, bound once for all the rows that are decided with them.
 #[derive(Default)]
-pub struct Expressions {
+struct Expressions {
     bound: Mutex<HashMap<(u32, usize), Arc<Scalar>>>,
 }
 
 impl Expressions {
     /// The value that a rule's expression has for the three rows; or what is wrong with it.
-    pub fn compute(&self, asked: &Computation<'_>) -> Result<Value, String> {
+    fn compute(&self, asked: &Computation<'_>) -> Result<Value, String> {
         let place = (asked.table.def.oid, asked.column);
         let mut known = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
         let bound = match known.get(&place) {

@@ -6,7 +6,7 @@
 
 use super::branch::{self, Proposal};
 use super::change::{ElectionChange, Verdict};
-use super::{Branch, Candidate, Scores};
+use super::{Branch, Candidate, Election, Scores};
 use crate::Row;
 use crate::catalog::{Catalog, Table, Tables};
 use crate::collision::{self, Decision, Evaluate, Outcome, Sides};
@@ -104,6 +104,9 @@ pub(super) struct BranchRow {
     pub(super) proposal: Proposal,
 }
 
+/// The rows of a branch, with their present table.
+type BranchRows = (Arc<Table>, Vec<BranchRow>);
+
 /// What electing finds in the place of a row.
 enum Found {
     /// What the candidate found: its change is made.
@@ -143,12 +146,7 @@ impl Txn {
         evaluate: &Evaluate<'_>,
         scores: Option<(Lsn, Scores)>,
     ) -> Result<Elected, Error> {
-        self.not_in_candidate("ELECT")?;
-        self.nothing_changed_yet()?;
-        let lock = Arc::clone(&self.open_election(election)?.lock);
-        self.take_lock(&lock, Mode::Exclusive, election).await?;
-        self.statement();
-        let (election, candidate) = self.open_candidate(election, name)?;
+        let (election, candidate) = self.take_election("ELECT", election, name).await?;
         let read_at = self.snapshot();
         if let Some((scored_at, _)) = &scores
             && candidate
@@ -161,11 +159,9 @@ impl Txn {
         }
         let mut elected = Elected::default();
         for branch in candidate.branches() {
-            let rows = self.rows_of(branch);
-            if rows.is_empty() {
+            let Some((table, rows)) = self.rows_of(branch)? else {
                 continue;
-            }
-            let table = self.table_of(branch)?;
+            };
             // What the adoption takes comes before all that this transaction logs itself.
             let taken = branch.table.store.counters.next_ordinal().get();
             if candidate.mirrored {
@@ -234,12 +230,21 @@ impl Txn {
         Ok(elected)
     }
 
-    /// Refuses what must be a transaction's first change.
-    pub(super) fn nothing_changed_yet(&self) -> Result<(), Error> {
+    /// Begins what must be a transaction's first change: nobody else elects or rebases in the election until its end.
+    pub(super) async fn take_election(
+        &mut self,
+        what: &'static str,
+        election: &str,
+        name: &str,
+    ) -> Result<(Arc<Election>, Arc<Candidate>), Error> {
+        self.not_in_candidate(what)?;
         if self.has_writes() || self.overlay.changes.len() > 0 || self.has_savepoints() {
             return Err(Error::ElectAfterChanges);
         }
-        Ok(())
+        let lock = Arc::clone(&self.open_election(election)?.lock);
+        self.take_lock(&lock, Mode::Exclusive, election).await?;
+        self.statement();
+        self.open_candidate(election, name)
     }
 
     pub(super) fn all_decided(&self, candidate: &str, conflicts: &[Conflict]) -> Result<(), Error> {
@@ -303,11 +308,9 @@ impl Txn {
         let (_, candidate) = self.open_candidate(election, name)?;
         let mut conflicts = Vec::new();
         for branch in candidate.branches() {
-            let rows = self.rows_of(branch);
-            if rows.is_empty() {
+            let Some((table, rows)) = self.rows_of(branch)? else {
                 continue;
-            }
-            let table = self.table_of(branch)?;
+            };
             for row in rows {
                 let present = self.get(&table, row.key.as_ref());
                 if row.proposal.is_upon(present.as_ref()) {
@@ -319,13 +322,8 @@ impl Txn {
         Ok(conflicts)
     }
 
-    /// The present table of a branch.
-    pub(super) fn table_of(&self, branch: &Branch) -> Result<Arc<Table>, Error> {
-        present_table(&self.catalog().tables, branch).cloned()
-    }
-
-    /// The rows of a branch as of this statement.
-    pub(super) fn rows_of(&mut self, branch: &Branch) -> Vec<BranchRow> {
+    /// The rows of a branch as of this statement, with its present table; `None`: it has none.
+    pub(super) fn rows_of(&mut self, branch: &Branch) -> Result<Option<BranchRows>, Error> {
         let layout = branch.base_layout();
         let mut rows = Vec::new();
         self.scan(&branch.table, &KeyRange::all(), &mut |key, version| {
@@ -337,7 +335,11 @@ impl Txn {
             });
             ControlFlow::Continue(())
         });
-        rows
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let table = present_table(&self.catalog().tables, branch)?;
+        Ok(Some((Arc::clone(table), rows)))
     }
 
     /// Makes the candidate's change of one row this transaction's. Where the row is not what the candidate found, carries
@@ -415,7 +417,7 @@ impl Txn {
 }
 
 /// The table of a branch, if its rows are still those of the branch's base, under keys like the branch's.
-pub(super) fn present_table<'t>(tables: &'t Tables, branch: &Branch) -> Result<&'t Arc<Table>, Error> {
+fn present_table<'t>(tables: &'t Tables, branch: &Branch) -> Result<&'t Arc<Table>, Error> {
     let now = tables.by_store(branch.base);
     let now = now.filter(|now| now.def.primary_key == branch.table.def.primary_key);
     now.ok_or_else(|| Error::TableReplaced {

@@ -8,7 +8,6 @@ use crate::catalog::Table;
 use crate::collision::{Evaluate, Outcome};
 use crate::error::Error;
 use crate::key::Key;
-use crate::locks::Mode;
 use crate::overlay::Version;
 use crate::txn::Txn;
 use std::sync::Arc;
@@ -27,21 +26,14 @@ impl Txn {
         on_conflict: OnConflict,
         evaluate: &Evaluate<'_>,
     ) -> Result<Vec<Conflict>, Error> {
-        self.not_in_candidate("REBASE")?;
-        self.nothing_changed_yet()?;
-        let lock = Arc::clone(&self.open_election(election)?.lock);
-        self.take_lock(&lock, Mode::Exclusive, election).await?;
-        self.statement();
-        let (election, candidate) = self.open_candidate(election, name)?;
+        let (election, candidate) = self.take_election("REBASE", election, name).await?;
         let read_at = self.snapshot();
         let mut conflicts = Vec::new();
         let mut writes = Vec::new();
         for branch in candidate.branches() {
-            let rows = self.rows_of(branch);
-            if rows.is_empty() {
+            let Some((table, rows)) = self.rows_of(branch)? else {
                 continue;
-            }
-            let table = self.table_of(branch)?;
+            };
             for row in rows {
                 let present = self.get(&table, row.key.as_ref());
                 if row.proposal.is_upon(present.as_ref()) {

@@ -1,12 +1,12 @@
 //! Deferred conflicts: put into the queue, and resolved.
 
 use super::Session;
-use crate::collision::Expressions;
+use crate::collision as rules;
 use crate::conflicts::{self, Action, Entry};
 use crate::error::{Error, SqlState};
 use crate::exec::context;
 use crate::notify::Message;
-use scry_engine::collision::{self, Computation, Outcome, Sides};
+use scry_engine::collision::{self, Outcome, Sides};
 use scry_engine::{Conflict, InsertOutcome, Key, Row, Table, Txn, Value};
 use scry_wal::Lsn;
 use std::sync::Arc;
@@ -135,8 +135,7 @@ async fn carry_out(txn: &mut Txn, entry: &Entry, action: Action, values: &str) -
 
 /// What the table's rules want; `None`: what is there.
 fn by_rules(table: &Table, sides: &Sides<'_>) -> Result<Option<Option<Row>>, Error> {
-    let expressions = Expressions::default();
-    let evaluate = |asked: &Computation<'_>| expressions.compute(asked);
+    let evaluate = rules::evaluator();
     let decision = collision::decide(table, &table.rules, sides, &evaluate);
     match decision.outcome {
         Outcome::Keep => Ok(None),

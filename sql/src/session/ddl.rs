@@ -128,14 +128,22 @@ impl Session {
         Ok(())
     }
 
-    async fn set_rules(&mut self, name: &str, changes: &[RuleChange], if_exists: bool) -> Result<(), Error> {
-        let Some(table) = self.table(name)? else {
-            if if_exists {
-                let text = format!("relation \"{name}\" does not exist, skipping");
-                self.notices.push(notice(SqlState::SUCCESSFUL_COMPLETION, text));
-                return Ok(());
+    /// The table of an ALTER TABLE; `None`: there is none, and that was allowed.
+    fn altered(&mut self, name: &str, if_exists: bool) -> Result<Option<Arc<Table>>, Error> {
+        let table = self.table(name)?;
+        if table.is_none() {
+            if !if_exists {
+                return Err(no_such_table(name));
             }
-            return Err(no_such_table(name));
+            let text = format!("relation \"{name}\" does not exist, skipping");
+            self.notices.push(notice(SqlState::SUCCESSFUL_COMPLETION, text));
+        }
+        Ok(table)
+    }
+
+    async fn set_rules(&mut self, name: &str, changes: &[RuleChange], if_exists: bool) -> Result<(), Error> {
+        let Some(table) = self.altered(name, if_exists)? else {
+            return Ok(());
         };
         let mut rules = (*table.rules).clone();
         for change in changes {
@@ -157,13 +165,8 @@ impl Session {
         if_exists: bool,
         only_noop: bool,
     ) -> Result<(), Error> {
-        let Some(table) = self.table(name)? else {
-            if if_exists {
-                let text = format!("relation \"{name}\" does not exist, skipping");
-                self.notices.push(notice(SqlState::SUCCESSFUL_COMPLETION, text));
-                return Ok(());
-            }
-            return Err(no_such_table(name));
+        let Some(table) = self.altered(name, if_exists)? else {
+            return Ok(());
         };
         if only_noop {
             return Ok(());

@@ -3,7 +3,7 @@
 use super::query::column_types;
 use super::{Notice, Session};
 use crate::analytic;
-use crate::collision::Expressions;
+use crate::collision as rules;
 use crate::conflicts;
 use crate::error::{Error, SqlState};
 use crate::plan::parse;
@@ -11,7 +11,6 @@ use crate::plan::planner::Kind;
 use crate::plan::scalar;
 use crate::plan::statement::ElectionStatement;
 use crate::types;
-use scry_engine::collision::Computation;
 use scry_engine::election::change::Score;
 use scry_engine::election::{OnConflict, Scores};
 use scry_engine::{DataType, Error as EngineError, Txn, Value};
@@ -102,8 +101,7 @@ impl Session {
             conflicts::ensure(self.database.engine()).await?;
         }
         let txn = self.transaction.statement(&mut self.engine, &self.settings)?;
-        let expressions = Expressions::default();
-        let evaluate = |asked: &Computation<'_>| expressions.compute(asked);
+        let evaluate = rules::evaluator();
         let electing = txn.elect_for(election, candidate, on_conflict, &evaluate, scores);
         let elected = match self.interrupt.locking(electing).await? {
             Err(EngineError::Conflicts { .. }) => return Err(self.conflicts(election, candidate)?),
@@ -123,8 +121,7 @@ impl Session {
         on_conflict: OnConflict,
     ) -> Result<Done, Error> {
         let txn = self.transaction.statement(&mut self.engine, &self.settings)?;
-        let expressions = Expressions::default();
-        let evaluate = |asked: &Computation<'_>| expressions.compute(asked);
+        let evaluate = rules::evaluator();
         let rebasing = txn.rebase(election, candidate, on_conflict, &evaluate);
         let met = match self.interrupt.locking(rebasing).await? {
             Err(EngineError::Conflicts { .. }) => return Err(self.conflicts(election, candidate)?),

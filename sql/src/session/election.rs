@@ -4,14 +4,14 @@ use super::elect::Done;
 use super::run::Advance;
 use super::{Notice, Session};
 use crate::analytic::FutureName;
-use crate::collision::Expressions;
+use crate::collision as rules;
 use crate::error::{Error, SqlState};
 use crate::exec::context;
 use crate::exec::message::{self, Formats};
 use crate::plan::statement::ElectionStatement;
 use crate::tags::CommandTag;
 use bytes::BytesMut;
-use scry_engine::collision::{self, Computation};
+use scry_engine::collision;
 use scry_engine::election::{NewCandidate, NewElection};
 use scry_engine::{Conflict, Error as EngineError, Isolation, Row, SessionInfo};
 
@@ -255,8 +255,7 @@ impl Session {
         let mut session = self.database.engine().session(SessionInfo::default());
         let mut looking = session.begin(Isolation::ReadCommitted);
         looking.statement();
-        let expressions = Expressions::default();
-        let evaluate = |asked: &Computation<'_>| expressions.compute(asked);
+        let evaluate = rules::evaluator();
         let conflicts = looking.conflicts(election, candidate, &evaluate)?;
         let count = conflicts.len();
         let rows = if count == 1 { "row" } else { "rows" };

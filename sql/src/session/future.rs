@@ -5,10 +5,9 @@
 
 use super::Session;
 use crate::analytic::{AnalyticPlan, Cover, FutureRead, Futures, Layer, Need, Source, TableFuture, lay};
-use crate::collision::Expressions;
+use crate::collision as rules;
 use crate::error::{Error, SqlState};
 use roaring::RoaringTreemap;
-use scry_engine::collision::Computation;
 use scry_engine::{Branch, Collision};
 use scry_mirror::{Snapshot, TableSnapshot};
 use std::collections::HashMap;
@@ -128,8 +127,7 @@ impl Session {
         changed: &[Changed],
     ) -> Result<Vec<Layer>, Error> {
         let table = &read.table;
-        let expressions = Expressions::default();
-        let evaluate = |asked: &Computation<'_>| expressions.compute(asked);
+        let evaluate = rules::evaluator();
         let mut layers = Vec::with_capacity(changed.len());
         for (index, this) in changed.iter().enumerate() {
             let analytic = self.database.analytic();

@@ -2,12 +2,12 @@
 
 use super::Session;
 use crate::analytic::{Listed, Listing};
-use crate::collision::Expressions;
+use crate::collision as rules;
 use crate::error::{Error, SqlState};
 use crate::types::{self, TimeZone};
 use arrow::array::{ArrayRef, RecordBatch, StringBuilder};
 use datafusion::catalog::TableProvider;
-use scry_engine::collision::{Computation, Outcome};
+use scry_engine::collision::Outcome;
 use scry_engine::{Candidate, Change, Collision, DataType, Key, Row, Table, Value};
 use scry_stream::RowBatchBuilder;
 use std::collections::BTreeMap;
@@ -43,8 +43,7 @@ impl Session {
         let zone = self.settings.zone().clone();
         let catalog = self.catalog();
         let mut columns: [StringBuilder; 9] = Default::default();
-        let expressions = Expressions::default();
-        let evaluate = |asked: &Computation<'_>| expressions.compute(asked);
+        let evaluate = rules::evaluator();
         let mut rows = 0;
         for candidate in candidates {
             for changed in candidate.branches() {
@@ -86,8 +85,7 @@ impl Session {
     ) -> Result<Vec<ArrayRef>, Error> {
         // By key; of candidates on top of each other the last has it.
         let mut changes: BTreeMap<Key, Change> = BTreeMap::new();
-        let expressions = Expressions::default();
-        let evaluate = |asked: &Computation<'_>| expressions.compute(asked);
+        let evaluate = rules::evaluator();
         for candidate in candidates {
             let Some(branch) = candidate.changes_of(table)? else {
                 continue;
