@@ -31,6 +31,7 @@
 //! - between the look at a branch and the commit that adopts it nothing was committed into it, checked there too;
 //! - an election is open, committed or abandoned, and changes state with a commit.
 
+mod apply;
 pub(crate) mod branch;
 pub mod change;
 mod ddl;
@@ -45,7 +46,7 @@ use crate::locks::TableLock;
 use crate::pins::{Pin, Pins};
 use crate::row::RowLayout;
 use crate::txn::PRIVATE;
-use change::{ElectionChange, Score, Verdict};
+use change::{ElectionChange, Score};
 use scry_wal::{Lsn, Micros, Ordinal, StoreId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -363,208 +364,6 @@ impl Elections {
 
     pub(crate) fn pins(&self) -> &Arc<Pins> {
         &self.pins
-    }
-
-    /// Makes one change with the commit at `at`, which leaves `tables`; `branch` is the table of a new branch.
-    pub(crate) fn apply(
-        &mut self,
-        at: Lsn,
-        tables: &Arc<Tables>,
-        change: &ElectionChange,
-        branch: Option<&Arc<Table>>,
-    ) -> Result<(), Error> {
-        match change {
-            ElectionChange::CreateElection {
-                id,
-                name,
-                owner,
-                created,
-                winners,
-            } => {
-                if self
-                    .get(name)
-                    .is_some_and(|election| election.state == ElectionState::Open)
-                {
-                    return Err(Error::DuplicateElection { name: name.clone() });
-                }
-                let election = Election {
-                    id: *id,
-                    name: name.clone(),
-                    owner: owner.clone(),
-                    created: *created,
-                    winners: *winners,
-                    state: ElectionState::Open,
-                    base: Base::new(at, tables, &self.pins),
-                    resolved: 0,
-                    deferred: 0,
-                    scores: None,
-                    lock: Arc::default(),
-                    candidates: BTreeMap::new(),
-                };
-                self.by_name.insert(name.clone(), Arc::new(election));
-            }
-            ElectionChange::CreateCandidate {
-                election,
-                id,
-                name,
-                created,
-                mirrored,
-                weight,
-                note,
-            } => {
-                let election = self.open_by_id(*election)?;
-                if let Some(known) = election.candidates.get(name)
-                    && known.state != CandidateState::Dropped
-                {
-                    return Err(Error::DuplicateCandidate {
-                        election: election.name.clone(),
-                        name: name.clone(),
-                    });
-                }
-                let candidate = Candidate {
-                    id: *id,
-                    election: election.id,
-                    name: name.clone(),
-                    created: *created,
-                    mirrored: *mirrored,
-                    weight: *weight,
-                    note: note.clone(),
-                    state: CandidateState::Open,
-                    base: election.base.clone(),
-                    access: Arc::default(),
-                    branches: BTreeMap::new(),
-                };
-                election.candidates.insert(name.clone(), Arc::new(candidate));
-            }
-            ElectionChange::CreateBranch { candidate, base, .. } => {
-                let table = branch.expect("the change that creates a branch comes with its table");
-                let candidate = self.open_candidate(*candidate)?;
-                let of_base = candidate.base.tables.by_store(*base);
-                let fits = of_base.is_some_and(|of_base| of_base.def.primary_key == table.def.primary_key);
-                // Another session was first, or the candidate was rebased meanwhile.
-                if candidate.branches.contains_key(base) || !fits {
-                    return Err(Error::CandidateChanged {
-                        candidate: candidate.name.clone(),
-                    });
-                }
-                let branch = Branch {
-                    base: *base,
-                    table: Arc::clone(table),
-                    changed: Arc::default(),
-                };
-                candidate.branches.insert(*base, Arc::new(branch));
-            }
-            ElectionChange::Adopt { candidate, .. } => {
-                self.open_candidate(*candidate)?;
-            }
-            ElectionChange::EndCandidate {
-                candidate,
-                elected,
-                branches,
-            } => {
-                let candidate = self.open_candidate(*candidate)?;
-                // The record names the branches for those who read the log: none may have come meanwhile.
-                if !candidate
-                    .branches()
-                    .map(|branch| branch.store())
-                    .eq(branches.iter().copied())
-                {
-                    return Err(Error::CandidateChanged {
-                        candidate: candidate.name.clone(),
-                    });
-                }
-                candidate.branches.clear();
-                candidate.base.release();
-                candidate.state = match elected {
-                    true => CandidateState::Elected,
-                    false => CandidateState::Dropped,
-                };
-            }
-            ElectionChange::EndElection { election, committed } => {
-                let election = self.open_by_id(*election)?;
-                election.state = match committed {
-                    true => ElectionState::Committed,
-                    false => ElectionState::Abandoned,
-                };
-                election.base.release();
-            }
-            ElectionChange::Rebase { candidate } => {
-                let base = Base::new(at, tables, &self.pins);
-                let candidate = self.open_candidate(*candidate)?;
-                candidate.base = base;
-                candidate.access = Arc::default();
-            }
-            ElectionChange::Decide {
-                candidate,
-                verdict,
-                keys,
-                ..
-            } => {
-                let election = self.open_candidate(*candidate)?.election;
-                let election = self.open_by_id(election)?;
-                match verdict {
-                    Verdict::Deferred => election.deferred += keys.len() as u64,
-                    Verdict::Kept | Verdict::Put | Verdict::Deleted => election.resolved += keys.len() as u64,
-                }
-            }
-            ElectionChange::Score {
-                election,
-                query,
-                maximize,
-                scores,
-            } => {
-                self.open_by_id(*election)?.scores = Some(Arc::new(Scores {
-                    query: query.clone(),
-                    maximize: *maximize,
-                    scores: scores.clone(),
-                }));
-            }
-            ElectionChange::ForgetElection { election } => {
-                self.by_name.retain(|_, known| known.id != *election);
-            }
-        }
-        Ok(())
-    }
-
-    /// Tells the transactions that work in a candidate that `change` ends or rebases it. Only inside of the critical
-    /// section of the commit that makes the change, once nothing can fail any more.
-    pub(crate) fn announce(&self, change: &ElectionChange) {
-        let (candidate, state) = match change {
-            ElectionChange::EndCandidate { candidate, .. } => (candidate, Access::ENDED),
-            ElectionChange::Rebase { candidate } => (candidate, Access::REBASED),
-            _ => return,
-        };
-        if let Some((_, candidate)) = self.candidate(*candidate) {
-            candidate.access.close(state);
-        }
-    }
-
-    fn open_by_id(&mut self, id: u64) -> Result<&mut Election, Error> {
-        let found = self.by_name.values_mut().find(|election| election.id == id);
-        let election = found.ok_or(Error::ElectionEnded {
-            name: format!("number {id}"),
-        })?;
-        if election.state != ElectionState::Open {
-            return Err(Error::ElectionEnded {
-                name: election.name.clone(),
-            });
-        }
-        Ok(Arc::make_mut(election))
-    }
-
-    fn open_candidate(&mut self, id: u64) -> Result<&mut Candidate, Error> {
-        let found = self
-            .candidate(id)
-            .map(|(election, candidate)| (election.id, candidate.name.clone()));
-        let (election, name) = found.ok_or(Error::CandidateEnded {
-            candidate: format!("number {id}"),
-        })?;
-        let election = self.open_by_id(election)?;
-        let candidate = election.candidates.get_mut(&name).map(Arc::make_mut);
-        match candidate {
-            Some(candidate) if candidate.state == CandidateState::Open => Ok(candidate),
-            _ => Err(Error::CandidateEnded { candidate: name }),
-        }
     }
 }
 
