@@ -12,7 +12,7 @@ use scry_wal::{Lsn, Record, TentativeId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 type State = BTreeMap<i32, i64>;
 
@@ -296,7 +296,8 @@ proptest! {
         world.restart();
         prop_assert_eq!(&world.seen_by_others(), &world.committed);
         // What the log alone says is the same.
-        let home = Home { directory: world.directory, engine: world.engine, options: world.options };
+        let World { directory, engine, options, disk, .. } = world;
+        let home = Home { directory, engine, options, disk: Some(disk) };
         home.check_replica(&home.table("t"));
     }
 }
@@ -330,14 +331,6 @@ fn fill(engine: &Arc<Engine>, committed: &mut i32) {
             Err(error) => panic!("{error}"),
         }
         *committed += 1;
-    }
-}
-
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !done() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

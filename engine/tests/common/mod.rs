@@ -6,7 +6,9 @@ pub mod replica;
 
 use replica::Replica;
 use scry_engine::*;
-use std::collections::BTreeMap;
+use scry_wal::StoreId;
+use scry_wal::sim::SimStorage;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -14,6 +16,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
+use std::time::{Duration, Instant};
 
 struct Unpark(Thread);
 
@@ -57,6 +60,8 @@ pub struct Home {
     pub directory: tempfile::TempDir,
     pub engine: Option<Arc<Engine>>,
     pub options: EngineOptions,
+    /// The disk of the log; `None`: the directory's.
+    pub disk: Option<Arc<SimStorage>>,
 }
 
 impl Home {
@@ -65,13 +70,36 @@ impl Home {
     }
 
     pub fn with(options: EngineOptions) -> Home {
-        let directory = tempfile::tempdir().unwrap();
-        let engine = Some(Engine::open(directory.path(), options.clone()).unwrap());
-        Home {
-            directory,
-            engine,
+        Home::made(options, None)
+    }
+
+    pub fn on_disk(options: EngineOptions, disk: Arc<SimStorage>) -> Home {
+        Home::made(options, Some(disk))
+    }
+
+    fn made(options: EngineOptions, disk: Option<Arc<SimStorage>>) -> Home {
+        let mut home = Home {
+            directory: tempfile::tempdir().unwrap(),
+            engine: None,
             options,
-        }
+            disk,
+        };
+        home.open().unwrap();
+        home
+    }
+
+    /// Opens the engine, which is not open.
+    pub fn open(&mut self) -> Result<(), Error> {
+        assert!(self.engine.is_none());
+        let (path, options) = (self.directory.path(), self.options.clone());
+        self.engine = Some(match &self.disk {
+            None => Engine::open(path, options)?,
+            Some(disk) => {
+                let disk: Arc<SimStorage> = Arc::clone(disk);
+                Engine::open_on(path, disk, options)?
+            }
+        });
+        Ok(())
     }
 
     pub fn engine(&self) -> &Arc<Engine> {
@@ -88,7 +116,33 @@ impl Home {
         engine.close().unwrap();
         assert_eq!(Arc::strong_count(&engine), 1, "no session outlives the restart");
         drop(engine);
-        self.engine = Some(Engine::open(self.directory.path(), self.options.clone()).unwrap());
+        self.open().unwrap();
+    }
+
+    /// The power goes, and comes back: the engine is not open yet.
+    pub fn crash(&mut self, seed: u64) {
+        self.disk = self.disk.as_ref().map(|disk| disk.after_crash(seed));
+        let engine = self.engine.take();
+        assert!(
+            engine.is_none_or(|engine| Arc::strong_count(&engine) == 1),
+            "no session outlives the crash"
+        );
+    }
+
+    /// Waits until the collector has passed over all that is committed and out of sight.
+    pub fn wait_collected(&self) {
+        let engine = self.engine();
+        // It forgets a dropped table first and goes on from there: whoever sees the second one go, saw a whole pass.
+        for name in ["first", "second"] {
+            let table = self.create(name, true);
+            let mut txn = self.session().begin(Isolation::ReadCommitted);
+            block_on(txn.drop_table(&table)).unwrap();
+            let dropped = txn.commit("DROP TABLE").unwrap().unwrap();
+            engine.log().wait_durable(dropped).unwrap();
+            let left = Arc::downgrade(&table);
+            drop(table);
+            wait_until("the collector", || left.strong_count() == 0);
+        }
     }
 
     pub fn table(&self, name: &str) -> Arc<Table> {
@@ -110,12 +164,26 @@ impl Home {
         txn.commit("INSERT").unwrap().unwrap();
     }
 
-    /// Checks that a copy made from the log alone has the same rows under the same ordinals as the engine.
+    /// Checks that a copy made from the log alone has the same rows under the same ordinals as the engine, and nothing that
+    /// belongs neither to a table nor to an open candidate.
     pub fn check_replica(&self, table: &Table) {
         let engine = self.engine();
         engine.log().wait_durable(engine.visible_lsn()).unwrap();
         let replica = Replica::read(engine.log());
         assert_eq!(replica.commits.last(), Some(&engine.visible_lsn()));
+        let catalog = engine.catalog();
+        let candidates = catalog
+            .elections()
+            .iter()
+            .flat_map(|election| election.candidates());
+        let branches = candidates
+            .inspect(|candidate| {
+                assert!(candidate.state == CandidateState::Open || candidate.branches().count() == 0)
+            })
+            .flat_map(|candidate| candidate.branches().map(|branch| branch.store()));
+        let tables = catalog.tables().map(|table| table.def.store);
+        let stores: BTreeSet<StoreId> = tables.chain(branches).collect();
+        assert!(replica.stores.keys().eq(&stores), "{stores:?}");
         let mut ours = BTreeMap::new();
         self.session()
             .begin(Isolation::ReadCommitted)
@@ -134,6 +202,15 @@ impl Home {
     /// What a new transaction sees.
     pub fn rows(&self, table: &Table) -> Vec<(i32, i64)> {
         rows(&mut self.session().begin(Isolation::ReadCommitted), table)
+    }
+}
+
+/// Waits for a condition; there is a deadline.
+pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -1,0 +1,13 @@
+//! Elections and candidates: what each sees, what electing does, and what a restart leaves.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod kit;
+mod model;
+
+mod definitions;
+mod electing;
+mod futures;
+mod inside;
+mod rebasing;
