@@ -6,6 +6,7 @@ mod common;
 mod kit;
 mod model;
 
+mod crash;
 mod definitions;
 mod electing;
 mod futures;
