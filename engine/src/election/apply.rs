@@ -126,6 +126,13 @@ impl Elections {
             }
             ElectionChange::EndElection { election, committed } => {
                 let election = self.open_by_id(*election)?;
+                // One that was created meanwhile: whoever ends the election did not know it.
+                let is_open = |known: &&Arc<Candidate>| known.state == CandidateState::Open;
+                if let Some(left) = election.candidates().find(is_open) {
+                    return Err(Error::CandidateChanged {
+                        candidate: left.name.clone(),
+                    });
+                }
                 election.state = match committed {
                     true => ElectionState::Committed,
                     false => ElectionState::Abandoned,

@@ -29,7 +29,8 @@
 //! - a branch belongs to one candidate and one store, and is written by that candidate's transactions only;
 //! - a commit into a branch finds its candidate open, checked inside the commit's critical section;
 //! - between the look at a branch and the commit that adopts it nothing was committed into it, checked there too;
-//! - an election is open, committed or abandoned, and changes state with a commit.
+//! - an election is open, committed or abandoned, and changes state with a commit;
+//! - an election that is not open has no open candidate, and a candidate that is not open has no branches.
 
 mod apply;
 pub(crate) mod branch;
