@@ -74,6 +74,7 @@ impl Elections {
                     weight: *weight,
                     note: note.clone(),
                     state: CandidateState::Open,
+                    since: at,
                     base: election.base.clone(),
                     access: Arc::default(),
                     branches: BTreeMap::new(),

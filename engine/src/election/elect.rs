@@ -149,9 +149,7 @@ impl Txn {
         let (election, candidate) = self.take_election("ELECT", election, name).await?;
         let read_at = self.snapshot();
         if let Some((scored_at, _)) = &scores
-            && candidate
-                .branches()
-                .any(|branch| branch.last_commit() > *scored_at)
+            && candidate.was_changed_after(*scored_at)
         {
             return Err(Error::CandidateChanged {
                 candidate: format!("{}/{name}", election.name),

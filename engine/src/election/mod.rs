@@ -155,6 +155,8 @@ pub struct Candidate {
     pub weight: f64,
     pub note: String,
     pub state: CandidateState,
+    /// The commit that created it.
+    pub(crate) since: Lsn,
     /// What its statements see below its own changes.
     pub(crate) base: Base,
     /// Shared by all catalogs that know the candidate with this base.
@@ -259,6 +261,11 @@ impl Candidate {
 
     pub fn branches(&self) -> impl Iterator<Item = &Arc<Branch>> {
         self.branches.values()
+    }
+
+    /// Whether a snapshot at `at` saw something else than what is committed: other changes, or another candidate of the name.
+    pub(crate) fn was_changed_after(&self, at: Lsn) -> bool {
+        self.since > at || self.branches().any(|branch| branch.last_commit() > at)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::common::*;
 use crate::kit::*;
-use scry_engine::election::OnConflict;
+use scry_engine::election::{OnConflict, Scores};
 use scry_engine::*;
 
 fn is_changed<T: std::fmt::Debug>(result: Result<T, Error>, candidate: &str) {
@@ -43,4 +43,39 @@ fn no_candidate_is_left_open_in_an_election_that_ends_while_it_is_created() {
         assert_eq!(election.count(CandidateState::Dropped), 2);
         home.check_replica(&home.table("t"));
     }
+}
+
+#[test]
+fn a_candidate_that_is_not_the_one_whose_future_was_asked_is_not_elected() {
+    let (home, table) = scene(1);
+    let scores = || Scores {
+        query: "SELECT 1".to_owned(),
+        maximize: true,
+        scores: Vec::new(),
+    };
+    let elect_scored = |at| {
+        let mut txn = home.session().begin(Isolation::ReadCommitted);
+        let scored = Some((at, scores()));
+        let elected = txn.elect_for("e", "c", OnConflict::Fail, &no_expressions, scored);
+        block_on(elected).and_then(|elected| txn.commit("ELECT CANDIDATE").map(|_| elected.changed))
+    };
+    change_in(&home, "c", &table, |txn, table| assert!(set(txn, table, 1, 11)));
+    let asked = home.engine().visible_lsn();
+    change_in(&home, "c", &table, |txn, table| assert!(set(txn, table, 1, 12)));
+    is_changed(elect_scored(asked), "e/c");
+    // Another one has its name by now, and has changed nothing.
+    let asked = home.engine().visible_lsn();
+    drop_candidate(&home, "e", "c");
+    create_candidate(&home, "e", "c");
+    is_changed(elect_scored(asked), "e/c");
+    let asked = home.engine().visible_lsn();
+    // A change that comes when the winner is chosen and not committed yet.
+    let mut elects = home.session().begin(Isolation::ReadCommitted);
+    let scored = Some((asked, scores()));
+    block_on(elects.elect_for("e", "c", OnConflict::Fail, &no_expressions, scored)).unwrap();
+    change_in(&home, "c", &table, |txn, table| assert!(set(txn, table, 2, 21)));
+    // (It made a branch.)
+    is_changed(elects.commit("ELECT CANDIDATE"), "c");
+    assert_eq!(home.rows(&table), [(1, 10), (2, 20), (3, 30)]);
+    assert_eq!(elect_scored(home.engine().visible_lsn()).unwrap(), 1);
 }
