@@ -143,6 +143,13 @@ impl Elections {
             ElectionChange::Rebase { candidate } => {
                 let base = Base::new(at, tables, &self.pins);
                 let candidate = self.open_candidate(*candidate)?;
+                for branch in candidate.branches.values_mut() {
+                    if let Some(of_base) = base.tables.by_store(branch.base)
+                        && let Some(fitting) = branch.fitted_to(of_base)
+                    {
+                        *branch = Arc::new(fitting);
+                    }
+                }
                 candidate.base = base;
                 candidate.access = Arc::default();
             }

@@ -291,6 +291,20 @@ impl Branch {
         self.table.store.counters.next_ordinal() != Ordinal::default()
     }
 
+    /// The same branch with the key that its table has now, when that is another one and nothing was ever committed
+    /// into the branch: its rows would stand under keys of the other kind.
+    fn fitted_to(&self, base: &Table) -> Option<Branch> {
+        if self.is_changed() || self.table.def.primary_key == base.def.primary_key {
+            return None;
+        }
+        let fitting = branch::table(base, self.store(), self.table.def.columns.clone());
+        Some(Branch {
+            base: self.base,
+            table: Arc::new(fitting),
+            changed: Arc::default(),
+        })
+    }
+
     /// A commit into the branch.
     pub(crate) fn note_commit(&self, lsn: Lsn) {
         self.changed.store(lsn.get(), Ordering::Release);

@@ -4,6 +4,7 @@ use crate::common::*;
 use crate::kit::*;
 use scry_engine::election::{OnConflict, Scores};
 use scry_engine::*;
+use std::sync::Arc;
 
 fn is_changed<T: std::fmt::Debug>(result: Result<T, Error>, candidate: &str) {
     match result {
@@ -12,10 +13,28 @@ fn is_changed<T: std::fmt::Debug>(result: Result<T, Error>, candidate: &str) {
     }
 }
 
+fn open_candidate(home: &Home, name: &str) -> Arc<Candidate> {
+    let catalog = home.engine().catalog();
+    let (_, candidate) = catalog.elections().open("e", name).unwrap();
+    Arc::clone(candidate)
+}
+
 fn electing(home: &Home, name: &str, on_conflict: OnConflict) -> Txn {
     let mut txn = home.session().begin(Isolation::ReadCommitted);
     block_on(txn.elect("e", name, on_conflict, &no_expressions)).unwrap();
     txn
+}
+
+fn rebasing(home: &Home, name: &str) -> Txn {
+    let mut txn = home.session().begin(Isolation::ReadCommitted);
+    block_on(txn.rebase("e", name, OnConflict::Fail, &no_expressions)).unwrap();
+    txn
+}
+
+fn add_primary_key(home: &Home) {
+    let mut txn = home.session().begin(Isolation::ReadCommitted);
+    block_on(txn.add_primary_key(&home.table("t"), primary_key("t"))).unwrap();
+    txn.commit("ALTER TABLE").unwrap();
 }
 
 #[test]
@@ -42,6 +61,52 @@ fn no_candidate_is_left_open_in_an_election_that_ends_while_it_is_created() {
         assert_eq!(election.count(CandidateState::Open), 0);
         assert_eq!(election.count(CandidateState::Dropped), 2);
         home.check_replica(&home.table("t"));
+    }
+}
+
+#[test]
+fn a_branch_in_which_nothing_was_ever_committed_takes_on_the_key_that_its_table_gets() {
+    // With the rebase before, or between the first write and its end.
+    for races in [false, true] {
+        let mut home = Home::new();
+        let table = home.create("t", false);
+        for id in 1..=3 {
+            home.put(&table, id, i64::from(id) * 10);
+        }
+        create_election(&home, "e", 0);
+        create_candidate(&home, "e", "c");
+        let rebases = races.then(|| rebasing(&home, "c"));
+        let mut early = begin_in(&home, "e", "c");
+        insert(&mut early, &table, 8, 80);
+        add_primary_key(&home);
+        assert!(matches!(
+            open_candidate(&home, "c").changes_of(&home.table("t")),
+            Ok(None)
+        ));
+        let rebases = rebases.unwrap_or_else(|| rebasing(&home, "c"));
+        rebases.commit("REBASE CANDIDATE").unwrap();
+        is_changed(early.commit("INSERT 0 1"), "e/c");
+        // The rebase that began before the key was there stands on the state that its commit left, with the key.
+        drop(table);
+        let table = home.table("t");
+        change_in(&home, "c", &table, |txn, table| {
+            assert!(set(txn, table, 1, 11));
+            insert(txn, table, 9, 90);
+        });
+        drop(table);
+        home.restart();
+        let table = home.table("t");
+        assert_eq!(
+            rows_in(&home, "e", "c", &table),
+            [(1, 11), (2, 20), (3, 30), (9, 90)]
+        );
+        change_in(&home, "c", &table, |txn, table| assert!(delete(txn, table, 2)));
+        assert_eq!(try_elect(&home, "e", "c").unwrap(), 3);
+        drop(table);
+        home.restart();
+        let table = home.table("t");
+        assert_eq!(home.rows(&table), [(1, 11), (3, 30), (9, 90)]);
+        home.check_replica(&table);
     }
 }
 
