@@ -68,11 +68,13 @@ pub(crate) struct Electing {
     pub(super) elected_before: usize,
     /// The branches that the commit writes into.
     pub(crate) writes: Vec<Arc<Branch>>,
+    /// The tables whose rules have decided rows.
+    pub(super) ruled: Vec<Arc<Table>>,
 }
 
 impl Electing {
-    /// Refuses when the candidate has ended or was changed after it was read, when another candidate was elected since, and
-    /// when a table that it has changed was replaced.
+    /// Refuses when the candidate has ended or was changed after it was read, when another candidate was elected since,
+    /// when a table that it has changed was replaced, and when rules that decided a row are not the table's any more.
     pub(crate) fn check(&self, latest: &Catalog) -> Result<(), Error> {
         let known = latest.elections().candidate(self.candidate.id);
         let known = known.filter(|(_, candidate)| candidate.state == super::CandidateState::Open);
@@ -89,6 +91,14 @@ impl Electing {
         }
         for branch in candidate.branches().filter(|branch| branch.is_changed()) {
             present_table(&latest.tables, branch)?;
+        }
+        for table in &self.ruled {
+            let now = latest.by_oid(table.def.oid);
+            if now.is_none_or(|now| now.rules != table.rules) {
+                return Err(Error::TableChanged {
+                    table: table.def.name.clone(),
+                });
+            }
         }
         Ok(())
     }
@@ -224,6 +234,7 @@ impl Txn {
             read_at,
             elected_before: election.elected(),
             writes: Vec::new(),
+            ruled: ruled(on_conflict, &elected.conflicts),
         });
         Ok(elected)
     }
@@ -412,6 +423,19 @@ impl Txn {
         }
         Ok(Found::Same)
     }
+}
+
+/// The tables whose rules decided these conflicts.
+pub(super) fn ruled(on_conflict: OnConflict, conflicts: &[Conflict]) -> Vec<Arc<Table>> {
+    let mut tables: Vec<Arc<Table>> = Vec::new();
+    let decided = conflicts.iter().filter(|_| on_conflict == OnConflict::Resolve);
+    for Conflict { table, .. } in decided {
+        // They come table by table.
+        if tables.last().is_none_or(|last| last.def.oid != table.def.oid) {
+            tables.push(Arc::clone(table));
+        }
+    }
+    tables
 }
 
 /// The table of a branch, if its rows are still those of the branch's base, under keys like the branch's.

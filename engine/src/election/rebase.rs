@@ -2,7 +2,7 @@
 
 use super::branch::{self, Proposal};
 use super::change::ElectionChange;
-use super::elect::{Electing, judge};
+use super::elect::{Electing, judge, ruled};
 use super::{Branch, Conflict, OnConflict};
 use crate::catalog::Table;
 use crate::collision::{Evaluate, Outcome};
@@ -56,6 +56,7 @@ impl Txn {
             read_at,
             elected_before: election.elected(),
             writes,
+            ruled: ruled(on_conflict, &conflicts),
         });
         Ok(conflicts)
     }

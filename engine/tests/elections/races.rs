@@ -4,7 +4,9 @@ use crate::common::*;
 use crate::kit::*;
 use scry_engine::election::{OnConflict, Scores};
 use scry_engine::*;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 fn is_changed<T: std::fmt::Debug>(result: Result<T, Error>, candidate: &str) {
     match result {
@@ -108,6 +110,53 @@ fn a_branch_in_which_nothing_was_ever_committed_takes_on_the_key_that_its_table_
         assert_eq!(home.rows(&table), [(1, 11), (3, 30), (9, 90)]);
         home.check_replica(&table);
     }
+}
+
+#[test]
+fn rows_are_decided_by_the_rules_as_they_are_at_the_commit_or_not_at_all() {
+    let (home, table) = scene(0);
+    set_rules(&home, "", "max", "");
+    let collide = |id| {
+        change_in(&home, "c", &table, |txn, table| assert!(set(txn, table, id, 100)));
+        change(&home, &table, |txn, table| assert!(set(txn, table, id, 50)));
+    };
+    let rules = |rule| {
+        let mut txn = home.session().begin(Isolation::ReadCommitted);
+        let rules = rules_of(&home, "", rule, "");
+        block_on(txn.set_rules(&home.table("t"), rules)).unwrap();
+        txn
+    };
+    let stale = |result: Result<Option<scry_wal::Lsn>, Error>| match result {
+        Err(Error::TableChanged { table }) => assert_eq!(table, "t"),
+        other => panic!("{other:?}"),
+    };
+    collide(1);
+    // The rules change when the election has begun and has not come to the table yet.
+    let alters = rules("min");
+    let mut elects = home.session().begin(Isolation::ReadCommitted);
+    {
+        let mut elected = pin!(elects.elect("e", "c", OnConflict::Resolve, &no_expressions));
+        assert!(matches!(poll_once(elected.as_mut()), Poll::Pending));
+        alters.commit("ALTER TABLE").unwrap();
+        block_on(elected).unwrap();
+    }
+    stale(elects.commit("ELECT CANDIDATE"));
+    // A rebase locks no table.
+    let mut rebases = home.session().begin(Isolation::ReadCommitted);
+    let met = block_on(rebases.rebase("e", "c", OnConflict::Resolve, &no_expressions)).unwrap();
+    assert_eq!(met.len(), 1);
+    rules("max").commit("ALTER TABLE").unwrap();
+    stale(rebases.commit("REBASE CANDIDATE"));
+    assert_eq!(rows_in(&home, "e", "c", &table)[0], (1, 100));
+    rules("min").commit("ALTER TABLE").unwrap();
+    // What no rule has decided, no rule stops.
+    collide(2);
+    let mut defers = home.session().begin(Isolation::ReadCommitted);
+    block_on(defers.rebase("e", "c", OnConflict::Defer, &no_expressions)).unwrap();
+    rules("max").commit("ALTER TABLE").unwrap();
+    defers.commit("REBASE CANDIDATE").unwrap();
+    elect_with(&home, "e", "c", OnConflict::Resolve).unwrap();
+    assert_eq!(home.rows(&table), [(1, 100), (2, 100), (3, 30)]);
 }
 
 #[test]
