@@ -67,6 +67,36 @@ fn no_candidate_is_left_open_in_an_election_that_ends_while_it_is_created() {
 }
 
 #[test]
+fn a_first_write_into_a_table_while_the_candidate_is_rebased_is_not_committed_upon_the_new_base() {
+    let (home, table) = scene(0);
+    let rebases = rebasing(&home, "c");
+    // It makes the branch, and that is a commit of its own.
+    let mut early = begin_in(&home, "e", "c");
+    assert!(set(&mut early, &table, 1, 11));
+    rebases.commit("REBASE CANDIDATE").unwrap();
+    is_changed(early.commit("UPDATE 1"), "e/c");
+    // Whoever began before and writes first afterwards finds out at the write.
+    let mut late = begin_in(&home, "e", "c");
+    rebasing(&home, "c").commit("REBASE CANDIDATE").unwrap();
+    let other = home.create("u", true);
+    home.put(&other, 1, 1);
+    is_changed(
+        block_on(late.lock(&table, &key(1)))
+            .map(drop)
+            .and_then(|()| late.commit("").map(drop)),
+        "e/c",
+    );
+    // One that is committed before the rebase stops it.
+    let rebases = rebasing(&home, "c");
+    change_in(&home, "c", &table, |txn, table| assert!(set(txn, table, 2, 21)));
+    is_changed(rebases.commit("REBASE CANDIDATE"), "c");
+    assert_eq!(rows_in(&home, "e", "c", &table), [(1, 10), (2, 21), (3, 30)]);
+    assert_eq!(try_elect(&home, "e", "c").unwrap(), 1);
+    assert_eq!(home.rows(&table), [(1, 10), (2, 21), (3, 30)]);
+    home.check_replica(&table);
+}
+
+#[test]
 fn a_branch_in_which_nothing_was_ever_committed_takes_on_the_key_that_its_table_gets() {
     // With the rebase before, or between the first write and its end.
     for races in [false, true] {
@@ -192,4 +222,28 @@ fn a_candidate_that_is_not_the_one_whose_future_was_asked_is_not_elected() {
     is_changed(elects.commit("ELECT CANDIDATE"), "c");
     assert_eq!(home.rows(&table), [(1, 10), (2, 20), (3, 30)]);
     assert_eq!(elect_scored(home.engine().visible_lsn()).unwrap(), 1);
+}
+
+#[test]
+fn electing_waits_for_no_session_of_the_candidate_and_takes_what_is_committed() {
+    let (home, table) = scene(1);
+    change_in(&home, "c", &table, |txn, table| assert!(set(txn, table, 1, 11)));
+    let mut inside = begin_in(&home, "e", "c");
+    assert!(set(&mut inside, &table, 1, 12));
+    assert!(set(&mut inside, &table, 2, 22));
+    insert(&mut inside, &table, 4, 44);
+    assert_eq!(try_elect(&home, "e", "c").unwrap(), 1);
+    assert_eq!(home.engine().stats().lock_waits, 0);
+    // What it held does not stand in anybody's way.
+    change(&home, &table, |txn, table| {
+        assert!(set(txn, table, 2, 25));
+        insert(txn, table, 4, 45);
+    });
+    assert_eq!(home.engine().stats().lock_waits, 0);
+    match inside.commit("UPDATE 2") {
+        Err(Error::CandidateEnded { candidate }) => assert_eq!(candidate, "e/c"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(home.rows(&table), [(1, 11), (2, 25), (3, 30), (4, 45)]);
+    home.check_replica(&table);
 }
