@@ -21,6 +21,7 @@ pub struct Config {
     pub transactions: TransactionsConfig,
     pub mirror: MirrorConfig,
     pub analytic: AnalyticConfig,
+    pub elections: ElectionsConfig,
 }
 
 /// `[server]`
@@ -138,6 +139,14 @@ impl Default for AnalyticConfig {
     }
 }
 
+/// `[elections]`
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ElectionsConfig {
+    /// Users who may create elections; empty: everybody.
+    pub creators: Vec<String>,
+}
+
 /// `[mirror]`: the columnar copy.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -228,6 +237,7 @@ impl Config {
             transactions,
             mirror,
             analytic,
+            elections: _,
         } = &config;
         let bounds = [
             (
@@ -287,7 +297,7 @@ mod tests {
         let text = include_str!("../../docs/scry.toml");
         assert_eq!(parse(text).expect("valid"), Config::default());
         let keys = text.lines().filter(|line| line.split_once('=').is_some()).count();
-        assert_eq!(keys, 17, "a key was added here or there only");
+        assert_eq!(keys, 18, "a key was added here or there only");
     }
 
     #[test]

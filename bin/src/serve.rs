@@ -288,6 +288,7 @@ fn options(config: &Config) -> DatabaseOptions {
         transactions,
         mirror,
         analytic,
+        elections,
         ..
     } = config;
     let mut options = DatabaseOptions::default();
@@ -301,6 +302,7 @@ fn options(config: &Config) -> DatabaseOptions {
     options.engine.log.recent_bytes = log.recent_mib << 20;
     options.engine.log.buffer_bytes = log.buffer_mib << 20;
     options.engine.transaction_bytes_max = transactions.memory_mib_max << 20;
+    options.election_creators = Some(elections.creators.clone()).filter(|users| !users.is_empty());
     options.analytic.threads = analytic.threads;
     options.analytic.memory_bytes = analytic.memory_mib << 20;
     options.extractors = Some(mirror.extractors).filter(|threads| *threads > 0);

@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::os::unix::fs::FileExt;
 
-use common::{Home, Raw, query, tool};
+use common::{Home, Raw, query, startup, tool};
 
 fn run(raw: &mut Raw, sql: &str) {
     raw.send(&query(sql));
@@ -271,4 +271,30 @@ fn the_tools_refuse_what_is_no_data_directory() {
         let output = tool(&[name], &empty.path().join("nowhere"));
         assert!(text(&output.stderr).contains("no directory"), "{output:?}");
     }
+}
+
+#[test]
+fn privileges_of_elections_stand_in_the_trail_and_who_may_create_them_in_the_configuration() {
+    let home = Home::with_config("[elections]\ncreators = ['ada', 'tester']\n");
+    let server = home.start();
+    let mut raw = server.session();
+    run(&mut raw, "CREATE ELECTION spring WITH (private = on)");
+    run(&mut raw, "GRANT WRITE, READ ON ELECTION spring TO bob");
+    let mut eve = server.raw();
+    eve.send(&startup(&[("user", "eve"), ("database", "scry")]));
+    eve.until_ready();
+    eve.send(&query("CREATE ELECTION summer"));
+    let refused = eve.until_ready();
+    assert_eq!(refused[0].code(), "42501", "{refused:?}");
+    let output = tool(&["log"], &home.data());
+    let log = text(&output.stdout);
+    let line = |op: &str, wanted: &str| {
+        let found = log
+            .lines()
+            .find(|line| line.contains(op) && line.contains("election spring"));
+        let found = found.unwrap_or_else(|| panic!("{op} in\n{log}"));
+        assert!(found.contains(wanted), "{found}");
+    };
+    line("REVOKE", "privileges CREATE, WRITE, READ, ELECT  grantee PUBLIC");
+    line("GRANT", "privileges WRITE, READ  grantee bob");
 }

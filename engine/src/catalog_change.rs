@@ -11,7 +11,7 @@
 //! | 3 truncate | oid u32, old store u32, new store u32 |
 //! | 4 add primary key | oid u32, primary key |
 //! | 5 set collision rules | oid u32, rules (see `collision::rules`) |
-//! | 16 to 25 | elections: see `election::change` |
+//! | 16 to 26 | elections: see `election::change` |
 //! | column | name, type (5 bytes, see `DataType::encode`), not null u8, option of default text |
 //! | primary key | constraint name, list of column numbers u32 |
 
@@ -296,6 +296,7 @@ impl<'a> Reader<'a> {
 mod tests {
     use super::*;
     use crate::collision::{ColumnRule, Fuzzy, RowRule};
+    use crate::election::Privileges;
     use crate::election::change::{Score, Verdict};
     use scry_wal::{Micros, Ordinal};
 
@@ -384,6 +385,18 @@ mod tests {
             }),
             CatalogChange::Election(ElectionChange::ForgetElection { election: 1 }),
             CatalogChange::Election(ElectionChange::Rebase { candidate: 2 }),
+            CatalogChange::Election(ElectionChange::Grant {
+                election: 1,
+                grantee: Some("ada".to_owned()),
+                privileges: Privileges::READ.with(Privileges::ELECT),
+                revoked: false,
+            }),
+            CatalogChange::Election(ElectionChange::Grant {
+                election: 1,
+                grantee: None,
+                privileges: Privileges::ALL,
+                revoked: true,
+            }),
             CatalogChange::Election(ElectionChange::Decide {
                 candidate: 2,
                 base: StoreId::new(3),

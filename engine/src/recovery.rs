@@ -435,7 +435,8 @@ impl Replay {
             | ElectionChange::ForgetElection { .. }
             | ElectionChange::Rebase { .. }
             | ElectionChange::Decide { .. }
-            | ElectionChange::Score { .. } => {}
+            | ElectionChange::Score { .. }
+            | ElectionChange::Grant { .. } => {}
         }
         self.change_catalog(lsn, CatalogChange::Election(change.clone()), table)?;
         if let ElectionChange::Rebase { candidate } = change {

@@ -65,6 +65,7 @@ fn create(engine: &Arc<Engine>, rows: i64) -> Arc<Table> {
         name: "e".into(),
         owner: "ada".into(),
         winners: 0,
+        private: false,
     })
     .unwrap();
     commit(engine, txn);

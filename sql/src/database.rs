@@ -4,6 +4,7 @@
 use crate::analytic::{Analytic, AnalyticOptions, ServerStatus};
 use crate::error::Error;
 use crate::notify::{Bus, Message};
+use crate::privilege::Creators;
 use crate::session::{Session, SessionInfo};
 use scry_engine::{Engine, EngineOptions};
 use scry_mirror::{Mirror, MirrorOptions};
@@ -23,6 +24,8 @@ pub struct DatabaseOptions {
     pub extractors: Option<usize>,
     /// Bound of the mirror's cache of decoded columns.
     pub mirror_cache_bytes: Option<usize>,
+    /// Who may create elections; `None`: everybody.
+    pub election_creators: Creators,
 }
 
 /// Shared by all sessions of a server.
@@ -32,6 +35,7 @@ pub struct Database {
     analytic: Arc<Analytic>,
     status: Arc<dyn ServerStatus>,
     bus: Arc<Bus>,
+    election_creators: Creators,
 }
 
 /// Figures for the system views.
@@ -123,6 +127,7 @@ impl Database {
             analytic,
             status,
             bus: Arc::default(),
+            election_creators: options.election_creators,
         }))
     }
 
@@ -152,6 +157,10 @@ impl Database {
         self.bus
             .deliver_when_durable(at, self.engine.log(), self.analytic.workers());
         Ok(())
+    }
+
+    pub(crate) fn election_creators(&self) -> &Creators {
+        &self.election_creators
     }
 
     pub(crate) fn bus(&self) -> &Arc<Bus> {

@@ -8,6 +8,7 @@
 //! - [`session`]: prepared statements, portals, transactions, settings.
 //! - [`plan`]: text → statements → compiled plans.
 //! - [`exec`]: row plans, DML, DDL and COPY at work.
+//! - `privilege`: who may do what with an election.
 //! - `notify`: LISTEN and NOTIFY between sessions.
 //! - [`types`] and [`expr`]: PostgreSQL's types, formats and scalar expressions.
 //! - [`analytic`] and [`catalog_views`]: everything that DataFusion answers.
@@ -26,6 +27,7 @@ pub mod expr;
 mod notify;
 mod place;
 mod plan;
+mod privilege;
 pub mod session;
 pub mod tags;
 pub mod types;

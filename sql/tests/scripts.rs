@@ -1,7 +1,9 @@
 //! Golden scripts: `testdata/sessions/*.txt`, each in a database of its own.
 //!
-//! A block is SQL, a line `----`, the expected lines, an empty line. `@name` on the line before the SQL chooses a session. Data of a
+//! A block is SQL, a line `----`, the expected lines, an empty line. `@name` on the line before the SQL chooses a session,
+//! `@name of user` one of another user than the tests' own. Data of a
 //! COPY FROM stands behind the SQL after a line `data:`. `UPDATE_SCRIPTS=1` writes what came out into the files.
+//! An LSN is shown as `LSN`: it depends on which commits shared a write.
 
 mod common;
 
@@ -62,6 +64,20 @@ fn parse(text: &str) -> Vec<Block> {
     blocks
 }
 
+fn without_lsns(line: &str) -> String {
+    let is_lsn = |field: &str| {
+        field.split_once('/').is_some_and(|(high, low)| {
+            let is_hex = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+            is_hex(high) && is_hex(low) && low.len() >= 4
+        })
+    };
+    let fields = line.split('|');
+    let fields: Vec<&str> = fields
+        .map(|field| if is_lsn(field) { "LSN" } else { field })
+        .collect();
+    fields.join("|")
+}
+
 fn run_file(path: &Path) -> Result<(), String> {
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
     let blocks = parse(&text);
@@ -71,11 +87,16 @@ fn run_file(path: &Path) -> Result<(), String> {
     common::run(async {
         let mut sessions: HashMap<String, Session> = HashMap::new();
         for block in &blocks {
-            let session = sessions
-                .entry(block.session.clone())
-                .or_insert_with(|| fixture.session());
+            let session = sessions.entry(block.session.clone()).or_insert_with(|| {
+                match block.session.split_once(" of ") {
+                    Some((_, user)) => fixture.session_of(user),
+                    None => fixture.session(),
+                }
+            });
             let data = block.data.as_deref().map(str::as_bytes);
-            let found = script(session, &block.sql, data).await.join("\n");
+            let found = script(session, &block.sql, data).await;
+            let found: Vec<String> = found.iter().map(|line| without_lsns(line)).collect();
+            let found = found.join("\n");
             let expected = block.expected.join("\n");
             if found != expected {
                 let _ = write!(

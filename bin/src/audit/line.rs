@@ -150,6 +150,12 @@ impl Line {
             ElectionChange::Score { election, .. } => {
                 ("SCORE", ("election", known.election(*election).to_owned()))
             }
+            ElectionChange::Grant {
+                election, revoked, ..
+            } => (
+                if *revoked { "REVOKE" } else { "GRANT" },
+                ("election", known.election(*election).to_owned()),
+            ),
             ElectionChange::Decide { candidate, .. } => {
                 ("DECIDE", ("candidate", known.candidate(*candidate).to_owned()))
             }
@@ -204,6 +210,13 @@ impl Line {
                 line.note.push(("best", best.to_owned()));
                 line.note
                     .push(("scores", scores.iter().map(score).collect::<Vec<_>>().join("; ")));
+            }
+            ElectionChange::Grant {
+                grantee, privileges, ..
+            } => {
+                let grantee = grantee.as_deref().unwrap_or("PUBLIC");
+                line.note.push(("privileges", privileges.names()));
+                line.note.push(("grantee", grantee.to_owned()));
             }
             ElectionChange::Decide {
                 base,

@@ -125,6 +125,7 @@ impl Names {
             | ElectionChange::Rebase { .. }
             | ElectionChange::Decide { .. }
             | ElectionChange::Score { .. }
+            | ElectionChange::Grant { .. }
             | ElectionChange::EndCandidate { .. }
             | ElectionChange::EndElection { .. }
             | ElectionChange::ForgetElection { .. } => {}

@@ -1,6 +1,7 @@
 //! What each change does to the elections, and to the transactions that work in a candidate.
 
 use super::change::{ElectionChange, Verdict};
+use super::privilege::Acl;
 use super::{Access, Base, Branch, Candidate, CandidateState, Election, ElectionState, Elections, Scores};
 use crate::catalog::{Table, Tables};
 use crate::error::Error;
@@ -42,6 +43,7 @@ impl Elections {
                     resolved: 0,
                     deferred: 0,
                     scores: None,
+                    acl: Acl::default(),
                     lock: Arc::default(),
                     candidates: BTreeMap::new(),
                 };
@@ -178,6 +180,16 @@ impl Elections {
                     scores: scores.clone(),
                 }));
             }
+            ElectionChange::Grant {
+                election,
+                grantee,
+                privileges,
+                revoked,
+            } => {
+                // Of one that has ended, too: its conflicts are there to be resolved.
+                let election = Arc::make_mut(self.by_id(*election)?);
+                election.acl.change(grantee.as_deref(), *privileges, *revoked);
+            }
             ElectionChange::ForgetElection { election } => {
                 self.by_name.retain(|_, known| known.id != *election);
             }
@@ -199,16 +211,20 @@ impl Elections {
     }
 
     fn open_by_id(&mut self, id: u64) -> Result<&mut Election, Error> {
-        let found = self.by_name.values_mut().find(|election| election.id == id);
-        let election = found.ok_or(Error::ElectionEnded {
-            name: format!("number {id}"),
-        })?;
+        let election = self.by_id(id)?;
         if election.state != ElectionState::Open {
             return Err(Error::ElectionEnded {
                 name: election.name.clone(),
             });
         }
         Ok(Arc::make_mut(election))
+    }
+
+    fn by_id(&mut self, id: u64) -> Result<&mut Arc<Election>, Error> {
+        let found = self.by_name.values_mut().find(|election| election.id == id);
+        found.ok_or(Error::ElectionEnded {
+            name: format!("number {id}"),
+        })
     }
 
     fn open_candidate(&mut self, id: u64) -> Result<&mut Candidate, Error> {

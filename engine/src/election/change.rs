@@ -12,10 +12,12 @@
 //! | 23 rebase | candidate u64 |
 //! | 24 decide | candidate u64, base store u32, verdict u8, reason, list of keys (length u32 and bytes) |
 //! | 25 score | election u64, query, maximize u8, list of scores |
+//! | 26 grant | election u64, revoked u8, privileges u8 (1 create, 2 write, 4 read, 8 elect), option of user (else PUBLIC) |
 //! | score | candidate, option of score, admissible u8, elected u8 |
 
 use crate::catalog::ColumnDef;
 use crate::catalog_change::{CatalogChangeError, Reader, put_column, put_len, put_text, put_u32, put_u64};
+use crate::election::Privileges;
 use scry_wal::{Micros, Ordinal, StoreId};
 
 /// One change of the elections.
@@ -89,6 +91,14 @@ pub enum ElectionChange {
         query: String,
         maximize: bool,
         scores: Vec<Score>,
+    },
+    /// What a user may do with the election.
+    Grant {
+        election: u64,
+        /// `None`: PUBLIC.
+        grantee: Option<String>,
+        privileges: Privileges,
+        revoked: bool,
     },
 }
 
@@ -249,6 +259,21 @@ impl ElectionChange {
                     out.push(u8::from(score.elected));
                 }
             }
+            ElectionChange::Grant {
+                election,
+                grantee,
+                privileges,
+                revoked,
+            } => {
+                out.push(FIRST_KIND + 10);
+                put_u64(out, *election);
+                out.push(u8::from(*revoked));
+                out.push(privileges.byte());
+                out.push(u8::from(grantee.is_some()));
+                if let Some(grantee) = grantee {
+                    put_text(out, grantee);
+                }
+            }
             ElectionChange::Decide {
                 candidate,
                 base,
@@ -348,6 +373,19 @@ impl ElectionChange {
                         elected: reader.flag()?,
                     })
                 })?,
+            },
+            10 => ElectionChange::Grant {
+                election: reader.u64()?,
+                revoked: reader.flag()?,
+                privileges: {
+                    let byte = reader.u8()?;
+                    Privileges::from_byte(byte).ok_or_else(|| reader.error("unknown privilege"))?
+                },
+                grantee: if reader.flag()? {
+                    Some(reader.text()?)
+                } else {
+                    None
+                },
             },
             _ => return Ok(None),
         }))

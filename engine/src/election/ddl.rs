@@ -1,6 +1,6 @@
 //! CREATE, DROP and the like for elections and candidates, inside transactions.
 
-use super::{CandidateState, Election, ElectionState};
+use super::{CandidateState, Election, ElectionState, Privileges};
 use crate::catalog_change::CatalogChange;
 use crate::commit::now;
 use crate::election::change::ElectionChange;
@@ -15,6 +15,8 @@ pub struct NewElection {
     pub owner: String,
     /// How many candidates may be elected; 0: any number.
     pub winners: u32,
+    /// Whether PUBLIC begins without privileges.
+    pub private: bool,
 }
 
 /// A candidate to be created.
@@ -43,7 +45,16 @@ impl Txn {
             owner: new.owner,
             created: now(),
             winners: new.winners,
-        })
+        })?;
+        match new.private {
+            true => self.change_elections(ElectionChange::Grant {
+                election: id,
+                grantee: None,
+                privileges: Privileges::ALL,
+                revoked: true,
+            }),
+            false => Ok(()),
+        }
     }
 
     /// Creates a candidate.
@@ -88,6 +99,27 @@ impl Txn {
         }
         self.change_elections(ElectionChange::ForgetElection {
             election: election.id,
+        })
+    }
+
+    /// Grants privileges on an election, open or not, or revokes them. A grantee `None` is PUBLIC.
+    ///
+    /// # Errors
+    /// `UndefinedElection`.
+    pub fn grant_election(
+        &mut self,
+        name: &str,
+        grantee: Option<&str>,
+        privileges: Privileges,
+        revoked: bool,
+    ) -> Result<(), Error> {
+        self.not_in_candidate(if revoked { "REVOKE" } else { "GRANT" })?;
+        let election = self.election(name)?.id;
+        self.change_elections(ElectionChange::Grant {
+            election,
+            grantee: grantee.map(str::to_owned),
+            privileges,
+            revoked,
         })
     }
 

@@ -38,6 +38,7 @@ pub mod change;
 mod ddl;
 mod elect;
 mod predict;
+mod privilege;
 mod rebase;
 
 use crate::catalog::{Table, Tables};
@@ -48,6 +49,7 @@ use crate::pins::{Pin, Pins};
 use crate::row::RowLayout;
 use crate::txn::PRIVATE;
 use change::{ElectionChange, Score};
+use privilege::Acl;
 use scry_wal::{Lsn, Micros, Ordinal, StoreId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -58,6 +60,7 @@ pub use ddl::{NewCandidate, NewElection};
 pub(crate) use elect::Electing;
 pub use elect::{Conflict, Elected, OnConflict};
 pub use predict::{Change, Collision, Shown};
+pub use privilege::Privileges;
 
 /// What has become of an election.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +121,8 @@ pub struct Election {
     pub deferred: u64,
     /// What its futures answered to the query by which it was decided last.
     pub scores: Option<Arc<Scores>>,
+    /// Who may do what.
+    acl: Acl,
     /// Held by the transaction that elects. Shared by all catalogs that know the election.
     pub(crate) lock: Arc<TableLock>,
     candidates: BTreeMap<String, Arc<Candidate>>,

@@ -219,6 +219,7 @@ impl World {
                     name: name.clone(),
                     owner: "ada".to_owned(),
                     winners,
+                    private: false,
                 });
                 let expected = model.create_election(&name, winners);
                 assert_eq!(made.is_ok(), expected, "{made:?}");

@@ -2,7 +2,7 @@
 
 use crate::common::*;
 use crate::kit::*;
-use scry_engine::election::{NewElection, OnConflict};
+use scry_engine::election::{NewElection, OnConflict, Privileges};
 use scry_engine::*;
 
 #[test]
@@ -60,6 +60,7 @@ fn elections_and_definitions_do_not_share_a_transaction() {
         name,
         owner,
         winners: 1,
+        private: false,
     }));
     let rebased = block_on(txn.rebase("e", "c", OnConflict::Fail, &no_expressions));
     assert!(matches!(rebased, Err(Error::ElectAfterChanges)));
@@ -94,4 +95,38 @@ fn a_table_that_gets_a_key_is_another_to_candidates_that_changed_it() {
     replaced(try_elect(&home, "e", "c").map(drop));
     replaced(rebase_with(&home, "c", OnConflict::Fail).map(drop));
     assert_eq!(try_elect(&home, "e", "idle").unwrap(), 0);
+}
+
+#[test]
+fn a_restart_leaves_what_was_granted_before_and_after_the_end_of_an_election() {
+    let mut home = Home::new();
+    let (name, owner) = ("e".to_owned(), "ada".to_owned());
+    let mut txn = home.session().begin(Isolation::ReadCommitted);
+    txn.create_election(NewElection {
+        name,
+        owner,
+        winners: 1,
+        private: true,
+    })
+    .unwrap();
+    txn.grant_election("e", Some("bob"), Privileges::ALL, false)
+        .unwrap();
+    txn.commit("CREATE ELECTION").unwrap().unwrap();
+    create_candidate(&home, "e", "c");
+    try_elect(&home, "e", "c").unwrap();
+    let mut txn = home.session().begin(Isolation::ReadCommitted);
+    txn.grant_election("e", Some("bob"), Privileges::WRITE.with(Privileges::CREATE), true)
+        .unwrap();
+    txn.commit("REVOKE").unwrap().unwrap();
+    for restart in [false, true] {
+        if restart {
+            home.restart();
+        }
+        let election = home.engine().catalog().elections().get("e").cloned().unwrap();
+        assert_eq!(election.state, ElectionState::Committed);
+        assert_eq!(election.acl(), "{bob=re/ada}");
+        let may = |user, wanted| election.allows(user, wanted);
+        assert!(may("ada", Privileges::ALL) && may("bob", Privileges::ELECT));
+        assert!(!may("bob", Privileges::READ.with(Privileges::WRITE)) && !may("eve", Privileges::READ));
+    }
 }

@@ -9,7 +9,13 @@ use std::sync::Arc;
 pub fn create_election(home: &Home, name: &str, winners: u32) {
     let mut txn = home.session().begin(Isolation::ReadCommitted);
     let (name, owner) = (name.to_owned(), "ada".to_owned());
-    txn.create_election(NewElection { name, owner, winners }).unwrap();
+    txn.create_election(NewElection {
+        name,
+        owner,
+        winners,
+        private: false,
+    })
+    .unwrap();
     txn.commit("CREATE ELECTION").unwrap().unwrap();
 }
 

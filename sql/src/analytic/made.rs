@@ -6,6 +6,7 @@ use super::names::{Names, Scope};
 use super::plan;
 use super::scan::UserTable;
 use crate::error::{Error, SqlState};
+use crate::privilege;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
@@ -13,6 +14,7 @@ use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, Result, TableReference};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableType};
 use datafusion::physical_plan::ExecutionPlan;
+use scry_engine::election::Privileges;
 use scry_engine::{Candidate, CandidateState, DataType, ElectionState, Error as EngineError};
 use sqlparser::ast::Query;
 use std::borrow::Cow;
@@ -51,7 +53,7 @@ impl Names<'_> {
     pub fn list(&self, future: &str, table: Option<&str>) -> Result<String, Error> {
         let future = Arc::new(FutureName::parse(future)?);
         let catalog = &self.scope.catalog;
-        let candidates = future.open(catalog)?;
+        let candidates = future.open(catalog, &self.scope.user)?;
         let listing = match table {
             None => Listing::conflicts(future),
             Some(name) => {
@@ -133,7 +135,7 @@ impl Names<'_> {
     /// The candidates of an open election whose futures can be read.
     ///
     /// # Errors
-    /// When there is no such election, or it has ended.
+    /// When there is no such election, it has ended, or the user may not read its futures.
     pub fn candidates(&self, election: &str) -> Result<Vec<Arc<Candidate>>, Error> {
         let name = || election.to_owned();
         let found = self.scope.catalog.elections().get(election);
@@ -141,6 +143,7 @@ impl Names<'_> {
         if found.state != ElectionState::Open {
             return Err(EngineError::ElectionEnded { name: name() }.into());
         }
+        privilege::check(found, &self.scope.user, Privileges::READ)?;
         let readable =
             |candidate: &&Arc<Candidate>| candidate.state == CandidateState::Open && candidate.mirrored;
         Ok(found.candidates().filter(readable).cloned().collect())

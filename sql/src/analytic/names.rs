@@ -237,7 +237,7 @@ impl<'a> Names<'a> {
         let catalog = &self.scope.catalog;
         let present = || Some(Relation::Table(catalog.table(name)?.clone(), None));
         let in_future = |future: &Arc<FutureName>| {
-            let table = future.table(catalog, name);
+            let table = future.table(catalog, &self.scope.user, name);
             table.map(|table| Some(Relation::Table(table?.clone(), Some(future.clone()))))
         };
         match (schema, &self.scope.future) {

@@ -3,7 +3,7 @@
 use super::view::{Cell, View, row};
 use crate::analytic::Scope;
 use crate::session::now_micros;
-use scry_engine::election::{Candidate, Election};
+use scry_engine::election::{Candidate, Election, Privileges};
 use scry_engine::{CandidateState, ElectionState};
 use scry_wal::Lsn;
 use std::sync::Arc;
@@ -12,7 +12,8 @@ pub const VIEWS: &[View] = &[
     View {
         schema: "scry",
         name: "elections",
-        columns: "election text, owner name, state text, winners int4, elected int4, candidates int4, base_lsn text",
+        columns: "election text, owner name, state text, winners int4, elected int4, candidates int4, base_lsn text, \
+                  acl text",
         rows: |scope| {
             let rows = elections(scope).map(|election| {
                 row![
@@ -23,6 +24,7 @@ pub const VIEWS: &[View] = &[
                     election.elected(),
                     election.candidates().count(),
                     election.base().to_string(),
+                    election.acl(),
                 ]
             });
             rows.collect()
@@ -73,7 +75,9 @@ pub const VIEWS: &[View] = &[
                 });
                 rows.collect::<Vec<_>>()
             };
-            elections(scope).flat_map(of).collect()
+            // Answers of futures are for those who may read these.
+            let readable = elections(scope).filter(|election| election.allows(&scope.user, Privileges::READ));
+            readable.flat_map(of).collect()
         },
     },
     View {

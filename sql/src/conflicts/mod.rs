@@ -88,6 +88,7 @@ impl Action {
 /// An entry, as far as resolving needs it.
 #[derive(Debug)]
 pub struct Entry {
+    pub election: String,
     pub table: String,
     /// The data that the table had.
     pub store: Option<i64>,
@@ -246,6 +247,7 @@ pub async fn lock(txn: &mut Txn, id: i64) -> Result<Entry, Error> {
         _ => None,
     };
     Ok(Entry {
+        election: text(1).unwrap_or_default(),
         table: text(4).unwrap_or_default(),
         store: read.get(STORE).integer(),
         proposed_at: read.get(PROPOSED_AT).integer(),

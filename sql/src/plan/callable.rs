@@ -62,12 +62,13 @@ pub struct Callable {
 pub const ALL: &[Callable] = &[
     Callable {
         name: "create_election",
-        takes: "election text, winners integer = 1",
+        takes: "election text, winners integer = 1, private boolean = off",
         answer: Answer::Name,
         action: |given| {
             Ok(Action::Election(ElectionStatement::CreateElection {
                 name: option::name(given.text("election"))?,
                 winners: option::winners(given.text("winners"))?,
+                private: option::flag("private", given.text("private"))?,
             }))
         },
     },
@@ -85,6 +86,18 @@ pub const ALL: &[Callable] = &[
                 note: given.text("note").to_owned(),
             }))
         },
+    },
+    Callable {
+        name: "grant_election",
+        takes: "election text, privileges text, grantee text",
+        answer: Answer::Name,
+        action: |given| grant(given, false),
+    },
+    Callable {
+        name: "revoke_election",
+        takes: "election text, privileges text, grantee text",
+        answer: Answer::Name,
+        action: |given| grant(given, true),
     },
     Callable {
         name: "set_candidate",
@@ -176,6 +189,15 @@ pub const ALL: &[Callable] = &[
         },
     },
 ];
+
+fn grant(given: &Arguments, revoked: bool) -> Result<Action, Error> {
+    Ok(Action::Election(ElectionStatement::Grant {
+        election: option::name(given.text("election"))?,
+        privileges: option::privileges(given.text("privileges"))?,
+        grantees: vec![option::grantee(given.text("grantee"))?],
+        revoked,
+    }))
+}
 
 /// The function of this name.
 pub fn find(name: &str) -> Option<&'static Callable> {
@@ -290,20 +312,22 @@ mod tests {
     fn defaults_are_values_that_the_functions_take() {
         for callable in ALL {
             let mut given: Vec<_> = callable.parameters().map(|_| None).collect();
-            if callable.name == "elect_best" {
-                given[1] = Some("SELECT 1".to_owned());
+            // Only what has no default, and the first.
+            let needed = |name: &str| match name {
+                "id" => "1",
+                "election" => "e",
+                "candidate" | "future" => "e/c",
+                "query" => "SELECT 1",
+                "action" => "keep",
+                "privileges" => "create, ALL",
+                "grantee" => "ada",
+                other => panic!("a value for {other}"),
+            };
+            for (place, parameter) in callable.parameters().enumerate() {
+                if place == 0 || parameter.default.is_none() {
+                    given[place] = Some(needed(parameter.name).to_owned());
+                }
             }
-            if let Some(action) = callable
-                .parameters()
-                .position(|parameter| parameter.name == "action")
-            {
-                given[action] = Some("keep".to_owned());
-            }
-            given[0] = Some(match callable.name {
-                "resolve_conflict" => "1".to_owned(),
-                "create_election" | "drop_election" | "elect_best" => "e".to_owned(),
-                _ => "e/c".to_owned(),
-            });
             let arguments = Arguments::new(callable, given).expect("arguments");
             for parameter in callable.parameters() {
                 assert!(callable.takes.contains(parameter.name), "{callable}");

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, SqlState};
 use crate::types::{self, InputContext, TimeZone};
-use scry_engine::election::OnConflict;
+use scry_engine::election::{OnConflict, Privileges};
 use scry_engine::{DataType, Value};
 
 /// A name. It may stand in `election/candidate` and `election/one+two`, so that it has none of these signs itself.
@@ -59,6 +59,31 @@ pub fn on_conflict(rule: &str) -> Result<OnConflict, Error> {
         "resolve" => OnConflict::Resolve,
         _ => return Err(invalid("on_conflict", rule).with_hint("It is fail, defer or resolve.")),
     })
+}
+
+/// What may be granted, by name.
+pub fn privilege(name: &str) -> Result<Privileges, Error> {
+    Privileges::named(name).ok_or_else(|| {
+        Error::new(
+            SqlState::SYNTAX_ERROR,
+            format!("unrecognized privilege type \"{name}\""),
+        )
+        .with_hint("It is CREATE, WRITE, READ, ELECT or ALL.")
+    })
+}
+
+/// Names of privileges, in a list.
+pub fn privileges(names: &str) -> Result<Privileges, Error> {
+    let mut names = names.split(',').map(|name| privilege(name.trim()));
+    names.try_fold(Privileges::NONE, |all, named| Ok(all.with(named?)))
+}
+
+/// Who gets a privilege; `None`: PUBLIC.
+pub fn grantee(name: &str) -> Result<Option<String>, Error> {
+    if name.is_empty() {
+        return Err(invalid("grantee", name));
+    }
+    Ok((!name.eq_ignore_ascii_case("public")).then(|| name.to_owned()))
 }
 
 /// A query with MAX or MIN behind it, taken apart; whether the greatest answer is the best.

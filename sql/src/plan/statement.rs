@@ -1,7 +1,7 @@
 //! What a statement is, after parsing and before any name in it is looked up.
 
 use crate::plan::call::Call;
-use scry_engine::election::OnConflict;
+use scry_engine::election::{OnConflict, Privileges};
 use sqlparser::ast;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -243,6 +243,8 @@ pub enum ElectionStatement {
         name: String,
         /// How many candidates may be elected; 0: any number.
         winners: u32,
+        /// Whether PUBLIC begins without privileges.
+        private: bool,
     },
     CreateCandidate {
         name: String,
@@ -278,6 +280,14 @@ pub enum ElectionStatement {
         /// Whether the greatest answer is the best.
         maximize: bool,
         on_conflict: OnConflict,
+    },
+    Grant {
+        election: String,
+        privileges: Privileges,
+        /// `None`: PUBLIC.
+        grantees: Vec<Option<String>>,
+        /// REVOKE.
+        revoked: bool,
     },
     ShowElections,
     ShowCandidates {

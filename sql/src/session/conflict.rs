@@ -6,7 +6,9 @@ use crate::conflicts::{self, Action, Entry};
 use crate::error::{Error, SqlState};
 use crate::exec::context;
 use crate::notify::Message;
+use crate::privilege;
 use scry_engine::collision::{self, Outcome, Sides};
+use scry_engine::election::Privileges;
 use scry_engine::{Conflict, InsertOutcome, Key, Row, Table, Txn, Value};
 use scry_wal::Lsn;
 use std::sync::Arc;
@@ -57,6 +59,7 @@ impl Session {
         }
         let resolving = async {
             let entry = conflicts::lock(txn, id).await?;
+            privilege::check_named(txn.catalog(), &entry.election, &user, Privileges::ELECT)?;
             if entry.state != "open" {
                 return Err(Error::new(
                     SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,

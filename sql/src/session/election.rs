@@ -9,10 +9,11 @@ use crate::error::{Error, SqlState};
 use crate::exec::context;
 use crate::exec::message::{self, Formats};
 use crate::plan::statement::ElectionStatement;
+use crate::privilege;
 use crate::tags::CommandTag;
 use bytes::BytesMut;
 use scry_engine::collision;
-use scry_engine::election::{NewCandidate, NewElection};
+use scry_engine::election::{NewCandidate, NewElection, Privileges};
 use scry_engine::{Conflict, Error as EngineError, Isolation, Row, SessionInfo};
 
 /// Conflicts that an error lists.
@@ -63,6 +64,8 @@ fn tag(statement: &ElectionStatement) -> &'static str {
         ElectionStatement::Elect { .. } => "ELECT CANDIDATE",
         ElectionStatement::ElectBest { .. } => "ELECT BEST",
         ElectionStatement::Rebase { .. } => "REBASE CANDIDATE",
+        ElectionStatement::Grant { revoked: false, .. } => "GRANT",
+        ElectionStatement::Grant { revoked: true, .. } => "REVOKE",
         ElectionStatement::ShowElections | ElectionStatement::ShowCandidates { .. } => "SHOW",
     }
 }
@@ -88,6 +91,12 @@ impl Session {
     pub(super) async fn run_election(&mut self, statement: &ElectionStatement) -> Result<Outcome, Error> {
         let tag = tag(statement);
         self.transaction.check_read_write(&self.settings, tag)?;
+        privilege::check_statement(
+            &self.catalog(),
+            &self.identity.user,
+            self.database.election_creators(),
+            statement,
+        )?;
         if let Some(Done { rows, winner }) = self.elects(statement).await? {
             self.transaction.wrote(tag);
             return Ok(Outcome {
@@ -99,11 +108,16 @@ impl Session {
         }
         let txn = self.transaction.statement(&mut self.engine, &self.settings)?;
         let skipped = match statement {
-            ElectionStatement::CreateElection { name, winners } => txn
+            ElectionStatement::CreateElection {
+                name,
+                winners,
+                private,
+            } => txn
                 .create_election(NewElection {
                     name: name.clone(),
                     owner: self.identity.user.clone(),
                     winners: *winners,
+                    private: *private,
                 })
                 .map(|()| None),
             ElectionStatement::CreateCandidate {
@@ -127,6 +141,17 @@ impl Session {
                 election,
                 if_exists,
             } => skip(txn.drop_candidate(election, name), *if_exists),
+            ElectionStatement::Grant {
+                election,
+                privileges,
+                grantees,
+                revoked,
+            } => grantees
+                .iter()
+                .try_for_each(|grantee| {
+                    txn.grant_election(election, grantee.as_deref(), *privileges, *revoked)
+                })
+                .map(|()| None),
             ElectionStatement::Elect { .. }
             | ElectionStatement::ElectBest { .. }
             | ElectionStatement::Rebase { .. }
@@ -176,7 +201,9 @@ impl Session {
             )
             .with_hint("A candidate is named election/candidate."));
         };
-        self.database.engine().catalog().inside(election, candidate)?;
+        let catalog = self.database.engine().catalog();
+        catalog.inside(election, candidate)?;
+        privilege::check_named(&catalog, election, &self.identity.user, Privileges::WRITE)?;
         Ok(())
     }
 
@@ -189,7 +216,7 @@ impl Session {
             return Err(exclusive("scry.future", "scry.candidate"));
         }
         let catalog = self.catalog();
-        FutureName::parse(text)?.resolve(&catalog)?;
+        FutureName::parse(text)?.resolve(&catalog, &self.identity.user)?;
         Ok(())
     }
 

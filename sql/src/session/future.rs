@@ -108,7 +108,7 @@ impl Session {
     fn changed(&mut self, read: &FutureRead, snapshot: &Snapshot) -> Result<Vec<Changed>, Error> {
         let catalog = self.catalog();
         let mut found = Vec::new();
-        for candidate in read.name.resolve(&catalog)? {
+        for candidate in read.name.resolve(&catalog, &self.identity.user)? {
             let Some(branch) = candidate.changes_of(&read.table)?.cloned() else {
                 continue;
             };

@@ -31,7 +31,7 @@ fn unfit(error: impl ToString) -> Error {
 impl Session {
     pub(super) fn listing(&mut self, listing: &Listing) -> Result<RecordBatch, Error> {
         let catalog = self.catalog();
-        let candidates = listing.future.open(&catalog)?;
+        let candidates = listing.future.open(&catalog, &self.identity.user)?;
         let columns = match &listing.listed {
             Listed::Conflicts => self.conflict_columns(&candidates)?,
             Listed::Changes(table) => self.change_columns(&candidates, table)?,

@@ -161,7 +161,7 @@ impl Session {
             interrupt: Interrupt::new(cancel.clone()),
             cancel,
             settings,
-            transaction: Transaction::new(outbox),
+            transaction: Transaction::new(&info.user, outbox),
             ear: Ear::new(database.bus().clone(), info.process),
             times: Times::default(),
             notices: Vec::new(),

@@ -8,8 +8,10 @@
 use crate::error::{Error, SqlState};
 use crate::notify::{Ear, Mark as OutboxMark, Outbox};
 use crate::plan::statement::{IsolationLevel, TransactionModes};
+use crate::privilege;
 use crate::session::settings::{Mark, Settings};
 use crate::session::{Notice, TransactionStatus};
+use scry_engine::election::Privileges;
 use scry_engine::{EngineSession, Isolation, SavepointId, Txn};
 use scry_wal::Lsn;
 use std::sync::Arc;
@@ -33,6 +35,8 @@ struct Savepoint {
 }
 
 pub struct Transaction {
+    /// Whose it is.
+    user: String,
     block: Block,
     txn: Option<Txn>,
     savepoints: Vec<Savepoint>,
@@ -67,8 +71,9 @@ fn only_in_block(what: &str) -> Error {
 }
 
 impl Transaction {
-    pub fn new(outbox: Arc<Outbox>) -> Self {
+    pub fn new(user: &str, outbox: Arc<Outbox>) -> Self {
         Transaction {
+            user: user.to_owned(),
             block: Block::None,
             txn: None,
             savepoints: Vec::new(),
@@ -145,7 +150,7 @@ impl Transaction {
     /// statement's snapshot.
     ///
     /// # Errors
-    /// When `scry.candidate` names one that has ended meanwhile.
+    /// When `scry.candidate` names one that has ended meanwhile, or in which the user may not work any more.
     pub fn statement(&mut self, engine: &mut EngineSession, settings: &Settings) -> Result<&mut Txn, Error> {
         if self.block == Block::None {
             self.open(Block::Implicit, settings, TransactionModes::default());
@@ -159,7 +164,11 @@ impl Transaction {
             Some(txn) => txn,
             None => match settings.candidate() {
                 None => engine.begin(isolation),
-                Some((election, candidate)) => engine.begin_in(election, candidate, isolation)?,
+                Some((election, candidate)) => {
+                    let txn = engine.begin_in(election, candidate, isolation)?;
+                    privilege::check_named(txn.catalog(), election, &self.user, Privileges::WRITE)?;
+                    txn
+                }
             },
         };
         let txn = self.txn.insert(txn);

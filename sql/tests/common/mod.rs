@@ -28,8 +28,12 @@ impl Fixture {
     }
 
     pub fn session(&self) -> Session {
+        self.session_of("tester")
+    }
+
+    pub fn session_of(&self, user: &str) -> Session {
         let info = SessionInfo {
-            user: "tester".into(),
+            user: user.into(),
             process: 1,
             ..SessionInfo::default()
         };

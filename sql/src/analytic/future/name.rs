@@ -2,6 +2,8 @@
 //! `election/one+other/two`. Later ones win.
 
 use crate::error::{Error, SqlState};
+use crate::privilege;
+use scry_engine::election::Privileges;
 use scry_engine::{Candidate, Catalog, Election, Table};
 use std::fmt;
 use std::sync::Arc;
@@ -59,8 +61,8 @@ impl FutureName {
     ///
     /// # Errors
     /// As `open`, and for candidates that are not in the mirror.
-    pub fn resolve(&self, catalog: &Catalog) -> Result<Vec<Arc<Candidate>>, Error> {
-        let candidates = self.open(catalog)?;
+    pub fn resolve(&self, catalog: &Catalog, user: &str) -> Result<Vec<Arc<Candidate>>, Error> {
+        let candidates = self.open(catalog, user)?;
         let dark = candidates.iter().position(|candidate| !candidate.mirrored);
         if let Some((election, candidate)) = dark.and_then(|index| self.members.get(index)) {
             return Err(Error::new(
@@ -77,11 +79,12 @@ impl FutureName {
     /// The candidates, those that win last.
     ///
     /// # Errors
-    /// Candidates that do not exist, have ended, or cannot be elected together.
-    pub fn open(&self, catalog: &Catalog) -> Result<Vec<Arc<Candidate>>, Error> {
+    /// Candidates that do not exist, have ended, cannot be elected together, or may not be read by the user.
+    pub fn open(&self, catalog: &Catalog, user: &str) -> Result<Vec<Arc<Candidate>>, Error> {
         let mut found: Vec<(Arc<Election>, Arc<Candidate>)> = Vec::with_capacity(self.members.len());
         for (election, candidate) in &self.members {
             let (election, candidate) = catalog.elections().open(election, candidate)?;
+            privilege::check(election, user, Privileges::READ)?;
             let label = format!("{}/{}", election.name, candidate.name);
             let rivals: Vec<&str> = found
                 .iter()
@@ -108,8 +111,13 @@ impl FutureName {
     ///
     /// # Errors
     /// As `resolve`, and when a candidate changed a table of this name that is another one by now.
-    pub fn table<'c>(&self, catalog: &'c Catalog, name: &str) -> Result<Option<&'c Arc<Table>>, Error> {
-        FutureName::table_of(&self.resolve(catalog)?, catalog, name)
+    pub fn table<'c>(
+        &self,
+        catalog: &'c Catalog,
+        user: &str,
+        name: &str,
+    ) -> Result<Option<&'c Arc<Table>>, Error> {
+        FutureName::table_of(&self.resolve(catalog, user)?, catalog, name)
     }
 
     /// As `table`, of candidates that are known already.

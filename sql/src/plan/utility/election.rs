@@ -1,11 +1,11 @@
-//! CREATE ELECTION, CREATE CANDIDATE, ELECT CANDIDATE, ELECT BEST, REBASE CANDIDATE, DROP and SHOW of both.
+//! CREATE ELECTION, CREATE CANDIDATE, GRANT and REVOKE, ELECT CANDIDATE, ELECT BEST, REBASE CANDIDATE, DROP and SHOW of both.
 
 use crate::error::{Error, SqlState};
 use crate::plan::cursor::Cursor;
 use crate::plan::election_option as option;
-use crate::plan::lex::Kind;
+use crate::plan::lex::{Kind, Token};
 use crate::plan::statement::{ElectionStatement, Statement};
-use scry_engine::election::OnConflict;
+use scry_engine::election::{OnConflict, Privileges};
 
 fn statement(statement: ElectionStatement) -> Statement {
     Statement::Election(Box::new(statement))
@@ -15,17 +15,19 @@ fn statement(statement: ElectionStatement) -> Statement {
 pub(super) fn create(cursor: &mut Cursor<'_>) -> Result<Option<Statement>, Error> {
     if cursor.word("election") {
         let name = name(cursor)?;
-        let mut winners = 1;
-        options(cursor, |known, value| match known {
-            "winners" => {
-                winners = option::winners(value)?;
-                Ok(true)
+        let (mut winners, mut private) = (1, false);
+        options(cursor, |known, value| {
+            match known {
+                "winners" => winners = option::winners(value)?,
+                "private" => private = option::flag(known, value)?,
+                _ => return Ok(false),
             }
-            _ => Ok(false),
+            Ok(true)
         })?;
         return Ok(Some(statement(ElectionStatement::CreateElection {
             name,
             winners,
+            private,
         })));
     }
     if cursor.word("candidate") {
@@ -51,6 +53,46 @@ pub(super) fn create(cursor: &mut Cursor<'_>) -> Result<Option<Statement>, Error
         })));
     }
     Ok(None)
+}
+
+/// Behind GRANT or REVOKE; `None`: it is about something that is no election.
+pub(super) fn grant(cursor: &mut Cursor<'_>, revoked: bool) -> Result<Option<Statement>, Error> {
+    // `ON ELECTION` tells: words before it that are no privileges are a mistake then.
+    let is = |token: Token, word: &str| token.is_word(cursor.sql, word);
+    let mut words = (0..).map_while(|ahead| cursor.peek_ahead(ahead));
+    let on = words.position(|token| is(token, "on"));
+    let about = on.and_then(|on| cursor.peek_ahead(on + 1));
+    if !about.is_some_and(|token| is(token, "election")) {
+        return Ok(None);
+    }
+    let mut privileges = Privileges::NONE;
+    loop {
+        let named = option::privilege(&cursor.identifier()?)?;
+        if named == Privileges::ALL {
+            cursor.word("privileges");
+        }
+        privileges = privileges.with(named);
+        if !cursor.kind(Kind::Comma) {
+            break;
+        }
+    }
+    cursor.expect_word("on")?;
+    cursor.expect_word("election")?;
+    let election = name(cursor)?;
+    cursor.expect_word(if revoked { "from" } else { "to" })?;
+    let mut grantees = Vec::new();
+    loop {
+        grantees.push(option::grantee(&cursor.identifier()?)?);
+        if !cursor.kind(Kind::Comma) {
+            break;
+        }
+    }
+    Ok(Some(statement(ElectionStatement::Grant {
+        election,
+        privileges,
+        grantees,
+        revoked,
+    })))
 }
 
 /// Behind DROP; `None`: it is no election and no candidate.

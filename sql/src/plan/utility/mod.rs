@@ -17,8 +17,10 @@ use table::{alter, drop_table, lock, options, tables_with_columns, truncate, vac
 
 /// Words with which an utility statement begins.
 fn is_utility(word: &str) -> bool {
-    const WORDS: [&str; 38] = [
+    const WORDS: [&str; 40] = [
         "create",
+        "grant",
+        "revoke",
         "elect",
         "rebase",
         "begin",
@@ -106,6 +108,10 @@ pub fn parse(sql: &str) -> Result<Option<Statement>, Error> {
             None => show(&mut cursor)?,
         },
         "create" => match election::create(&mut cursor)? {
+            Some(statement) => statement,
+            None => return Ok(None),
+        },
+        "grant" | "revoke" => match election::grant(&mut cursor, word == "revoke")? {
             Some(statement) => statement,
             None => return Ok(None),
         },
