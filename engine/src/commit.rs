@@ -195,21 +195,22 @@ impl Txn {
         let engine = &self.engine;
         let mut firsts = Firsts::new();
         let mut appender = engine.log().lock()?;
-        if let Some(inside) = &self.inside {
-            inside.check_open()?;
-        }
-        let latest = match self.ddl.is_empty() {
-            true => None,
-            false => Some(engine.catalogs.latest().1),
+        let latest = match (&self.inside, self.ddl.is_empty()) {
+            (None, true) => None,
+            _ => Some(engine.catalogs.latest().1),
         };
+        if let (Some(inside), Some(latest)) = (&self.inside, &latest) {
+            inside.check_open()?;
+            inside.check_kind(latest)?;
+        }
         if let (Some(electing), Some(latest)) = (&self.electing, &latest) {
             electing.check(latest)?;
         }
         let base = appender.reserve(prepared.bytes.len())?;
         let lsn = base.plus(prepared.slots.start() as u64);
         let catalog = match &latest {
-            None => None,
-            Some(latest) => Some(Arc::new(latest.with(lsn, &self.ddl)?)),
+            Some(latest) if !self.ddl.is_empty() => Some(Arc::new(latest.with(lsn, &self.ddl)?)),
+            _ => None,
         };
         for (index, range) in prepared.ranges.iter().enumerate() {
             let written = self

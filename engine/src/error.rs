@@ -80,9 +80,13 @@ pub enum Error {
     CandidateEnded { candidate: String },
     /// Another session of the candidate, or its election, changed it meanwhile: run the transaction again.
     CandidateChanged { candidate: String },
+    /// A candidate of statements where one of rows is asked for, or the reverse.
+    CandidateKind { candidate: String, of_statements: bool },
+    /// More statements in one candidate than `STATEMENTS_MAX`, or longer ones than `STATEMENT_BYTES_MAX`.
+    TooManyStatements { candidate: String },
     /// Something that is not done inside of a candidate.
     NotInCandidate { what: &'static str },
-    /// An election or a rebase inside of a transaction that has changed something, or has savepoints.
+    /// An election, a rebase or a switch of the mirror flag inside of a transaction that has changed something, or has savepoints.
     ElectAfterChanges,
     /// Elections and definitions of tables in one transaction.
     ElectionWithDefinition,
@@ -199,9 +203,19 @@ impl fmt::Display for Error {
                     "candidate \"{candidate}\" was changed by a concurrent transaction"
                 )
             }
+            Error::CandidateKind {
+                candidate,
+                of_statements,
+            } => {
+                let of = if *of_statements { "statements" } else { "rows" };
+                write!(f, "candidate \"{candidate}\" consists of {of}")
+            }
+            Error::TooManyStatements { candidate } => {
+                write!(f, "candidate \"{candidate}\" has too many statements")
+            }
             Error::NotInCandidate { what } => write!(f, "{what} cannot run inside a candidate"),
             Error::ElectAfterChanges => f.write_str(
-                "a candidate is elected or rebased before anything else changes in the transaction",
+                "a candidate is elected, rebased or switched before anything else changes in the transaction",
             ),
             Error::ElectionWithDefinition => {
                 f.write_str("a transaction changes either elections or the definitions of tables, not both")

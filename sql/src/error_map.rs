@@ -112,6 +112,12 @@ impl From<scry_engine::Error> for Error {
             E::ElectionEnded { .. } | E::CandidateEnded { .. } | E::TableReplaced { .. } => {
                 Error::new(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, text)
             }
+            E::CandidateKind { of_statements, .. } => {
+                let mode = if of_statements { "statements" } else { "rows" };
+                Error::new(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, text)
+                    .with_hint(format!("SET scry.candidate_mode = '{mode}' to work in it."))
+            }
+            E::TooManyStatements { .. } => Error::new(SqlState::PROGRAM_LIMIT_EXCEEDED, text),
             E::CandidateChanged { .. } => Error::new(SqlState::SERIALIZATION_FAILURE, text),
             E::NotInCandidate { .. } => Error::new(SqlState::FEATURE_NOT_SUPPORTED, text),
             E::ElectAfterChanges | E::ElectionWithDefinition => {

@@ -52,7 +52,8 @@ pub fn check_statement(
             };
         }
         ElectionStatement::ShowElections | ElectionStatement::ShowCandidates { .. } => return Ok(()),
-        ElectionStatement::CreateCandidate { election, .. } => (election, Privileges::CREATE),
+        ElectionStatement::CreateCandidate { election, .. }
+        | ElectionStatement::AlterCandidate { election, .. } => (election, Privileges::CREATE),
         ElectionStatement::DropElection { name, .. } => (name, Privileges::ELECT),
         ElectionStatement::DropCandidate { election, .. }
         | ElectionStatement::Elect { election, .. }

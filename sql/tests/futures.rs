@@ -23,6 +23,10 @@ enum Step {
     Propose(usize, Changes),
     Drop(usize),
     Elect(usize),
+    Rebase(usize),
+    /// Switches the mirror flag.
+    Switch(usize),
+    Restart,
     /// Reads the candidates on top of each other.
     Stack(Vec<usize>),
 }
@@ -40,7 +44,10 @@ fn step() -> impl Strategy<Value = Step> {
         4 => candidate.clone().prop_map(Step::Create),
         8 => (candidate.clone(), changes()).prop_map(|(candidate, changes)| Step::Propose(candidate, changes)),
         2 => candidate.clone().prop_map(Step::Drop),
-        2 => candidate.prop_map(Step::Elect),
+        2 => candidate.clone().prop_map(Step::Elect),
+        3 => candidate.clone().prop_map(Step::Rebase),
+        2 => candidate.prop_map(Step::Switch),
+        1 => Just(Step::Restart),
         4 => (stack, 1..=CANDIDATES).prop_map(|(mut stack, count)| {
             stack.truncate(count);
             Step::Stack(stack)
@@ -54,9 +61,33 @@ struct Candidate {
     name: String,
     base: State,
     proposed: BTreeMap<i32, Option<i32>>,
+    mirrored: bool,
+    /// What was said, of a candidate of statements.
+    said: Option<Vec<Changes>>,
 }
 
 impl Candidate {
+    fn new(election: String, name: String, base: &State, of_statements: bool) -> Candidate {
+        Candidate {
+            election,
+            name,
+            base: base.clone(),
+            proposed: BTreeMap::new(),
+            mirrored: true,
+            said: of_statements.then(Vec::new),
+        }
+    }
+
+    /// Begins anew from `base`: what was said is done again, upon it.
+    fn rebase(&mut self, base: &State) {
+        self.base = base.clone();
+        if let Some(said) = self.said.take() {
+            self.proposed.clear();
+            said.iter().for_each(|changes| self.propose(changes));
+            self.said = Some(said);
+        }
+    }
+
     fn path(&self) -> String {
         format!("{}/{}", self.election, self.name)
     }
@@ -128,9 +159,12 @@ async fn check(session: &mut Session, table: &str, expected: &State) {
 }
 
 async fn check_all(steps: Vec<Step>) {
-    let mut options = DatabaseOptions::default();
-    options.analytic.threads = 2;
-    let fixture = Fixture::with_options(options);
+    let options = || {
+        let mut options = DatabaseOptions::default();
+        options.analytic.threads = 2;
+        options
+    };
+    let mut fixture = Fixture::with_options(options());
     let mut session = fixture.session();
     let mut present: State = (0..15).map(|key| (key, key)).collect();
     succeed(
@@ -157,21 +191,12 @@ async fn check_all(steps: Vec<Step>) {
                     continue;
                 }
                 made += 1;
+                let of_statements = made % 3 == 0;
                 let candidate = match place % 2 {
-                    0 => Candidate {
-                        election: "e".to_owned(),
-                        name: format!("c{made}"),
-                        base: first_base.clone(),
-                        proposed: BTreeMap::new(),
-                    },
+                    0 => Candidate::new("e".to_owned(), format!("c{made}"), &first_base, of_statements),
                     _ => {
                         succeed(&mut session, &format!("CREATE ELECTION f{made}")).await;
-                        Candidate {
-                            election: format!("f{made}"),
-                            name: "c".to_owned(),
-                            base: present.clone(),
-                            proposed: BTreeMap::new(),
-                        }
+                        Candidate::new(format!("f{made}"), "c".to_owned(), &present, of_statements)
                     }
                 };
                 let create = format!("CREATE CANDIDATE {} IN {}", candidate.name, candidate.election);
@@ -183,13 +208,18 @@ async fn check_all(steps: Vec<Step>) {
                     continue;
                 };
                 let mut inside = fixture.session();
-                succeed(
-                    &mut inside,
-                    &format!("SET scry.candidate = '{}'", candidate.path()),
-                )
-                .await;
+                let mode = match candidate.said {
+                    Some(_) => "statements",
+                    None => "rows",
+                };
+                let enter = format!("SELECT scry.set_candidate('{}', '{mode}')", candidate.path());
+                succeed(&mut inside, &enter).await;
                 succeed(&mut inside, &statements(&changes)).await;
                 candidate.propose(&changes);
+                candidate
+                    .said
+                    .iter_mut()
+                    .for_each(|said| said.push(changes.clone()));
             }
             Step::Drop(place) => {
                 let Some(candidate) = candidates.remove(&place) else {
@@ -209,15 +239,51 @@ async fn check_all(steps: Vec<Step>) {
                 let lines = script(&mut session, &elect, None).await;
                 // With conflicts nothing happens.
                 if lines == ["ELECT CANDIDATE"] {
-                    apply(&mut present, candidate.proposed.clone());
+                    match &candidate.said {
+                        Some(said) => apply(&mut present, said.concat()),
+                        None => apply(&mut present, candidate.proposed.clone()),
+                    }
                     candidates.remove(&place);
                 } else {
                     assert!(lines[0].starts_with("ERROR 40002"), "{lines:?}");
+                    assert!(candidate.said.is_none(), "statements do not conflict: {lines:?}");
                 }
             }
+            Step::Rebase(place) => {
+                let Some(candidate) = candidates.get_mut(&place) else {
+                    continue;
+                };
+                let rebase = format!("REBASE CANDIDATE {} IN {}", candidate.name, candidate.election);
+                let lines = script(&mut session, &rebase, None).await;
+                if lines == ["REBASE CANDIDATE"] {
+                    candidate.rebase(&present);
+                } else {
+                    assert!(lines[0].starts_with("ERROR 40002"), "{lines:?}");
+                    assert!(candidate.said.is_none(), "statements do not conflict: {lines:?}");
+                }
+            }
+            Step::Switch(place) => {
+                let Some(candidate) = candidates.get_mut(&place) else {
+                    continue;
+                };
+                candidate.mirrored = !candidate.mirrored;
+                let alter = format!(
+                    "ALTER CANDIDATE {} IN {} SET (mirror = {})",
+                    candidate.name, candidate.election, candidate.mirrored
+                );
+                succeed(&mut session, &alter).await;
+            }
+            Step::Restart => {
+                drop(session);
+                fixture = fixture.restart(options());
+                session = fixture.session();
+            }
             Step::Stack(places) => {
-                let stack: Vec<&Candidate> =
-                    places.iter().filter_map(|place| candidates.get(place)).collect();
+                let stack: Vec<&Candidate> = places
+                    .iter()
+                    .filter_map(|place| candidates.get(place))
+                    .filter(|candidate| candidate.mirrored)
+                    .collect();
                 if stack.is_empty() {
                     continue;
                 }
@@ -234,6 +300,13 @@ async fn check_all(steps: Vec<Step>) {
             }
         }
         for candidate in candidates.values() {
+            if !candidate.mirrored {
+                // While it has changed nothing, its future is the present.
+                let read = format!("SELECT 1 FROM \"{}\".t", candidate.path());
+                let lines = script(&mut session, &read, None).await;
+                assert!(lines[0].starts_with("ERROR 55000"), "{lines:?}");
+                continue;
+            }
             let mut expected = present.clone();
             apply(&mut expected, candidate.proposed.clone());
             check(&mut session, &format!("\"{}\".t", candidate.path()), &expected).await;

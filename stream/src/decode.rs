@@ -187,7 +187,9 @@ pub(crate) fn store_events(
             schemas.insert(store, schema.clone());
             Vec::from_iter(mirrored.then(|| created(store, schema)))
         }
-        CatalogChange::Election(ElectionChange::EndCandidate { branches, .. }) => {
+        CatalogChange::Election(
+            ElectionChange::EndCandidate { branches, .. } | ElectionChange::Discard { branches, .. },
+        ) => {
             let mirrored = |store: &StoreId| schemas.get(store).is_some_and(|schema| schema.mirrored);
             branches.into_iter().filter(mirrored).map(dropped).collect()
         }

@@ -147,6 +147,17 @@ impl Line {
                 "REBASE CANDIDATE",
                 ("candidate", known.candidate(*candidate).to_owned()),
             ),
+            ElectionChange::Discard { candidate, .. } => (
+                "DISCARD BRANCHES",
+                ("candidate", known.candidate(*candidate).to_owned()),
+            ),
+            ElectionChange::Record { candidate, .. } => {
+                ("RECORD", ("candidate", known.candidate(*candidate).to_owned()))
+            }
+            ElectionChange::AlterCandidate { candidate, .. } => (
+                "ALTER CANDIDATE",
+                ("candidate", known.candidate(*candidate).to_owned()),
+            ),
             ElectionChange::Score { election, .. } => {
                 ("SCORE", ("election", known.election(*election).to_owned()))
             }
@@ -233,6 +244,33 @@ impl Line {
                 line.note.push(("rule", reason.clone()));
                 let keys: Vec<String> = keys.iter().map(key).collect();
                 line.note.push(("rows", keys.join("; ")));
+            }
+            ElectionChange::Record { statement, .. } => {
+                line.note.push(("statement", statement.text.clone()));
+                let values = statement.parameters.iter().enumerate();
+                let values: Vec<String> = values
+                    .map(|(index, parameter)| {
+                        format!(
+                            "${} = {}",
+                            index + 1,
+                            parameter.value.as_deref().unwrap_or("NULL")
+                        )
+                    })
+                    .collect();
+                if !values.is_empty() {
+                    line.note.push(("parameters", values.join("; ")));
+                }
+            }
+            ElectionChange::AlterCandidate {
+                mirrored,
+                weight,
+                note,
+                ..
+            } => {
+                let mirror = if *mirrored { "on" } else { "off" };
+                line.note.push(("mirror", mirror.to_owned()));
+                line.note.push(("weight", weight.to_string()));
+                line.note.push(("note", note.clone()));
             }
             _ => {}
         }

@@ -123,6 +123,9 @@ impl Names {
             }
             ElectionChange::Adopt { .. }
             | ElectionChange::Rebase { .. }
+            | ElectionChange::Discard { .. }
+            | ElectionChange::Record { .. }
+            | ElectionChange::AlterCandidate { .. }
             | ElectionChange::Decide { .. }
             | ElectionChange::Score { .. }
             | ElectionChange::Grant { .. }

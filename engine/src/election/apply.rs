@@ -2,12 +2,14 @@
 
 use super::change::{ElectionChange, Verdict};
 use super::privilege::Acl;
+use super::recorded::{STATEMENT_BYTES_MAX, STATEMENTS_MAX};
 use super::{Access, Base, Branch, Candidate, CandidateState, Election, ElectionState, Elections, Scores};
 use crate::catalog::{Table, Tables};
 use crate::error::Error;
-use scry_wal::Lsn;
+use scry_wal::{Lsn, StoreId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 impl Elections {
     /// Makes one change with the commit at `at`, which leaves `tables`; `branch` is the table of a new branch.
@@ -76,10 +78,11 @@ impl Elections {
                     weight: *weight,
                     note: note.clone(),
                     state: CandidateState::Open,
-                    since: at,
                     base: election.base.clone(),
                     access: Arc::default(),
                     branches: BTreeMap::new(),
+                    statements: Vec::new(),
+                    statement_bytes: 0,
                 };
                 election.candidates.insert(name.clone(), Arc::new(candidate));
             }
@@ -97,7 +100,7 @@ impl Elections {
                 let branch = Branch {
                     base: *base,
                     table: Arc::clone(table),
-                    changed: Arc::default(),
+                    changed: Arc::new(AtomicU64::new(at.get())),
                 };
                 candidate.branches.insert(*base, Arc::new(branch));
             }
@@ -110,17 +113,8 @@ impl Elections {
                 branches,
             } => {
                 let candidate = self.open_candidate(*candidate)?;
-                // The record names the branches for those who read the log: none may have come meanwhile.
-                if !candidate
-                    .branches()
-                    .map(|branch| branch.store())
-                    .eq(branches.iter().copied())
-                {
-                    return Err(Error::CandidateChanged {
-                        candidate: candidate.name.clone(),
-                    });
-                }
-                candidate.branches.clear();
+                candidate.drop_branches(branches)?;
+                candidate.statements = Vec::new();
                 candidate.base.release();
                 candidate.state = match elected {
                     true => CandidateState::Elected,
@@ -129,13 +123,6 @@ impl Elections {
             }
             ElectionChange::EndElection { election, committed } => {
                 let election = self.open_by_id(*election)?;
-                // One that was created meanwhile: whoever ends the election did not know it.
-                let is_open = |known: &&Arc<Candidate>| known.state == CandidateState::Open;
-                if let Some(left) = election.candidates().find(is_open) {
-                    return Err(Error::CandidateChanged {
-                        candidate: left.name.clone(),
-                    });
-                }
                 election.state = match committed {
                     true => ElectionState::Committed,
                     false => ElectionState::Abandoned,
@@ -145,15 +132,36 @@ impl Elections {
             ElectionChange::Rebase { candidate } => {
                 let base = Base::new(at, tables, &self.pins);
                 let candidate = self.open_candidate(*candidate)?;
-                for branch in candidate.branches.values_mut() {
-                    if let Some(of_base) = base.tables.by_store(branch.base)
-                        && let Some(fitting) = branch.fitted_to(of_base)
-                    {
-                        *branch = Arc::new(fitting);
-                    }
-                }
                 candidate.base = base;
                 candidate.access = Arc::default();
+            }
+            ElectionChange::Discard { candidate, branches } => {
+                let candidate = self.open_candidate(*candidate)?;
+                candidate.drop_branches(branches)?;
+                candidate.access = Arc::default();
+            }
+            ElectionChange::Record { candidate, statement } => {
+                let label = self.label(*candidate);
+                let candidate = self.open_candidate(*candidate)?;
+                candidate.check_kind(&label, true)?;
+                candidate.statement_bytes += statement.bytes();
+                if candidate.statements.len() >= STATEMENTS_MAX
+                    || candidate.statement_bytes > STATEMENT_BYTES_MAX
+                {
+                    return Err(Error::TooManyStatements { candidate: label });
+                }
+                candidate.statements.push(Arc::new(statement.clone()));
+            }
+            ElectionChange::AlterCandidate {
+                candidate,
+                mirrored,
+                weight,
+                note,
+            } => {
+                let candidate = self.open_candidate(*candidate)?;
+                candidate.mirrored = *mirrored;
+                candidate.weight = *weight;
+                candidate.note.clone_from(note);
             }
             ElectionChange::Decide {
                 candidate,
@@ -202,12 +210,23 @@ impl Elections {
     pub(crate) fn announce(&self, change: &ElectionChange) {
         let (candidate, state) = match change {
             ElectionChange::EndCandidate { candidate, .. } => (candidate, Access::ENDED),
-            ElectionChange::Rebase { candidate } => (candidate, Access::REBASED),
+            ElectionChange::Rebase { candidate } | ElectionChange::Discard { candidate, .. } => {
+                (candidate, Access::REBASED)
+            }
             _ => return,
         };
         if let Some((_, candidate)) = self.candidate(*candidate) {
             candidate.access.close(state);
         }
+    }
+
+    /// The name of a candidate, for messages.
+    fn label(&self, id: u64) -> String {
+        let found = self.candidate(id);
+        found.map_or_else(
+            || format!("number {id}"),
+            |(election, candidate)| format!("{}/{}", election.name, candidate.name),
+        )
     }
 
     fn open_by_id(&mut self, id: u64) -> Result<&mut Election, Error> {
@@ -240,5 +259,19 @@ impl Elections {
             Some(candidate) if candidate.state == CandidateState::Open => Ok(candidate),
             _ => Err(Error::CandidateEnded { candidate: name }),
         }
+    }
+}
+
+impl Candidate {
+    /// The branches go. The record names them for those who read the log: none may have come meanwhile.
+    fn drop_branches(&mut self, named: &[StoreId]) -> Result<(), Error> {
+        let stores = self.branches().map(|branch| branch.store());
+        if !stores.eq(named.iter().copied()) {
+            return Err(Error::CandidateChanged {
+                candidate: self.name.clone(),
+            });
+        }
+        self.branches.clear();
+        Ok(())
     }
 }

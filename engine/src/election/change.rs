@@ -13,8 +13,13 @@
 //! | 24 decide | candidate u64, base store u32, verdict u8, reason, list of keys (length u32 and bytes) |
 //! | 25 score | election u64, query, maximize u8, list of scores |
 //! | 26 grant | election u64, revoked u8, privileges u8 (1 create, 2 write, 4 read, 8 elect), option of user (else PUBLIC) |
+//! | 27 discard | candidate u64, list of its branch stores u32 |
+//! | 28 record | candidate u64, text, time zone, list of parameters |
+//! | 29 alter candidate | candidate u64, mirrored u8, weight f64, note |
 //! | score | candidate, option of score, admissible u8, elected u8 |
+//! | parameter | number of its type u32, option of text |
 
+use super::recorded::{Parameter, Recorded};
 use crate::catalog::ColumnDef;
 use crate::catalog_change::{CatalogChangeError, Reader, put_column, put_len, put_text, put_u32, put_u64};
 use crate::election::Privileges;
@@ -99,6 +104,22 @@ pub enum ElectionChange {
         grantee: Option<String>,
         privileges: Privileges,
         revoked: bool,
+    },
+    /// The branches of the candidate vanish; it goes on with others.
+    Discard {
+        candidate: u64,
+        branches: Vec<StoreId>,
+    },
+    /// A statement that the candidate consists of.
+    Record {
+        candidate: u64,
+        statement: Recorded,
+    },
+    AlterCandidate {
+        candidate: u64,
+        mirrored: bool,
+        weight: f64,
+        note: String,
     },
 }
 
@@ -251,10 +272,7 @@ impl ElectionChange {
                 put_len(out, scores.len());
                 for score in scores {
                     put_text(out, &score.candidate);
-                    out.push(u8::from(score.score.is_some()));
-                    if let Some(score) = &score.score {
-                        put_text(out, score);
-                    }
+                    put_optional_text(out, score.score.as_deref());
                     out.push(u8::from(score.admissible));
                     out.push(u8::from(score.elected));
                 }
@@ -269,10 +287,38 @@ impl ElectionChange {
                 put_u64(out, *election);
                 out.push(u8::from(*revoked));
                 out.push(privileges.byte());
-                out.push(u8::from(grantee.is_some()));
-                if let Some(grantee) = grantee {
-                    put_text(out, grantee);
+                put_optional_text(out, grantee.as_deref());
+            }
+            ElectionChange::Discard { candidate, branches } => {
+                out.push(FIRST_KIND + 11);
+                put_u64(out, *candidate);
+                put_len(out, branches.len());
+                for store in branches {
+                    put_u32(out, store.get());
                 }
+            }
+            ElectionChange::Record { candidate, statement } => {
+                out.push(FIRST_KIND + 12);
+                put_u64(out, *candidate);
+                put_text(out, &statement.text);
+                put_text(out, &statement.zone);
+                put_len(out, statement.parameters.len());
+                for parameter in &statement.parameters {
+                    put_u32(out, parameter.ty);
+                    put_optional_text(out, parameter.value.as_deref());
+                }
+            }
+            ElectionChange::AlterCandidate {
+                candidate,
+                mirrored,
+                weight,
+                note,
+            } => {
+                out.push(FIRST_KIND + 13);
+                put_u64(out, *candidate);
+                out.push(u8::from(*mirrored));
+                put_u64(out, weight.to_bits());
+                put_text(out, note);
             }
             ElectionChange::Decide {
                 candidate,
@@ -364,11 +410,7 @@ impl ElectionChange {
                 scores: reader.list(|reader| {
                     Ok(Score {
                         candidate: reader.text()?,
-                        score: if reader.flag()? {
-                            Some(reader.text()?)
-                        } else {
-                            None
-                        },
+                        score: optional_text(reader)?,
                         admissible: reader.flag()?,
                         elected: reader.flag()?,
                     })
@@ -381,13 +423,43 @@ impl ElectionChange {
                     let byte = reader.u8()?;
                     Privileges::from_byte(byte).ok_or_else(|| reader.error("unknown privilege"))?
                 },
-                grantee: if reader.flag()? {
-                    Some(reader.text()?)
-                } else {
-                    None
+                grantee: optional_text(reader)?,
+            },
+            11 => ElectionChange::Discard {
+                candidate: reader.u64()?,
+                branches: reader.list(|reader| Ok(StoreId::new(reader.u32()?)))?,
+            },
+            12 => ElectionChange::Record {
+                candidate: reader.u64()?,
+                statement: Recorded {
+                    text: reader.text()?,
+                    zone: reader.text()?,
+                    parameters: reader.list(|reader| {
+                        Ok(Parameter {
+                            ty: reader.u32()?,
+                            value: optional_text(reader)?,
+                        })
+                    })?,
                 },
+            },
+            13 => ElectionChange::AlterCandidate {
+                candidate: reader.u64()?,
+                mirrored: reader.flag()?,
+                weight: f64::from_bits(reader.u64()?),
+                note: reader.text()?,
             },
             _ => return Ok(None),
         }))
     }
+}
+
+fn put_optional_text(out: &mut Vec<u8>, text: Option<&str>) {
+    out.push(u8::from(text.is_some()));
+    if let Some(text) = text {
+        put_text(out, text);
+    }
+}
+
+fn optional_text(reader: &mut Reader<'_>) -> Result<Option<String>, CatalogChangeError> {
+    reader.flag()?.then(|| reader.text()).transpose()
 }

@@ -65,16 +65,25 @@ pub(crate) struct Electing {
     /// The branches were read as of this LSN.
     pub(super) read_at: Lsn,
     /// How many candidates the election had elected then.
-    pub(super) elected_before: usize,
+    elected_before: usize,
     /// The branches that the commit writes into.
     pub(crate) writes: Vec<Arc<Branch>>,
-    /// The tables whose rules have decided rows.
-    pub(super) ruled: Vec<Arc<Table>>,
 }
 
 impl Electing {
-    /// Refuses when the candidate has ended or was changed after it was read, when another candidate was elected since,
-    /// when a table that it has changed was replaced, and when rules that decided a row are not the table's any more.
+    /// Of a candidate whose branches were read as of `read_at`.
+    pub(super) fn new(election: &Election, candidate: Arc<Candidate>, read_at: Lsn) -> Electing {
+        Electing {
+            election: election.id,
+            candidate,
+            read_at,
+            elected_before: election.elected(),
+            writes: Vec::new(),
+        }
+    }
+
+    /// Refuses when the candidate has ended or was changed after it was read, when another candidate was elected since, and
+    /// when a table that it has changed was replaced.
     pub(crate) fn check(&self, latest: &Catalog) -> Result<(), Error> {
         let known = latest.elections().candidate(self.candidate.id);
         let known = known.filter(|(_, candidate)| candidate.state == super::CandidateState::Open);
@@ -83,24 +92,39 @@ impl Electing {
         })?;
         let unchanged = candidate
             .branches()
-            .all(|branch| branch.last_commit() <= self.read_at);
+            .all(|branch| branch.last_commit() <= self.read_at)
+            && candidate.statements().len() == self.candidate.statements().len();
         if !unchanged || election.elected() != self.elected_before {
             return Err(Error::CandidateChanged {
                 candidate: candidate.name.clone(),
             });
         }
-        for branch in candidate.branches().filter(|branch| branch.is_changed()) {
+        // Statements find what is there by name.
+        let of_rows = candidate.statements().is_empty();
+        for branch in candidate
+            .branches()
+            .filter(|branch| of_rows && branch.is_changed())
+        {
             present_table(&latest.tables, branch)?;
         }
-        for table in &self.ruled {
-            let now = latest.by_oid(table.def.oid);
-            if now.is_none_or(|now| now.rules != table.rules) {
-                return Err(Error::TableChanged {
-                    table: table.def.name.clone(),
-                });
-            }
-        }
         Ok(())
+    }
+}
+
+impl Candidate {
+    /// Refuses when it was changed after its future was asked.
+    pub(super) fn check_scored(
+        &self,
+        election: &Election,
+        scores: Option<&(Lsn, Scores)>,
+    ) -> Result<(), Error> {
+        let changed_since = |at: Lsn| self.branches().any(|branch| branch.last_commit() > at);
+        match scores {
+            Some((at, _)) if changed_since(*at) => Err(Error::CandidateChanged {
+                candidate: format!("{}/{}", election.name, self.name),
+            }),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -158,13 +182,8 @@ impl Txn {
     ) -> Result<Elected, Error> {
         let (election, candidate) = self.take_election("ELECT", election, name).await?;
         let read_at = self.snapshot();
-        if let Some((scored_at, _)) = &scores
-            && candidate.was_changed_after(*scored_at)
-        {
-            return Err(Error::CandidateChanged {
-                candidate: format!("{}/{name}", election.name),
-            });
-        }
+        candidate.check_kind(&format!("{}/{name}", election.name), false)?;
+        candidate.check_scored(&election, scores.as_ref())?;
         let mut elected = Elected::default();
         for branch in candidate.branches() {
             let Some((table, rows)) = self.rows_of(branch)? else {
@@ -207,15 +226,24 @@ impl Txn {
         }
         self.all_decided(&format!("{}/{name}", election.name), &elected.conflicts)?;
         self.log_decisions(&candidate, &elected.conflicts)?;
-        if let Some((
-            _,
-            Scores {
+        self.end_elected(&election, &candidate, scores)?;
+        self.electing = Some(Electing::new(&election, candidate, read_at));
+        Ok(elected)
+    }
+
+    /// The candidate is elected, and with the last that may be, the election ends.
+    pub(super) fn end_elected(
+        &mut self,
+        election: &Election,
+        candidate: &Candidate,
+        scores: Option<(Lsn, Scores)>,
+    ) -> Result<(), Error> {
+        if let Some((_, scores)) = scores {
+            let Scores {
                 query,
                 maximize,
                 scores,
-            },
-        )) = scores
-        {
+            } = scores;
             self.change_elections(ElectionChange::Score {
                 election: election.id,
                 query,
@@ -223,20 +251,12 @@ impl Txn {
                 scores,
             })?;
         }
-        self.end_candidate(&candidate, true)?;
+        self.end_candidate(candidate, true)?;
         if election.winners != 0 && election.elected() + 1 >= election.winners as usize {
             let election = self.open_election(&election.name)?;
             self.end_election(&election, true)?;
         }
-        self.electing = Some(Electing {
-            election: election.id,
-            candidate,
-            read_at,
-            elected_before: election.elected(),
-            writes: Vec::new(),
-            ruled: ruled(on_conflict, &elected.conflicts),
-        });
-        Ok(elected)
+        Ok(())
     }
 
     /// Begins what must be a transaction's first change: nobody else elects or rebases in the election until its end.
@@ -316,6 +336,9 @@ impl Txn {
         self.not_in_candidate("the list of conflicts")?;
         let (_, candidate) = self.open_candidate(election, name)?;
         let mut conflicts = Vec::new();
+        if !candidate.statements().is_empty() {
+            return Ok(conflicts);
+        }
         for branch in candidate.branches() {
             let Some((table, rows)) = self.rows_of(branch)? else {
                 continue;
@@ -423,19 +446,6 @@ impl Txn {
         }
         Ok(Found::Same)
     }
-}
-
-/// The tables whose rules decided these conflicts.
-pub(super) fn ruled(on_conflict: OnConflict, conflicts: &[Conflict]) -> Vec<Arc<Table>> {
-    let mut tables: Vec<Arc<Table>> = Vec::new();
-    let decided = conflicts.iter().filter(|_| on_conflict == OnConflict::Resolve);
-    for Conflict { table, .. } in decided {
-        // They come table by table.
-        if tables.last().is_none_or(|last| last.def.oid != table.def.oid) {
-            tables.push(Arc::clone(table));
-        }
-    }
-    tables
 }
 
 /// The table of a branch, if its rows are still those of the branch's base, under keys like the branch's.

@@ -29,9 +29,11 @@
 //! - a branch belongs to one candidate and one store, and is written by that candidate's transactions only;
 //! - a commit into a branch finds its candidate open, checked inside the commit's critical section;
 //! - between the look at a branch and the commit that adopts it nothing was committed into it, checked there too;
-//! - an election is open, committed or abandoned, and changes state with a commit;
-//! - an election that is not open has no open candidate, and a candidate that is not open has no branches.
+//! - an election is open, committed or abandoned, and changes state with a commit.
+//!
+//! A candidate may also consist of statements that are run again instead of decided about: see [`recorded`].
 
+mod alter;
 mod apply;
 pub(crate) mod branch;
 pub mod change;
@@ -40,6 +42,7 @@ mod elect;
 mod predict;
 mod privilege;
 mod rebase;
+mod recorded;
 
 use crate::catalog::{Table, Tables};
 use crate::catalog_change::CatalogChange;
@@ -55,12 +58,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
+pub use alter::CandidateChanges;
 pub use branch::columns as branch_columns;
 pub use ddl::{NewCandidate, NewElection};
 pub(crate) use elect::Electing;
 pub use elect::{Conflict, Elected, OnConflict};
 pub use predict::{Change, Collision, Shown};
 pub use privilege::Privileges;
+pub(crate) use recorded::check_kind;
+pub use recorded::{Parameter, Recorded, STATEMENT_BYTES_MAX, STATEMENTS_MAX};
 
 /// What has become of an election.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,13 +166,13 @@ pub struct Candidate {
     pub weight: f64,
     pub note: String,
     pub state: CandidateState,
-    /// The commit that created it.
-    pub(crate) since: Lsn,
     /// What its statements see below its own changes.
     pub(crate) base: Base,
     /// Shared by all catalogs that know the candidate with this base.
     pub(crate) access: Arc<Access>,
     branches: BTreeMap<StoreId, Arc<Branch>>,
+    statements: Vec<Arc<Recorded>>,
+    statement_bytes: usize,
 }
 
 /// A candidate's changes to one store.
@@ -176,7 +182,7 @@ pub struct Branch {
     pub base: StoreId,
     /// The changes, as a table that stands in no catalog of tables.
     pub(crate) table: Arc<Table>,
-    /// LSN of the last commit into it; set inside the commit's critical section.
+    /// LSN of the last commit into it, at first of the one that created it; set inside the commit's critical section.
     pub(crate) changed: Arc<AtomicU64>,
 }
 
@@ -267,11 +273,6 @@ impl Candidate {
     pub fn branches(&self) -> impl Iterator<Item = &Arc<Branch>> {
         self.branches.values()
     }
-
-    /// Whether a snapshot at `at` saw something else than what is committed: other changes, or another candidate of the name.
-    pub(crate) fn was_changed_after(&self, at: Lsn) -> bool {
-        self.since > at || self.branches().any(|branch| branch.last_commit() > at)
-    }
 }
 
 impl Branch {
@@ -292,22 +293,8 @@ impl Branch {
     }
 
     /// Whether anything was ever committed into it.
-    pub(crate) fn is_changed(&self) -> bool {
+    pub fn is_changed(&self) -> bool {
         self.table.store.counters.next_ordinal() != Ordinal::default()
-    }
-
-    /// The same branch with the key that its table has now, when that is another one and nothing was ever committed
-    /// into the branch: its rows would stand under keys of the other kind.
-    fn fitted_to(&self, base: &Table) -> Option<Branch> {
-        if self.is_changed() || self.table.def.primary_key == base.def.primary_key {
-            return None;
-        }
-        let fitting = branch::table(base, self.store(), self.table.def.columns.clone());
-        Some(Branch {
-            base: self.base,
-            table: Arc::new(fitting),
-            changed: Arc::default(),
-        })
     }
 
     /// A commit into the branch.
@@ -315,7 +302,7 @@ impl Branch {
         self.changed.store(lsn.get(), Ordering::Release);
     }
 
-    /// LSN of the last commit into it since the engine was opened, zero before the first.
+    /// LSN of the last commit into it since the engine was opened, at first of the one that created it.
     pub(crate) fn last_commit(&self) -> Lsn {
         Lsn::new(self.changed.load(Ordering::Acquire))
     }

@@ -85,8 +85,16 @@ impl Candidate {
         };
         match branch.table.def.primary_key == table.def.primary_key {
             true => Ok(Some(branch)),
-            false if !branch.is_changed() => Ok(None),
             false => Err(replaced(&table.def.name)),
+        }
+    }
+
+    /// How to look at rows of it that collide: as its election could decide them at best. What consists of statements is
+    /// not decided about at all.
+    pub fn at_best(&self) -> OnConflict {
+        match self.statements().is_empty() {
+            true => OnConflict::Resolve,
+            false => OnConflict::Fail,
         }
     }
 
@@ -133,7 +141,13 @@ impl Met {
         proposal.visible().cloned()
     }
 
-    fn collision(self, branch: &Branch, table: &Arc<Table>, evaluate: &Evaluate<'_>) -> Collision {
+    fn collision(
+        self,
+        branch: &Branch,
+        table: &Arc<Table>,
+        on_conflict: OnConflict,
+        evaluate: &Evaluate<'_>,
+    ) -> Collision {
         let found = self.found();
         let row = BranchRow {
             key: self.key,
@@ -141,7 +155,7 @@ impl Met {
             at: self.at,
             proposal: branch::decode(&table.layout, &branch.table, &self.row),
         };
-        let judged = judge(table, row, self.present, OnConflict::Resolve, evaluate);
+        let judged = judge(table, row, self.present, on_conflict, evaluate);
         Collision {
             key: judged.key,
             ordinal: self.ordinal,
@@ -154,13 +168,14 @@ impl Met {
 }
 
 impl Txn {
-    /// The rows of a branch of `table` that collide. `has_ended` says of the version with an ordinal whether the snapshot
+    /// The rows of a branch of `table` that collide, decided as an election with `on_conflict` would. `has_ended` says of the version with an ordinal whether the snapshot
     /// may not see it any more; where it says no, nothing is looked up.
     pub fn collisions(
         &mut self,
         branch: &Branch,
         table: &Arc<Table>,
         has_ended: impl Fn(Ordinal) -> bool,
+        on_conflict: OnConflict,
         evaluate: &Evaluate<'_>,
     ) -> Vec<Collision> {
         // Keys without primary key are never given twice.
@@ -168,13 +183,19 @@ impl Txn {
         let suspect = |replaced: Option<Ordinal>| replaced.map_or(keyed, &has_ended);
         let met = self.meet(branch, table, suspect).into_iter();
         met.filter(Met::collides)
-            .map(|met| met.collision(branch, table, evaluate))
+            .map(|met| met.collision(branch, table, on_conflict, evaluate))
             .collect()
     }
 
     /// The rows that a candidate changes in `table`, in key order, beside what a future shows in their place; without those that
     /// give way to the present.
-    pub fn changes(&mut self, branch: &Branch, table: &Arc<Table>, evaluate: &Evaluate<'_>) -> Vec<Change> {
+    pub fn changes(
+        &mut self,
+        branch: &Branch,
+        table: &Arc<Table>,
+        on_conflict: OnConflict,
+        evaluate: &Evaluate<'_>,
+    ) -> Vec<Change> {
         let change = |met: Met| {
             if !met.collides() {
                 return Some(Change {
@@ -183,7 +204,7 @@ impl Txn {
                     key: met.key,
                 });
             }
-            let collision = met.collision(branch, table, evaluate);
+            let collision = met.collision(branch, table, on_conflict, evaluate);
             let shown = collision.shown();
             Some(Change {
                 proposed: match shown {

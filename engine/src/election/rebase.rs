@@ -2,7 +2,7 @@
 
 use super::branch::{self, Proposal};
 use super::change::ElectionChange;
-use super::elect::{Electing, judge, ruled};
+use super::elect::{Electing, judge};
 use super::{Branch, Conflict, OnConflict};
 use crate::catalog::Table;
 use crate::collision::{Evaluate, Outcome};
@@ -28,6 +28,7 @@ impl Txn {
     ) -> Result<Vec<Conflict>, Error> {
         let (election, candidate) = self.take_election("REBASE", election, name).await?;
         let read_at = self.snapshot();
+        candidate.check_kind(&format!("{}/{name}", election.name), false)?;
         let mut conflicts = Vec::new();
         let mut writes = Vec::new();
         for branch in candidate.branches() {
@@ -50,14 +51,9 @@ impl Txn {
         self.change_elections(ElectionChange::Rebase {
             candidate: candidate.id,
         })?;
-        self.electing = Some(Electing {
-            election: election.id,
-            candidate,
-            read_at,
-            elected_before: election.elected(),
-            writes,
-            ruled: ruled(on_conflict, &conflicts),
-        });
+        let mut electing = Electing::new(&election, candidate, read_at);
+        electing.writes = writes;
+        self.electing = Some(electing);
         Ok(conflicts)
     }
 

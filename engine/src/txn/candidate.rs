@@ -5,8 +5,7 @@
 //! first, and locked there: sessions of one candidate wait for each other as they would on a table, and nobody else
 //! ever meets these locks.
 //!
-//! Invariant: of the table itself only versions that the base sees are read, and nothing is locked or written. It is
-//! asserted where a transaction first locks something of a table.
+//! Invariant: of the table itself only versions that the base sees are read, and nothing is locked or written.
 
 use super::rows::InsertOutcome;
 use super::scan::ScanCursor;
@@ -16,7 +15,7 @@ use crate::catalog::{Catalog, Table};
 use crate::catalog_change::CatalogChange;
 use crate::election::branch::{self, Proposal};
 use crate::election::change::ElectionChange;
-use crate::election::{Access, Base, Branch, Candidate};
+use crate::election::{Access, Base, Branch, Candidate, Election, check_kind};
 use crate::engine::EngineSession;
 use crate::error::Error;
 use crate::key::{Key, KeyRange};
@@ -33,6 +32,10 @@ pub(crate) struct Inside {
     /// `election/candidate`, for messages.
     label: String,
     mirrored: bool,
+    /// Whether the statements that write are recorded.
+    records: bool,
+    /// Whether its branches are made by this transaction, which rebases it.
+    rebasing: bool,
     base: Base,
     access: Arc<Access>,
     /// The branches that this transaction has opened for writing.
@@ -45,10 +48,13 @@ impl Inside {
         self.access.check(&self.label)
     }
 
-    /// Whether this is a branch that the transaction has opened for writing.
-    pub(super) fn owns(&self, table: &Table) -> bool {
-        let mut branches = self.branches.iter();
-        branches.any(|branch| Arc::ptr_eq(&branch.table.store, &table.store))
+    /// Refuses when this transaction, which has written into the candidate, would make it one of both rows and statements.
+    /// For the commit's critical section.
+    pub(crate) fn check_kind(&self, latest: &Catalog) -> Result<(), Error> {
+        match self.label.split_once('/') {
+            Some(candidate) if !self.rebasing => check_kind(latest, candidate, self.records),
+            _ => Ok(()),
+        }
     }
 
     /// The catalog of the base, with the elections of another.
@@ -68,21 +74,54 @@ impl EngineSession {
     pub fn begin_in(&mut self, election: &str, candidate: &str, isolation: Isolation) -> Result<Txn, Error> {
         let mut txn = self.begin(isolation);
         let (election, candidate) = txn.open_candidate(election, candidate)?;
-        txn.inside = Some(Inside {
-            election: election.id,
-            candidate: candidate.id,
-            label: format!("{}/{}", election.name, candidate.name),
-            mirrored: candidate.mirrored,
-            base: candidate.base.clone(),
-            access: Arc::clone(&candidate.access),
-            branches: SmallVec::new(),
-        });
+        txn.inside = Some(Inside::new(&election, &candidate, candidate.base.clone()));
         txn.enter_base();
         Ok(txn)
     }
 }
 
+impl Inside {
+    fn new(election: &Election, candidate: &Candidate, base: Base) -> Inside {
+        Inside {
+            election: election.id,
+            candidate: candidate.id,
+            label: format!("{}/{}", election.name, candidate.name),
+            mirrored: candidate.mirrored,
+            records: false,
+            rebasing: false,
+            base,
+            access: Arc::clone(&candidate.access),
+            branches: SmallVec::new(),
+        }
+    }
+}
+
 impl Txn {
+    /// From here on each statement that writes is to be recorded; see [`Txn::record`]. For a transaction inside of a
+    /// candidate that has written nothing yet.
+    pub fn begin_recording(&mut self) {
+        if let Some(inside) = &mut self.inside {
+            inside.records = true;
+        }
+    }
+
+    /// Goes inside of a candidate that this transaction rebases onto `base`.
+    pub(crate) fn enter_candidate(&mut self, election: &Election, candidate: &Candidate, base: Base) {
+        self.inside = Some(Inside {
+            rebasing: true,
+            ..Inside::new(election, candidate, base)
+        });
+        self.enter_base();
+    }
+
+    /// Leaves the candidate that this transaction rebases: what follows is done to the tables.
+    pub fn leave_candidate(&mut self) {
+        self.forget_touched();
+        if self.inside.take().is_some() {
+            self.rebuild_catalog();
+        }
+    }
+
     /// The numbers of the election and the candidate that the transaction works in.
     pub fn candidate(&self) -> Option<(u64, u64)> {
         let inside = self.inside.as_ref()?;
@@ -115,9 +154,17 @@ impl Txn {
         if let Some(opened) = inside.branches.iter().find(|branch| branch.base == base) {
             return Ok(Arc::clone(opened));
         }
-        let (candidate, mirrored) = (inside.candidate, inside.mirrored);
+        let (candidate, mirrored, rebasing) = (inside.candidate, inside.mirrored, inside.rebasing);
         let opened = loop {
+            if rebasing {
+                if branch_in(&self.catalog, candidate, base).is_none() {
+                    self.create_branch(candidate, mirrored, table)?;
+                }
+                break branch_in(&self.catalog, candidate, base).expect("it was made above");
+            }
+            let inside = self.inside.as_ref().expect("as above");
             inside.check_open()?;
+            inside.check_kind(&self.engine.catalog())?;
             if let Some(known) = branch_in(&self.engine.catalog(), candidate, base) {
                 break known;
             }
@@ -137,7 +184,12 @@ impl Txn {
         Ok(opened)
     }
 
-    fn create_branch(&mut self, candidate: u64, mirrored: bool, table: &Table) -> Result<(), Error> {
+    pub(crate) fn create_branch(
+        &mut self,
+        candidate: u64,
+        mirrored: bool,
+        table: &Table,
+    ) -> Result<(), Error> {
         let store = self.engine.next_store_id();
         let columns = branch::columns(&table.def.columns);
         if columns.len() > crate::row::MAX_COLUMNS {

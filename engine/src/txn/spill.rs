@@ -68,8 +68,14 @@ impl Txn {
     /// Which of the overlay's stores will exist after this transaction: it may have dropped, truncated or never
     /// really created some itself.
     pub(crate) fn live_stores(&self) -> SmallVec<[bool; 4]> {
+        // What this transaction opened may be younger than its catalog.
+        let opened = |store| {
+            let branches = self.inside.iter().flat_map(|inside| &inside.branches);
+            branches.into_iter().any(|branch| branch.store() == store)
+        };
         let live = |store| {
             !self.had_ddl
+                || opened(store)
                 || self.catalog.tables.by_store(store).is_some()
                 || self.catalog.elections().has_branch(store)
         };

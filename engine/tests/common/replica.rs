@@ -106,7 +106,9 @@ impl Replica {
                     skipped,
                     ..
                 }) => self.adopt(*branch, *base, ranges[base].0, *count, skipped),
-                CatalogChange::Election(ElectionChange::EndCandidate { branches, .. }) => {
+                CatalogChange::Election(
+                    ElectionChange::EndCandidate { branches, .. } | ElectionChange::Discard { branches, .. },
+                ) => {
                     for branch in branches {
                         assert!(self.stores.remove(branch).is_some());
                     }

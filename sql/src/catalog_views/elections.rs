@@ -3,7 +3,7 @@
 use super::view::{Cell, View, row};
 use crate::analytic::Scope;
 use crate::session::now_micros;
-use scry_engine::election::{Candidate, Election, Privileges};
+use scry_engine::election::{Candidate, Election, Privileges, Recorded};
 use scry_engine::{CandidateState, ElectionState};
 use scry_wal::Lsn;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub const VIEWS: &[View] = &[
         schema: "scry",
         name: "candidates",
         columns: "election text, candidate text, state text, mirror bool, weight float8, note text, base_lsn text, \
-                  tables text",
+                  tables text, mode text, statements int4",
         rows: |scope| {
             let of = |election: &Arc<Election>| {
                 let rows = election.candidates().map(|candidate| {
@@ -47,9 +47,39 @@ pub const VIEWS: &[View] = &[
                         candidate.note.clone(),
                         candidate.base().to_string(),
                         tables(candidate),
+                        mode(candidate),
+                        candidate.statements().len(),
                     ]
                 });
                 rows.collect::<Vec<_>>()
+            };
+            elections(scope).flat_map(of).collect()
+        },
+    },
+    View {
+        schema: "scry",
+        name: "candidate_statements",
+        columns: "election text, candidate text, number int4, statement text, parameters text, time_zone text",
+        rows: |scope| {
+            let of_candidate = |election: &Arc<Election>, candidate: &Arc<Candidate>| {
+                let statements = candidate.statements().iter().enumerate();
+                let rows = statements.map(|(index, statement)| {
+                    row![
+                        election.name.clone(),
+                        candidate.name.clone(),
+                        index + 1,
+                        statement.text.clone(),
+                        parameters(statement),
+                        statement.zone.clone(),
+                    ]
+                });
+                rows.collect::<Vec<_>>()
+            };
+            let of = |election: &Arc<Election>| {
+                let candidates = election.candidates();
+                candidates
+                    .flat_map(|candidate| of_candidate(election, candidate))
+                    .collect::<Vec<_>>()
             };
             elections(scope).flat_map(of).collect()
         },
@@ -106,6 +136,27 @@ fn winners(election: &Election) -> Option<i64> {
 fn tables(candidate: &Candidate) -> String {
     let names: Vec<&str> = candidate.branches().map(|branch| branch.table_name()).collect();
     names.join(", ")
+}
+
+/// What a candidate consists of; NULL while it has changed nothing, or when it has ended.
+fn mode(candidate: &Candidate) -> Option<&'static str> {
+    match candidate.statements().is_empty() {
+        false => Some("statements"),
+        true => candidate
+            .branches()
+            .any(|branch| branch.is_changed())
+            .then_some("rows"),
+    }
+}
+
+/// `$1 = 3; $2 = NULL`
+fn parameters(statement: &Recorded) -> String {
+    let values = statement.parameters.iter().enumerate();
+    let values = values.map(|(index, parameter)| {
+        let value = parameter.value.as_deref().unwrap_or("NULL");
+        format!("${} = {value}", index + 1)
+    });
+    values.collect::<Vec<_>>().join("; ")
 }
 
 /// An ended election has no base any more, and one whose transaction is still open none yet.

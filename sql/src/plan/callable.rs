@@ -7,6 +7,7 @@ use crate::error::{Error, SqlState};
 use crate::plan::election_option as option;
 use crate::plan::statement::ElectionStatement;
 use scry_engine::DataType;
+use scry_engine::election::CandidateChanges;
 use std::fmt;
 
 /// The schema of the functions.
@@ -16,8 +17,8 @@ pub const SCHEMA: &str = "scry";
 #[derive(Debug)]
 pub enum Action {
     Election(ElectionStatement),
-    /// `SET name = value`.
-    Set(&'static str, String),
+    /// `SET name = value`, one after the other.
+    Set(Vec<(&'static str, String)>),
     /// What is to be done about an entry of the queue of conflicts.
     Resolve {
         id: i64,
@@ -100,16 +101,46 @@ pub const ALL: &[Callable] = &[
         action: |given| grant(given, true),
     },
     Callable {
-        name: "set_candidate",
-        takes: "candidate text = ''",
+        name: "alter_candidate",
+        takes: "candidate text, mirror boolean = '', weight double precision = '', note text = ''",
         answer: Answer::Name,
-        action: |given| Ok(Action::Set("scry.candidate", given.text("candidate").to_owned())),
+        action: |given| {
+            let (election, name) = option::candidate(given.text("candidate"))?;
+            let given = |name| Some(given.text(name)).filter(|text| !text.is_empty());
+            Ok(Action::Election(ElectionStatement::AlterCandidate {
+                name,
+                election,
+                changes: CandidateChanges {
+                    mirrored: given("mirror")
+                        .map(|flag| option::flag("mirror", flag))
+                        .transpose()?,
+                    weight: given("weight").map(option::weight).transpose()?,
+                    note: given("note").map(str::to_owned),
+                },
+            }))
+        },
+    },
+    Callable {
+        name: "set_candidate",
+        takes: "candidate text = '', mode text = rows",
+        answer: Answer::Name,
+        action: |given| {
+            Ok(Action::Set(vec![
+                ("scry.candidate_mode", given.text("mode").to_owned()),
+                ("scry.candidate", given.text("candidate").to_owned()),
+            ]))
+        },
     },
     Callable {
         name: "set_future",
         takes: "future text = ''",
         answer: Answer::Name,
-        action: |given| Ok(Action::Set("scry.future", given.text("future").to_owned())),
+        action: |given| {
+            Ok(Action::Set(vec![(
+                "scry.future",
+                given.text("future").to_owned(),
+            )]))
+        },
     },
     Callable {
         name: "drop_candidate",

@@ -1,7 +1,7 @@
 //! What a statement is, after parsing and before any name in it is looked up.
 
 use crate::plan::call::Call;
-use scry_engine::election::{OnConflict, Privileges};
+use scry_engine::election::{CandidateChanges, OnConflict, Privileges};
 use sqlparser::ast;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -252,6 +252,11 @@ pub enum ElectionStatement {
         mirrored: bool,
         weight: f64,
         note: String,
+    },
+    AlterCandidate {
+        name: String,
+        election: String,
+        changes: CandidateChanges,
     },
     DropElection {
         name: String,

@@ -31,8 +31,10 @@ impl Session {
             Action::Resolve { id, action, values } => {
                 (self.resolve_conflict(id, action, &values).await?, true, None)
             }
-            Action::Set(name, value) => {
-                self.set(SetScope::Session, name, &SettingValue::Text(value))?;
+            Action::Set(settings) => {
+                for (name, value) in settings {
+                    self.set(SetScope::Session, name, &SettingValue::Text(value))?;
+                }
                 (0, true, None)
             }
         };

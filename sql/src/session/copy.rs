@@ -41,6 +41,10 @@ impl Session {
         self.transaction.statement(&mut self.engine, &self.settings)?;
         if statement.from {
             self.transaction.check_writable(&self.settings, "COPY FROM")?;
+            if self.records() {
+                return Err(Error::unsupported("recording COPY with a candidate")
+                    .with_hint("Use INSERT, or a candidate of rows."));
+            }
             let catalog = self.catalog();
             let copy = CopyIn::new(statement, &catalog, &self.facts())?;
             response(out, b'G', copy.width());

@@ -41,7 +41,10 @@ impl Session {
                 candidate,
                 election,
                 on_conflict,
-            } => self.elect(election, candidate, *on_conflict, None).await?,
+            } => {
+                self.elect(election, candidate, *on_conflict, None, "ELECT CANDIDATE")
+                    .await?
+            }
             ElectionStatement::Rebase {
                 candidate,
                 election,
@@ -68,6 +71,7 @@ impl Session {
                         &winner.candidate,
                         *on_conflict,
                         Some((scored_at, scores)),
+                        "ELECT BEST",
                     )
                     .await?;
                 let told = format!(
@@ -96,7 +100,12 @@ impl Session {
         candidate: &str,
         on_conflict: OnConflict,
         scores: Option<(Lsn, Scores)>,
+        tag: &'static str,
     ) -> Result<Done, Error> {
+        if self.is_of_statements(election, candidate) {
+            let rows = self.elect_again(election, candidate, scores, tag).await?;
+            return Ok(Done { rows, winner: None });
+        }
         if on_conflict != OnConflict::Fail {
             conflicts::ensure(self.database.engine()).await?;
         }
@@ -120,6 +129,10 @@ impl Session {
         candidate: &str,
         on_conflict: OnConflict,
     ) -> Result<Done, Error> {
+        if self.is_of_statements(election, candidate) {
+            let rows = self.rebase_again(election, candidate).await?;
+            return Ok(Done { rows, winner: None });
+        }
         let txn = self.transaction.statement(&mut self.engine, &self.settings)?;
         let evaluate = rules::evaluator();
         let rebasing = txn.rebase(election, candidate, on_conflict, &evaluate);

@@ -59,6 +59,7 @@ fn tag(statement: &ElectionStatement) -> &'static str {
     match statement {
         ElectionStatement::CreateElection { .. } => "CREATE ELECTION",
         ElectionStatement::CreateCandidate { .. } => "CREATE CANDIDATE",
+        ElectionStatement::AlterCandidate { .. } => "ALTER CANDIDATE",
         ElectionStatement::DropElection { .. } => "DROP ELECTION",
         ElectionStatement::DropCandidate { .. } => "DROP CANDIDATE",
         ElectionStatement::Elect { .. } => "ELECT CANDIDATE",
@@ -135,6 +136,14 @@ impl Session {
                     note: note.clone(),
                 })
                 .map(|()| None),
+            ElectionStatement::AlterCandidate {
+                name,
+                election,
+                changes,
+            } => {
+                let altering = txn.alter_candidate(election, name, changes.clone());
+                self.interrupt.locking(altering).await?.map(|()| None)
+            }
             ElectionStatement::DropElection { name, if_exists } => skip(txn.drop_election(name), *if_exists),
             ElectionStatement::DropCandidate {
                 name,
@@ -205,6 +214,17 @@ impl Session {
         catalog.inside(election, candidate)?;
         privilege::check_named(&catalog, election, &self.identity.user, Privileges::WRITE)?;
         Ok(())
+    }
+
+    /// Refuses to change how statements of a candidate are kept in the midst of its transaction.
+    pub(super) fn check_candidate_mode(&mut self) -> Result<(), Error> {
+        match self.transaction.txn() {
+            Some(txn) if txn.candidate().is_some() => Err(Error::new(
+                SqlState::ACTIVE_SQL_TRANSACTION,
+                "scry.candidate_mode must be set before any query of its transaction",
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Refuses a value of `scry.future` that names a future that cannot be read.

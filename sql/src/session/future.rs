@@ -8,13 +8,14 @@ use crate::analytic::{AnalyticPlan, Cover, FutureRead, Futures, Layer, Need, Sou
 use crate::collision as rules;
 use crate::error::{Error, SqlState};
 use roaring::RoaringTreemap;
-use scry_engine::{Branch, Collision};
+use scry_engine::{Branch, Candidate, Collision};
 use scry_mirror::{Snapshot, TableSnapshot};
 use std::collections::HashMap;
 use std::sync::Arc;
 
 /// A candidate that has changed the table of a future.
 struct Changed {
+    candidate: Arc<Candidate>,
     branch: Arc<Branch>,
     rows: TableSnapshot,
 }
@@ -114,7 +115,11 @@ impl Session {
             };
             let rows = snapshot.table(branch.store());
             let rows = rows.ok_or_else(|| Error::internal("the mirror lacks a branch of its snapshot"))?;
-            found.push(Changed { branch, rows });
+            found.push(Changed {
+                candidate,
+                branch,
+                rows,
+            });
         }
         Ok(found)
     }
@@ -147,6 +152,7 @@ impl Session {
                     &this.branch,
                     table,
                     |ordinal| ended.contains(ordinal.get()),
+                    this.candidate.at_best(),
                     &evaluate,
                 ),
             };

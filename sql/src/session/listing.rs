@@ -45,7 +45,9 @@ impl Session {
         let mut columns: [StringBuilder; 9] = Default::default();
         let evaluate = rules::evaluator();
         let mut rows = 0;
-        for candidate in candidates {
+        // What consists of statements is run again, and meets nothing.
+        let of_rows = |candidate: &&Arc<Candidate>| candidate.statements().is_empty();
+        for candidate in candidates.iter().filter(of_rows) {
             for changed in candidate.branches() {
                 let name = changed.table_name();
                 let Some(table) = catalog.table(name) else {
@@ -58,7 +60,7 @@ impl Session {
                 let Some(txn) = self.transaction.txn() else {
                     return Err(Error::internal("a query without transaction"));
                 };
-                let collisions = txn.collisions(branch, table, |_| true, &evaluate);
+                let collisions = txn.collisions(branch, table, |_| true, candidate.at_best(), &evaluate);
                 rows += collisions.len();
                 if rows > ROWS_MAX {
                     return Err(too_many());
@@ -93,7 +95,7 @@ impl Session {
             let Some(txn) = self.transaction.txn() else {
                 return Err(Error::internal("a query without transaction"));
             };
-            for change in txn.changes(branch, table, &evaluate) {
+            for change in txn.changes(branch, table, candidate.at_best(), &evaluate) {
                 changes.insert(change.key.clone(), change);
             }
             if changes.len() > ROWS_MAX {

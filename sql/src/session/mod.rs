@@ -34,6 +34,7 @@ mod notify;
 mod portal;
 mod prepared;
 mod query;
+mod recorded;
 mod row;
 mod run;
 pub mod settings;

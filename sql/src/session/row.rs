@@ -118,6 +118,9 @@ impl Session {
         if rows > 0 {
             self.transaction.wrote(tag.name());
         }
+        if !matches!(tag, CommandTag::Select(_)) && self.records() {
+            self.record(portal)?;
+        }
         if tells || rows == 0 {
             self.answerable().await?;
         }

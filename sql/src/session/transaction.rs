@@ -165,8 +165,11 @@ impl Transaction {
             None => match settings.candidate() {
                 None => engine.begin(isolation),
                 Some((election, candidate)) => {
-                    let txn = engine.begin_in(election, candidate, isolation)?;
+                    let mut txn = engine.begin_in(election, candidate, isolation)?;
                     privilege::check_named(txn.catalog(), election, &self.user, Privileges::WRITE)?;
+                    if settings.records() {
+                        txn.begin_recording();
+                    }
                     txn
                 }
             },

@@ -155,6 +155,9 @@ impl Session {
                 if name.as_deref().is_none_or(|name| name == "scry.candidate") {
                     self.check_candidate("")?;
                 }
+                if name.as_deref().is_none_or(|name| name == "scry.candidate_mode") {
+                    self.check_candidate_mode()?;
+                }
                 match name {
                     Some(name) => self.settings.set(name, None, false)?,
                     None => self.settings.reset_all(),
@@ -316,6 +319,14 @@ impl Session {
                 };
                 self.check_candidate(text)?;
                 self.settings.set(name, Some(text), local)?;
+            }
+            ("scry.candidate_mode", value) => {
+                self.check_candidate_mode()?;
+                let text = match value {
+                    SettingValue::Text(text) => Some(text.as_str()),
+                    SettingValue::Default => None,
+                };
+                self.settings.set(name, text, local)?;
             }
             ("scry.future", SettingValue::Text(text)) => {
                 self.check_future(text)?;

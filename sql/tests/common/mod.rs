@@ -22,6 +22,15 @@ impl Fixture {
         Fixture { database, dir }
     }
 
+    /// Closes the database and opens it again. Its sessions must be gone.
+    pub fn restart(self, options: DatabaseOptions) -> Fixture {
+        let Fixture { database, dir } = self;
+        database.close().expect("the database closes");
+        drop(database);
+        let database = Database::open(dir.path(), options).expect("the database opens again");
+        Fixture { database, dir }
+    }
+
     /// The data directory.
     pub fn path(&self) -> &std::path::Path {
         self.dir.path()

@@ -71,7 +71,7 @@ impl FutureName {
                     "the future of candidate \"{election}/{candidate}\" cannot be read: it is not in the mirror"
                 ),
             )
-            .with_hint("It was created with mirror = off."));
+            .with_hint("ALTER CANDIDATE … SET (mirror = on) puts it there."));
         }
         Ok(candidates)
     }

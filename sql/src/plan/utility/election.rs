@@ -1,11 +1,12 @@
-//! CREATE ELECTION, CREATE CANDIDATE, GRANT and REVOKE, ELECT CANDIDATE, ELECT BEST, REBASE CANDIDATE, DROP and SHOW of both.
+//! CREATE ELECTION, CREATE CANDIDATE, ALTER CANDIDATE, GRANT and REVOKE, ELECT CANDIDATE, ELECT BEST, REBASE CANDIDATE, DROP and SHOW
+//! of both.
 
 use crate::error::{Error, SqlState};
 use crate::plan::cursor::Cursor;
 use crate::plan::election_option as option;
 use crate::plan::lex::{Kind, Token};
 use crate::plan::statement::{ElectionStatement, Statement};
-use scry_engine::election::{OnConflict, Privileges};
+use scry_engine::election::{CandidateChanges, OnConflict, Privileges};
 
 fn statement(statement: ElectionStatement) -> Statement {
     Statement::Election(Box::new(statement))
@@ -93,6 +94,29 @@ pub(super) fn grant(cursor: &mut Cursor<'_>, revoked: bool) -> Result<Option<Sta
         grantees,
         revoked,
     })))
+}
+
+/// Behind ALTER CANDIDATE.
+pub(super) fn alter(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
+    let name = name(cursor)?;
+    cursor.expect_word("in")?;
+    let election = self::name(cursor)?;
+    cursor.expect_word("set")?;
+    let mut changes = CandidateChanges::default();
+    list(cursor, |known, value| {
+        match known {
+            "mirror" => changes.mirrored = Some(option::flag(known, value)?),
+            "weight" => changes.weight = Some(option::weight(value)?),
+            "note" => changes.note = Some(value.to_owned()),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
+    Ok(statement(ElectionStatement::AlterCandidate {
+        name,
+        election,
+        changes,
+    }))
 }
 
 /// Behind DROP; `None`: it is no election and no candidate.
@@ -201,11 +225,19 @@ fn name(cursor: &mut Cursor<'_>) -> Result<String, Error> {
 /// `WITH (option = value, …)`, if it is there. `take` says whether it knows the option.
 fn options(
     cursor: &mut Cursor<'_>,
+    take: impl FnMut(&str, &str) -> Result<bool, Error>,
+) -> Result<(), Error> {
+    match cursor.word("with") {
+        true => list(cursor, take),
+        false => Ok(()),
+    }
+}
+
+/// `(option = value, …)`
+fn list(
+    cursor: &mut Cursor<'_>,
     mut take: impl FnMut(&str, &str) -> Result<bool, Error>,
 ) -> Result<(), Error> {
-    if !cursor.word("with") {
-        return Ok(());
-    }
     cursor.expect(Kind::LeftParen)?;
     loop {
         let option = cursor.identifier()?;

@@ -156,6 +156,7 @@ pub fn parse(sql: &str) -> Result<Option<Statement>, Error> {
             None => drop_table(&mut cursor)?,
         },
         "truncate" => truncate(&mut cursor)?,
+        "alter" if cursor.word("candidate") => election::alter(&mut cursor)?,
         "alter" => alter(&mut cursor)?,
         _ => return Ok(None),
     };

@@ -56,7 +56,7 @@ const fn report(name: &'static str, default: &'static str, kind: Kind) -> Defini
 pub const SERVER_VERSION: &str = "15.0";
 
 /// In alphabetical order, as SHOW ALL lists them. Names are matched without regard to case.
-pub(super) static DEFINITIONS: [Definition; 64] = [
+pub(super) static DEFINITIONS: [Definition; 65] = [
     report("application_name", "", Kind::Text),
     define(
         "backslash_quote",
@@ -122,6 +122,11 @@ pub(super) static DEFINITIONS: [Definition; 64] = [
     ),
     define("row_security", "on", Kind::Bool),
     define("scry.candidate", "", Kind::Text),
+    define(
+        "scry.candidate_mode",
+        "rows",
+        Kind::Choice(&["rows", "statements"]),
+    ),
     define("scry.freshness", "strict", Kind::Freshness),
     define("scry.future", "", Kind::Future),
     define(

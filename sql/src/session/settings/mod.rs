@@ -329,6 +329,24 @@ impl Settings {
         Some((election, candidate))
     }
 
+    /// Whether statements that write inside of a candidate are recorded.
+    pub fn records(&self) -> bool {
+        self.text("scry.candidate_mode") == "statements"
+    }
+
+    /// For a statement that was recorded: its time zone, and the present as the primary has it. Ends with `back_to`.
+    pub fn run_recorded_in(&mut self, zone: &str) {
+        for (name, value) in [
+            ("TimeZone", zone),
+            ("scry.candidate", ""),
+            ("scry.future", ""),
+            ("scry.read_from", "primary"),
+        ] {
+            self.current.set(name, Some(value.into()));
+        }
+        self.refresh();
+    }
+
     /// The future that unqualified names of tables mean.
     pub fn future(&self) -> Option<&Arc<FutureName>> {
         self.future.as_ref()

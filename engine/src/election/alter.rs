@@ -1,0 +1,87 @@
+//! ALTER CANDIDATE: weight, note, and whether the mirror has it.
+//!
+//! A branch is mirrored from its beginning or not at all, so a candidate whose flag is switched goes on with new branches: their
+//! rows are copied from the old ones in the same commit. They count as changed at that moment where a rule asks which side is newer.
+
+use super::change::ElectionChange;
+use super::elect::Electing;
+use crate::error::Error;
+use crate::key::{Key, KeyRange};
+use crate::txn::Txn;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// What is to be other about a candidate; `None`: it stays.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CandidateChanges {
+    pub mirrored: Option<bool>,
+    /// Not negative.
+    pub weight: Option<f64>,
+    pub note: Option<String>,
+}
+
+/// Rows that are copied at a time.
+const COPY_BATCH: usize = 1024;
+
+impl Txn {
+    /// Changes a candidate. To switch its mirror flag must come before any other change of the transaction, and nobody
+    /// else may work in the candidate meanwhile: their transactions do not commit.
+    ///
+    /// # Errors
+    /// As for names in [`Txn::elect`]; with the flag, `ElectAfterChanges`, what `lock` answers, and `CandidateChanged` from the
+    /// commit.
+    pub async fn alter_candidate(
+        &mut self,
+        election: &str,
+        name: &str,
+        changes: CandidateChanges,
+    ) -> Result<(), Error> {
+        self.not_in_candidate("ALTER CANDIDATE")?;
+        let (_, candidate) = self.open_candidate(election, name)?;
+        let switches = changes.mirrored.is_some_and(|flag| flag != candidate.mirrored);
+        let (election, candidate) = match switches {
+            true => self.take_election("ALTER CANDIDATE", election, name).await?,
+            false => self.open_candidate(election, name)?,
+        };
+        let mirrored = changes.mirrored.unwrap_or(candidate.mirrored);
+        self.change_elections(ElectionChange::AlterCandidate {
+            candidate: candidate.id,
+            mirrored,
+            weight: changes.weight.unwrap_or(candidate.weight),
+            note: changes.note.unwrap_or_else(|| candidate.note.clone()),
+        })?;
+        if mirrored == candidate.mirrored {
+            return Ok(());
+        }
+        let read_at = self.snapshot();
+        self.throw_branches_away(&candidate)?;
+        for old in candidate.branches().filter(|branch| branch.is_changed()) {
+            let Some(of_base) = candidate.base.tables.by_store(old.base) else {
+                continue;
+            };
+            self.create_branch(candidate.id, mirrored, of_base)?;
+            let made = self.catalog().elections().candidate(candidate.id);
+            let made = made.and_then(|(_, candidate)| candidate.branch(old.base).cloned());
+            let made = made.expect("it was made above");
+            let mut left = KeyRange::all();
+            loop {
+                let mut batch = Vec::with_capacity(COPY_BATCH);
+                self.scan(&old.table, &left, &mut |key, version| {
+                    batch.push((Key::from_bytes(key), Arc::clone(&version.row)));
+                    match batch.len() < COPY_BATCH {
+                        true => ControlFlow::Continue(()),
+                        false => ControlFlow::Break(()),
+                    }
+                });
+                let Some((last, _)) = batch.last() else { break };
+                left.lower = std::ops::Bound::Excluded(last.clone());
+                for (key, row) in batch {
+                    self.insert(&made.table, Some(key), row).await?;
+                }
+                self.room().await?;
+            }
+        }
+        self.electing = Some(Electing::new(&election, candidate, read_at));
+        Ok(())
+    }
+}
