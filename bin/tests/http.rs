@@ -14,7 +14,7 @@ fn every_answer_is_as_the_document_says() {
     site.sql("CREATE TABLE t (id int PRIMARY KEY, v numeric(8,2)); INSERT INTO t VALUES (1, 1.50), (2, 2)");
     site.sql("CREATE ELECTION old WITH (winners = any); DROP ELECTION old");
     let mirror = json!({"candidates": [{"name": "a", "weight": 0.25, "note": "first"}, {"name": "b"}]});
-    // (method, path, path in the document, body, status)
+    // (method, path, path in the document, body, status), or SQL in between
     let cases: Vec<(&str, &str, &str, Option<Value>, u16)> = vec![
         ("GET", "/v1/openapi.json", "/v1/openapi.json", None, 200),
         ("GET", "/v1/elections", "/v1/elections", None, 200),
@@ -91,17 +91,178 @@ fn every_answer_is_as_the_document_says() {
             Some(json!({"query": "SELECT 1"})),
             404,
         ),
+        (
+            "SQL",
+            "CREATE ELECTION f WITH (winners = any); CREATE CANDIDATE c IN f; CREATE CANDIDATE d IN f; CREATE CANDIDATE x IN f",
+            "",
+            None,
+            0,
+        ),
+        (
+            "SQL",
+            "SET scry.candidate = 'f/c'; UPDATE t SET v = 5 WHERE id = 1",
+            "",
+            None,
+            0,
+        ),
+        (
+            "SQL",
+            "UPDATE t SET v = 9 WHERE id = 1; CREATE ELECTION q WITH (private = on)",
+            "",
+            None,
+            0,
+        ),
+        ("GET", "/v1/conflicts", "/v1/conflicts", None, 200),
+        (
+            "GET",
+            "/v1/elections/f/candidates",
+            "/v1/elections/{election}/candidates",
+            None,
+            200,
+        ),
+        (
+            "GET",
+            "/v1/elections/none/candidates",
+            "/v1/elections/{election}/candidates",
+            None,
+            404,
+        ),
+        (
+            "GET",
+            "/v1/elections/f/candidates/c/conflicts",
+            "/v1/elections/{election}/candidates/{candidate}/conflicts",
+            None,
+            200,
+        ),
+        (
+            "GET",
+            "/v1/elections/f/candidates/none/conflicts",
+            "/v1/elections/{election}/candidates/{candidate}/conflicts",
+            None,
+            404,
+        ),
+        (
+            "POST",
+            "/v1/elections/f/elect",
+            "/v1/elections/{election}/elect",
+            Some(json!({"candidate": "c"})),
+            409,
+        ),
+        (
+            "POST",
+            "/v1/elections/f/elect",
+            "/v1/elections/{election}/elect",
+            Some(json!({"candidate": "c", "on_conflict": "hope"})),
+            400,
+        ),
+        (
+            "POST",
+            "/v1/elections/f/elect",
+            "/v1/elections/{election}/elect",
+            Some(json!({"candidate": "c", "on_conflict": "defer"})),
+            200,
+        ),
+        (
+            "POST",
+            "/v1/elections/q/elect",
+            "/v1/elections/{election}/elect",
+            Some(json!({"candidate": "c"})),
+            403,
+        ),
+        ("GET", "/v1/conflicts?state=open", "/v1/conflicts", None, 200),
+        ("GET", "/v1/conflicts?state=perhaps", "/v1/conflicts", None, 400),
+        (
+            "POST",
+            "/v1/conflicts/1/resolve",
+            "/v1/conflicts/{id}/resolve",
+            Some(json!({"action": "burn"})),
+            400,
+        ),
+        (
+            "POST",
+            "/v1/conflicts/one/resolve",
+            "/v1/conflicts/{id}/resolve",
+            Some(json!({"action": "keep"})),
+            400,
+        ),
+        (
+            "POST",
+            "/v1/conflicts/9/resolve",
+            "/v1/conflicts/{id}/resolve",
+            Some(json!({"action": "keep"})),
+            404,
+        ),
+        (
+            "POST",
+            "/v1/conflicts/1/resolve",
+            "/v1/conflicts/{id}/resolve",
+            Some(json!({"action": "merge", "values": {"v": "7.25"}})),
+            200,
+        ),
+        (
+            "POST",
+            "/v1/conflicts/1/resolve",
+            "/v1/conflicts/{id}/resolve",
+            Some(json!({"action": "keep"})),
+            409,
+        ),
+        ("GET", "/v1/conflicts?state=all", "/v1/conflicts", None, 200),
+        (
+            "POST",
+            "/v1/elections/f/rebase",
+            "/v1/elections/{election}/rebase",
+            Some(json!({"candidate": "d"})),
+            200,
+        ),
+        (
+            "POST",
+            "/v1/elections/f/rebase",
+            "/v1/elections/{election}/rebase",
+            Some(json!({"candidate": "c"})),
+            409,
+        ),
+        (
+            "POST",
+            "/v1/elections/f/elect-best",
+            "/v1/elections/{election}/elect-best",
+            Some(json!({"query": "SELECT sum(v) FROM t", "maximize": false})),
+            200,
+        ),
+        (
+            "POST",
+            "/v1/elections/none/elect-best",
+            "/v1/elections/{election}/elect-best",
+            Some(json!({"query": "SELECT sum(v) FROM t"})),
+            404,
+        ),
+        (
+            "DELETE",
+            "/v1/elections/f/candidates/x",
+            "/v1/elections/{election}/candidates/{candidate}",
+            None,
+            200,
+        ),
+        (
+            "DELETE",
+            "/v1/elections/f/candidates/x",
+            "/v1/elections/{election}/candidates/{candidate}",
+            None,
+            409,
+        ),
+        ("DELETE", "/v1/elections/q", "/v1/elections/{election}", None, 403),
+        ("DELETE", "/v1/elections/f", "/v1/elections/{election}", None, 200),
+        ("DELETE", "/v1/elections/f", "/v1/elections/{election}", None, 404),
+        ("GET", "/metrics", "/metrics", None, 200),
     ];
     let document = site.get("/v1/openapi.json").json();
     let mut seen = Vec::new();
     for (method, path, documented, body, status) in cases {
+        if method == "SQL" {
+            site.sql(path);
+            continue;
+        }
         let answer = site.ask(method, path, body.as_ref());
         assert_eq!(answer.status, status, "{method} {path} {body:?}: {answer:?}");
-        assert_eq!(
-            answer.header("content-type"),
-            Some("application/json"),
-            "{method} {path}"
-        );
         let operation = &document["paths"][documented][method.to_lowercase()];
         if let Some(body) = &body
             && status < 400
@@ -111,22 +272,164 @@ fn every_answer_is_as_the_document_says() {
         }
         let response = &operation["responses"][status.to_string()];
         assert!(!response.is_null(), "{method} {documented} documents no {status}");
-        let schema = &resolved(&document, response)["content"]["application/json"]["schema"];
-        fits(&document, schema, &answer.json(), &format!("{method} {path}"));
+        let kind = answer.header("content-type").expect("a type");
+        let schema = &resolved(&document, response)["content"][kind]["schema"];
+        assert!(!schema.is_null(), "{method} {documented} documents no {kind}");
+        let value = match kind {
+            "application/json" => answer.json(),
+            _ => Value::String(answer.text()),
+        };
+        fits(&document, schema, &value, &format!("{method} {path}"));
         seen.push((documented.to_owned(), method.to_lowercase()));
     }
     for (path, item) in document["paths"].as_object().expect("paths") {
-        for method in item
-            .as_object()
-            .expect("methods")
-            .keys()
-            .filter(|key| *key != "parameters")
-        {
-            assert!(
-                seen.contains(&(path.clone(), method.clone())),
-                "{method} {path} was not tried"
-            );
+        let concrete = path
+            .replace("{election}", "e")
+            .replace("{candidate}", "a")
+            .replace("{id}", "1");
+        for method in ["get", "post", "put", "patch", "delete"] {
+            if !item[method].is_null() {
+                let tried = seen.contains(&(path.clone(), method.to_owned()));
+                assert!(tried, "{method} {path} was not tried");
+            } else {
+                let answer = site.ask(&method.to_uppercase(), &concrete, None);
+                assert_eq!(answer.status, 405, "{method} {path} is served and not documented");
+            }
         }
+        let names = |text: &str| -> Vec<String> {
+            let parts = text
+                .split('/')
+                .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+            parts.map(str::to_owned).collect()
+        };
+        let declared = item["parameters"].as_array().into_iter().flatten();
+        let declared = declared.map(|one| {
+            resolved(&document, one)["name"]
+                .as_str()
+                .expect("a name")
+                .to_owned()
+        });
+        assert_eq!(declared.collect::<Vec<_>>(), names(path), "{path}");
+    }
+}
+
+/// Samples by name. Every line is checked.
+fn metrics(text: &str) -> std::collections::BTreeMap<String, f64> {
+    let mut samples = std::collections::BTreeMap::new();
+    let mut lines = text.lines();
+    while let Some(help) = lines.next() {
+        let (name, meaning) = help
+            .strip_prefix("# HELP ")
+            .and_then(|rest| rest.split_once(' '))
+            .unwrap_or_else(|| panic!("{help}"));
+        assert!(meaning.ends_with('.'), "{help}");
+        let is_name = |character: char| {
+            character.is_ascii_lowercase() || character.is_ascii_digit() || character == '_'
+        };
+        assert!(name.starts_with("scry_") && name.chars().all(is_name), "{help}");
+        let kind = lines.next().expect("a type");
+        let kind = kind
+            .strip_prefix(&format!("# TYPE {name} "))
+            .unwrap_or_else(|| panic!("{kind}"));
+        assert!(["counter", "gauge"].contains(&kind), "{name}: {kind}");
+        assert_eq!(kind == "counter", name.ends_with("_total"), "{name}: {kind}");
+        let sample = lines.next().expect("a sample");
+        let value = sample
+            .strip_prefix(&format!("{name} "))
+            .and_then(|value| value.parse().ok())
+            .unwrap_or_else(|| panic!("{sample}"));
+        assert!(value >= 0.0 && f64::is_finite(value), "{sample}");
+        assert!(samples.insert(name.to_owned(), value).is_none(), "{name} twice");
+    }
+    assert!(text.ends_with('\n'));
+    samples
+}
+
+#[test]
+fn metrics_are_in_the_format_of_prometheus_and_say_what_the_views_say() {
+    let home = Home::new();
+    let site = Site::start(&home);
+    let get = || {
+        let answer = site.get("/metrics");
+        let kind = Some("text/plain; version=0.0.4; charset=utf-8");
+        assert_eq!((answer.status, answer.header("content-type")), (200, kind));
+        metrics(&answer.text())
+    };
+    let before = get();
+    site.sql("CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 1), (2, 2), (3, 3)");
+    site.sql("ALTER TABLE t SET (scry.on_collision = 'merge'); ALTER TABLE t ALTER COLUMN v SET (scry.on_collision = 'add')");
+    let made = json!({"winners": "any", "candidates": [{"name": "a"}, {"name": "b"}, {"name": "c"}]});
+    assert_eq!(site.post("/v1/elections/e/mirror", &made).status, 201);
+    site.sql("SET scry.candidate = 'e/a'; UPDATE t SET v = v + 10");
+    site.sql("SET scry.candidate = 'e/b'; UPDATE t SET v = v + 10 WHERE id = 3");
+    site.sql("UPDATE t SET v = v + 1 WHERE id < 3");
+    let sum = json!({"query": "SELECT sum(v) FROM t", "candidate": "a"});
+    for _ in 0..2 {
+        assert_eq!(
+            site.post("/v1/elections/e/query", &sum).json()["rows"],
+            json!([[38]])
+        );
+    }
+    let elect = |candidate: &str, how: &str| {
+        let body = json!({"candidate": candidate, "on_conflict": how});
+        site.post("/v1/elections/e/elect", &body).status
+    };
+    assert_eq!(elect("a", "resolve"), 200);
+    site.sql("ALTER TABLE t ALTER COLUMN v SET (scry.on_collision = 'defer')");
+    assert_eq!(elect("b", "defer"), 200);
+    site.sql("BEGIN; UPDATE t SET v = 0; ROLLBACK");
+    let after = get();
+    let grown = |name: &str| after[name] - before[name];
+    assert_eq!(grown("scry_conflicts_predicted_total"), 2.0);
+    assert_eq!(grown("scry_conflicts_resolved_total"), 2.0);
+    assert_eq!(grown("scry_conflicts_deferred_total"), 1.0);
+    assert_eq!(grown("scry_elected_rows_total"), 3.0);
+    assert_eq!(grown("scry_aborts_total"), 1.0);
+    let gauges = [
+        "scry_elections_open",
+        "scry_candidates_open",
+        "scry_conflicts_queued",
+    ];
+    assert_eq!(gauges.map(|name| after[name]), [1.0; 3]);
+    assert!(
+        grown("scry_commits_total") >= 8.0 && grown("scry_log_durable_bytes") > 0.0,
+        "{after:?}"
+    );
+    assert!(
+        after["scry_log_durable_bytes"] >= after["scry_mirror_applied_bytes"],
+        "{after:?}"
+    );
+    // What the view counts has a metric, and that is its value.
+    let asked = json!({"query": "SELECT name, value FROM scry_stat_engine"});
+    let rows = site.post("/v1/elections/e/query", &asked).json()["rows"].clone();
+    for row in rows.as_array().expect("rows") {
+        let name = row[0].as_str().expect("a name");
+        let named = |known: &&String| {
+            ["", "_total"]
+                .iter()
+                .any(|end| **known == format!("scry_{name}{end}"))
+        };
+        let found = match name {
+            "visible_lsn" => after["scry_log_visible_bytes"],
+            "durable_lsn" => after["scry_log_durable_bytes"],
+            _ => {
+                after[after
+                    .keys()
+                    .find(named)
+                    .unwrap_or_else(|| panic!("no metric {name}"))]
+            }
+        };
+        // Sessions come and go: this query's own is one.
+        let value = row[1].as_f64().expect("a number");
+        assert!(found == value || name == "sessions", "{name}: {found} {value}");
+    }
+    let end = std::time::Instant::now() + common::DEADLINE;
+    loop {
+        let now = get();
+        if now["scry_mirror_lag_bytes"] == 0.0 && now["scry_sessions"] == 0.0 {
+            break;
+        }
+        assert!(std::time::Instant::now() < end, "{now:?}");
     }
 }
 
@@ -405,7 +708,7 @@ fn what_is_not_served_is_refused_with_its_reason() {
     check(site.get("/"), 404, "0A000");
     check(site.get("/v1/elections/%FF"), 400, "22021");
     check(site.get("/v1/elections/e/mirror"), 405, "0A000");
-    check(site.send("DELETE", "/v1/elections/e", &[], None), 405, "0A000");
+    check(site.send("PUT", "/v1/elections/e", &[], None), 405, "0A000");
     check(
         site.send(
             "POST",

@@ -100,6 +100,7 @@ impl Txn {
                 return Err(error);
             }
         };
+        self.count_election();
         // From here on the tentative records belong to the commit.
         self.tentative = None;
         self.release_rows(Some((lsn, &firsts)));

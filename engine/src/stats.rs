@@ -15,6 +15,11 @@ pub struct Stats {
     pub deadlocks: u64,
     /// REPEATABLE READ transactions that met a newer version.
     pub serialization_failures: u64,
+    /// Rows that elections have changed.
+    pub elected_rows: u64,
+    /// Rows that were not what a candidate found, in elections and rebases: those that rules decided, and those deferred.
+    pub conflicts_resolved: u64,
+    pub conflicts_deferred: u64,
 }
 
 #[derive(Default)]
@@ -24,6 +29,9 @@ pub(crate) struct Counters {
     lock_waits: AtomicU64,
     deadlocks: AtomicU64,
     conflicts: AtomicU64,
+    elected_rows: AtomicU64,
+    conflicts_resolved: AtomicU64,
+    conflicts_deferred: AtomicU64,
 }
 
 impl Counters {
@@ -48,6 +56,13 @@ impl Counters {
         self.conflicts.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A commit has elected or rebased.
+    pub(crate) fn election(&self, rows: u64, resolved: u64, deferred: u64) {
+        self.elected_rows.fetch_add(rows, Ordering::Relaxed);
+        self.conflicts_resolved.fetch_add(resolved, Ordering::Relaxed);
+        self.conflicts_deferred.fetch_add(deferred, Ordering::Relaxed);
+    }
+
     pub(crate) fn read(&self) -> Stats {
         Stats {
             commits: self.commits.load(Ordering::Relaxed),
@@ -55,6 +70,9 @@ impl Counters {
             lock_waits: self.lock_waits.load(Ordering::Relaxed),
             deadlocks: self.deadlocks.load(Ordering::Relaxed),
             serialization_failures: self.conflicts.load(Ordering::Relaxed),
+            elected_rows: self.elected_rows.load(Ordering::Relaxed),
+            conflicts_resolved: self.conflicts_resolved.load(Ordering::Relaxed),
+            conflicts_deferred: self.conflicts_deferred.load(Ordering::Relaxed),
         }
     }
 }

@@ -83,6 +83,11 @@ impl StoreState {
             live_rows,
         }
     }
+
+    #[must_use]
+    pub fn store(&self) -> StoreId {
+        self.store
+    }
 }
 
 /// What a store hands to a snapshot.

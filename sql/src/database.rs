@@ -11,6 +11,7 @@ use scry_mirror::{Mirror, MirrorOptions};
 use scry_wal::Lsn;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The mirror's folder inside of the data directory.
 const MIRROR_DIRECTORY: &str = "mirror";
@@ -36,12 +37,35 @@ pub struct Database {
     status: Arc<dyn ServerStatus>,
     bus: Arc<Bus>,
     election_creators: Creators,
+    sessions: Arc<Sessions>,
+}
+
+/// How many sessions there are.
+#[derive(Debug, Default)]
+struct Sessions(AtomicU64);
+
+impl Sessions {
+    fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Counts a session for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Present(Arc<Sessions>);
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Figures for the system views.
 struct Status {
     engine: Arc<Engine>,
     mirror: Arc<Mirror>,
+    analytic: Arc<Analytic>,
+    sessions: Arc<Sessions>,
 }
 
 fn figure(value: impl TryInto<i64>) -> i64 {
@@ -78,6 +102,11 @@ impl ServerStatus for Status {
             ("lock_waits", figure(stats.lock_waits)),
             ("deadlocks", figure(stats.deadlocks)),
             ("serialization_failures", figure(stats.serialization_failures)),
+            ("elected_rows", figure(stats.elected_rows)),
+            ("conflicts_resolved", figure(stats.conflicts_resolved)),
+            ("conflicts_deferred", figure(stats.conflicts_deferred)),
+            ("conflicts_predicted", figure(self.analytic.futures().appeared())),
+            ("sessions", figure(self.sessions.count())),
             ("visible_lsn", figure(self.engine.visible_lsn().get())),
             ("durable_lsn", figure(self.engine.log().durable_lsn().get())),
         ]
@@ -117,9 +146,12 @@ impl Database {
         }
         let mirror = Mirror::open(&dir.join(MIRROR_DIRECTORY), engine.log().clone(), mirror)?;
         let analytic = Analytic::new(options.analytic)?;
+        let sessions = Arc::<Sessions>::default();
         let status = Arc::new(Status {
             engine: engine.clone(),
             mirror: mirror.clone(),
+            analytic: analytic.clone(),
+            sessions: sessions.clone(),
         });
         Ok(Arc::new(Database {
             engine,
@@ -128,6 +160,7 @@ impl Database {
             status,
             bus: Arc::default(),
             election_creators: options.election_creators,
+            sessions,
         }))
     }
 
@@ -143,7 +176,14 @@ impl Database {
         &self.analytic
     }
 
-    pub(crate) fn status(&self) -> Arc<dyn ServerStatus> {
+    /// Counts one more session.
+    pub(crate) fn enter(&self) -> Present {
+        self.sessions.0.fetch_add(1, Ordering::Relaxed);
+        Present(self.sessions.clone())
+    }
+
+    /// Figures of the server: what the views `scry_stat_…` show.
+    pub fn status(&self) -> Arc<dyn ServerStatus> {
         self.status.clone()
     }
 

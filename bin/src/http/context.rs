@@ -84,6 +84,20 @@ impl<S: Send + Sync> FromRequestParts<S> for ElectionName {
     }
 }
 
+/// The candidate that a path names, as `election/candidate`.
+pub struct CandidateName(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for CandidateName {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Path::<(String, String)>::from_request_parts(parts, state).await {
+            Ok(Path((election, candidate))) => Ok(Self(format!("{election}/{candidate}"))),
+            Err(error) => Err(Problem::path(&error)),
+        }
+    }
+}
+
 /// A request taken apart.
 pub struct Call {
     pub headers: HeaderMap,

@@ -27,6 +27,15 @@ pub async fn one(
     Ok(answer(&whole(&*shared.election(&name).await?)))
 }
 
+/// `GET /v1/elections/{election}/candidates`
+pub async fn candidates(
+    State(shared): State<Arc<Shared>>,
+    ElectionName(name): ElectionName,
+) -> Result<Response, Problem> {
+    let election = shared.election(&name).await?;
+    Ok(answer(&json!({ "candidates": candidates_of(&election) })))
+}
+
 pub fn answer(value: &Value) -> Response {
     ([(CONTENT_TYPE, "application/json")], value.to_string()).into_response()
 }
@@ -42,17 +51,20 @@ fn summary(election: &Election) -> Value {
         "dropped": election.count(CandidateState::Dropped),
         "base_lsn": election.base().to_string(),
         "created": time(election.created),
+        "acl": election.acl(),
     })
 }
 
 /// With its candidates.
 pub fn whole(election: &Election) -> Value {
     let mut value = summary(election);
-    value["candidates"] = election
-        .candidates()
-        .map(|candidate| described(candidate))
-        .collect();
+    value["candidates"] = candidates_of(election);
     value
+}
+
+fn candidates_of(election: &Election) -> Value {
+    let candidates = election.candidates();
+    candidates.map(|candidate| described(candidate)).collect()
 }
 
 fn described(candidate: &Candidate) -> Value {

@@ -24,6 +24,9 @@ struct Wanted {
     /// Of an election that is to be made: how many candidates may be elected, or "any".
     #[serde(default)]
     winners: Option<Winners>,
+    /// Of an election that is to be made: whether only its owner may do anything with it.
+    #[serde(default)]
+    private: bool,
     #[serde(default)]
     candidates: Vec<WantedCandidate>,
 }
@@ -61,7 +64,7 @@ pub async fn create(
         let mut session = call.session(&shared, &[])?;
         rows::perform(&mut session, "BEGIN", &[]).await?;
         if known.is_none() {
-            create_election(&mut session, &name, wanted.winners.as_ref()).await?;
+            create_election(&mut session, &name, &wanted).await?;
             created.push(name.clone());
         }
         for candidate in missing {
@@ -116,14 +119,15 @@ fn missing<'w>(
     Ok(missing)
 }
 
-async fn create_election(session: &mut Session, name: &str, winners: Option<&Winners>) -> Result<(), Error> {
-    let winners = match winners {
+async fn create_election(session: &mut Session, name: &str, wanted: &Wanted) -> Result<(), Error> {
+    let winners = match &wanted.winners {
         None => "1".to_owned(),
         Some(Winners::Count(count)) => count.to_string(),
         Some(Winners::Word(word)) => word.clone(),
     };
-    let sql = "SELECT scry.create_election($1, winners => $2::text)";
-    rows::perform(session, sql, &[name, &winners]).await
+    let private = if wanted.private { "on" } else { "off" };
+    let sql = "SELECT scry.create_election($1, winners => $2::text, private => $3::text)";
+    rows::perform(session, sql, &[name, &winners, private]).await
 }
 
 async fn create_candidate(session: &mut Session, name: &str, wanted: &WantedCandidate) -> Result<(), Error> {

@@ -1,4 +1,4 @@
-//! The HTTP server: elections and queries of futures, for programs that do not speak PostgreSQL's protocol.
+//! The HTTP server: elections, queries of futures and the resolution of conflicts, for programs that do not speak PostgreSQL's protocol.
 //!
 //! It shares nothing with the PostgreSQL server but the database: each request has a session of its own. `openapi.json`
 //! says what there is; a test holds it against the real routes and answers.
@@ -10,20 +10,23 @@
 //! Web pages that a user of this machine visits must not reach it: the Host header has to name a loopback address, and
 //! bodies have to be declared as JSON, which browsers do not send elsewhere without asking.
 //!
-//! In reading order: [`listener`], [`routes`], [`context`], then what is behind the routes: [`elections`], [`mirror`], [`query`] with
-//! [`json`] and [`arrow`]; [`problem`] is what goes wrong, [`io`] the way to tokio.
+//! In reading order: [`listener`], [`routes`], [`context`], then what is behind the routes: [`elections`], [`mirror`], [`verbs`], [`query`] with
+//! [`json`] and [`arrow`], [`conflicts`], [`metrics`]; [`problem`] is what goes wrong, [`io`] the way to tokio.
 
 mod arrow;
+mod conflicts;
 mod context;
 mod elections;
 mod io;
 mod json;
 mod listener;
+mod metrics;
 mod mirror;
 mod problem;
 mod query;
 mod routes;
 mod rows;
+mod verbs;
 
 pub use listener::HttpServer;
 pub use routes::OPENAPI;

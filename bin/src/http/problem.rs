@@ -93,6 +93,16 @@ impl Problem {
         )
     }
 
+    /// What stands behind the question mark.
+    pub fn query(text: &str) -> Self {
+        let found = problem(
+            StatusCode::BAD_REQUEST,
+            b"22023",
+            format!("invalid query \"{text}\""),
+        );
+        found.hint("It is state=open, state=resolved, state=dropped or state=all.")
+    }
+
     /// A candidate is there already, and not as it is asked for.
     pub fn other_candidate(candidate: &str, how: &str) -> Self {
         let text = format!("candidate \"{candidate}\" already exists {how}");
@@ -110,7 +120,7 @@ impl From<Error> for Problem {
         let code = error.code.as_str().to_owned();
         let status = match (code.as_str(), &code[..2]) {
             ("42704", _) => StatusCode::NOT_FOUND,
-            ("25006", _) => StatusCode::FORBIDDEN,
+            ("25006" | "42501", _) => StatusCode::FORBIDDEN,
             ("42710" | "55000", _) | (_, "40") => StatusCode::CONFLICT,
             ("57014", _) => StatusCode::GATEWAY_TIMEOUT,
             (_, "53" | "57") => StatusCode::SERVICE_UNAVAILABLE,

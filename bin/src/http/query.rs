@@ -5,6 +5,7 @@ use super::json::Answer;
 use super::problem::Problem;
 use super::{arrow, rows};
 use axum::extract::{Request, State};
+use axum::http::HeaderMap;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -30,21 +31,39 @@ pub async fn run(
     let mut call = Call::new(request);
     let question: Question = call.json().await?;
     shared.election(&election).await?;
-    let mut session = call.session(&shared, &[("default_transaction_read_only", "on")])?;
-    if let Some(candidate) = &question.candidate {
-        let future = format!("{election}/{candidate}");
-        rows::perform(&mut session, "SELECT scry.set_future($1)", &[&future]).await?;
+    let future = question
+        .candidate
+        .map(|candidate| format!("{election}/{candidate}"));
+    answer(&shared, call, future.as_deref(), &question.query).await
+}
+
+/// The rows of a query, of a future or the present, as JSON or Arrow.
+pub async fn answer(
+    shared: &Shared,
+    call: Call,
+    future: Option<&str>,
+    query: &str,
+) -> Result<Response, Problem> {
+    let mut session = call.session(shared, &[("default_transaction_read_only", "on")])?;
+    let arrow = wants_arrow(&call.headers);
+    if let Some(future) = future {
+        rows::perform(&mut session, "SELECT scry.set_future($1)", &[future]).await?;
     }
-    if wants_arrow(&call) {
-        return arrow::run(session, &question.query).await;
+    if arrow {
+        return arrow::run(session, query).await;
     }
     let mut answer = Answer::default();
-    rows::run(&mut session, &question.query, &[], &mut answer).await?;
+    rows::run(&mut session, query, &[], &mut answer).await?;
     Ok(([(CONTENT_TYPE, "application/json")], answer.finish()).into_response())
 }
 
-fn wants_arrow(call: &Call) -> bool {
-    let accepted = call.headers.get_all(ACCEPT).iter();
+/// A text as it stands in a query.
+pub fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+fn wants_arrow(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(ACCEPT).iter();
     let mut kinds = accepted
         .filter_map(|accept| accept.to_str().ok())
         .flat_map(|accept| accept.split(','))

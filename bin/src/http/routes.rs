@@ -2,12 +2,12 @@
 
 use super::context::Shared;
 use super::problem::Problem;
-use super::{elections, mirror, query};
+use super::{conflicts, elections, metrics, mirror, query, verbs};
 use axum::Router;
 use axum::extract::Request;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 use std::sync::Arc;
 
 /// The description of everything here, for people and programs.
@@ -19,8 +19,34 @@ fn all() -> Vec<(&'static str, &'static str, MethodRouter<Arc<Shared>>)> {
         ("get", "/v1/openapi.json", get(document)),
         ("get", "/v1/elections", get(elections::list)),
         ("get", "/v1/elections/{election}", get(elections::one)),
+        ("delete", "/v1/elections/{election}", delete(verbs::drop_election)),
+        (
+            "get",
+            "/v1/elections/{election}/candidates",
+            get(elections::candidates),
+        ),
+        (
+            "delete",
+            "/v1/elections/{election}/candidates/{candidate}",
+            delete(verbs::drop_candidate),
+        ),
+        (
+            "get",
+            "/v1/elections/{election}/candidates/{candidate}/conflicts",
+            get(conflicts::predicted),
+        ),
+        ("post", "/v1/elections/{election}/elect", post(verbs::elect)),
+        (
+            "post",
+            "/v1/elections/{election}/elect-best",
+            post(verbs::elect_best),
+        ),
+        ("post", "/v1/elections/{election}/rebase", post(verbs::rebase)),
         ("post", "/v1/elections/{election}/mirror", post(mirror::create)),
         ("post", "/v1/elections/{election}/query", post(query::run)),
+        ("get", "/v1/conflicts", get(conflicts::list)),
+        ("post", "/v1/conflicts/{id}/resolve", post(conflicts::resolve)),
+        ("get", "/metrics", get(metrics::get)),
     ]
 }
 

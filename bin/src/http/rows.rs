@@ -37,6 +37,29 @@ pub async fn perform(session: &mut Session, sql: &str, params: &[&str]) -> Resul
     result
 }
 
+/// Runs a statement and gives the first value of its first row; `None` is NULL, or no row.
+pub async fn value(session: &mut Session, sql: &str, params: &[&str]) -> Result<Option<String>, Error> {
+    let mut first = First::default();
+    run(session, sql, params, &mut first).await?;
+    let value = first.0.and_then(|row| row.into_iter().next().flatten());
+    Ok(value.map(|value| String::from_utf8_lossy(&value).into_owned()))
+}
+
+/// Keeps the first row.
+#[derive(Default)]
+struct First(Option<Row>);
+
+impl Sink for First {
+    fn columns(&mut self, _: &[ColumnDescription]) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn row(&mut self, row: &Row) -> Result<(), Error> {
+        self.0.get_or_insert_with(|| row.clone());
+        Ok(())
+    }
+}
+
 struct Nowhere;
 
 impl Sink for Nowhere {

@@ -6,7 +6,7 @@
 
 use super::branch::{self, Proposal};
 use super::change::{ElectionChange, Verdict};
-use super::{Branch, Candidate, Election, Scores};
+use super::{Branch, Candidate, Election, Scores, of_catalog};
 use crate::Row;
 use crate::catalog::{Catalog, Table, Tables};
 use crate::collision::{self, Decision, Evaluate, Outcome, Sides};
@@ -68,6 +68,8 @@ pub(crate) struct Electing {
     elected_before: usize,
     /// The branches that the commit writes into.
     pub(crate) writes: Vec<Arc<Branch>>,
+    /// Rows of tables that adopting the branches changes.
+    pub(super) changed: u64,
 }
 
 impl Electing {
@@ -79,6 +81,7 @@ impl Electing {
             read_at,
             elected_before: election.elected(),
             writes: Vec::new(),
+            changed: 0,
         }
     }
 
@@ -227,7 +230,9 @@ impl Txn {
         self.all_decided(&format!("{}/{name}", election.name), &elected.conflicts)?;
         self.log_decisions(&candidate, &elected.conflicts)?;
         self.end_elected(&election, &candidate, scores)?;
-        self.electing = Some(Electing::new(&election, candidate, read_at));
+        let mut electing = Electing::new(&election, candidate, read_at);
+        electing.changed = elected.changed;
+        self.electing = Some(electing);
         Ok(elected)
     }
 
@@ -257,6 +262,31 @@ impl Txn {
             self.end_election(&election, true)?;
         }
         Ok(())
+    }
+
+    /// Counts what the commit has elected and decided.
+    pub(crate) fn count_election(&self) {
+        let Some(electing) = &self.electing else { return };
+        let (mut rows, mut resolved, mut deferred) = (0, 0, 0);
+        for change in self.ddl.iter().filter_map(|applied| of_catalog(&applied.change)) {
+            match change {
+                ElectionChange::EndCandidate { elected: true, .. } => {
+                    rows = match electing.candidate.statements().is_empty() {
+                        true => electing.changed,
+                        false => self.overlay.changes.len() as u64,
+                    };
+                }
+                ElectionChange::Decide { verdict, keys, .. } => {
+                    let count = match verdict {
+                        Verdict::Deferred => &mut deferred,
+                        Verdict::Kept | Verdict::Put | Verdict::Deleted => &mut resolved,
+                    };
+                    *count += keys.len() as u64;
+                }
+                _ => {}
+            }
+        }
+        self.engine.counters.election(rows, resolved, deferred);
     }
 
     /// Begins what must be a transaction's first change: nobody else elects or rebases in the election until its end.

@@ -49,7 +49,7 @@ pub use api::{
 pub use arrow::ArrowRows;
 pub use cancel::CancelHandle;
 
-use crate::database::Database;
+use crate::database::{Database, Present};
 use crate::error::Error;
 use crate::exec::copy::CopyIn;
 use crate::exec::interrupt::Interrupt;
@@ -98,6 +98,7 @@ struct Times {
 /// A client's session. Dropping it rolls its open transaction back.
 pub struct Session {
     database: Arc<Database>,
+    _present: Present,
     engine: EngineSession,
     log: Arc<Log>,
     info: SessionInfo,
@@ -176,6 +177,7 @@ impl Session {
             pending: None,
             copy: None,
             info,
+            _present: database.enter(),
             database,
         })
     }

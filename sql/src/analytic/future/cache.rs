@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 use scry_mirror::{BranchView, StoreState};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bound of the sets kept. One of 100,000 replaced rows takes about 200 KB.
 const BYTES_MAX: usize = 64 << 20;
@@ -17,6 +18,7 @@ const ENTRIES_MAX: usize = 1024;
 #[derive(Debug, Default)]
 pub struct FutureCache {
     kept: Mutex<Kept>,
+    appeared: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -66,7 +68,16 @@ impl FutureCache {
 
     pub fn keep_overlay(&self, version: u64, states: Vec<StoreState>, overlay: &Arc<Overlay>) {
         let known = Known::Overlay(version, overlay.clone());
-        self.kept.lock().keep(states, known, overlay.bytes());
+        let mut kept = self.kept.lock();
+        let before = kept.latest(&states).map_or(0, |overlay| overlay.collisions);
+        let appeared = overlay.collisions.saturating_sub(before);
+        self.appeared.fetch_add(appeared, Ordering::Relaxed);
+        kept.keep(states, known, overlay.bytes());
+    }
+
+    /// Predicted conflicts that were not there when the same branches were last laid over their table.
+    pub fn appeared(&self) -> u64 {
+        self.appeared.load(Ordering::Relaxed)
     }
 }
 
@@ -76,6 +87,24 @@ impl Kept {
         let entry = self.entries.get_mut(states)?;
         entry.used = self.clock;
         Some(entry.known.clone())
+    }
+
+    /// The overlay used last of these stores, in any state.
+    fn latest(&self, states: &[StoreState]) -> Option<&Overlay> {
+        let same = |known: &[StoreState]| {
+            known
+                .iter()
+                .map(StoreState::store)
+                .eq(states.iter().map(StoreState::store))
+        };
+        let overlays = self
+            .entries
+            .iter()
+            .filter_map(|(known, entry)| match &entry.known {
+                Known::Overlay(_, overlay) if same(known) => Some((entry.used, &**overlay)),
+                Known::Overlay(..) | Known::View(_) => None,
+            });
+        overlays.max_by_key(|(used, _)| *used).map(|(_, overlay)| overlay)
     }
 
     fn keep(&mut self, states: Vec<StoreState>, known: Known, bytes: usize) {
@@ -104,6 +133,25 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_predicted_conflict_counts_when_it_appears() {
+        let cache = FutureCache::default();
+        let see = |table: u64, branch: u64, collisions: u64| {
+            let state = |store, count| StoreState::new(scry_wal::StoreId::new(store), count, 0);
+            let overlay = Overlay {
+                collisions,
+                ..Overlay::default()
+            };
+            cache.keep_overlay(1, vec![state(1, table), state(2, branch)], &Arc::new(overlay));
+            cache.appeared()
+        };
+        assert_eq!(see(10, 5, 2), 2);
+        // The same two, with one more, and after one of them is settled.
+        assert_eq!(see(11, 5, 3), 3);
+        assert_eq!(see(12, 6, 1), 3);
+        assert_eq!(see(13, 6, 2), 4);
+    }
 
     #[test]
     fn what_was_not_used_for_longest_goes_when_the_bound_is_met() {
