@@ -441,7 +441,22 @@ impl Replay {
             | ElectionChange::Grant { .. } => {}
         }
         self.change_catalog(lsn, CatalogChange::Election(change.clone()), table)?;
+        if let ElectionChange::Rebase { candidate } = change {
+            self.keep_branches(*candidate);
+        }
         Ok(adoption)
+    }
+
+    /// A rebase may have made empty branches anew, with another key.
+    fn keep_branches(&mut self, candidate: u64) {
+        let known = self.catalog.elections().candidate(candidate);
+        for branch in known.into_iter().flat_map(|(_, candidate)| candidate.branches()) {
+            let state = StoreState {
+                store: Arc::clone(&branch.table.store),
+                has_primary_key: branch.table.def.primary_key.is_some(),
+            };
+            self.stores.insert(branch.store(), state);
+        }
     }
 
     /// Makes the rows of a branch rows of its base.

@@ -78,6 +78,7 @@ impl Elections {
                     weight: *weight,
                     note: note.clone(),
                     state: CandidateState::Open,
+                    since: at,
                     base: election.base.clone(),
                     access: Arc::default(),
                     branches: BTreeMap::new(),
@@ -123,6 +124,13 @@ impl Elections {
             }
             ElectionChange::EndElection { election, committed } => {
                 let election = self.open_by_id(*election)?;
+                // One that was created meanwhile: whoever ends the election did not know it.
+                let is_open = |known: &&Arc<Candidate>| known.state == CandidateState::Open;
+                if let Some(left) = election.candidates().find(is_open) {
+                    return Err(Error::CandidateChanged {
+                        candidate: left.name.clone(),
+                    });
+                }
                 election.state = match committed {
                     true => ElectionState::Committed,
                     false => ElectionState::Abandoned,
@@ -132,6 +140,13 @@ impl Elections {
             ElectionChange::Rebase { candidate } => {
                 let base = Base::new(at, tables, &self.pins);
                 let candidate = self.open_candidate(*candidate)?;
+                for branch in candidate.branches.values_mut() {
+                    if let Some(of_base) = base.tables.by_store(branch.base)
+                        && let Some(fitting) = branch.fitted_to(of_base)
+                    {
+                        *branch = Arc::new(fitting);
+                    }
+                }
                 candidate.base = base;
                 candidate.access = Arc::default();
             }

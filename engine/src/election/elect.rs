@@ -70,6 +70,8 @@ pub(crate) struct Electing {
     pub(crate) writes: Vec<Arc<Branch>>,
     /// Rows of tables that adopting the branches changes.
     pub(super) changed: u64,
+    /// The tables whose rules have decided rows.
+    pub(super) ruled: Vec<Arc<Table>>,
 }
 
 impl Electing {
@@ -82,20 +84,19 @@ impl Electing {
             elected_before: election.elected(),
             writes: Vec::new(),
             changed: 0,
+            ruled: Vec::new(),
         }
     }
 
-    /// Refuses when the candidate has ended or was changed after it was read, when another candidate was elected since, and
-    /// when a table that it has changed was replaced.
+    /// Refuses when the candidate has ended or was changed after it was read, when another candidate was elected since,
+    /// when a table that it has changed was replaced, and when rules that decided a row are not the table's any more.
     pub(crate) fn check(&self, latest: &Catalog) -> Result<(), Error> {
         let known = latest.elections().candidate(self.candidate.id);
         let known = known.filter(|(_, candidate)| candidate.state == super::CandidateState::Open);
         let (election, candidate) = known.ok_or_else(|| Error::CandidateEnded {
             candidate: self.candidate.name.clone(),
         })?;
-        let unchanged = candidate
-            .branches()
-            .all(|branch| branch.last_commit() <= self.read_at)
+        let unchanged = !candidate.has_commits_after(self.read_at)
             && candidate.statements().len() == self.candidate.statements().len();
         if !unchanged || election.elected() != self.elected_before {
             return Err(Error::CandidateChanged {
@@ -110,18 +111,32 @@ impl Electing {
         {
             present_table(&latest.tables, branch)?;
         }
+        for table in &self.ruled {
+            let now = latest.by_oid(table.def.oid);
+            if now.is_none_or(|now| now.rules != table.rules) {
+                return Err(Error::TableChanged {
+                    table: table.def.name.clone(),
+                });
+            }
+        }
         Ok(())
     }
 }
 
 impl Candidate {
-    /// Refuses when it was changed after its future was asked.
+    /// Whether changes were committed after `at`. That a branch was made is no change.
+    fn has_commits_after(&self, at: Lsn) -> bool {
+        let mut changed = self.branches().filter(|branch| branch.is_changed());
+        changed.any(|branch| branch.last_commit() > at)
+    }
+
+    /// Refuses when it was changed after its future was asked, or is another one that has its name since.
     pub(super) fn check_scored(
         &self,
         election: &Election,
         scores: Option<&(Lsn, Scores)>,
     ) -> Result<(), Error> {
-        let changed_since = |at: Lsn| self.branches().any(|branch| branch.last_commit() > at);
+        let changed_since = |at: Lsn| self.since > at || self.has_commits_after(at);
         match scores {
             Some((at, _)) if changed_since(*at) => Err(Error::CandidateChanged {
                 candidate: format!("{}/{}", election.name, self.name),
@@ -232,6 +247,7 @@ impl Txn {
         self.end_elected(&election, &candidate, scores)?;
         let mut electing = Electing::new(&election, candidate, read_at);
         electing.changed = elected.changed;
+        electing.ruled = ruled(on_conflict, &elected.conflicts);
         self.electing = Some(electing);
         Ok(elected)
     }
@@ -476,6 +492,19 @@ impl Txn {
         }
         Ok(Found::Same)
     }
+}
+
+/// The tables whose rules decided these conflicts.
+pub(super) fn ruled(on_conflict: OnConflict, conflicts: &[Conflict]) -> Vec<Arc<Table>> {
+    let mut tables: Vec<Arc<Table>> = Vec::new();
+    let decided = conflicts.iter().filter(|_| on_conflict == OnConflict::Resolve);
+    for Conflict { table, .. } in decided {
+        // They come table by table.
+        if tables.last().is_none_or(|last| last.def.oid != table.def.oid) {
+            tables.push(Arc::clone(table));
+        }
+    }
+    tables
 }
 
 /// The table of a branch, if its rows are still those of the branch's base, under keys like the branch's.

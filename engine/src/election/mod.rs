@@ -29,7 +29,8 @@
 //! - a branch belongs to one candidate and one store, and is written by that candidate's transactions only;
 //! - a commit into a branch finds its candidate open, checked inside the commit's critical section;
 //! - between the look at a branch and the commit that adopts it nothing was committed into it, checked there too;
-//! - an election is open, committed or abandoned, and changes state with a commit.
+//! - an election is open, committed or abandoned, and changes state with a commit;
+//! - an election that is not open has no open candidate, and a candidate that is not open has no branches.
 //!
 //! A candidate may also consist of statements that are run again instead of decided about: see [`recorded`].
 
@@ -166,6 +167,8 @@ pub struct Candidate {
     pub weight: f64,
     pub note: String,
     pub state: CandidateState,
+    /// The commit that created it.
+    pub(crate) since: Lsn,
     /// What its statements see below its own changes.
     pub(crate) base: Base,
     /// Shared by all catalogs that know the candidate with this base.
@@ -295,6 +298,20 @@ impl Branch {
     /// Whether anything was ever committed into it.
     pub fn is_changed(&self) -> bool {
         self.table.store.counters.next_ordinal() != Ordinal::default()
+    }
+
+    /// The same branch with the key that its table has now, when that is another one and nothing was ever committed
+    /// into the branch: its rows would stand under keys of the other kind.
+    fn fitted_to(&self, base: &Table) -> Option<Branch> {
+        if self.is_changed() || self.table.def.primary_key == base.def.primary_key {
+            return None;
+        }
+        let fitting = branch::table(base, self.store(), self.table.def.columns.clone());
+        Some(Branch {
+            base: self.base,
+            table: Arc::new(fitting),
+            changed: Arc::clone(&self.changed),
+        })
     }
 
     /// A commit into the branch.

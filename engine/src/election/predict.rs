@@ -85,6 +85,7 @@ impl Candidate {
         };
         match branch.table.def.primary_key == table.def.primary_key {
             true => Ok(Some(branch)),
+            false if !branch.is_changed() => Ok(None),
             false => Err(replaced(&table.def.name)),
         }
     }

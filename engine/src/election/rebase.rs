@@ -2,7 +2,7 @@
 
 use super::branch::{self, Proposal};
 use super::change::ElectionChange;
-use super::elect::{Electing, judge};
+use super::elect::{Electing, judge, ruled};
 use super::{Branch, Conflict, OnConflict};
 use crate::catalog::Table;
 use crate::collision::{Evaluate, Outcome};
@@ -53,6 +53,7 @@ impl Txn {
         })?;
         let mut electing = Electing::new(&election, candidate, read_at);
         electing.writes = writes;
+        electing.ruled = ruled(on_conflict, &conflicts);
         self.electing = Some(electing);
         Ok(conflicts)
     }

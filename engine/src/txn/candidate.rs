@@ -5,7 +5,8 @@
 //! first, and locked there: sessions of one candidate wait for each other as they would on a table, and nobody else
 //! ever meets these locks.
 //!
-//! Invariant: of the table itself only versions that the base sees are read, and nothing is locked or written.
+//! Invariant: of the table itself only versions that the base sees are read, and nothing is locked or written. It is
+//! asserted where a transaction first locks something of a table.
 
 use super::rows::InsertOutcome;
 use super::scan::ScanCursor;
@@ -55,6 +56,12 @@ impl Inside {
             Some(candidate) if !self.rebasing => check_kind(latest, candidate, self.records),
             _ => Ok(()),
         }
+    }
+
+    /// Whether this is a branch that the transaction has opened for writing.
+    pub(super) fn owns(&self, table: &Table) -> bool {
+        let mut branches = self.branches.iter();
+        branches.any(|branch| Arc::ptr_eq(&branch.table.store, &table.store))
     }
 
     /// The catalog of the base, with the elections of another.

@@ -240,6 +240,10 @@ impl Txn {
         {
             return Ok(index);
         }
+        assert!(
+            self.inside.as_ref().is_none_or(|inside| inside.owns(table)),
+            "a candidate's transaction locks nothing but its branches"
+        );
         self.lock_table(table, Mode::Shared).await?;
         Ok(match self.overlay.store_index(&table.store) {
             Some(index) => index,

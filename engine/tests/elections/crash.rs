@@ -198,7 +198,7 @@ impl World {
             Step::Commit(session) => return self.commit_session(*session),
             Step::Put(change) => {
                 let mut session = Session::new(self.begin(), None);
-                alive(session.change(*change))?.unwrap();
+                self.change(&mut session, *change)?.unwrap();
                 let model = session.committed(&self.model);
                 return self.commit(session.txn, model);
             }
@@ -207,7 +207,7 @@ impl World {
                     return Ok(());
                 };
                 for change in changes {
-                    alive(session.change(*change))?.unwrap();
+                    self.change(&mut session, *change)?.unwrap();
                 }
                 let model = session.committed(&self.model);
                 return self.commit(session.txn, model);
@@ -307,15 +307,31 @@ impl World {
         Some(Session::new(txn, Some((of, name, life))))
     }
 
+    /// One change of a session. If it met a lock, that was of another session in the same place that has changed the
+    /// key: an ordinary transaction never waits for one in a candidate.
+    fn change(&self, session: &mut Session, change: Change) -> Result<Result<(), Error>, Gone> {
+        let lock_waits = || self.home.engine().stats().lock_waits;
+        let before = lock_waits();
+        let changed = alive(session.change(change))?;
+        let place = |session: &Session| session.inside.clone().map(|(of, name, _)| (of, name));
+        let others = self.sessions.iter().flatten();
+        let mut there = others.filter(|other| place(other) == place(session));
+        let has_changed = |other: &Session| other.changes.iter().any(|(key, _)| *key == change.0);
+        assert!(
+            lock_waits() == before || there.any(has_changed),
+            "{change:?} waits"
+        );
+        Ok(changed)
+    }
+
     fn write(&mut self, number: usize, changes: &[Change]) -> Result<(), Gone> {
-        let Some(session) = &mut self.sessions[number] else {
+        let Some(mut session) = self.sessions[number].take() else {
             return Ok(());
         };
         for change in changes {
             let holds = session.holds(&self.model);
-            if let Err(error) = alive(session.change(*change))? {
+            if let Err(error) = self.change(&mut session, *change)? {
                 assert!(!holds && is_stale(&error), "{error}");
-                self.sessions[number] = None;
                 return Ok(());
             }
             if holds {
@@ -325,6 +341,7 @@ impl World {
                 assert_eq!(seen, session.sees(&self.model));
             }
         }
+        self.sessions[number] = Some(session);
         Ok(())
     }
 

@@ -68,8 +68,8 @@ pub fn rebase_with(home: &Home, name: &str, on_conflict: OnConflict) -> Result<V
     Ok(met)
 }
 
-/// Gives the table "t" these rules: for rows, for the column `value`, and fuzzy ones.
-pub fn set_rules(home: &Home, row: &str, value: &str, fuzzy: &str) {
+/// Rules of the table "t": for rows, for the column `value`, and fuzzy ones.
+pub fn rules_of(home: &Home, row: &str, value: &str, fuzzy: &str) -> Rules {
     let table = home.table("t");
     let mut rules = Rules {
         row: (!row.is_empty()).then(|| RowRule::parse(row, &table.def).unwrap()),
@@ -79,8 +79,14 @@ pub fn set_rules(home: &Home, row: &str, value: &str, fuzzy: &str) {
     if !value.is_empty() {
         rules.set_column(1, Some(ColumnRule::parse(value, &table.def.columns[1]).unwrap()));
     }
+    rules
+}
+
+/// Gives the table "t" these rules.
+pub fn set_rules(home: &Home, row: &str, value: &str, fuzzy: &str) {
     let mut txn = home.session().begin(Isolation::ReadCommitted);
-    block_on(txn.set_rules(&table, rules)).unwrap();
+    let rules = rules_of(home, row, value, fuzzy);
+    block_on(txn.set_rules(&home.table("t"), rules)).unwrap();
     txn.commit("ALTER TABLE").unwrap();
 }
 

@@ -11,5 +11,6 @@ mod definitions;
 mod electing;
 mod futures;
 mod inside;
+mod races;
 mod rebasing;
 mod recorded;
