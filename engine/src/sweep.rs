@@ -4,11 +4,13 @@
 //! to leave would stay until the row is written again, which may be never. So commits count, by store, how often they left
 //! something behind, and when that is a good part of the store's rows, the collector walks over all of them.
 //!
-//! What a pin sees stays, and is found again by the next walk. It walks in slices, so that a large store costs a few milliseconds at a time, and holds no lock but a row's.
+//! What only pins see stays and is counted apart, so that it makes no walk worth it before a pin is released: pins may live for
+//! weeks. It walks in slices, so that a large store costs a few milliseconds at a time, and holds no lock but a row's.
 
 use crate::catalog::Catalog;
 use crate::key::KeyRange;
 use crate::store::Store;
+use crate::store::entry::Behind;
 use scry_wal::Lsn;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -26,11 +28,21 @@ const ROWS_PER_SUPERSEDED: u64 = 5;
 #[derive(Default)]
 pub(crate) struct Sweep {
     at: Option<(Arc<Store>, KeyRange)>,
+    /// The pins of the last step.
+    pins: Vec<Lsn>,
 }
 
 impl Sweep {
     /// Goes on with the walk, or begins one where it is worth it.
     pub(crate) fn step(&mut self, catalog: &Catalog, horizon: Lsn, pins: &[Lsn]) {
+        if self.pins != pins {
+            if self.pins.iter().any(|pin| pins.binary_search(pin).is_err()) {
+                catalog
+                    .all_tables()
+                    .for_each(|table| table.store.counters.release_pinned());
+            }
+            self.pins = pins.to_vec();
+        }
         let next = self.at.take().or_else(|| {
             let stores = catalog.all_tables().map(|table| &table.store);
             let store = stores.into_iter().find(|store| wants_sweep(store, horizon))?;
@@ -38,17 +50,22 @@ impl Sweep {
             Some((Arc::clone(store), KeyRange::all()))
         });
         let Some((store, mut left)) = next else { return };
-        let (mut rows, mut kept) = (0, 0);
+        let (mut rows, mut kept, mut pinned) = (0, 0, 0);
         let mut last = None;
         store.rows.range(&left, |key, entry| {
             rows += 1;
-            kept += u64::from(!entry.lock().forget(horizon, pins));
+            match entry.lock().forget(horizon, pins) {
+                Behind::Nothing => {}
+                Behind::Pinned => pinned += 1,
+                Behind::Seen => kept += 1,
+            }
             if rows == SLICE_ROWS {
                 last = Some(key.clone());
             }
             rows < SLICE_ROWS
         });
         store.counters.add_superseded(kept);
+        store.counters.add_pinned(pinned);
         if let Some(last) = last {
             left.lower = Bound::Excluded(last);
             self.at = Some((store, left));
@@ -133,6 +150,34 @@ mod tests {
             true
         });
         count
+    }
+
+    #[test]
+    fn what_pins_see_makes_no_walk_worth_it_until_a_pin_is_released() {
+        let (catalog, store) = filled();
+        let pins = [Lsn::new(2), Lsn::new(3)];
+        for number in 0..ROWS {
+            update(&store, number, 10 + number, 1);
+        }
+        let (rows, end) = (ROWS as usize, 10 + ROWS);
+        let mut sweep = Sweep::default();
+        let steps = |sweep: &mut Sweep, horizon, pins: &[Lsn]| {
+            for _ in 0..rows.div_ceil(SLICE_ROWS) {
+                sweep.step(&catalog, Lsn::new(horizon), pins);
+            }
+        };
+        steps(&mut sweep, end, &pins);
+        assert_eq!(versions(&store), 2 * rows);
+        assert!(
+            !wants_sweep(&store, Lsn::new(end + 1)),
+            "there is nothing to find"
+        );
+        // One that comes changes nothing.
+        steps(&mut sweep, end + 1, &[Lsn::new(2), Lsn::new(3), Lsn::new(end)]);
+        assert!(!wants_sweep(&store, Lsn::new(end + 2)));
+        steps(&mut sweep, end + 2, &[Lsn::new(end)]);
+        assert!(sweep.at.is_none());
+        assert_eq!(versions(&store), rows);
     }
 
     #[test]

@@ -68,6 +68,16 @@ pub(crate) enum Burial {
     Off,
 }
 
+/// What stands behind a row's newest version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Behind {
+    Nothing,
+    /// Versions that pins see and no snapshot.
+    Pinned,
+    /// Versions that a snapshot may see.
+    Seen,
+}
+
 /// A version as a reader sees it; `row` is `None` for a deletion.
 pub(crate) struct Seen<'a> {
     pub(crate) lsn: Lsn,
@@ -265,18 +275,27 @@ impl RowState {
         true
     }
 
-    /// Lets go of versions that no snapshot at or after `horizon` can reach, nor any of `pins`. True when one version is
-    /// left, or none.
-    pub(crate) fn forget(&mut self, horizon: Lsn, pins: &[Lsn]) -> bool {
+    /// Lets go of versions that no snapshot at or after `horizon` can reach, nor any of `pins`. Answers what is left.
+    pub(crate) fn forget(&mut self, horizon: Lsn, pins: &[Lsn]) -> Behind {
         prune(&mut self.older, self.newest.lsn, horizon, pins, usize::MAX);
-        self.older.is_none()
+        match self.older {
+            None => Behind::Nothing,
+            Some(_) if self.newest.lsn <= horizon => Behind::Pinned,
+            Some(_) => Behind::Seen,
+        }
     }
 
     /// Puts a superseded version behind the newest, and takes out those behind it that nobody sees any more.
     fn keep_pinned(&mut self, version: StoredVersion, horizon: Lsn, pins: &[Lsn]) {
         let until = version.lsn;
-        let next = self.older.take();
-        let head = self.older.insert(Box::new(Older { version, next }));
+        let head = match self.older.take() {
+            // Nobody sees the next one: its place in memory takes the version.
+            Some(mut head) if until <= horizon && !any_sees(pins, head.version.lsn, until) => {
+                head.version = version;
+                self.older.insert(head)
+            }
+            next => self.older.insert(Box::new(Older { version, next })),
+        };
         prune(&mut head.next, until, horizon, pins, PRUNE_DEPTH);
     }
 
@@ -324,7 +343,7 @@ impl RowState {
         if self.dead || self.newest.row.is_some() || self.newest.lsn > limit {
             return Burial::Off;
         }
-        if !self.forget(limit, pins) {
+        if self.forget(limit, pins) != Behind::Nothing {
             return Burial::Waits;
         }
         self.dead = true;

@@ -92,9 +92,9 @@ fn what_nobody_reaches_is_forgotten_and_the_rest_is_not() {
     for lsn in [20, 30, 40] {
         write(&entry, lsn, Some("x"), 0);
     }
-    assert!(!entry.lock().forget(Lsn::new(9), &[]));
+    assert_eq!(entry.lock().forget(Lsn::new(9), &[]), Behind::Seen);
     assert_eq!(entry.lock().version_count(), 4);
-    assert!(!entry.lock().forget(Lsn::new(35), &[]));
+    assert_eq!(entry.lock().forget(Lsn::new(35), &[]), Behind::Seen);
     assert_eq!(entry.lock().version_count(), 2);
     assert_eq!(read(&entry, 35).as_deref(), Some("x"));
     entry.lock().set_owner(holder(1), 0);
@@ -102,13 +102,13 @@ fn what_nobody_reaches_is_forgotten_and_the_rest_is_not() {
         .lock()
         .push(Some(row("never")), 0, Lsn::ZERO, Lsn::MAX, None);
     assert!(
-        !entry.lock().forget(Lsn::new(99), &[]),
+        entry.lock().forget(Lsn::new(99), &[]) == Behind::Seen,
         "a pending version may be taken back"
     );
     entry.lock().take_back();
     entry.lock().clear_owner();
     assert_eq!(read(&entry, 99).as_deref(), Some("x"));
-    assert!(entry.lock().forget(Lsn::new(40), &[]));
+    assert_eq!(entry.lock().forget(Lsn::new(40), &[]), Behind::Nothing);
     assert_eq!(entry.lock().version_count(), 1);
 }
 
@@ -173,6 +173,34 @@ fn a_deleted_row_that_a_pin_sees_waits_for_the_pin_and_no_other_does() {
     let younger = RowEntry::committed(Lsn::new(16), Ordinal::new(0), row("b"));
     write(&younger, 20, None, 0);
     assert_eq!(bury(&younger, &pins[..]), Burial::Done);
+}
+
+#[test]
+fn beside_what_a_pin_sees_a_row_keeps_one_version_for_snapshots() {
+    let pins = [Lsn::new(15), Lsn::new(25)];
+    let entry = RowEntry::committed(Lsn::new(10), Ordinal::new(0), row("10"));
+    let write = |lsn: u64, horizon| {
+        let mut state = entry.lock();
+        state.set_owner(holder(lsn), 0);
+        let text = lsn.to_string();
+        state.push(Some(row(&text)), 0, Lsn::new(horizon), Lsn::MAX, Some(&pins));
+        state.settle(Lsn::new(lsn), Ordinal::new(lsn));
+        state.clear_owner();
+    };
+    for lsn in [20, 30, 40, 50] {
+        write(lsn, lsn - 1);
+    }
+    assert_eq!(entry.lock().version_count(), 4);
+    for (snapshot, seen) in [(15, "10"), (25, "20"), (49, "40"), (50, "50")] {
+        assert_eq!(read(&entry, snapshot).as_deref(), Some(seen));
+    }
+    // A snapshot holds the horizon back: all versions since are kept for it.
+    write(60, 45);
+    write(70, 45);
+    assert_eq!(read(&entry, 45).as_deref(), Some("40"));
+    assert_eq!(read(&entry, 55).as_deref(), Some("50"));
+    assert_eq!(entry.lock().forget(Lsn::new(99), &pins), Behind::Pinned);
+    assert_eq!(entry.lock().version_count(), 3);
 }
 
 #[test]

@@ -33,6 +33,8 @@ pub(crate) struct StoreCounters {
     live_rows: AtomicI64,
     /// How often since the last sweep a superseded version stayed on its row's chain.
     superseded: AtomicU64,
+    /// Rows of which the last sweep left versions that only pins see.
+    pinned: AtomicU64,
     /// The horizon of the last sweep.
     swept: AtomicU64,
 }
@@ -111,6 +113,15 @@ impl StoreCounters {
         }
     }
 
+    pub(crate) fn add_pinned(&self, count: u64) {
+        self.pinned.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// A pin was released: what pins alone have held may go.
+    pub(crate) fn release_pinned(&self) {
+        self.add_superseded(self.pinned.swap(0, Ordering::Relaxed));
+    }
+
     pub(crate) fn superseded(&self) -> u64 {
         self.superseded.load(Ordering::Relaxed)
     }
@@ -122,6 +133,7 @@ impl StoreCounters {
 
     pub(crate) fn begin_sweep(&self, horizon: Lsn) {
         self.superseded.store(0, Ordering::Relaxed);
+        self.pinned.store(0, Ordering::Relaxed);
         self.swept.store(horizon.get(), Ordering::Relaxed);
     }
 
