@@ -350,11 +350,18 @@ impl UnitRows {
     /// # Errors
     /// When Arrow cannot filter a column.
     pub fn part(&self, start: usize, count: usize) -> Result<RecordBatch, Error> {
-        let batch = self.batch.slice(start, count);
-        match self.keep.as_ref().map(|keep| keep.slice(start, count)) {
-            Some(keep) if keep.true_count() < count => filter(&batch, &keep),
-            _ => Ok(batch),
+        match self.places(start, count) {
+            (batch, Some(seen)) => filter(&batch, &seen),
+            (batch, None) => Ok(batch),
         }
+    }
+
+    /// The rows in `count` places from `start` on, and which of them are seen; `None`: all.
+    #[must_use]
+    pub fn places(&self, start: usize, count: usize) -> (RecordBatch, Option<BooleanArray>) {
+        let seen = self.keep.as_ref().map(|keep| keep.slice(start, count));
+        let batch = self.batch.slice(start, count);
+        (batch, seen.filter(|seen| seen.true_count() < count))
     }
 }
 

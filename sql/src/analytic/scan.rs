@@ -10,11 +10,13 @@ use super::error::external;
 use super::freshness::from_mirror;
 use super::future::{FutureName, Futures, TableFuture};
 use super::plan::AnalyticPlan;
+use super::prefilter::Prefilter;
 use super::primary::PrimarySource;
 use super::units::{self, Unit};
 use crate::error::{Error, SqlState};
 use async_trait::async_trait;
 use datafusion::arrow::array::RecordBatchOptions;
+use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::catalog::{Session, TableProvider};
@@ -248,6 +250,7 @@ pub struct MirrorScan {
     partitions: Vec<Vec<Piece>>,
     statistics: Arc<Statistics>,
     properties: Arc<PlanProperties>,
+    prefilter: Option<Prefilter>,
     limit: Option<usize>,
     units_pruned: usize,
     label: String,
@@ -270,6 +273,7 @@ impl MirrorScan {
             units::prune(&mut units, full, predicate);
         }
         let units_pruned = all_units - units.len();
+        let prefilter = predicate.as_ref().and_then(|all| Prefilter::new(all, &schema));
         let others = match content.rows {
             [] => None,
             rows => Some(batch_of(rows, &table.schema, &projection)?),
@@ -296,6 +300,7 @@ impl MirrorScan {
             partitions,
             statistics,
             properties,
+            prefilter,
             limit,
             units_pruned,
             label: content.label,
@@ -387,6 +392,7 @@ impl ExecutionPlan for MirrorScan {
             pieces: pieces.into(),
             projection: self.projection.clone(),
             schema: self.schema.clone(),
+            prefilter: self.prefilter.clone(),
             current: None,
             batch_rows: context.session_config().batch_size(),
             left: self.limit.unwrap_or(usize::MAX),
@@ -414,6 +420,7 @@ struct PieceReader {
     pieces: VecDeque<Piece>,
     projection: Arc<[usize]>,
     schema: SchemaRef,
+    prefilter: Option<Prefilter>,
     /// What is being read, and the first place in it that has not been.
     current: Option<(Opened, usize)>,
     batch_rows: usize,
@@ -434,13 +441,19 @@ impl Opened {
         }
     }
 
-    fn part(&self, start: usize, count: usize) -> Result<RecordBatch> {
-        match self {
-            Opened::Unit(rows) => rows
-                .part(start, count)
-                .map_err(|error| external(from_mirror(error))),
-            Opened::Rows(batch) => Ok(batch.slice(start, count)),
+    /// The rows that are shown; of a part in which not all are, only those that the filter wants.
+    fn part(&self, start: usize, count: usize, prefilter: &mut Option<Prefilter>) -> Result<RecordBatch> {
+        let rows = match self {
+            Opened::Rows(batch) => return Ok(batch.slice(start, count)),
+            Opened::Unit(rows) => rows,
+        };
+        if let Some(filter) = prefilter.as_mut().filter(|filter| filter.pays())
+            && let (all, Some(shown)) = rows.places(start, count)
+        {
+            return Ok(filter_record_batch(&all, &filter.wanted(&all, &shown)?)?);
         }
+        rows.part(start, count)
+            .map_err(|error| external(from_mirror(error)))
     }
 }
 
@@ -469,7 +482,7 @@ impl PieceReader {
             if count == 0 {
                 continue;
             }
-            let batch = opened.part(start, count)?;
+            let batch = opened.part(start, count, &mut self.prefilter)?;
             self.current = Some((opened, start + count));
             let rows = batch.num_rows().min(self.left);
             if rows == 0 {
