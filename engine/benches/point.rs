@@ -3,71 +3,13 @@
 //! Commits do not wait for the disk here; the log still writes behind them.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod common;
+
+use common::{key, load, now, row};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use scry_engine::*;
-use std::future::Future;
-use std::pin::pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 
 const ROWS: i32 = 1_000_000;
-
-/// Nothing here ever waits for a lock; room in the log is waited for by asking again.
-fn now<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => std::thread::yield_now(),
-        }
-    }
-}
-
-fn key(id: i32) -> Key {
-    Key::encode([Datum::Int4(id)])
-}
-
-fn row(table: &Table, id: i32, balance: i32) -> Vec<u8> {
-    let filler =
-        Datum::Text("                                                                                    ");
-    table
-        .layout
-        .encode_datums(&[Datum::Int4(id), Datum::Int4(1), Datum::Int4(balance), filler])
-        .unwrap()
-}
-
-fn load(engine: &Arc<Engine>, name: &str, rows: i32) -> Arc<Table> {
-    let column = |name: &str, ty| ColumnDef {
-        name: name.into(),
-        ty,
-        not_null: false,
-        default: None,
-    };
-    let columns = vec![
-        column("aid", DataType::Int4),
-        column("bid", DataType::Int4),
-        column("abalance", DataType::Int4),
-        column("filler", DataType::Char(84)),
-    ];
-    let primary_key = Some(PrimaryKey {
-        name: format!("{name}_pkey"),
-        columns: vec![0],
-    });
-    let mut session = engine.session(SessionInfo::default());
-    let mut txn = session.begin(Isolation::ReadCommitted);
-    let table = now(txn.create_table(NewTable {
-        name: name.into(),
-        columns,
-        primary_key,
-    }))
-    .unwrap();
-    for id in 0..rows {
-        now(txn.insert(&table, Some(key(id)), row(&table, id, 0))).unwrap();
-    }
-    let lsn = txn.commit("COPY").unwrap().unwrap();
-    engine.log().wait_durable(lsn).unwrap();
-    table
-}
 
 /// A cheap sequence of scattered ids.
 struct Scatter(u64);
