@@ -155,19 +155,21 @@ check() {
   fi
 }
 
-# Python with psycopg in an environment of its own; sets PYTHON.
-psycopg_python() {
+# python_with MODULE REQUIREMENT: Python in an environment of its own, with a module that pip finds as REQUIREMENT; sets PYTHON.
+python_with() {
   local venv=$CACHE/venv
   PYTHON=$venv/bin/python
-  if ! "$PYTHON" -c 'import psycopg' 2>/dev/null; then
-    python3 -m venv --clear "$venv"
+  if ! "$PYTHON" -c "import $1" 2>/dev/null; then
+    [ -x "$PYTHON" ] || python3 -m venv "$venv"
     # Behind a proxy the system's certificates are the ones that count.
     if [ -z "${PIP_CERT:-}" ] && [ -e /etc/ssl/certs/ca-certificates.crt ]; then
       export PIP_CERT=/etc/ssl/certs/ca-certificates.crt
     fi
-    "$venv/bin/pip" install -q --disable-pip-version-check 'psycopg[binary]>=3.2,<4'
+    "$venv/bin/pip" install -q --disable-pip-version-check "$2"
   fi
 }
+
+psycopg_python() { python_with psycopg 'psycopg[binary]>=3.2,<4'; }
 
 # find_beside RELATIVE: the first folder of that name beside the checkout or one of its parents; empty when there is none.
 find_beside() {

@@ -1,85 +1,14 @@
 """Measures two servers that are already running, round by round, and prints Markdown. Started by compare.sh.
-
-CPU time is utime + stime of the server's processes and their children, from /proc, over a round, divided by the round's
-transactions; children that have ended are in their parent's account once they were waited for.
 """
 
 import argparse
 import datetime
-import os
-import re
 import statistics
 import subprocess
 import sys
 import time
 
-TICKS = os.sysconf("SC_CLK_TCK")
-LINEITEM = (
-    "CREATE TABLE lineitem (l_orderkey bigint NOT NULL, l_partkey integer NOT NULL, l_suppkey integer NOT NULL, "
-    "l_linenumber integer NOT NULL, l_quantity decimal(15,2) NOT NULL, l_extendedprice decimal(15,2) NOT NULL, "
-    "l_discount decimal(15,2) NOT NULL, l_tax decimal(15,2) NOT NULL, l_returnflag char(1) NOT NULL, "
-    "l_linestatus char(1) NOT NULL, l_shipdate date NOT NULL, l_commitdate date NOT NULL, l_receiptdate date NOT NULL, "
-    "l_shipinstruct char(25) NOT NULL, l_shipmode char(10) NOT NULL, l_comment varchar(44) NOT NULL{})"
-)
-
-
-class Server:
-    def __init__(self, name, where):
-        self.name = name
-        pid, port, database = where.split(":")
-        self.pid = int(pid)
-        self.environment = {
-            **os.environ, "PGHOST": "127.0.0.1", "PGPORT": port, "PGDATABASE": database, "PGUSER": "scry",
-        }
-
-    def run(self, *command, check=True):
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True)
-        if check and done.returncode != 0:
-            sys.exit(f"{self.name}: {' '.join(command)}: {done.stdout}{done.stderr}")
-        return done
-
-    def sql(self, *statements):
-        commands = [part for statement in statements for part in ("-c", statement)]
-        return self.run("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", *commands).stdout.strip()
-
-    def cpu_seconds(self):
-        """CPU time of the server so far: its processes', and that of its children which have ended."""
-        total = 0
-        pids = [self.pid]
-        while pids:
-            pid = pids.pop()
-            try:
-                fields = open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()
-                pids += [int(child) for child in open(f"/proc/{pid}/task/{pid}/children").read().split()]
-            except FileNotFoundError:
-                continue
-            # utime, stime, cutime, cstime: fields 14 to 17, counted from 1, of which ")" ends the second.
-            total += sum(int(field) for field in fields[11:15])
-        return total / TICKS
-
-    def resident_mb(self):
-        pages = open(f"/proc/{self.pid}/statm").read().split()[1]
-        return int(pages) * os.sysconf("SC_PAGE_SIZE") // 2**20
-
-
-def settle(server):
-    """Lets ended backends be waited for, so that their CPU time is in the account."""
-    time.sleep(0.3)
-    return server.cpu_seconds()
-
-
-def pgbench(server, script, clients, seconds):
-    before = settle(server)
-    done = server.run(
-        "pgbench", "-n", "-b", script, "-M", "prepared", "-c", str(clients), "-j", str(min(clients, 2)), "-T", str(seconds),
-    )
-    cpu = settle(server) - before
-    transactions = int(re.search(r"number of transactions actually processed: (\d+)", done.stdout)[1])
-    failures = int(re.search(r"number of failed transactions: (\d+)", done.stdout)[1])
-    if failures or "aborted" in done.stdout + done.stderr:
-        sys.exit(f"{server.name}: {script}, {clients} clients: {done.stdout}{done.stderr}")
-    rate = float(re.search(r"^tps = ([0-9.]+)", done.stdout, re.M)[1])
-    return rate, cpu / transactions * 1e6
+from servers import LINEITEM, Server, machine, pgbench, settle
 
 
 def lag(server):
@@ -102,16 +31,6 @@ def copy(server, path, rows):
             sys.exit(f"{server.name}: {found} rows after COPY, {rows} sent")
     server.sql("DROP TABLE lineitem")
     return rates, cpus
-
-
-def machine():
-    model = re.search(r"model name\s*: (.*)", open("/proc/cpuinfo").read())
-    memory = int(re.search(r"MemTotal:\s+(\d+)", open("/proc/meminfo").read())[1]) // 2**20
-    load = os.getloadavg()[0]
-    return (
-        f"{os.cpu_count()} × {model[1] if model else 'unknown processor'}, {memory} GB, Linux {os.uname().release}, "
-        f"load before the run {load:.1f}"
-    )
 
 
 def table(title, unit, rows):
@@ -175,7 +94,7 @@ def main():
         f"pgbench scale {arguments.scale}, prepared, median of {arguments.rounds} alternating rounds of {arguments.seconds} s; pgbench runs on "
         f"the same cores. PostgreSQL 15: {arguments.settings}, else defaults (fsync and synchronous_commit on).  "
     )
-    print(f"Resident memory of scry at the end: {scry.resident_mb():,} MB.")
+    print(f"Resident memory of scry at the end: {scry.resident_bytes() // 2**20:,} MB.")
     points = [(script, clients) for script in arguments.scripts for clients in arguments.clients]
     table(
         "Transactions per second",
