@@ -109,6 +109,7 @@ impl Checkpointer {
             stores.push(StoreEntry {
                 store: store.cell.store,
                 created: store.cell.created(),
+                mirrored: store.cell.schema.mirrored,
                 count: store.count,
                 columns: store.cell.schema.columns.clone(),
                 pieces,
@@ -266,7 +267,9 @@ pub(crate) fn restore(folder: &Path, piece_rows: usize) -> Result<Restored, Erro
     checkpointer.next_file = manifest.next_file;
     let mut stores = Vec::with_capacity(manifest.stores.len());
     for store in manifest.stores {
-        let schema = Arc::new(StoreSchema::new(store.columns));
+        let mut schema = StoreSchema::new(store.columns);
+        schema.mirrored = store.mirrored;
+        let schema = Arc::new(schema);
         let mut slots = Vec::with_capacity(store.pieces.len());
         for piece in store.pieces {
             let (slot, file) = restore_piece(folder, piece, &schema, piece_rows)?;

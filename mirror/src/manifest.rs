@@ -4,8 +4,8 @@
 //! manifest   8 bytes "SCRYMIRR" · u32 format · u32 CRC32 of the body · u64 length of the body · body
 //! body       u64 LSN x: every commit below it is in the files · u64 LSN from which a restart reads the log
 //!            · u64 LSN of the last commit below x · u64 number of the next file · u32 stores · stores
-//! store      u32 id · u64 LSN of its creation · u64 ordinals begun · u32 length + columns, as the log's CREATE TABLE record has them
-//!            · u32 pieces · pieces
+//! store      u32 id · u64 LSN of its creation · u8 mirrored: 0 for the changes of a candidate that are kept from the mirror
+//!            · u64 ordinals begun · u32 length + columns, as the log's CREATE TABLE record has them · u32 pieces · pieces
 //! piece      u64 first ordinal · u64 end ordinal · u64 rows · u8 bits (0 rows are missing in between: the file's ordinal column
 //!            says which are there; 1 the file is that of a branch: it has a branch's columns, and its ordinals lack what
 //!            follows) · if of a branch: u64 · u16 length + file name · u32 parts · per part u64 bytes, u32 CRC32
@@ -32,9 +32,9 @@ pub(crate) const FILE_NAME: &str = "MANIFEST";
 /// A manifest found damaged is set aside under this name.
 pub(crate) const DAMAGED_NAME: &str = "MANIFEST.damaged";
 
-const TEMPORARY_NAME: &str = "MANIFEST.new";
+pub(crate) const TEMPORARY_NAME: &str = "MANIFEST.new";
 const MAGIC: &[u8; 8] = b"SCRYMIRR";
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 const SPARSE: u8 = 1;
 const OF_BRANCH: u8 = 2;
 const HEADER_BYTES: usize = 24;
@@ -54,6 +54,7 @@ pub(crate) struct Manifest {
 pub(crate) struct StoreEntry {
     pub store: StoreId,
     pub created: Lsn,
+    pub mirrored: bool,
     pub count: u64,
     pub columns: Vec<ColumnDef>,
     pub pieces: Vec<PieceEntry>,
@@ -177,6 +178,7 @@ impl StoreEntry {
     fn encode(&self, out: &mut Vec<u8>) {
         put(out, &self.store.get().to_le_bytes());
         put(out, &self.created.get().to_le_bytes());
+        put(out, &[u8::from(self.mirrored)]);
         put(out, &self.count.to_le_bytes());
         let table = TableDef {
             oid: 0,
@@ -198,6 +200,10 @@ impl StoreEntry {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
         let store = StoreId::new(reader.u32()?);
         let created = Lsn::new(reader.u64()?);
+        let [mirrored] = reader.array()?;
+        if mirrored > 1 {
+            return Err(reader.damaged(reader.at - 1, "whether a store is mirrored", 1, mirrored.into()));
+        }
         let count = reader.u64()?;
         let at = reader.at;
         let length = reader.u32()?;
@@ -221,6 +227,7 @@ impl StoreEntry {
         Ok(Self {
             store,
             created,
+            mirrored: mirrored == 1,
             count,
             columns,
             pieces,

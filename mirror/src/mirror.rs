@@ -311,7 +311,7 @@ impl Mirror {
             applied: shared.core.applied(),
             checkpoint,
             lag: shared.lag.summary(),
-            stores: stores.len(),
+            stores: stores.iter().filter(|cell| cell.schema.mirrored).count(),
             rows: 0,
             pieces: 0,
             segments: 0,

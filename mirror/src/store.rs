@@ -125,9 +125,10 @@ impl StoreCell {
         self.dropped.store(at.get(), Ordering::Release);
     }
 
-    /// Whether a snapshot sees the store.
+    /// Whether a snapshot sees the store. One that is not mirrored is known, so that its changes are known for what they are, and
+    /// never seen.
     pub fn exists_at(&self, at: Lsn) -> bool {
-        self.created <= at && at < self.dropped()
+        self.schema.mirrored && self.created <= at && at < self.dropped()
     }
 
     /// Adds changes, then folds up to the horizon and merges what is small. `branches` are those that are adopted, in the

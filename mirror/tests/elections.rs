@@ -5,145 +5,19 @@ mod common;
 
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
+use common::candidates::{
+    Changes, change, create, create_candidate, elect, elect_with, end, prefer_candidates, propose,
+};
 use common::*;
 use proptest::prelude::*;
-use scry_engine::collision::{RowRule, Rules};
-use scry_engine::election::{NewCandidate, NewElection, OnConflict};
-use scry_engine::{
-    ColumnDef, DataType, Datum, Engine, Error, Isolation, Key, NewTable, PrimaryKey, SessionInfo, Table, Txn,
-    Value,
-};
+use scry_engine::election::OnConflict;
+use scry_engine::{Engine, Table};
 use scry_mirror::{BranchView, Mirror, Snapshot};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 type State = BTreeMap<i64, i64>;
-type Changes = Vec<(i64, Option<i64>)>;
-
-fn begin(engine: &Arc<Engine>) -> Txn {
-    let mut txn = engine
-        .session(SessionInfo::default())
-        .begin(Isolation::ReadCommitted);
-    txn.statement();
-    txn
-}
-
-/// Commits and waits until it is durable.
-fn commit(engine: &Arc<Engine>, txn: Txn) {
-    if let Some(lsn) = txn.commit("").unwrap() {
-        engine.log().wait_durable(lsn).unwrap();
-    }
-}
-
-/// A table of (id, value, text) with rows from 0.
-fn create(engine: &Arc<Engine>, rows: i64) -> Arc<Table> {
-    let column = |name: &str, ty| ColumnDef {
-        name: name.into(),
-        ty,
-        not_null: true,
-        default: None,
-    };
-    let mut txn = begin(engine);
-    let table = block_on(txn.create_table(NewTable {
-        name: "t".into(),
-        columns: vec![
-            column("id", DataType::Int8),
-            column("value", DataType::Int8),
-            column("text", DataType::Text),
-        ],
-        primary_key: Some(PrimaryKey {
-            name: "t_key".into(),
-            columns: vec![0],
-        }),
-    }))
-    .unwrap();
-    apply(&mut txn, &table, &(0..rows).map(|id| (id, Some(id))).collect());
-    commit(engine, txn);
-    let mut txn = begin(engine);
-    txn.create_election(NewElection {
-        name: "e".into(),
-        owner: "ada".into(),
-        winners: 0,
-        private: false,
-    })
-    .unwrap();
-    commit(engine, txn);
-    table
-}
-
-fn create_candidate(engine: &Arc<Engine>, name: &str, mirrored: bool) {
-    let mut txn = begin(engine);
-    txn.create_candidate(NewCandidate {
-        election: "e".into(),
-        name: name.into(),
-        mirrored,
-        weight: 1.0,
-        note: String::new(),
-    })
-    .unwrap();
-    commit(engine, txn);
-}
-
-/// Gives keys a value, or none, whatever they have.
-fn apply(txn: &mut Txn, table: &Table, changes: &Changes) {
-    for (id, value) in changes {
-        let key = Key::encode([Datum::Int8(*id)]);
-        let found = block_on(txn.lock(table, key.as_ref())).unwrap();
-        let row = |value: i64| {
-            let text = Value::Text(format!("{value:>20}"));
-            let values = [Value::Int8(*id), Value::Int8(value), text];
-            table.layout.encode(&values).unwrap()
-        };
-        match (value, found) {
-            (Some(value), Some(_)) => txn.update(table, key.as_ref(), row(*value)).unwrap(),
-            (Some(value), None) => drop(block_on(txn.insert(table, Some(key), row(*value))).unwrap()),
-            (None, Some(_)) => txn.delete(table, key.as_ref()).unwrap(),
-            (None, None) => {}
-        }
-    }
-}
-
-fn change(engine: &Arc<Engine>, table: &Table, changes: &Changes) {
-    let mut txn = begin(engine);
-    apply(&mut txn, table, changes);
-    commit(engine, txn);
-}
-
-fn propose(engine: &Arc<Engine>, name: &str, table: &Table, changes: &Changes) {
-    let mut session = engine.session(SessionInfo::default());
-    let mut txn = session.begin_in("e", name, Isolation::ReadCommitted).unwrap();
-    apply(&mut txn, table, changes);
-    commit(engine, txn);
-}
-
-fn elect_with(engine: &Arc<Engine>, name: &str, on_conflict: OnConflict) -> Result<u64, Error> {
-    let mut txn = begin(engine);
-    let elected = block_on(txn.elect("e", name, on_conflict, &|_| Err(String::new())))?;
-    commit(engine, txn);
-    Ok(elected.changed)
-}
-
-fn elect(engine: &Arc<Engine>, name: &str) -> Result<u64, Error> {
-    elect_with(engine, name, OnConflict::Fail)
-}
-
-/// From now on candidates win.
-fn prefer_candidates(engine: &Arc<Engine>, table: &Table) {
-    let mut txn = begin(engine);
-    let rules = Rules {
-        row: Some(RowRule::Proposed),
-        ..Rules::default()
-    };
-    block_on(txn.set_rules(table, rules)).unwrap();
-    commit(engine, txn);
-}
-
-fn end(engine: &Arc<Engine>, name: &str) {
-    let mut txn = begin(engine);
-    txn.drop_candidate("e", name).unwrap();
-    commit(engine, txn);
-}
 
 /// A snapshot of everything that is committed.
 fn newest(engine: &Arc<Engine>, mirror: &Arc<Mirror>) -> Snapshot {
@@ -301,6 +175,16 @@ fn a_candidate_that_is_not_mirrored_reaches_the_mirror_with_its_election() {
     );
     newest(&engine, &mirror);
     assert_eq!(mirror.status().stores, stores);
+    // After a restart it is known, too, whose changes these are.
+    create_candidate(&engine, "d", false);
+    propose(&engine, "d", &table, &vec![(2, Some(12))]);
+    newest(&engine, &mirror);
+    mirror.close();
+    let mirror = common::mirror(folder.path(), &engine);
+    assert_eq!(mirror.status().stores, stores);
+    propose(&engine, "c", &table, &vec![(3, Some(13)), (20, None)]);
+    end(&engine, "d");
+    newest(&engine, &mirror);
     assert_eq!(elect(&engine, "c").unwrap(), 3);
     check_against_primary(&engine, &newest(&engine, &mirror), &table);
 }

@@ -50,7 +50,8 @@ pub struct StoreEvent {
 /// What can happen to a store as a whole.
 #[derive(Debug, Clone)]
 pub enum StoreEventKind {
-    /// Created, with these columns; they never change.
+    /// Created, with these columns; they never change. One that is not mirrored comes and goes as others do, and nothing
+    /// is told of its rows.
     Created(Arc<StoreSchema>),
     /// Dropped; no later change names it.
     Dropped,

@@ -185,13 +185,15 @@ pub(crate) fn store_events(
             schema.mirrored = mirrored;
             let schema = Arc::new(schema);
             schemas.insert(store, schema.clone());
-            Vec::from_iter(mirrored.then(|| created(store, schema)))
+            vec![created(store, schema)]
         }
         CatalogChange::Election(
             ElectionChange::EndCandidate { branches, .. } | ElectionChange::Discard { branches, .. },
         ) => {
-            let mirrored = |store: &StoreId| schemas.get(store).is_some_and(|schema| schema.mirrored);
-            branches.into_iter().filter(mirrored).map(dropped).collect()
+            if let Some(&store) = branches.iter().find(|store| !schemas.contains_key(store)) {
+                return Err(Error::UnknownStore { lsn, store });
+            }
+            branches.into_iter().map(dropped).collect()
         }
         CatalogChange::AddPrimaryKey { .. } | CatalogChange::SetRules { .. } | CatalogChange::Election(_) => {
             Vec::new()
