@@ -139,6 +139,11 @@ impl Checkpointer {
         Ok(position.upto)
     }
 
+    /// The files of the manifest that stands.
+    pub fn files(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        self.named.keys().cloned()
+    }
+
     fn seal(&mut self, cell: &StoreCell, piece: &Piece, upto: Lsn) -> Result<SegmentFile, Error> {
         let batch = piece.batch().expect("a piece without a file is in memory");
         let name = format!(

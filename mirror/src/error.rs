@@ -43,6 +43,12 @@ pub enum Error {
     NotRetained { asked: Lsn, oldest: Lsn },
     /// A snapshot newer than what has been applied.
     NotApplied { asked: Lsn, applied: Lsn },
+    /// There is no savepoint of this name.
+    UndefinedSavepoint { name: String },
+    /// There is a savepoint of this name.
+    DuplicateSavepoint { name: String },
+    /// As many savepoints as there may be.
+    TooManySavepoints { max: usize },
     /// A file does not hold what was written.
     Damaged {
         path: PathBuf,
@@ -91,9 +97,12 @@ impl Error {
             | Self::Broken { .. }
             | Self::Stopped(_)
             | Self::Closed => ErrorKind::Stopped,
-            Self::NotRetained { .. } | Self::NotApplied { .. } | Self::NewerFormat { .. } => {
-                ErrorKind::Refuse
-            }
+            Self::NotRetained { .. }
+            | Self::NotApplied { .. }
+            | Self::NewerFormat { .. }
+            | Self::UndefinedSavepoint { .. }
+            | Self::DuplicateSavepoint { .. }
+            | Self::TooManySavepoints { .. } => ErrorKind::Refuse,
             Self::Damaged { .. } => ErrorKind::Corrupt,
             // Only files that were written are opened.
             Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => ErrorKind::Corrupt,
@@ -193,6 +202,11 @@ impl fmt::Display for Error {
                     "{path}: format {found} is newer than this program's {supported}"
                 )
             }
+            Self::UndefinedSavepoint { name } => write!(f, "mirror savepoint \"{name}\" does not exist"),
+            Self::DuplicateSavepoint { name } => write!(f, "mirror savepoint \"{name}\" already exists"),
+            Self::TooManySavepoints { max } => {
+                write!(f, "there are {max} mirror savepoints, as many as may be")
+            }
             Self::Io { path, action, source } => write!(f, "{action} {}: {source}", path.display()),
             Self::Parquet { path, source } => write!(f, "{}: {source}", path.display()),
             Self::Arrow(source) => write!(f, "columns: {source}"),
@@ -220,6 +234,9 @@ impl std::error::Error for Error {
             | Self::NotApplied { .. }
             | Self::Damaged { .. }
             | Self::NewerFormat { .. }
+            | Self::UndefinedSavepoint { .. }
+            | Self::DuplicateSavepoint { .. }
+            | Self::TooManySavepoints { .. }
             | Self::HalfApplied { .. }
             | Self::Panicked { .. }
             | Self::Closed => None,

@@ -7,7 +7,8 @@
 //!
 //! In reading order: [`snapshot`] is what queries see; [`mirror`] owns the threads; `core` holds the stores and `store`
 //! applies changes to one of them; `piece`, `bits`, `merge` and `plan` say how rows are kept compact; `segment`, `cache`,
-//! `manifest` and `checkpoint` put them on disk and bring them back; `repair` makes what is damaged there again;
+//! `manifest` and `checkpoint` put them on disk and bring them back; `repair` makes what is damaged there again; `savepoint` keeps
+//! named states;
 //! `horizon` says how far back anybody still looks.
 //!
 //! This crate does not know the primary's tables, locks or sessions: the oldest snapshot still wanted comes in as a
@@ -29,6 +30,7 @@ mod piece;
 mod plan;
 mod relink;
 mod repair;
+mod savepoint;
 mod segment;
 pub mod snapshot;
 mod statistics;
@@ -41,6 +43,7 @@ pub use error::{Error, ErrorKind};
 pub use future::BranchView;
 pub use lag::LagSummary;
 pub use mirror::{Mirror, MirrorOptions, MirrorStatus};
+pub use savepoint::{NAME_BYTES_MAX, SAVEPOINTS_MAX, Savepoint};
 pub use snapshot::{ScanUnit, Snapshot, StoreState, TableSnapshot, UnitRows};
 pub use statistics::ColumnStatistics;
 pub use verify::{Report, verify};

@@ -22,6 +22,7 @@ use crate::error::{Error, ErrorKind};
 use crate::horizon::HorizonSource;
 use crate::lag::{Lag, LagSummary};
 use crate::piece::PIECE_ROWS_MAX;
+use crate::savepoint::{Savepoint, Savepoints};
 use crate::snapshot::Snapshot;
 
 /// How long the applier waits for changes before it folds what it has and looks whether to stop.
@@ -140,6 +141,11 @@ struct Shared {
     stopped: Mutex<Option<Arc<Error>>>,
     sealer: Mutex<Sealer>,
     seal: Condvar,
+    /// Somebody's savepoint is made, or the sealer has ended.
+    saved: Condvar,
+    /// Held by who has a savepoint made: one at a time.
+    saving: Mutex<()>,
+    savepoints: Savepoints,
     checkpoint_bytes: u64,
     checkpoint_interval: Duration,
     rebuilt: Option<Error>,
@@ -149,6 +155,10 @@ struct Shared {
 #[derive(Debug)]
 struct Sealer {
     wanted: bool,
+    /// The name of a savepoint that is to be made of the next checkpoint, and what became of it.
+    save: Option<String>,
+    made: Option<Result<Lsn, Error>>,
+    ended: bool,
     /// Pieces were put in the place of others: a checkpoint is due though nothing was applied since the last.
     replaced: bool,
     stopping: bool,
@@ -177,6 +187,7 @@ impl Mirror {
             .map(|cell| (cell.store, cell.schema.clone()))
             .collect();
         let cache = Arc::new(Cache::new(options.cache_bytes));
+        let savepoints = Savepoints::open(dir, options.piece_rows, cache.clone())?;
         let core = Arc::new(Core::new(
             position,
             stores,
@@ -193,6 +204,9 @@ impl Mirror {
             stopped: Mutex::new(None),
             sealer: Mutex::new(Sealer {
                 wanted: false,
+                save: None,
+                made: None,
+                ended: false,
                 replaced: false,
                 stopping: false,
                 checkpoint: checkpointer.upto(),
@@ -200,6 +214,9 @@ impl Mirror {
                 failure: None,
             }),
             seal: Condvar::new(),
+            saved: Condvar::new(),
+            saving: Mutex::default(),
+            savepoints,
             checkpoint_bytes: options.checkpoint_bytes.max(1),
             checkpoint_interval: options.checkpoint_interval,
             rebuilt,
@@ -221,7 +238,12 @@ impl Mirror {
         let stream = Stream::start(log.clone(), start, &stream_options)?;
         let applier = mirror.spawn(dir, "scry-apply", move |shared| shared.apply(stream))?;
         mirror.threads.lock().applier = Some(applier);
-        let sealer = mirror.spawn(dir, "scry-seal", move |shared| shared.seal(checkpointer))?;
+        let folder = dir.to_owned();
+        let sealer = mirror.spawn(dir, "scry-seal", move |shared| {
+            shared.seal(checkpointer, &folder);
+            shared.sealer.lock().ended = true;
+            shared.saved.notify_all();
+        })?;
         mirror.threads.lock().sealer = Some(sealer);
         let repairer = mirror.spawn(dir, "scry-repair", move |shared| shared.repair(&log))?;
         mirror.threads.lock().repairer = Some(repairer);
@@ -349,6 +371,65 @@ impl Mirror {
         self.shared.seal.notify_one();
     }
 
+    /// Keeps the present state, or one a little later, under a name. Returns the last commit in it. Blocks until a checkpoint
+    /// is written.
+    ///
+    /// # Errors
+    /// When the name is taken or there are too many; what writing the checkpoint and linking its files answers.
+    pub fn create_savepoint(&self, name: &str) -> Result<Lsn, Error> {
+        let shared = &self.shared;
+        let _one = shared.saving.lock();
+        shared.savepoints.check_new(name)?;
+        let mut sealer = shared.sealer.lock();
+        (sealer.save, sealer.made) = (Some(name.to_owned()), None);
+        shared.seal.notify_one();
+        loop {
+            if let Some(made) = sealer.made.take() {
+                return made;
+            }
+            if sealer.ended {
+                return Err(Error::Closed);
+            }
+            shared.saved.wait(&mut sealer);
+        }
+    }
+
+    /// Forgets a savepoint. When reads are answered from it they are answered from the present again.
+    ///
+    /// # Errors
+    /// When there is none; when its folder cannot be removed.
+    pub fn remove_savepoint(&self, name: &str) -> Result<(), Error> {
+        self.shared.savepoints.remove(name)
+    }
+
+    /// Has reads answered from a savepoint, over restarts too. Blocks until its files are read. Applying goes on.
+    ///
+    /// # Errors
+    /// When there is none; when its files cannot be read.
+    pub fn hold(&self, name: &str) -> Result<(), Error> {
+        self.shared.savepoints.hold(name)
+    }
+
+    /// Has reads answered from the present again. False when they were already.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn resume(&self) -> Result<bool, Error> {
+        self.shared.savepoints.resume()
+    }
+
+    /// The savepoint from which reads are to be answered, and its state or why there is none.
+    #[must_use]
+    pub fn held(&self) -> Option<(String, Result<Snapshot, Error>)> {
+        self.shared.savepoints.held()
+    }
+
+    /// The savepoints, by name.
+    #[must_use]
+    pub fn savepoints(&self) -> Vec<Savepoint> {
+        self.shared.savepoints.list()
+    }
+
     /// Stops following the log, writes a last checkpoint, and ends the threads. Snapshots stay valid.
     pub fn close(&self) {
         self.stop(true);
@@ -442,10 +523,10 @@ impl Shared {
     }
 
     /// The sealer.
-    fn seal(&self, mut checkpointer: Checkpointer) {
+    fn seal(&self, mut checkpointer: Checkpointer, dir: &Path) {
         let mut sealer = self.sealer.lock();
         loop {
-            if !sealer.wanted && !sealer.stopping {
+            if !sealer.wanted && !sealer.stopping && sealer.save.is_none() {
                 let wait = if sealer.failure.is_some() {
                     RETRY_WAIT
                 } else {
@@ -460,12 +541,19 @@ impl Shared {
             sealer.wanted = false;
             sealer.begun = self.core.applied();
             let replaced = std::mem::take(&mut sealer.replaced);
-            if replaced || sealer.checkpoint != Some(sealer.begun) {
+            let save = sealer.save.take();
+            if replaced || save.is_some() || sealer.checkpoint != Some(sealer.begun) {
                 drop(sealer);
                 let result = Error::caught("the sealer", || checkpointer.run(&self.core));
+                let made = save.map(|name| {
+                    result.clone()?;
+                    self.savepoints.create(dir, &name, checkpointer.files())
+                });
                 sealer = self.sealer.lock();
                 sealer.checkpoint = checkpointer.upto();
                 sealer.failure = result.err();
+                sealer.made = made.or(sealer.made.take());
+                self.saved.notify_all();
                 sealer.replaced |= replaced && sealer.failure.is_some();
             }
             if stopping {

@@ -1,4 +1,5 @@
-//! Checking a mirror's folder without opening it: the manifest and every byte of every segment that it names.
+//! Checking a mirror's folder without opening it: the manifest and every byte of every segment that it names, and the same of
+//! every savepoint.
 //!
 //! Nothing is changed, and the folder may be in use: segments that a checkpoint removes meanwhile are looked for again
 //! under the manifest that replaced the one read first.
@@ -6,6 +7,7 @@
 use crate::checkpoint::file_schema;
 use crate::error::Error;
 use crate::manifest::{Manifest, PieceEntry};
+use crate::savepoint;
 use crate::segment::SegmentFile;
 use scry_stream::StoreSchema;
 use scry_wal::Lsn;
@@ -47,16 +49,24 @@ pub fn verify(folder: &Path) -> Result<Report, Error> {
 
 fn check(folder: &Path) -> Result<Report, Error> {
     let mut report = Report::default();
+    report.upto = check_manifest(folder, &mut report)?;
+    for savepoint in savepoint::folders(folder)? {
+        check_manifest(&savepoint, &mut report)?;
+    }
+    Ok(report)
+}
+
+/// What a manifest names. Answers its LSN.
+fn check_manifest(folder: &Path, report: &mut Report) -> Result<Option<Lsn>, Error> {
     let manifest = match Manifest::read(folder) {
         Ok(Some(manifest)) => manifest,
-        Ok(None) => return Ok(report),
+        Ok(None) => return Ok(None),
         Err(error @ Error::Damaged { .. }) => {
             report.problems.push(error);
-            return Ok(report);
+            return Ok(None);
         }
         Err(error) => return Err(error),
     };
-    report.upto = Some(manifest.position.upto);
     for store in manifest.stores {
         report.stores += 1;
         let schema = StoreSchema::new(store.columns);
@@ -71,7 +81,7 @@ fn check(folder: &Path) -> Result<Report, Error> {
             }
         }
     }
-    Ok(report)
+    Ok(Some(manifest.position.upto))
 }
 
 fn check_piece(folder: &Path, piece: &PieceEntry, schema: &StoreSchema) -> Result<u64, Error> {

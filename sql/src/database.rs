@@ -90,6 +90,10 @@ impl ServerStatus for Status {
         self.mirror.reset_lag();
     }
 
+    fn savepoints(&self) -> Vec<scry_mirror::Savepoint> {
+        self.mirror.savepoints()
+    }
+
     fn log_end(&self) -> Lsn {
         self.engine.visible_lsn()
     }

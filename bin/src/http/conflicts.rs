@@ -35,7 +35,9 @@ pub async fn list(State(shared): State<Arc<Shared>>, request: Request) -> Result
         "SELECT id, election, candidate, transaction, table_name, key, before, present, proposed, reason, time, state, action, \
          resolved_at, resolved_by FROM scry.conflict_queue{filter} ORDER BY id"
     );
-    query::answer(&shared, Call::new(request), None, &sql).await
+    // The queue as it is, wherever the mirror is.
+    let settings = [("scry.read_from", "primary")];
+    query::answer(&shared, Call::new(request), &settings, None, &sql).await
 }
 
 /// `GET /v1/elections/{election}/candidates/{candidate}/conflicts`
@@ -45,7 +47,7 @@ pub async fn predicted(
     request: Request,
 ) -> Result<Response, Problem> {
     let sql = format!("SELECT * FROM scry.conflicts({})", query::literal(&candidate));
-    query::answer(&shared, Call::new(request), None, &sql).await
+    query::answer(&shared, Call::new(request), &[], None, &sql).await
 }
 
 /// `POST /v1/conflicts/{id}/resolve`

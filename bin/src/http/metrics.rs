@@ -152,6 +152,17 @@ pub async fn get(State(shared): State<Arc<Shared>>, request: Request) -> Result<
     metrics.gauge("scry_mirror_size_bytes", "Mirror in memory and on disk.", bytes);
     metrics.gauge("scry_mirror_rows", "Living rows in the mirror.", rows);
     metrics.gauge("scry_mirror_segments", "Files of the mirror.", segments);
+    let savepoints = status.savepoints();
+    metrics.gauge(
+        "scry_mirror_savepoints",
+        "Savepoints of the mirror.",
+        savepoints.len(),
+    );
+    metrics.gauge(
+        "scry_mirror_held",
+        "Whether the mirror is held at a savepoint: 1, else 0.",
+        u8::from(savepoints.iter().any(|savepoint| savepoint.held)),
+    );
     let catalog = shared.database.engine().catalog();
     let (mut elections, mut candidates) = (0, 0);
     for election in catalog.elections().iter() {

@@ -34,17 +34,20 @@ pub async fn run(
     let future = question
         .candidate
         .map(|candidate| format!("{election}/{candidate}"));
-    answer(&shared, call, future.as_deref(), &question.query).await
+    answer(&shared, call, &[], future.as_deref(), &question.query).await
 }
 
 /// The rows of a query, of a future or the present, as JSON or Arrow.
 pub async fn answer(
     shared: &Shared,
     call: Call,
+    settings: &[(&str, &str)],
     future: Option<&str>,
     query: &str,
 ) -> Result<Response, Problem> {
-    let mut session = call.session(shared, &[("default_transaction_read_only", "on")])?;
+    let mut read_only = vec![("default_transaction_read_only", "on")];
+    read_only.extend_from_slice(settings);
+    let mut session = call.session(shared, &read_only)?;
     let arrow = wants_arrow(&call.headers);
     if let Some(future) = future {
         rows::perform(&mut session, "SELECT scry.set_future($1)", &[future]).await?;

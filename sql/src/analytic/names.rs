@@ -42,6 +42,8 @@ pub trait ServerStatus: Send + Sync {
     fn mirror(&self) -> [i64; 7];
     /// Begins the mirror's lag figures anew: `scry_stat_reset()`.
     fn reset(&self);
+    /// Named states of the mirror.
+    fn savepoints(&self) -> Vec<scry_mirror::Savepoint>;
     /// What is visible in the log ends here.
     fn log_end(&self) -> Lsn;
     /// Names and values of the engine's counters.

@@ -182,6 +182,19 @@ pub const VIEWS: &[View] = &[
         },
     },
     View {
+        schema: "scry",
+        name: "mirror_savepoints",
+        columns: "name text, lsn text, bytes int8, held bool",
+        rows: |scope| {
+            let savepoints = scope.status.iter().flat_map(|status| status.savepoints());
+            let rows = savepoints.map(|savepoint| {
+                let bytes = i64::try_from(savepoint.bytes).unwrap_or(i64::MAX);
+                row![savepoint.name, savepoint.at.to_string(), bytes, savepoint.held]
+            });
+            rows.collect()
+        },
+    },
+    View {
         schema: "pg_catalog",
         name: "scry_stat_engine",
         columns: "name text, value int8",

@@ -25,6 +25,16 @@ pub enum Action {
         action: conflicts::Action,
         values: String,
     },
+    Savepoint(Savepoint),
+}
+
+/// What is to be done about a savepoint of the mirror.
+#[derive(Debug)]
+pub enum Savepoint {
+    Make(String),
+    Rollback(String),
+    Resume,
+    Release(String),
 }
 
 /// What the one row of a call says.
@@ -219,6 +229,38 @@ pub const ALL: &[Callable] = &[
             })
         },
     },
+    Callable {
+        name: "mirror_savepoint",
+        takes: "name text",
+        answer: Answer::Name,
+        action: |given| Ok(Action::Savepoint(Savepoint::Make(given.text("name").to_owned()))),
+    },
+    Callable {
+        name: "mirror_rollback",
+        takes: "name text",
+        answer: Answer::Name,
+        action: |given| {
+            Ok(Action::Savepoint(Savepoint::Rollback(
+                given.text("name").to_owned(),
+            )))
+        },
+    },
+    Callable {
+        name: "mirror_resume",
+        takes: "",
+        answer: Answer::Done,
+        action: |_| Ok(Action::Savepoint(Savepoint::Resume)),
+    },
+    Callable {
+        name: "mirror_release",
+        takes: "name text",
+        answer: Answer::Name,
+        action: |given| {
+            Ok(Action::Savepoint(Savepoint::Release(
+                given.text("name").to_owned(),
+            )))
+        },
+    },
 ];
 
 fn grant(given: &Arguments, revoked: bool) -> Result<Action, Error> {
@@ -245,7 +287,8 @@ pub struct Parameter {
 
 impl Callable {
     pub fn parameters(&self) -> impl Iterator<Item = Parameter> {
-        self.takes.split(", ").map(|parameter| {
+        let parameters = self.takes.split(", ").filter(|takes| !takes.is_empty());
+        parameters.map(|parameter| {
             let (declared, default) = match parameter.split_once(" = ") {
                 Some((declared, default)) => (declared, Some(default.trim_matches('\''))),
                 None => (parameter, None),
@@ -348,6 +391,7 @@ mod tests {
                 "id" => "1",
                 "election" => "e",
                 "candidate" | "future" => "e/c",
+                "name" => "before",
                 "query" => "SELECT 1",
                 "action" => "keep",
                 "privileges" => "create, ALL",

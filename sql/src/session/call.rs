@@ -31,6 +31,7 @@ impl Session {
             Action::Resolve { id, action, values } => {
                 (self.resolve_conflict(id, action, &values).await?, true, None)
             }
+            Action::Savepoint(savepoint) => (0, self.savepoint(&savepoint).await?, None),
             Action::Set(settings) => {
                 for (name, value) in settings {
                     self.set(SetScope::Session, name, &SettingValue::Text(value))?;

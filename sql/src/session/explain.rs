@@ -54,6 +54,11 @@ impl Session {
             return Ok(());
         }
         let source = self.source(plan, primary).await?;
+        if place == "mirror"
+            && let Some((name, _)) = self.database.mirror().held()
+        {
+            lines.push(format!("  Mirror: held at savepoint \"{name}\""));
+        }
         lines.extend(source.futures_read(plan).map(|line| format!("  Future: {line}")));
         let catalog = self.catalog();
         let scope = self.scope(&catalog);

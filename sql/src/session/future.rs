@@ -28,6 +28,7 @@ impl Session {
         primary: bool,
     ) -> Result<Source, Error> {
         self.check_futures_readable()?;
+        self.check_not_held(plan)?;
         let Some(txn) = self.transaction.txn() else {
             return Err(Error::internal("a query without transaction"));
         };

@@ -37,6 +37,7 @@ mod query;
 mod recorded;
 mod row;
 mod run;
+mod savepoint;
 pub mod settings;
 mod simple;
 mod transaction;

@@ -83,12 +83,16 @@ impl Session {
         if plan.reads_futures() {
             return self.source_with_futures(plan, primary).await;
         }
-        let Some(txn) = self.transaction.txn() else {
-            return Err(Error::internal("a query without transaction"));
-        };
         if primary {
             return self.primary_source(plan).await;
         }
+        if let Some(snapshot) = self.held(plan)? {
+            let own = HashMap::new();
+            return Ok(Source::Mirror { snapshot, own });
+        }
+        let Some(txn) = self.transaction.txn() else {
+            return Err(Error::internal("a query without transaction"));
+        };
         let need = match txn.isolation() {
             Isolation::ReadCommitted => Need::AtLeast(txn.depends_on()),
             Isolation::RepeatableRead => Need::Exactly(txn.snapshot()),
