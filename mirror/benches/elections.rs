@@ -11,8 +11,11 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use scry_engine::collision::Computation;
 use scry_engine::election::OnConflict;
 use scry_engine::*;
-use scry_mirror::{Mirror, MirrorOptions, MirrorStatus};
+use scry_mirror::{Mirror, MirrorOptions};
 use scry_wal::Lsn;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,18 +27,24 @@ fn no_expressions(_: &Computation<'_>) -> Result<Value, String> {
     Err("no expressions".to_owned())
 }
 
-/// The mirror's figures once all that is visible is in its files.
-fn sealed(engine: &Arc<Engine>, mirror: &Arc<Mirror>) -> MirrorStatus {
+/// The mirror's files, once all that is visible is in them and stores that have ended are forgotten, so that it has so many rows.
+fn sealed(engine: &Arc<Engine>, mirror: &Arc<Mirror>, folder: &Path, rows: i32) -> BTreeMap<OsString, u64> {
     let visible = engine.visible_lsn();
     now(mirror.applied(visible.plus(1))).unwrap();
     loop {
-        mirror.request_checkpoint();
         let status = mirror.status();
-        if status.checkpoint.is_some_and(|at| at > visible) {
-            return status;
+        let sealed = status.checkpoint.is_some_and(|at| at > visible);
+        if sealed && status.rows == rows as u64 && status.unsealed_bytes == 0 {
+            break;
         }
+        mirror.request_checkpoint();
         std::thread::sleep(Duration::from_millis(10));
     }
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let segments = files.filter(|file| file.path().extension().is_some_and(|end| end == "parquet"));
+    segments
+        .map(|file| (file.file_name(), file.metadata().unwrap().len()))
+        .collect()
 }
 
 /// What an election takes and writes.
@@ -63,13 +72,6 @@ fn elect(engine: &Arc<Engine>, mirror: &Arc<Mirror>, election: &str) -> Elected 
     }
 }
 
-fn files(status: &MirrorStatus) -> String {
-    format!(
-        "{} files of {} bytes, {} rows",
-        status.segments, status.segment_bytes, status.rows
-    )
-}
-
 fn elections(c: &mut Criterion) {
     let directory = tempfile::tempdir().unwrap();
     let engine = Engine::open(&directory.path().join("engine"), EngineOptions::default()).unwrap();
@@ -78,12 +80,8 @@ fn elections(c: &mut Criterion) {
         move || engine.upgrade().map_or(Lsn::MAX, |engine| engine.horizon())
     };
     let options = MirrorOptions::new(Arc::new(horizon));
-    let mirror = Mirror::open(
-        &directory.path().join("mirror"),
-        Arc::clone(engine.log()),
-        options,
-    )
-    .unwrap();
+    let folder = directory.path().join("mirror");
+    let mirror = Mirror::open(&folder, Arc::clone(engine.log()), options).unwrap();
     let table = load(&engine, "accounts", ROWS);
     let mut group = c.benchmark_group(format!("elect {CHANGED} changed rows"));
     group
@@ -106,14 +104,22 @@ fn elections(c: &mut Criterion) {
                     create_candidate(&engine, &name, "c");
                     let ids = (0..CHANGED).map(|nth| nth * (ROWS / CHANGED));
                     change(&engine, &table, (&name, "c"), ids);
-                    let before = sealed(&engine, &mirror);
+                    let before = sealed(&engine, &mirror, &folder, ROWS + CHANGED);
                     let elected = elect(&engine, &mirror, &name);
                     sum += until(&elected);
+                    let after = sealed(&engine, &mirror, &folder, ROWS);
+                    let new: Vec<u64> = after
+                        .iter()
+                        .filter(|(name, _)| !before.contains_key(*name))
+                        .map(|(_, bytes)| *bytes)
+                        .collect();
                     told = format!(
-                        "{} bytes of log; mirror before: {}; after: {}",
+                        "{} bytes of log; the mirror has {} files of {} bytes, of these {} new ones of {} bytes",
                         elected.log_bytes,
-                        files(&before),
-                        files(&sealed(&engine, &mirror)),
+                        after.len(),
+                        after.values().sum::<u64>(),
+                        new.len(),
+                        new.iter().sum::<u64>(),
                     );
                 }
                 sum
