@@ -140,11 +140,25 @@ impl Default for AnalyticConfig {
 }
 
 /// `[elections]`
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ElectionsConfig {
     /// Users who may create elections; empty: everybody.
     pub creators: Vec<String>,
+    /// How much of the trail may be written behind the base of an election before it is let go of, in MiB; 0: any amount.
+    pub base_retention_mib: u64,
+    /// Memory that the rows of one candidate may take, in MiB; it takes no more then, with 53200.
+    pub candidate_mib_max: u64,
+}
+
+impl Default for ElectionsConfig {
+    fn default() -> Self {
+        Self {
+            creators: Vec::new(),
+            base_retention_mib: 65_536,
+            candidate_mib_max: 8192,
+        }
+    }
 }
 
 /// `[mirror]`: the columnar copy.

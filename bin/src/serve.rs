@@ -303,6 +303,8 @@ fn options(config: &Config) -> DatabaseOptions {
     options.engine.log.buffer_bytes = log.buffer_mib << 20;
     options.engine.transaction_bytes_max = transactions.memory_mib_max << 20;
     options.election_creators = Some(elections.creators.clone()).filter(|users| !users.is_empty());
+    options.base_retention_bytes = Some(elections.base_retention_mib << 20).filter(|bytes| *bytes > 0);
+    options.engine.candidate_bytes_max = elections.candidate_mib_max << 20;
     options.analytic.threads = analytic.threads;
     options.analytic.memory_bytes = analytic.memory_mib << 20;
     options.extractors = Some(mirror.extractors).filter(|threads| *threads > 0);

@@ -1,5 +1,5 @@
 //! What goes on in a server that no client asked about, told in its log: what opening found, and troubles as they come
-//! and go.
+//! and go. And what is to be done now and then.
 
 use std::time::Duration;
 
@@ -38,6 +38,10 @@ pub async fn watch(database: &Database) {
         let now = Troubles::of(database);
         now.tell(&known);
         known = now;
+        // What keeps it from being done is told as what refuses commits.
+        for election in database.expire_bases().unwrap_or_default() {
+            warn!("the base of election \"{election}\" was older than is kept and was let go of");
+        }
         tokio::time::sleep(PERIOD).await;
     }
 }

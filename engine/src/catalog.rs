@@ -198,9 +198,10 @@ impl Catalog {
     /// The catalog that a transaction inside of a candidate has: the tables of its base.
     ///
     /// # Errors
-    /// `UndefinedElection`, `ElectionEnded`, `UndefinedCandidate`, `CandidateEnded`.
+    /// `UndefinedElection`, `ElectionEnded`, `UndefinedCandidate`, `CandidateEnded`, `BaseExpired`.
     pub fn inside(&self, election: &str, candidate: &str) -> Result<Catalog, Error> {
-        let (_, candidate) = self.elections.open(election, candidate)?;
+        let (election, candidate) = self.elections.open(election, candidate)?;
+        candidate.check_base(election)?;
         Ok(Catalog {
             tables: Arc::clone(&candidate.base.tables),
             elections: Arc::clone(&self.elections),

@@ -19,6 +19,7 @@ use crate::collector::Grave;
 use crate::error::Error;
 use crate::locks::{Firsts, Holder, RowRef};
 use crate::overlay::{Logged, Pending};
+use crate::store::Growth;
 use crate::txn::Txn;
 use scry_wal::record::{encode_catalog, encode_commit};
 use scry_wal::{Commit, CommitSlots, Lsn, Micros, NodeId, Ordinal, StoreRange, StoreRanges};
@@ -263,7 +264,8 @@ impl Txn {
 
     /// Settles what was installed and gives all row locks back, each row in one step.
     fn release_rows(&mut self, committed: Option<(Lsn, &[(scry_wal::StoreId, Ordinal)])>) {
-        let mut live_rows: SmallVec<[i64; 4]> = SmallVec::from_elem(0, self.overlay.stores.len());
+        let mut growths: SmallVec<[Growth; 4]> =
+            SmallVec::from_elem(Growth::default(), self.overlay.stores.len());
         let mut graves = Vec::new();
         for mut pending in std::mem::take(&mut self.overlay.changes) {
             let Some(entry) = pending.entry.take() else {
@@ -280,7 +282,7 @@ impl Txn {
                     .find(|(id, _)| *id == store.id)
                     .map(|(_, first)| *first);
                 state.settle(lsn, first.unwrap_or_default());
-                live_rows[pending.store as usize] += growth(&pending);
+                growths[pending.store as usize] += growth(&pending);
                 tombstone = matches!(pending.logged, Logged::Gone).then_some(lsn);
             }
             let row = |key, entry| RowRef {
@@ -302,8 +304,8 @@ impl Txn {
                 store.remove(&pending.key, &entry);
             }
         }
-        for (written, difference) in self.overlay.stores.iter().zip(live_rows) {
-            written.store.counters.add_live_rows(difference);
+        for (written, growth) in self.overlay.stores.iter().zip(growths) {
+            written.store.counters.add_live(growth);
         }
         if !graves.is_empty() {
             self.engine.collector.bury(graves);
@@ -311,12 +313,13 @@ impl Txn {
     }
 }
 
-/// By how many rows a committed change makes its table grow.
-fn growth(pending: &Pending) -> i64 {
-    match (&pending.base, &pending.logged) {
-        (None, Logged::Row { .. }) => 1,
-        (Some(_), Logged::Gone) => -1,
-        _ => 0,
+/// By how much a committed change makes its table grow.
+fn growth(pending: &Pending) -> Growth {
+    let old = pending.base.as_ref().map(|base| &base.row[..]);
+    match &pending.logged {
+        Logged::Row { row, .. } => Growth::of(old, Some(row)),
+        Logged::Gone => Growth::of(old, None),
+        Logged::Nothing => Growth::default(),
     }
 }
 

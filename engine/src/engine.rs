@@ -24,6 +24,9 @@ pub struct EngineOptions {
     pub log: LogOptions,
     /// Memory that the changes of one transaction may take.
     pub transaction_bytes_max: u64,
+    /// Memory that the rows of one candidate may take, beyond which it takes no more; see `transaction_bytes_max` for what one
+    /// commit may add.
+    pub candidate_bytes_max: u64,
     /// How many transactions may wait for locks at once.
     pub lock_waiters_max: usize,
     /// A transaction with more unlogged changes than this writes them ahead as tentative records. The commit's
@@ -36,6 +39,7 @@ impl Default for EngineOptions {
         EngineOptions {
             log: LogOptions::default(),
             transaction_bytes_max: 8 << 30,
+            candidate_bytes_max: 8 << 30,
             lock_waiters_max: 65_536,
             spill_bytes: SPILL_BYTES,
         }

@@ -84,6 +84,10 @@ pub enum Error {
     CandidateKind { candidate: String, of_statements: bool },
     /// More statements in one candidate than `STATEMENTS_MAX`, or longer ones than `STATEMENT_BYTES_MAX`.
     TooManyStatements { candidate: String },
+    /// The rows of the candidate outgrew `EngineOptions::candidate_bytes_max`.
+    CandidateTooLarge { candidate: String, limit: u64 },
+    /// The base of the election or the candidate was let go of.
+    BaseExpired { of: String },
     /// Something that is not done inside of a candidate.
     NotInCandidate { what: &'static str },
     /// An election, a rebase or a switch of the mirror flag inside of a transaction that has changed something, or has savepoints.
@@ -212,6 +216,15 @@ impl fmt::Display for Error {
             }
             Error::TooManyStatements { candidate } => {
                 write!(f, "candidate \"{candidate}\" has too many statements")
+            }
+            Error::CandidateTooLarge { candidate, limit } => {
+                write!(
+                    f,
+                    "candidate \"{candidate}\" needs more than {limit} bytes of memory"
+                )
+            }
+            Error::BaseExpired { of } => {
+                write!(f, "the base of {of} is older than is kept")
             }
             Error::NotInCandidate { what } => write!(f, "{what} cannot run inside a candidate"),
             Error::ElectAfterChanges => f.write_str(

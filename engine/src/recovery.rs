@@ -23,8 +23,8 @@ use crate::election::change::ElectionChange;
 use crate::error::Error;
 use crate::key::Key;
 use crate::locks::{RowRef, TableLock};
-use crate::store::Store;
 use crate::store::entry::RowEntry;
+use crate::store::{Growth, Store};
 use scry_wal::{BoxError, Change, Commit, Ended, Frame, Log, Lsn, Op, Ordinal, Record, StoreId, TentativeId};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -298,13 +298,15 @@ impl Replay {
             store.counters.saw_hidden_key(u64::from_be_bytes(row_id));
         }
         if let Some(rows) = &mut progress.by_ordinal {
-            store
-                .counters
-                .add_live_rows(i64::from(begun.is_some()) - i64::from(ended.is_some()));
+            let mut old = None;
             if let Some(ended) = ended {
-                rows.remove(&ended)
-                    .ok_or_else(|| wrong(format!("ended version {ended} does not exist")))?;
+                let removed = rows.remove(&ended);
+                old = Some(removed.ok_or_else(|| wrong(format!("ended version {ended} does not exist")))?);
             }
+            store.counters.add_live(Growth::of(
+                old.as_ref().map(|(_, row)| &row[..]),
+                begun.as_ref().map(|(_, row)| &row[..]),
+            ));
             rows.extend(begun.map(|(ordinal, row)| (ordinal, (lsn, row))));
             return Ok(());
         }
@@ -323,12 +325,10 @@ impl Replay {
         begun: Option<(Ordinal, Row)>,
     ) -> Result<(), Error> {
         let wrong = |what: String| corrupt(at, Some(store.id), what);
-        store
-            .counters
-            .add_live_rows(i64::from(begun.is_some()) - i64::from(ended.is_some()));
         let pins = self.catalog.elections().pins().list();
         match (ended, begun) {
             (None, Some((ordinal, row))) => {
+                store.counters.add_live(Growth::of(None, Some(&row)));
                 let new = || Arc::new(RowEntry::committed(lsn, ordinal, Arc::clone(&row)));
                 let (entry, is_new) = store.rows.get_or_insert_with(&Key::from_bytes(key), new);
                 if is_new {
@@ -351,6 +351,9 @@ impl Replay {
                 if newest.ordinal != ended || newest.row.is_none() {
                     return Err(wrong(format!("version {ended} ended, {} found", newest.ordinal)));
                 }
+                let new = begun.as_ref().map(|(_, row)| &row[..]);
+                let old = newest.row.map(|row| &row[..]);
+                store.counters.add_live(Growth::of(old, new));
                 match (begun, &pins) {
                     (Some((ordinal, row)), None) => state.replace(lsn, ordinal, row),
                     (Some((ordinal, row)), Some(pins)) => state.supersede(lsn, ordinal, Some(row), pins),
@@ -436,6 +439,7 @@ impl Replay {
             | ElectionChange::Rebase { .. }
             | ElectionChange::Record { .. }
             | ElectionChange::AlterCandidate { .. }
+            | ElectionChange::Expire { .. }
             | ElectionChange::Decide { .. }
             | ElectionChange::Score { .. }
             | ElectionChange::Grant { .. } => {}

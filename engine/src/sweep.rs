@@ -87,6 +87,7 @@ mod tests {
     use crate::catalog_change::CatalogChange;
     use crate::key::Key;
     use crate::locks::{Holder, TableLock};
+    use crate::store::Growth;
     use crate::store::entry::RowEntry;
     use crate::types::DataType;
     use scry_wal::{Ordinal, StoreId, TxnId};
@@ -123,7 +124,9 @@ mod tests {
             let entry = RowEntry::committed(Lsn::new(1), Ordinal::new(number), vec![1].into());
             store.rows.get_or_insert_with(&key(number), || Arc::new(entry));
         }
-        store.counters.add_live_rows(ROWS as i64);
+        for _ in 0..ROWS {
+            store.counters.add_live(Growth::of(None, Some(&[1])));
+        }
         (catalog, store)
     }
 

@@ -27,6 +27,8 @@ pub struct DatabaseOptions {
     pub mirror_cache_bytes: Option<usize>,
     /// Who may create elections; `None`: everybody.
     pub election_creators: Creators,
+    /// How many bytes of log may be written behind the base of an election before it is let go of; `None`: any number.
+    pub base_retention_bytes: Option<u64>,
 }
 
 /// Shared by all sessions of a server.
@@ -37,6 +39,7 @@ pub struct Database {
     status: Arc<dyn ServerStatus>,
     bus: Arc<Bus>,
     election_creators: Creators,
+    base_retention_bytes: Option<u64>,
     sessions: Arc<Sessions>,
 }
 
@@ -165,6 +168,7 @@ impl Database {
             bus: Arc::default(),
             election_creators: options.election_creators,
             sessions,
+            base_retention_bytes: options.base_retention_bytes,
         }))
     }
 
@@ -201,6 +205,18 @@ impl Database {
         self.bus
             .deliver_when_durable(at, self.engine.log(), self.analytic.workers());
         Ok(())
+    }
+
+    /// Lets go of the bases of elections that are further behind than is kept. Answers the elections' names. To be called now
+    /// and then.
+    ///
+    /// # Errors
+    /// What the commit answers.
+    pub fn expire_bases(&self) -> Result<Vec<String>, Error> {
+        match self.base_retention_bytes {
+            Some(retention) => Ok(self.engine.expire_bases(retention)?),
+            None => Ok(Vec::new()),
+        }
     }
 
     pub(crate) fn election_creators(&self) -> &Creators {

@@ -118,6 +118,9 @@ impl From<scry_engine::Error> for Error {
                     .with_hint(format!("SET scry.candidate_mode = '{mode}' to work in it."))
             }
             E::TooManyStatements { .. } => Error::new(SqlState::PROGRAM_LIMIT_EXCEEDED, text),
+            E::CandidateTooLarge { .. } => Error::new(SqlState::OUT_OF_MEMORY, text),
+            E::BaseExpired { .. } => Error::new(SqlState::SNAPSHOT_TOO_OLD, text)
+                .with_hint("REBASE CANDIDATE gives a candidate another; new ones need another election."),
             E::CandidateChanged { .. } => Error::new(SqlState::SERIALIZATION_FAILURE, text),
             E::NotInCandidate { .. } => Error::new(SqlState::FEATURE_NOT_SUPPORTED, text),
             E::ElectAfterChanges | E::ElectionWithDefinition => {

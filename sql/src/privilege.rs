@@ -56,6 +56,7 @@ pub fn check_statement(
         | ElectionStatement::AlterCandidate { election, .. } => (election, Privileges::CREATE),
         ElectionStatement::DropElection { name, .. } => (name, Privileges::ELECT),
         ElectionStatement::DropCandidate { election, .. }
+        | ElectionStatement::ExpireBase { election }
         | ElectionStatement::Elect { election, .. }
         | ElectionStatement::ElectBest { election, .. }
         | ElectionStatement::Rebase { election, .. } => (election, Privileges::ELECT),

@@ -3,12 +3,12 @@
 //! A block is SQL, a line `----`, the expected lines, an empty line. `@name` on the line before the SQL chooses a session,
 //! `@name of user` one of another user than the tests' own. Data of a
 //! COPY FROM stands behind the SQL after a line `data:`. `UPDATE_SCRIPTS=1` writes what came out into the files.
-//! An LSN is shown as `LSN`: it depends on which commits shared a write.
+//! The first line may set `# candidate_bytes_max = n`. An LSN is shown as `LSN`: it depends on which commits shared a write.
 
 mod common;
 
 use common::{Fixture, script};
-use scry_sql::Session;
+use scry_sql::{DatabaseOptions, Session};
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -81,7 +81,15 @@ fn without_lsns(line: &str) -> String {
 fn run_file(path: &Path) -> Result<(), String> {
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
     let blocks = parse(&text);
-    let fixture = Fixture::new();
+    let mut options = DatabaseOptions::default();
+    let limit = text
+        .lines()
+        .next()
+        .and_then(|line| line.strip_prefix("# candidate_bytes_max = "));
+    if let Some(limit) = limit {
+        options.engine.candidate_bytes_max = limit.parse().map_err(|_| limit.to_owned())?;
+    }
+    let fixture = Fixture::with_options(options);
     let mut failures = String::new();
     let mut updated = String::new();
     common::run(async {

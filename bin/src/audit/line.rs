@@ -154,6 +154,9 @@ impl Line {
             ElectionChange::Record { candidate, .. } => {
                 ("RECORD", ("candidate", known.candidate(*candidate).to_owned()))
             }
+            ElectionChange::Expire { election, .. } => {
+                ("EXPIRE BASE", ("election", known.election(*election).to_owned()))
+            }
             ElectionChange::AlterCandidate { candidate, .. } => (
                 "ALTER CANDIDATE",
                 ("candidate", known.candidate(*candidate).to_owned()),
@@ -261,6 +264,7 @@ impl Line {
                     line.note.push(("parameters", values.join("; ")));
                 }
             }
+            ElectionChange::Expire { upto, .. } => line.note.push(("upto", upto.to_string())),
             ElectionChange::AlterCandidate {
                 mirrored,
                 weight,

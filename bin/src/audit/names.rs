@@ -126,6 +126,7 @@ impl Names {
             | ElectionChange::Discard { .. }
             | ElectionChange::Record { .. }
             | ElectionChange::AlterCandidate { .. }
+            | ElectionChange::Expire { .. }
             | ElectionChange::Decide { .. }
             | ElectionChange::Score { .. }
             | ElectionChange::Grant { .. }

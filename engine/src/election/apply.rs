@@ -167,6 +167,17 @@ impl Elections {
                 }
                 candidate.statements.push(Arc::new(statement.clone()));
             }
+            ElectionChange::Expire { election, upto } => {
+                let election = self.open_by_id(*election)?;
+                if election.base.expires(*upto) {
+                    election.base.expire();
+                }
+                for candidate in election.candidates.values_mut() {
+                    if candidate.base.expires(*upto) {
+                        Arc::make_mut(candidate).base.expire();
+                    }
+                }
+            }
             ElectionChange::AlterCandidate {
                 candidate,
                 mirrored,

@@ -16,6 +16,7 @@
 //! | 27 discard | candidate u64, list of its branch stores u32 |
 //! | 28 record | candidate u64, text, time zone, list of parameters |
 //! | 29 alter candidate | candidate u64, mirrored u8, weight f64, note |
+//! | 30 expire | election u64, LSN u64 |
 //! | score | candidate, option of score, admissible u8, elected u8 |
 //! | parameter | number of its type u32, option of text |
 
@@ -23,7 +24,7 @@ use super::recorded::{Parameter, Recorded};
 use crate::catalog::ColumnDef;
 use crate::catalog_change::{CatalogChangeError, Reader, put_column, put_len, put_text, put_u32, put_u64};
 use crate::election::Privileges;
-use scry_wal::{Micros, Ordinal, StoreId};
+use scry_wal::{Lsn, Micros, Ordinal, StoreId};
 
 /// One change of the elections.
 #[derive(Clone, Debug, PartialEq)]
@@ -120,6 +121,11 @@ pub enum ElectionChange {
         mirrored: bool,
         weight: f64,
         note: String,
+    },
+    /// The bases of the election and its candidates up to this LSN are let go of.
+    Expire {
+        election: u64,
+        upto: Lsn,
     },
 }
 
@@ -320,6 +326,11 @@ impl ElectionChange {
                 put_u64(out, weight.to_bits());
                 put_text(out, note);
             }
+            ElectionChange::Expire { election, upto } => {
+                out.push(FIRST_KIND + 14);
+                put_u64(out, *election);
+                put_u64(out, upto.get());
+            }
             ElectionChange::Decide {
                 candidate,
                 base,
@@ -447,6 +458,10 @@ impl ElectionChange {
                 mirrored: reader.flag()?,
                 weight: f64::from_bits(reader.u64()?),
                 note: reader.text()?,
+            },
+            14 => ElectionChange::Expire {
+                election: reader.u64()?,
+                upto: Lsn::new(reader.u64()?),
             },
             _ => return Ok(None),
         }))

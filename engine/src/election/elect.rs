@@ -14,11 +14,14 @@ use crate::error::Error;
 use crate::key::{Key, KeyRange};
 use crate::locks::Mode;
 use crate::overlay::Version;
-use crate::txn::{InsertOutcome, Txn};
+use crate::txn::{InsertOutcome, Txn, turn};
 use scry_wal::{Lsn, Ordinal};
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
+
+/// Keys in one record of decisions: with the longest keys there are, it is still a record.
+const DECIDED_AT_ONCE: usize = 1024;
 
 /// What to do about rows that are not what the candidate found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,8 +159,8 @@ pub(super) struct BranchRow {
     pub(super) proposal: Proposal,
 }
 
-/// The rows of a branch, with their present table.
-type BranchRows = (Arc<Table>, Vec<BranchRow>);
+/// Rows of a branch that are looked at before other tasks of the thread get their turn.
+const BATCH: usize = 1024;
 
 /// What electing finds in the place of a row.
 enum Found {
@@ -204,9 +207,12 @@ impl Txn {
         candidate.check_scored(&election, scores.as_ref())?;
         let mut elected = Elected::default();
         for branch in candidate.branches() {
-            let Some((table, rows)) = self.rows_of(branch)? else {
+            let mut left = KeyRange::all();
+            let mut rows = self.next_rows(branch, &mut left);
+            if rows.is_empty() {
                 continue;
-            };
+            }
+            let table = Arc::clone(present_table(&self.catalog().tables, branch)?);
             // What the adoption takes comes before all that this transaction logs itself.
             let taken = branch.table.store.counters.next_ordinal().get();
             if candidate.mirrored {
@@ -216,21 +222,26 @@ impl Txn {
                 self.overlay.adopt(table.def.store, count);
             }
             let mut skipped = Vec::new();
-            for row in rows {
-                let ordinal = row.ordinal;
-                let met = self
-                    .elect_row(&table, row, candidate.mirrored, on_conflict, evaluate)
-                    .await?;
-                let Some(conflict) = met else {
-                    elected.changed += 1;
-                    continue;
-                };
-                elected.changed += u64::from(matches!(
-                    conflict.decision.outcome,
-                    Outcome::Put(_) | Outcome::Delete
-                ));
-                skipped.push(ordinal);
-                elected.conflicts.push(conflict);
+            while !rows.is_empty() {
+                for row in rows {
+                    let ordinal = row.ordinal;
+                    let met = self
+                        .elect_row(&table, row, candidate.mirrored, on_conflict, evaluate)
+                        .await?;
+                    let Some(conflict) = met else {
+                        elected.changed += 1;
+                        continue;
+                    };
+                    elected.changed += u64::from(matches!(
+                        conflict.decision.outcome,
+                        Outcome::Put(_) | Outcome::Delete
+                    ));
+                    skipped.push(ordinal);
+                    elected.conflicts.push(conflict);
+                }
+                self.room().await?;
+                turn().await;
+                rows = self.next_rows(branch, &mut left);
             }
             if candidate.mirrored {
                 self.change_elections(ElectionChange::Adopt {
@@ -358,13 +369,15 @@ impl Txn {
                 .push(conflict.key.as_ref().to_vec());
         }
         for ((base, verdict, reason), keys) in groups {
-            self.change_elections(ElectionChange::Decide {
-                candidate: candidate.id,
-                base,
-                verdict,
-                reason: reason.to_owned(),
-                keys,
-            })?;
+            for keys in keys.chunks(DECIDED_AT_ONCE) {
+                self.change_elections(ElectionChange::Decide {
+                    candidate: candidate.id,
+                    base,
+                    verdict,
+                    reason: reason.to_owned(),
+                    keys: keys.to_vec(),
+                })?;
+            }
         }
         Ok(())
     }
@@ -386,38 +399,44 @@ impl Txn {
             return Ok(conflicts);
         }
         for branch in candidate.branches() {
-            let Some((table, rows)) = self.rows_of(branch)? else {
-                continue;
-            };
-            for row in rows {
-                let present = self.get(&table, row.key.as_ref());
-                if row.proposal.is_upon(present.as_ref()) {
-                    continue;
+            let mut left = KeyRange::all();
+            loop {
+                let rows = self.next_rows(branch, &mut left);
+                if rows.is_empty() {
+                    break;
                 }
-                conflicts.push(judge(&table, row, present, OnConflict::Resolve, evaluate));
+                let table = Arc::clone(present_table(&self.catalog().tables, branch)?);
+                for row in rows {
+                    let present = self.get(&table, row.key.as_ref());
+                    if !row.proposal.is_upon(present.as_ref()) {
+                        conflicts.push(judge(&table, row, present, OnConflict::Resolve, evaluate));
+                    }
+                }
             }
         }
         Ok(conflicts)
     }
 
-    /// The rows of a branch as of this statement, with its present table; `None`: it has none.
-    pub(super) fn rows_of(&mut self, branch: &Branch) -> Result<Option<BranchRows>, Error> {
+    /// The next rows of a branch, as of this statement, by key; none at its end.
+    pub(super) fn next_rows(&mut self, branch: &Branch, left: &mut KeyRange) -> Vec<BranchRow> {
         let layout = branch.base_layout();
-        let mut rows = Vec::new();
-        self.scan(&branch.table, &KeyRange::all(), &mut |key, version| {
+        let mut rows = Vec::with_capacity(BATCH);
+        self.scan(&branch.table, left, &mut |key, version| {
             rows.push(BranchRow {
                 key: Key::from_bytes(key),
                 ordinal: version.ordinal.unwrap_or_default(),
                 at: version.lsn,
                 proposal: branch::decode(&layout, &branch.table, &version.row),
             });
-            ControlFlow::Continue(())
+            match rows.len() < BATCH {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
         });
-        if rows.is_empty() {
-            return Ok(None);
+        if let Some(last) = rows.last() {
+            left.lower = Bound::Excluded(last.key.clone());
         }
-        let table = present_table(&self.catalog().tables, branch)?;
-        Ok(Some((Arc::clone(table), rows)))
+        rows
     }
 
     /// Makes the candidate's change of one row this transaction's. Where the row is not what the candidate found, carries
@@ -508,7 +527,7 @@ pub(super) fn ruled(on_conflict: OnConflict, conflicts: &[Conflict]) -> Vec<Arc<
 }
 
 /// The table of a branch, if its rows are still those of the branch's base, under keys like the branch's.
-fn present_table<'t>(tables: &'t Tables, branch: &Branch) -> Result<&'t Arc<Table>, Error> {
+pub(super) fn present_table<'t>(tables: &'t Tables, branch: &Branch) -> Result<&'t Arc<Table>, Error> {
     let now = tables.by_store(branch.base);
     let now = now.filter(|now| now.def.primary_key == branch.table.def.primary_key);
     now.ok_or_else(|| Error::TableReplaced {

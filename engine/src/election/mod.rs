@@ -40,6 +40,7 @@ pub(crate) mod branch;
 pub mod change;
 mod ddl;
 mod elect;
+mod expire;
 mod predict;
 mod privilege;
 mod rebase;
@@ -152,6 +153,8 @@ pub(crate) struct Base {
     pub(crate) tables: Arc<Tables>,
     /// `None` in the private view of the transaction that creates the election.
     pin: Option<Arc<Pin>>,
+    /// Whether what it needs was let go of.
+    expired: bool,
 }
 
 /// One future.
@@ -224,7 +227,19 @@ impl Base {
             at,
             tables: Arc::clone(tables),
             pin: (at != PRIVATE).then(|| pins.pin(at)),
+            expired: false,
         }
+    }
+
+    /// Whether it is kept, and as old as `upto`.
+    fn expires(&self, upto: Lsn) -> bool {
+        self.pin.is_some() && self.at <= upto
+    }
+
+    /// Nobody can read this state any more, but its tables are still those that branches were made of.
+    fn expire(&mut self) {
+        self.pin = None;
+        self.expired = true;
     }
 
     /// Nobody asks for this state any more.
@@ -238,6 +253,11 @@ impl Election {
     /// The LSN of the commit that created it: the state that candidates begin with.
     pub fn base(&self) -> Lsn {
         self.base.at
+    }
+
+    /// Whether the state that candidates begin with can be read no more.
+    pub fn base_expired(&self) -> bool {
+        self.base.expired
     }
 
     /// The candidates, by name.
@@ -266,6 +286,29 @@ impl Candidate {
     /// The LSN whose state its statements see below its own changes.
     pub fn base(&self) -> Lsn {
         self.base.at
+    }
+
+    /// Whether that state can be read no more.
+    pub fn base_expired(&self) -> bool {
+        self.base.expired
+    }
+
+    /// Bytes of the rows that it has changed, without keys.
+    pub fn bytes(&self) -> u64 {
+        let branches = self.branches();
+        branches
+            .map(|branch| branch.table.store.counters.live_bytes())
+            .sum()
+    }
+
+    /// Refuses when the base can be read no more.
+    pub(crate) fn check_base(&self, election: &Election) -> Result<(), Error> {
+        match self.base.expired {
+            true => Err(Error::BaseExpired {
+                of: format!("candidate \"{}/{}\"", election.name, self.name),
+            }),
+            false => Ok(()),
+        }
     }
 
     /// The branch of a store, once something of it was changed.

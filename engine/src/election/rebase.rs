@@ -2,14 +2,14 @@
 
 use super::branch::{self, Proposal};
 use super::change::ElectionChange;
-use super::elect::{Electing, judge, ruled};
+use super::elect::{Electing, judge, present_table, ruled};
 use super::{Branch, Conflict, OnConflict};
 use crate::catalog::Table;
 use crate::collision::{Evaluate, Outcome};
 use crate::error::Error;
-use crate::key::Key;
+use crate::key::{Key, KeyRange};
 use crate::overlay::Version;
-use crate::txn::Txn;
+use crate::txn::{Txn, turn};
 use std::sync::Arc;
 
 impl Txn {
@@ -32,17 +32,25 @@ impl Txn {
         let mut conflicts = Vec::new();
         let mut writes = Vec::new();
         for branch in candidate.branches() {
-            let Some((table, rows)) = self.rows_of(branch)? else {
+            let mut left = KeyRange::all();
+            let mut rows = self.next_rows(branch, &mut left);
+            if rows.is_empty() {
                 continue;
-            };
-            for row in rows {
-                let present = self.get(&table, row.key.as_ref());
-                if row.proposal.is_upon(present.as_ref()) {
-                    continue;
+            }
+            let table = Arc::clone(present_table(&self.catalog().tables, branch)?);
+            while !rows.is_empty() {
+                for row in rows {
+                    let present = self.get(&table, row.key.as_ref());
+                    if row.proposal.is_upon(present.as_ref()) {
+                        continue;
+                    }
+                    let conflict = judge(&table, row, present.clone(), on_conflict, evaluate);
+                    self.write_anew(branch, &table, &conflict, present).await?;
+                    conflicts.push(conflict);
                 }
-                let conflict = judge(&table, row, present.clone(), on_conflict, evaluate);
-                self.write_anew(branch, &table, &conflict, present).await?;
-                conflicts.push(conflict);
+                self.room().await?;
+                turn().await;
+                rows = self.next_rows(branch, &mut left);
             }
             writes.push(Arc::clone(branch));
         }

@@ -31,6 +31,8 @@ pub(crate) struct StoreCounters {
     /// Shared with the branches of the store.
     next_row_id: Arc<AtomicU64>,
     live_rows: AtomicI64,
+    /// Of their rows, without keys.
+    live_bytes: AtomicI64,
     /// How often since the last sweep a superseded version stayed on its row's chain.
     superseded: AtomicU64,
     /// Rows of which the last sweep left versions that only pins see.
@@ -101,9 +103,12 @@ impl StoreCounters {
             .fetch_max(row_id.saturating_add(1), Ordering::Relaxed);
     }
 
-    pub(crate) fn add_live_rows(&self, difference: i64) {
-        if difference != 0 {
-            self.live_rows.fetch_add(difference, Ordering::Relaxed);
+    pub(crate) fn add_live(&self, growth: Growth) {
+        if growth.rows != 0 {
+            self.live_rows.fetch_add(growth.rows, Ordering::Relaxed);
+        }
+        if growth.bytes != 0 {
+            self.live_bytes.fetch_add(growth.bytes, Ordering::Relaxed);
         }
     }
 
@@ -140,5 +145,35 @@ impl StoreCounters {
     /// Committed rows; approximate while commits are under way.
     pub(crate) fn live_rows(&self) -> u64 {
         self.live_rows.load(Ordering::Relaxed).max(0).unsigned_abs()
+    }
+
+    /// Their bytes, without keys; approximate as well.
+    pub(crate) fn live_bytes(&self) -> u64 {
+        self.live_bytes.load(Ordering::Relaxed).max(0).unsigned_abs()
+    }
+}
+
+/// By how much changes make a store grow.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Growth {
+    rows: i64,
+    bytes: i64,
+}
+
+impl Growth {
+    /// Of a row that was `old` and is `new`.
+    pub(crate) fn of(old: Option<&[u8]>, new: Option<&[u8]>) -> Growth {
+        let bytes = |row: Option<&[u8]>| row.map_or(0, <[u8]>::len).cast_signed() as i64;
+        Growth {
+            rows: i64::from(new.is_some()) - i64::from(old.is_some()),
+            bytes: bytes(new) - bytes(old),
+        }
+    }
+}
+
+impl std::ops::AddAssign for Growth {
+    fn add_assign(&mut self, more: Growth) {
+        self.rows += more.rows;
+        self.bytes += more.bytes;
     }
 }

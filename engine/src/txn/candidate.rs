@@ -77,10 +77,11 @@ impl EngineSession {
     /// Begins a transaction inside of a candidate.
     ///
     /// # Errors
-    /// `UndefinedElection`, `ElectionEnded`, `UndefinedCandidate`, `CandidateEnded`.
+    /// `UndefinedElection`, `ElectionEnded`, `UndefinedCandidate`, `CandidateEnded`, `BaseExpired`.
     pub fn begin_in(&mut self, election: &str, candidate: &str, isolation: Isolation) -> Result<Txn, Error> {
         let mut txn = self.begin(isolation);
         let (election, candidate) = txn.open_candidate(election, candidate)?;
+        candidate.check_base(&election)?;
         txn.inside = Some(Inside::new(&election, &candidate, candidate.base.clone()));
         txn.enter_base();
         Ok(txn)
@@ -172,6 +173,7 @@ impl Txn {
             let inside = self.inside.as_ref().expect("as above");
             inside.check_open()?;
             inside.check_kind(&self.engine.catalog())?;
+            self.check_size(candidate, &inside.label)?;
             if let Some(known) = branch_in(&self.engine.catalog(), candidate, base) {
                 break known;
             }
@@ -189,6 +191,20 @@ impl Txn {
             inside.branches.push(Arc::clone(&opened));
         }
         Ok(opened)
+    }
+
+    /// Refuses when the rows of a candidate take too much memory.
+    fn check_size(&self, candidate: u64, label: &str) -> Result<(), Error> {
+        let limit = self.engine.options.candidate_bytes_max;
+        let catalog = self.engine.catalog();
+        let known = catalog.elections().candidate(candidate);
+        match known.is_some_and(|(_, candidate)| candidate.bytes() >= limit) {
+            true => Err(Error::CandidateTooLarge {
+                candidate: label.to_owned(),
+                limit,
+            }),
+            false => Ok(()),
+        }
     }
 
     pub(crate) fn create_branch(

@@ -5,7 +5,7 @@
 //! one table and no writer is under way. Readers are not disturbed: old snapshots keep the catalog, and with it the
 //! stores, that they began with.
 
-use super::{PRIVATE, Txn};
+use super::{PRIVATE, Txn, turn};
 use crate::catalog::{
     AppliedChange, FIRST_OID, NewTable, PrimaryKey, Table, TableDef, check_definition, key_of, key_values,
 };
@@ -18,11 +18,8 @@ use crate::locks::{Mode, TableLock};
 use crate::overlay::{Undo, Version};
 use crate::store::Store;
 use crate::store::entry::RowEntry;
-use std::future::Future;
 use std::ops::Bound;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 /// How many rows a new primary key takes on before other tasks of the thread get their turn.
 const REKEY_BATCH: usize = 2048;
@@ -127,7 +124,7 @@ impl Txn {
         let mut left = KeyRange::all();
         while let Some(last) = self.rekey_batch(table, &key, &store, &left, &mut moved)? {
             left.lower = Bound::Excluded(last);
-            YieldOnce::default().await;
+            turn().await;
         }
 
         let store = Arc::new(store);
@@ -332,22 +329,4 @@ fn place(
         });
     }
     Ok((new_key, entry))
-}
-
-/// Lets other tasks of the thread run once.
-#[derive(Default)]
-struct YieldOnce {
-    yielded: bool,
-}
-
-impl Future for YieldOnce {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if std::mem::replace(&mut self.yielded, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
 }

@@ -22,11 +22,13 @@ mod rows;
 mod savepoints;
 mod scan;
 mod spill;
+mod turn;
 
 pub(crate) use candidate::Inside;
 pub use rows::InsertOutcome;
 pub use savepoints::{SAVEPOINTS_MAX, SavepointId};
 pub use scan::ScanCursor;
+pub(crate) use turn::turn;
 
 use crate::catalog::{AppliedChange, Catalog, Table};
 use crate::election::Electing;

@@ -9,6 +9,7 @@ mod model;
 mod crash;
 mod definitions;
 mod electing;
+mod expiring;
 mod futures;
 mod inside;
 mod races;

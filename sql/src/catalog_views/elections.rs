@@ -159,9 +159,10 @@ fn parameters(statement: &Recorded) -> String {
     values.collect::<Vec<_>>().join("; ")
 }
 
-/// An ended election has no base any more, and one whose transaction is still open none yet.
+/// An ended election has no base any more, an expired base is none, and one whose transaction is still open none yet.
 fn figures(election: &Election, end: Option<Lsn>) -> Vec<Cell> {
-    let kept = election.state == ElectionState::Open && election.base() != Lsn::MAX;
+    let kept =
+        election.state == ElectionState::Open && election.base() != Lsn::MAX && !election.base_expired();
     let base = kept.then(|| election.base());
     let bytes = base.zip(end).map(|(base, end)| end.bytes_since(base));
     let created = election.created.get();

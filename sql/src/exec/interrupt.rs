@@ -74,14 +74,11 @@ impl Interrupt {
                 None => std::future::pending().await,
             }
         };
-        let lock = async {
-            match lock_timeout {
-                Some(timeout) => tokio::time::sleep(timeout).await,
-                None => std::future::pending().await,
-            }
-        };
-        let (mut statement, mut lock) = (pin!(statement), pin!(lock));
+        let mut statement = pin!(statement);
+        // It runs from the last time that the future got on: what is long is not a wait for one lock.
+        let mut lock = lock_timeout.map(|timeout| (timeout, Box::pin(tokio::time::sleep(timeout))));
         std::future::poll_fn(move |cx| {
+            let waited = lock.as_ref().is_some_and(|(_, sleep)| sleep.is_elapsed());
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
                 return Poll::Ready(Ok(output));
             }
@@ -91,8 +88,13 @@ impl Interrupt {
             if statement.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Err(error(Stopped::Statement)));
             }
-            if lock.as_mut().poll(cx).is_ready() {
+            if waited {
                 return Poll::Ready(Err(error(Stopped::Lock)));
+            }
+            if let Some((timeout, sleep)) = &mut lock {
+                sleep.as_mut().reset(tokio::time::Instant::now() + *timeout);
+                // Whoever is waited for wakes this task, or the time does.
+                let _ = sleep.as_mut().poll(cx);
             }
             Poll::Pending
         })

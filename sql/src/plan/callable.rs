@@ -177,6 +177,16 @@ pub const ALL: &[Callable] = &[
         },
     },
     Callable {
+        name: "expire_base",
+        takes: "election text",
+        answer: Answer::Done,
+        action: |given| {
+            Ok(Action::Election(ElectionStatement::ExpireBase {
+                election: option::name(given.text("election"))?,
+            }))
+        },
+    },
+    Callable {
         name: "elect",
         takes: "candidate text, on_conflict text = fail",
         answer: Answer::Rows,

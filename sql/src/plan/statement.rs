@@ -258,6 +258,10 @@ pub enum ElectionStatement {
         election: String,
         changes: CandidateChanges,
     },
+    /// Lets go of the bases of an election.
+    ExpireBase {
+        election: String,
+    },
     DropElection {
         name: String,
         if_exists: bool,

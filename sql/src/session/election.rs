@@ -49,7 +49,7 @@ pub(super) struct Outcome {
     tag: &'static str,
     /// Rows of tables that were changed.
     pub rows: u64,
-    /// False: there was nothing to be dropped.
+    /// False: there was nothing to be done.
     pub done: bool,
     /// The candidate that ELECT BEST has chosen.
     pub winner: Option<String>,
@@ -60,6 +60,7 @@ fn tag(statement: &ElectionStatement) -> &'static str {
         ElectionStatement::CreateElection { .. } => "CREATE ELECTION",
         ElectionStatement::CreateCandidate { .. } => "CREATE CANDIDATE",
         ElectionStatement::AlterCandidate { .. } => "ALTER CANDIDATE",
+        ElectionStatement::ExpireBase { .. } => "EXPIRE BASE",
         ElectionStatement::DropElection { .. } => "DROP ELECTION",
         ElectionStatement::DropCandidate { .. } => "DROP CANDIDATE",
         ElectionStatement::Elect { .. } => "ELECT CANDIDATE",
@@ -144,6 +145,10 @@ impl Session {
                 let altering = txn.alter_candidate(election, name, changes.clone());
                 self.interrupt.locking(altering).await?.map(|()| None)
             }
+            ElectionStatement::ExpireBase { election } => txn.expire_base(election).map(|expired| {
+                let text = format!("election \"{election}\" keeps no base");
+                (!expired).then(|| Notice(Error::new(SqlState::SUCCESSFUL_COMPLETION, text)))
+            }),
             ElectionStatement::DropElection { name, if_exists } => skip(txn.drop_election(name), *if_exists),
             ElectionStatement::DropCandidate {
                 name,
@@ -170,7 +175,7 @@ impl Session {
         let skipped = skipped?;
         let done = skipped.is_none();
         match skipped {
-            // Nothing was there to be dropped.
+            // There was nothing to be done.
             Some(notice) => self.notices.push(notice),
             None => self.transaction.wrote(tag),
         }
