@@ -51,18 +51,23 @@ fn mix_bytes(hash: u64, bytes: &[u8]) -> u64 {
 /// The checksum of rows of which `ordinals` are the ordinals. Columns of types that no store has count as null.
 #[must_use]
 pub fn checksum_rows(ordinals: &[u64], batch: &RecordBatch) -> Checksum {
+    let hashes = hash_rows(ordinals, batch);
+    Checksum {
+        rows: hashes.len() as u64,
+        sum: hashes.iter().fold(0, |sum: u64, &hash| sum.wrapping_add(hash)),
+    }
+}
+
+/// A hash of each row: what a checksum adds.
+#[must_use]
+pub fn hash_rows(ordinals: &[u64], batch: &RecordBatch) -> Vec<u64> {
     assert_eq!(ordinals.len(), batch.num_rows(), "an ordinal for each row");
     let mut hashes: Vec<u64> = ordinals.iter().map(|&ordinal| mix(MULTIPLIER, ordinal)).collect();
     for column in batch.columns() {
         add_column(&mut hashes, column);
     }
-    let sum = hashes
-        .iter()
-        .fold(0, |sum: u64, &hash| sum.wrapping_add(mix(hash, 0)));
-    Checksum {
-        rows: ordinals.len() as u64,
-        sum,
-    }
+    hashes.iter_mut().for_each(|hash| *hash = mix(*hash, 0));
+    hashes
 }
 
 fn add_column(hashes: &mut [u64], column: &ArrayRef) {

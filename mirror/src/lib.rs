@@ -38,7 +38,7 @@ mod store;
 mod verify;
 
 pub use checkpoint::checkpoint_lsn;
-pub use checksum::{Checksum, checksum_rows};
+pub use checksum::{Checksum, checksum_rows, hash_rows};
 pub use error::{Error, ErrorKind};
 pub use future::BranchView;
 pub use lag::LagSummary;

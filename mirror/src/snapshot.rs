@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::cache::Cache;
-use crate::checksum::{Checksum, checksum_rows};
+use crate::checksum::{Checksum, checksum_rows, hash_rows};
 use crate::core::Core;
 use crate::error::Error;
 use crate::horizon::Held;
@@ -178,6 +178,21 @@ impl TableSnapshot {
             }
         }
         ended
+    }
+
+    /// Ordinal and hash of each row, in the order of ordinals.
+    ///
+    /// # Errors
+    /// When a unit cannot be read.
+    pub fn hashes(&self) -> Result<Vec<(u64, u64)>, Error> {
+        let all: Vec<usize> = (0..self.schema.fields().len()).collect();
+        let mut hashes = Vec::new();
+        for unit in &self.units {
+            let (ordinals, batch) = unit.read_with_ordinals(&all, None)?;
+            let of_unit = hash_rows(ordinals.values(), &batch);
+            hashes.extend(ordinals.values().iter().copied().zip(of_unit));
+        }
+        Ok(hashes)
     }
 
     /// A checksum of all rows with their ordinals that does not depend on how they are stored.

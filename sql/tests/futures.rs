@@ -412,3 +412,64 @@ fn a_deep_query_that_compares_deep_queries_is_planned() {
         });
     on_a_server_thread.expect("a thread").join().expect("planned");
 }
+
+/// Runs the story of an election whose candidate gives row 2 a value and deletes another row. Answers where the mirror has come to.
+fn tell(dir: &std::path::Path, value: i32, deleted: i32) -> Option<scry_wal::Lsn> {
+    let database = scry_sql::Database::open(dir, DatabaseOptions::default()).expect("a new database");
+    common::run(async {
+        let info = scry_sql::SessionInfo {
+            user: "tester".into(),
+            ..scry_sql::SessionInfo::default()
+        };
+        let mut session = database.session(info).expect("a session");
+        for statement in [
+            "CREATE TABLE t (id int PRIMARY KEY, v int)".to_owned(),
+            "INSERT INTO t VALUES (1, 10), (2, 20), (3, 30), (4, 40)".to_owned(),
+            "CREATE ELECTION e".to_owned(),
+            "CREATE CANDIDATE c IN e".to_owned(),
+            "SET scry.candidate = 'e/c'".to_owned(),
+            format!("UPDATE t SET v = {value} WHERE id = 2"),
+            format!("DELETE FROM t WHERE id = {deleted}"),
+            "RESET scry.candidate".to_owned(),
+            "ELECT CANDIDATE c IN e".to_owned(),
+        ] {
+            let lines = common::script(&mut session, &statement, None).await;
+            assert!(!lines.iter().any(|line| line.starts_with("ERROR")), "{lines:?}");
+        }
+    });
+    database.close().expect("closed");
+    scry_mirror::checkpoint_lsn(&dir.join("mirror"))
+}
+
+#[test]
+fn a_mirror_that_tells_another_story_of_an_election_is_found_out() {
+    let new = || tempfile::tempdir().expect("a directory");
+    // Logs of the same length: the time of a quiet moment's frame is not ours to say.
+    let (home, other) = (0..50)
+        .map(|_| (new(), new()))
+        .find(|(home, other)| tell(home.path(), 22, 3) == tell(other.path(), 99, 4))
+        .expect("two logs of the same length");
+    let validated = |dir: &std::path::Path| {
+        let database = scry_sql::Database::open(dir, DatabaseOptions::default()).expect("opens");
+        let found = common::run(async {
+            let info = scry_sql::SessionInfo::default();
+            let mut session = database.session(info).expect("a session");
+            let asked = "SELECT candidate, \"table\", rows, primary_rows, mirror_rows, primary_checksum = mirror_checksum, \
+                         differences, examples FROM scry.validate_election('e')";
+            common::script(&mut session, asked, None).await
+        });
+        database.close().expect("closed");
+        found
+    };
+    assert_eq!(validated(home.path()), ["c|t|1|3|3|t|0|NULL", "SELECT 1"]);
+    // Whole files, with checksums that fit: only a comparison can tell.
+    let (from, to) = (other.path().join("mirror"), home.path().join("mirror"));
+    std::fs::remove_dir_all(&to).expect("removed");
+    std::fs::rename(&from, &to).expect("moved");
+    let found = validated(home.path());
+    assert_eq!(
+        found.join("\n"),
+        "c|t|1|3|3|f|3|(2,22) is otherwise in the mirror\n(4,40) is not in the mirror\n\
+         the mirror's row with ordinal 2 is not in the table\nSELECT 1"
+    );
+}

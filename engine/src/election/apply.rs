@@ -3,7 +3,9 @@
 use super::change::{ElectionChange, Verdict};
 use super::privilege::Acl;
 use super::recorded::{STATEMENT_BYTES_MAX, STATEMENTS_MAX};
-use super::{Access, Base, Branch, Candidate, CandidateState, Election, ElectionState, Elections, Scores};
+use super::{
+    Access, Base, Branch, Candidate, CandidateState, Committed, Election, ElectionState, Elections, Scores,
+};
 use crate::catalog::{Table, Tables};
 use crate::error::Error;
 use scry_wal::{Lsn, StoreId};
@@ -45,6 +47,7 @@ impl Elections {
                     resolved: 0,
                     deferred: 0,
                     scores: None,
+                    committed: Vec::new(),
                     acl: Acl::default(),
                     lock: Arc::default(),
                     candidates: BTreeMap::new(),
@@ -114,6 +117,11 @@ impl Elections {
                 branches,
             } => {
                 let candidate = self.open_candidate(*candidate)?;
+                let committed = Committed {
+                    candidate: candidate.name.clone(),
+                    at,
+                    stores: candidate.branches().map(|branch| branch.base).collect(),
+                };
                 candidate.drop_branches(branches)?;
                 candidate.statements = Vec::new();
                 candidate.base.release();
@@ -121,6 +129,10 @@ impl Elections {
                     true => CandidateState::Elected,
                     false => CandidateState::Dropped,
                 };
+                if *elected {
+                    let election = candidate.election;
+                    self.open_by_id(election)?.committed.push(committed);
+                }
             }
             ElectionChange::EndElection { election, committed } => {
                 let election = self.open_by_id(*election)?;

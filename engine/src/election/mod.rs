@@ -129,11 +129,24 @@ pub struct Election {
     pub deferred: u64,
     /// What its futures answered to the query by which it was decided last.
     pub scores: Option<Arc<Scores>>,
+    /// What was elected, in order.
+    pub committed: Vec<Committed>,
     /// Who may do what.
     acl: Acl,
     /// Held by the transaction that elects. Shared by all catalogs that know the election.
     pub(crate) lock: Arc<TableLock>,
     candidates: BTreeMap<String, Arc<Candidate>>,
+}
+
+/// What the commit that elected a candidate was about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// Its name.
+    pub candidate: String,
+    /// The commit.
+    pub at: Lsn,
+    /// The stores of the tables that the candidate had changed.
+    pub stores: Vec<StoreId>,
 }
 
 /// What the futures of an election answered to a query.

@@ -14,8 +14,8 @@ use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, Result, TableReference};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableType};
 use datafusion::physical_plan::ExecutionPlan;
-use scry_engine::election::Privileges;
-use scry_engine::{Candidate, CandidateState, DataType, ElectionState, Error as EngineError};
+use scry_engine::election::{Election, Privileges};
+use scry_engine::{Candidate, CandidateState, Catalog, DataType, ElectionState, Error as EngineError};
 use sqlparser::ast::Query;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -68,6 +68,19 @@ impl Names<'_> {
                 Listing::changes(future, table.clone())
             }
         };
+        Ok(self.listed(listing))
+    }
+
+    /// A query for whether the mirror has what an election has changed.
+    ///
+    /// # Errors
+    /// When there is no such election, or the user may not read its futures.
+    pub fn validation(&self, election: &str) -> Result<String, Error> {
+        validated(&self.scope.catalog, election, &self.scope.user)?;
+        Ok(self.listed(Listing::validation(election.to_owned())))
+    }
+
+    fn listed(&self, listing: Listing) -> String {
         let schema = listing.schema();
         let columns = schema.fields().iter();
         let columns = columns.map(|field| (field.name().clone(), super::types::column_type(field)));
@@ -75,7 +88,7 @@ impl Names<'_> {
             columns: columns.collect(),
             provider: Arc::new(listing),
         });
-        Ok(format!("SELECT * FROM {name}"))
+        format!("SELECT * FROM {name}")
     }
 
     /// Plans a query in which unqualified names of tables mean a future, or the present: a relation with columns `c0`, `c1`, …,
@@ -148,6 +161,19 @@ impl Names<'_> {
             |candidate: &&Arc<Candidate>| candidate.state == CandidateState::Open && candidate.mirrored;
         Ok(found.candidates().filter(readable).cloned().collect())
     }
+}
+
+/// The election of which the user wants to know whether the mirror has it.
+///
+/// # Errors
+/// When there is no such election, or the user may not read its futures.
+pub fn validated<'c>(catalog: &'c Catalog, election: &str, user: &str) -> Result<&'c Arc<Election>, Error> {
+    let found = catalog.elections().get(election);
+    let found = found.ok_or_else(|| EngineError::UndefinedElection {
+        name: election.to_owned(),
+    })?;
+    privilege::check(found, user, Privileges::READ)?;
+    Ok(found)
 }
 
 /// Gives scans of futures names of their own. DataFusion takes scans of one name for the same, and so would answer a scalar subquery

@@ -48,6 +48,7 @@ pub use error::from_datafusion;
 pub use execute::RowStream;
 pub use freshness::{Freshness, Need, from_mirror, mirror_snapshot};
 pub use future::{Cover, FutureName, FutureRead, Futures, Layer, Listed, Listing, TableFuture, lay};
+pub use made::validated;
 pub use names::{Scope, ServerStatus};
 pub use parameter::{parameter, row_values, scalar_value};
 pub use plan::AnalyticPlan;

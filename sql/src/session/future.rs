@@ -43,7 +43,7 @@ impl Session {
             futures.insert(read, self.table_future(read, &snapshot).await?);
         }
         for listing in plan.listings() {
-            let rows = self.listing(listing)?;
+            let rows = self.listing(listing, &snapshot).await?;
             futures.insert_listing(listing, rows);
         }
         let present = present.unwrap_or_else(|| Source::Mirror {

@@ -9,6 +9,7 @@ use arrow::array::{ArrayRef, RecordBatch, StringBuilder};
 use datafusion::catalog::TableProvider;
 use scry_engine::collision::Outcome;
 use scry_engine::{Candidate, Change, Collision, DataType, Key, Row, Table, Value};
+use scry_mirror::Snapshot;
 use scry_stream::RowBatchBuilder;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,17 +25,29 @@ fn too_many() -> Error {
 }
 
 /// What could not be made a batch: rows are well formed, so this is our mistake.
-fn unfit(error: impl ToString) -> Error {
+pub(super) fn unfit(error: impl ToString) -> Error {
     Error::internal(error.to_string())
 }
 
 impl Session {
-    pub(super) fn listing(&mut self, listing: &Listing) -> Result<RecordBatch, Error> {
+    /// `snapshot` is the mirror at the statement's LSN.
+    pub(super) async fn listing(
+        &mut self,
+        listing: &Listing,
+        snapshot: &Snapshot,
+    ) -> Result<RecordBatch, Error> {
         let catalog = self.catalog();
-        let candidates = listing.future.open(&catalog, &self.identity.user)?;
+        let user = &self.identity.user;
         let columns = match &listing.listed {
-            Listed::Conflicts => self.conflict_columns(&candidates)?,
-            Listed::Changes(table) => self.change_columns(&candidates, table)?,
+            Listed::Conflicts(future) => {
+                let candidates = future.open(&catalog, user)?;
+                self.conflict_columns(&candidates)?
+            }
+            Listed::Changes(future, table) => {
+                let candidates = future.open(&catalog, user)?;
+                self.change_columns(&candidates, table)?
+            }
+            Listed::Validation(election) => self.validation_columns(election, snapshot).await?,
         };
         RecordBatch::try_new(listing.schema(), columns).map_err(unfit)
     }
@@ -185,7 +198,7 @@ fn value(table: &Table, row: &Row, column: usize, zone: &TimeZone) -> String {
 }
 
 /// A row, or some columns of it.
-fn composite(table: &Table, row: &Row, columns: Option<&[usize]>, zone: &TimeZone) -> String {
+pub(super) fn composite(table: &Table, row: &Row, columns: Option<&[usize]>, zone: &TimeZone) -> String {
     let all: Vec<usize> = (0..table.def.columns.len()).collect();
     let row = table.layout.row(row);
     let field = |column: &usize| -> (_, DataType) { (row.get(*column), table.def.columns[*column].ty) };

@@ -42,6 +42,7 @@ pub mod settings;
 mod simple;
 mod transaction;
 mod utility;
+mod validate;
 
 pub use api::{
     ColumnDescription, Executed, Notice, ParsedStatement, SessionInfo, StatementDescription,

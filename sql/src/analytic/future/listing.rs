@@ -1,4 +1,4 @@
-//! `scry.conflicts` and `scry.diff`: what candidates change, row by row, as relations.
+//! `scry.conflicts` and `scry.diff`: what candidates change, row by row, as relations; and `scry.validate_election`.
 //!
 //! A planned query holds a [`Listing`], which says what is to be listed; the session makes the rows before the query runs,
 //! at the query's LSN, as it prepares futures.
@@ -21,29 +21,32 @@ use std::sync::Arc;
 /// What is listed.
 #[derive(Debug, Clone)]
 pub enum Listed {
-    /// A row for each predicted conflict.
-    Conflicts,
-    /// A row for each row of the table that differs from the present.
-    Changes(Arc<Table>),
+    /// A row for each predicted conflict of a future.
+    Conflicts(Arc<FutureName>),
+    /// A row for each row of the table that is otherwise in a future than at present.
+    Changes(Arc<FutureName>, Arc<Table>),
+    /// A row for each table that an election has changed: is the mirror what the primary is?
+    Validation(String),
 }
 
 /// A list of what a future changes.
 #[derive(Debug, Clone)]
 pub struct Listing {
-    pub future: Arc<FutureName>,
     pub listed: Listed,
     schema: SchemaRef,
 }
 
-/// Listings are equal when they list the same of the same future.
+/// Listings are equal when they list the same of the same.
 impl PartialEq for Listing {
     fn eq(&self, other: &Listing) -> bool {
-        let same = match (&self.listed, &other.listed) {
-            (Listed::Conflicts, Listed::Conflicts) => true,
-            (Listed::Changes(ours), Listed::Changes(theirs)) => ours.def.oid == theirs.def.oid,
+        match (&self.listed, &other.listed) {
+            (Listed::Conflicts(ours), Listed::Conflicts(theirs)) => ours == theirs,
+            (Listed::Changes(ours, table), Listed::Changes(theirs, other)) => {
+                ours == theirs && table.def.oid == other.def.oid
+            }
+            (Listed::Validation(ours), Listed::Validation(theirs)) => ours == theirs,
             _ => false,
-        };
-        same && self.future == other.future
+        }
     }
 }
 
@@ -61,8 +64,7 @@ impl Listing {
         ];
         let fields: Vec<_> = columns.into_iter().map(text).collect();
         Listing {
-            future,
-            listed: Listed::Conflicts,
+            listed: Listed::Conflicts(future),
             schema: Arc::new(Schema::new(fields)),
         }
     }
@@ -78,8 +80,31 @@ impl Listing {
             fields.extend(named);
         }
         Listing {
-            future,
-            listed: Listed::Changes(table),
+            listed: Listed::Changes(future, table),
+            schema: Arc::new(Schema::new(fields)),
+        }
+    }
+
+    pub fn validation(election: String) -> Listing {
+        let count = |name: &str| {
+            named_field(ArrowType::Int64, "bigint")
+                .as_ref()
+                .clone()
+                .with_name(name)
+        };
+        let fields = vec![
+            text("candidate"),
+            text("table"),
+            count("rows"),
+            count("primary_rows"),
+            count("mirror_rows"),
+            text("primary_checksum"),
+            text("mirror_checksum"),
+            count("differences"),
+            text("examples"),
+        ];
+        Listing {
+            listed: Listed::Validation(election),
             schema: Arc::new(Schema::new(fields)),
         }
     }

@@ -1,6 +1,7 @@
-//! Functions in FROM that know of elections: `scry.conflicts`, `scry.diff`, `scry.compare`, `scry.expected`.
+//! Functions in FROM that know of elections: `scry.conflicts`, `scry.diff`, `scry.validate_election`, `scry.compare`,
+//! `scry.expected`.
 //!
-//! The first two become a relation whose rows the session makes ([`Listing`]). The others are written out as a query: what they
+//! The first three become a relation whose rows the session makes ([`Listing`]). The others are written out as a query: what they
 //! ask of each future is planned as a query of its own, under that future, and stands in it as a view.
 
 use super::{Typer, build};
@@ -38,8 +39,8 @@ fn unknown(function: &str, arguments: usize) -> Error {
         format!("function {SCHEMA}.{function}({types}) does not exist"),
     )
     .with_hint(
-        "There are conflicts(future), diff(future, table), compare(election, query) and expected(election, query), \
-         all with text constants.",
+        "There are conflicts(future), diff(future, table), compare(election, query), expected(election, query) and \
+         validate_election(election), all with text constants.",
     )
 }
 
@@ -103,6 +104,7 @@ impl Typer<'_> {
         let sql = match (function, given.as_slice()) {
             ("conflicts", [future]) => self.names.list(future, None),
             ("diff", [future, table]) => self.names.list(future, Some(table)),
+            ("validate_election", [election]) => self.names.validation(election),
             ("compare", [election, query]) => self.compare(election, query),
             ("expected", [election, query]) => self.expected(election, query),
             (_, given) => Err(unknown(function, given.len())),
