@@ -235,7 +235,12 @@ impl<'a> Names<'a> {
     }
 
     fn relation(&self, schema: Option<&str>, name: &str) -> Result<Option<Relation>, Error> {
-        let view = |schema| catalog_views::table(schema, name, self.scope).map(Relation::View);
+        let view = |schema| {
+            // A plan holds the catalog of its making, whose version does not tell of elections.
+            let follows = catalog_views::follows_elections(schema, name);
+            self.fleeting.set(self.fleeting.get() || follows);
+            catalog_views::table(schema, name, self.scope).map(Relation::View)
+        };
         let catalog = &self.scope.catalog;
         let present = || Some(Relation::Table(catalog.table(name)?.clone(), None));
         let in_future = |future: &Arc<FutureName>| {

@@ -81,7 +81,7 @@ pub const VIEWS: &[View] = &[
                     .flat_map(|candidate| of_candidate(election, candidate))
                     .collect::<Vec<_>>()
             };
-            elections(scope).flat_map(of).collect()
+            readable(scope).flat_map(of).collect()
         },
     },
     View {
@@ -105,9 +105,7 @@ pub const VIEWS: &[View] = &[
                 });
                 rows.collect::<Vec<_>>()
             };
-            // Answers of futures are for those who may read these.
-            let readable = elections(scope).filter(|election| election.allows(&scope.user, Privileges::READ));
-            readable.flat_map(of).collect()
+            readable(scope).flat_map(of).collect()
         },
     },
     View {
@@ -125,6 +123,11 @@ pub const VIEWS: &[View] = &[
 
 fn elections(scope: &Scope) -> impl Iterator<Item = &Arc<Election>> {
     scope.catalog.elections().iter()
+}
+
+/// Those whose futures the user may read: what candidates consist of and what was answered in them is for nobody else.
+fn readable(scope: &Scope) -> impl Iterator<Item = &Arc<Election>> {
+    elections(scope).filter(|election| election.allows(&scope.user, Privileges::READ))
 }
 
 /// NULL: any number.

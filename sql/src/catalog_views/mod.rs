@@ -50,6 +50,13 @@ pub fn table(schema: &str, name: &str, scope: &Scope) -> Option<Arc<dyn TablePro
     Some(Arc::new(ScopedView::new(view, scope)))
 }
 
+/// Whether the view's rows are about elections.
+pub fn follows_elections(schema: &str, name: &str) -> bool {
+    elections::VIEWS
+        .iter()
+        .any(|view| view.name == name && view.schema == schema)
+}
+
 /// A function that needs the session or the catalog.
 pub fn function(name: &str, scope: &Scope) -> Option<Arc<ScalarUDF>> {
     functions::function(name, scope)
