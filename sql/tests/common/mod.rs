@@ -17,8 +17,12 @@ impl Fixture {
     }
 
     pub fn with_options(options: DatabaseOptions) -> Fixture {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let database = Database::open(dir.path(), options).expect("a new database opens");
+        Self::open(tempfile::tempdir().expect("a temporary directory"), options)
+    }
+
+    /// The database in a directory.
+    pub fn open(dir: tempfile::TempDir, options: DatabaseOptions) -> Fixture {
+        let database = Database::open(dir.path(), options).expect("the database opens");
         Fixture { database, dir }
     }
 
@@ -27,8 +31,7 @@ impl Fixture {
         let Fixture { database, dir } = self;
         database.close().expect("the database closes");
         drop(database);
-        let database = Database::open(dir.path(), options).expect("the database opens again");
-        Fixture { database, dir }
+        Self::open(dir, options)
     }
 
     /// The data directory.
