@@ -114,8 +114,11 @@ async fn one_run(
         let folder = arguments.folder.join(format!("crash-{run}"));
         let mut server = Server::new(arguments.server, &arguments.binary, &folder, free_port()?)?;
         let client = server.start().await?;
-        create(&client, arguments.workers).await?;
-        let workers = (0..arguments.workers).map(Worker::new).collect();
+        let elections = arguments.server == Kind::Scry;
+        create(&client, arguments.workers, elections).await?;
+        let workers = (0..arguments.workers)
+            .map(|id| Worker::new(id, elections))
+            .collect();
         *site = Some(Site {
             server,
             workers,

@@ -1,17 +1,19 @@
-//! After the restart: the workers' rows, the accounts' balances, and mirror against primary.
+//! After the restart: the workers' rows, the accounts' balances, the elections with their futures, and mirror against primary.
 
 use std::collections::BTreeMap;
 
 use tokio_postgres::Client;
 
 use super::load::{LARGE_BYTES, SMALL_BYTES, SMALL_ROWS_MAX, Worker};
+use super::plan::{Amounts, Plan, Shown, ShownCandidate, election_name, election_of, is_mirrored};
 use super::state::{State, Transfer, payload};
 use super::{ACCOUNTS, OPENING_BALANCE};
 use crate::client::{Failure, TextRow, text_rows};
 
 /// Everything that must hold once the server is up again. Returns how many rows were compared.
 pub async fn check(client: &Client, workers: &mut [Worker]) -> Result<usize, Failure> {
-    let tables = tables(workers.len());
+    let elections = workers.iter().any(|worker| worker.elections);
+    let tables = tables(workers.len(), elections);
     let mut primary = BTreeMap::new();
     for (table, order) in &tables {
         let rows = read(client, "primary", table, order).await?;
@@ -25,6 +27,9 @@ pub async fn check(client: &Client, workers: &mut [Worker]) -> Result<usize, Fai
     for (worker, state) in states.iter_mut().enumerate() {
         state.scratch = read_scratch(worker as i64, &primary[&format!("scratch_{worker}")])?;
     }
+    if elections {
+        read_plans(client, &primary, &mut states).await?;
+    }
     for (worker, state) in workers.iter_mut().zip(&states) {
         worker
             .journal
@@ -36,13 +41,16 @@ pub async fn check(client: &Client, workers: &mut [Worker]) -> Result<usize, Fai
     Ok(primary.values().map(Vec::len).sum())
 }
 
-fn tables(workers: usize) -> Vec<(String, &'static str)> {
+fn tables(workers: usize, elections: bool) -> Vec<(String, &'static str)> {
     let mut tables = vec![
         ("account".to_owned(), "id"),
         ("transfer".to_owned(), "id"),
         ("entry".to_owned(), "worker, batch, number"),
     ];
     tables.extend((0..workers).map(|worker| (format!("scratch_{worker}"), "generation, number")));
+    if elections {
+        tables.extend((0..workers).map(|worker| (format!("plan_{worker}"), "id")));
+    }
     tables
 }
 
@@ -142,6 +150,74 @@ fn read_scratch(worker: i64, rows: &[TextRow]) -> Result<Option<(i64, u32)>, Fai
         }
     }
     Ok(Some((generation, rows.len() as u32)))
+}
+
+fn amounts(rows: &[TextRow]) -> Result<Amounts, Failure> {
+    rows.iter()
+        .map(|row| Ok((number(row, 0)?, number(row, 1)?)))
+        .collect()
+}
+
+/// The workers' elections: states, futures, and what waits in the queue.
+async fn read_plans(
+    client: &Client,
+    primary: &BTreeMap<String, Vec<TextRow>>,
+    states: &mut [State],
+) -> Result<(), Failure> {
+    let mut shown: Vec<Shown> = vec![Shown::default(); states.len()];
+    for (worker, shown) in shown.iter_mut().enumerate() {
+        shown.rows = amounts(&primary[&format!("plan_{worker}")])?;
+    }
+    let text = |row: &TextRow, column: usize| row[column].clone().unwrap_or_default();
+    let known = |row: &TextRow| {
+        let election = election_of(row[0].as_deref().unwrap_or_default());
+        let election = election.filter(|(worker, _)| *worker < states.len());
+        election.ok_or_else(|| Failure::from(format!("election {row:?} is nobody's")))
+    };
+    client.batch_execute("SET scry.read_from = 'mirror'").await?;
+    for row in text_rows(client, "SELECT election, state FROM scry.elections").await? {
+        let (worker, election) = known(&row)?;
+        shown[worker].elections.entry(election).or_default().state = text(&row, 1);
+    }
+    for row in text_rows(client, "SELECT election, candidate, state FROM scry.candidates").await? {
+        let (worker, election) = known(&row)?;
+        let (name, state) = (text(&row, 1), text(&row, 2));
+        let candidate = name.strip_prefix('c').and_then(|number| number.parse().ok());
+        let candidate = candidate.ok_or_else(|| format!("candidate {row:?} is nobody's"))?;
+        let path = format!("{}/{name}", election_name(worker as i64, election));
+        let mut known = ShownCandidate {
+            state,
+            ..ShownCandidate::default()
+        };
+        if known.state == "open" {
+            let rows = format!("plan_{worker} ORDER BY id");
+            client
+                .batch_execute(&format!(
+                    "SET scry.candidate = '{path}'; SET scry.read_from = 'primary'"
+                ))
+                .await?;
+            let inside = text_rows(client, &format!("SELECT id, amount FROM {rows}")).await?;
+            known.inside = Some(amounts(&inside)?);
+            client
+                .batch_execute("SET scry.candidate = ''; SET scry.read_from = 'mirror'")
+                .await?;
+            if is_mirrored(candidate) {
+                let sql = format!("SELECT id, amount FROM \"{path}\".{rows}");
+                known.future = Some(amounts(&text_rows(client, &sql).await?)?);
+            }
+        }
+        let shown = shown[worker].elections.entry(election).or_default();
+        shown.candidates.insert(candidate, known);
+    }
+    let sql = "SELECT election, count(*) FROM scry.conflict_queue GROUP BY election";
+    for row in text_rows(client, sql).await? {
+        let (worker, election) = known(&row)?;
+        shown[worker].deferred.insert(election, number(&row, 1)?);
+    }
+    for (state, shown) in states.iter_mut().zip(shown) {
+        state.plan = Plan::found(shown);
+    }
+    Ok(())
 }
 
 /// An account holds its opening balance and its transfers, no more and no less.

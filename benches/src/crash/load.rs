@@ -1,11 +1,12 @@
 //! The workers' transactions: transfers, batches (small ones by INSERT, large ones by COPY), deletes, tables replaced as a
-//! whole, work that is rolled back.
+//! whole, work that is rolled back, and elections where the server has them.
 
 use bytes::Bytes;
 use futures::SinkExt;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error};
 
+use super::plan::{OPENING_AMOUNT, Plan, ROWS};
 use super::state::{Change, Journal, Transfer, payload};
 use super::{ACCOUNTS, OPENING_BALANCE};
 use crate::client::{Failure, Target, explain};
@@ -19,7 +20,7 @@ pub const LARGE_BYTES: usize = 1000;
 pub const SMALL_ROWS_MAX: u32 = 60;
 
 /// Creates the tables in a new database.
-pub async fn create(client: &Client, workers: i64) -> Result<(), Failure> {
+pub async fn create(client: &Client, workers: i64, elections: bool) -> Result<(), Failure> {
     let mut sql = String::from(
         "CREATE TABLE account (id bigint PRIMARY KEY, balance bigint NOT NULL, note text); \
          CREATE TABLE transfer (id bigint PRIMARY KEY, source bigint NOT NULL, target bigint NOT NULL, \
@@ -28,6 +29,14 @@ pub async fn create(client: &Client, workers: i64) -> Result<(), Failure> {
     );
     for worker in 0..workers {
         sql += &format!("{}; ", scratch_definition(worker));
+        if elections {
+            sql += &format!(
+                "CREATE TABLE plan_{worker} (id bigint PRIMARY KEY, amount bigint NOT NULL); \
+                 INSERT INTO plan_{worker} SELECT i, {OPENING_AMOUNT} FROM generate_series(0, {}) AS g(i); \
+                 ALTER TABLE plan_{worker} ALTER COLUMN amount SET (scry.on_collision = 'add'); ",
+                ROWS - 1
+            );
+        }
     }
     sql += "INSERT INTO account (id, balance) VALUES ";
     let rows: Vec<String> = (0..ACCOUNTS)
@@ -44,6 +53,9 @@ pub async fn create(client: &Client, workers: i64) -> Result<(), Failure> {
 fn scratch_definition(worker: i64) -> String {
     format!("CREATE TABLE scratch_{worker} (generation bigint NOT NULL, number int, payload varchar(200))")
 }
+
+/// What a session says to work in no candidate.
+const OUTSIDE: &str = "SET scry.candidate = ''";
 
 /// Why a worker's transaction did not end with an acknowledgement.
 enum Stopped {
@@ -76,15 +88,22 @@ impl Stopped {
 pub struct Worker {
     pub id: i64,
     pub journal: Journal,
+    /// Whether it holds elections.
+    pub elections: bool,
     random: Random,
 }
 
 impl Worker {
-    /// A worker with an empty journal.
-    pub fn new(id: i64) -> Worker {
+    /// A worker in a new database.
+    pub fn new(id: i64, elections: bool) -> Worker {
+        let mut journal = Journal::default();
+        if elections {
+            journal.acknowledged.plan = Plan::new();
+        }
         Worker {
             id,
-            journal: Journal::default(),
+            journal,
+            elections,
             random: Random::new(0),
         }
     }
@@ -108,6 +127,9 @@ impl Worker {
                     if client.batch_execute("ROLLBACK").await.is_err() {
                         return Ok(());
                     }
+                    if self.elections && client.batch_execute(OUTSIDE).await.is_err() {
+                        return Ok(());
+                    }
                 }
                 Err(Stopped::Lost) => return Ok(()),
                 Err(Stopped::Unexpected(what)) => return Err(format!("worker {}: {what}", self.id)),
@@ -116,6 +138,9 @@ impl Worker {
     }
 
     async fn transaction(&mut self, client: &Client) -> Result<(), Stopped> {
+        if self.elections && self.random.one_in(3) {
+            return self.plan(client).await;
+        }
         match self.random.below(100) {
             0..60 => self.transfer(client).await,
             60..78 => self.insert(client).await,
@@ -285,6 +310,21 @@ impl Worker {
         )
         .await?;
         self.commit(client).await
+    }
+
+    async fn plan(&mut self, client: &Client) -> Result<(), Stopped> {
+        let number = self.journal.number();
+        let step = self.journal.acknowledged.plan.choose(&mut self.random, number);
+        let (inside, sql) = step.sql(self.id);
+        if let Some(inside) = &inside {
+            run(client, &format!("SET scry.candidate = '{inside}'")).await?;
+        }
+        self.open(Change::Plan(step), true);
+        run(client, &sql).await?;
+        match inside {
+            Some(_) => run(client, OUTSIDE).await,
+            None => Ok(()),
+        }
     }
 
     /// Work that must leave nothing.

@@ -7,11 +7,13 @@
 //!
 //! - [`server`]: starts, kills and stops the server;
 //! - [`state`]: what a worker knows, and how a change alters it;
+//! - [`plan`]: what it knows of its elections;
 //! - [`load`]: the workers' transactions;
 //! - [`check`]: what the server says after the restart, against what the workers know.
 
 pub mod check;
 pub mod load;
+pub mod plan;
 pub mod server;
 pub mod state;
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::plan::{Plan, Step};
 use crate::random::Random;
 
 /// Money that a worker moved. Its id carries the worker in the high half.
@@ -21,6 +22,8 @@ pub struct State {
     pub batches: BTreeMap<i64, u32>,
     /// Generation and rows of the worker's scratch table, which is only ever replaced as a whole.
     pub scratch: Option<(i64, u32)>,
+    /// The worker's elections, with the table that they are about.
+    pub plan: Plan,
 }
 
 /// One transaction's effect on a worker's rows.
@@ -30,6 +33,7 @@ pub enum Change {
     Insert { batch: i64, rows: u32 },
     Delete { batch: i64 },
     Replace { generation: i64, rows: u32 },
+    Plan(Step),
 }
 
 impl State {
@@ -46,6 +50,7 @@ impl State {
                 self.batches.remove(batch);
             }
             Change::Replace { generation, rows } => self.scratch = Some((*generation, *rows)),
+            Change::Plan(step) => self.plan.apply(step),
         }
     }
 
@@ -79,6 +84,9 @@ impl State {
         }
         if self.scratch != found.scratch {
             return format!("scratch is {:?}, not {:?}", found.scratch, self.scratch);
+        }
+        if let Some(difference) = self.plan.difference(&found.plan) {
+            return difference;
         }
         "no difference".to_owned()
     }
