@@ -27,8 +27,10 @@ pub mod expr;
 mod notify;
 mod place;
 mod plan;
+mod predictions;
 mod privilege;
 pub mod session;
+mod system_table;
 pub mod tags;
 pub mod types;
 

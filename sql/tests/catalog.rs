@@ -228,7 +228,7 @@ fn drivers_find_tables_columns_and_keys() {
         (
             "SELECT table_schema, table_name, table_type FROM information_schema.tables \
              WHERE table_schema NOT IN ('pg_catalog', 'information_schema') ORDER BY table_name",
-            "public|Log Book|BASE TABLE;scry|candidate_statements|VIEW;scry|candidates|VIEW;scry|conflict_queue|VIEW;scry|elections|VIEW;scry|mirror_savepoints|VIEW;public|orders|BASE TABLE;scry|scores|VIEW",
+            "public|Log Book|BASE TABLE;scry|candidate_statements|VIEW;scry|candidates|VIEW;scry|conflict_queue|VIEW;scry|elections|VIEW;scry|mirror_savepoints|VIEW;public|orders|BASE TABLE;scry|predictions|VIEW;scry|scores|VIEW",
         ),
         (
             "SELECT column_name, data_type, is_nullable, character_maximum_length, numeric_precision, numeric_scale, column_default \

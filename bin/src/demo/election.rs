@@ -173,6 +173,21 @@ async fn elect(client: &Client, screen: &mut Screen) -> Result<(), DemoError> {
         "committed in {:.0} ms, {resolved} collisions decided by the rules of their table; the other futures vanished",
         ms(took)
     ));
+    let met = client
+        .simple_query(
+            "SELECT predicted, met, round((error * 100)::numeric, 2) FROM scry.predictions \
+             WHERE election = 'prices' AND state = 'met'",
+        )
+        .await?;
+    for met in rows(met) {
+        let text = |column: usize| met.get(column).unwrap_or("NULL");
+        screen.fact(&format!(
+            "predicted {}, met {} when it was committed: {} per cent off, for the orders that came in between",
+            text(0),
+            text(1),
+            text(2)
+        ));
+    }
     let left = rows(client.simple_query("SHOW CANDIDATES IN prices").await?);
     let open = left.iter().filter(|row| row.get(1) == Some("open")).count();
     match open {

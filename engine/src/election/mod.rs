@@ -306,6 +306,11 @@ impl Candidate {
         self.base.expired
     }
 
+    /// How many rows it has changed.
+    pub fn rows(&self) -> u64 {
+        self.branches().map(|branch| branch.table.live_rows()).sum()
+    }
+
     /// Bytes of the rows that it has changed, without keys.
     pub fn bytes(&self) -> u64 {
         let branches = self.branches();

@@ -10,7 +10,6 @@ use super::scan::UserTable;
 use super::typed::Made;
 use super::types::PostgresTypes;
 use crate::catalog_views;
-use crate::conflicts;
 use crate::error::{Error, SqlState};
 use crate::notify::Channels;
 use crate::types::TimeZone;
@@ -257,10 +256,10 @@ impl<'a> Names<'a> {
             (Some(schema), _) if FutureName::is_meant(schema) => {
                 in_future(&Arc::new(FutureName::parse(schema)?))
             }
-            (Some("scry"), _) if name == conflicts::NAME => Ok(match conflicts::table(catalog) {
-                Some(queue) => Some(Relation::Table(queue.clone(), None)),
-                None => view("scry"),
-            }),
+            (Some("scry"), _) if catalog_views::system_table(catalog, name).is_some() => {
+                let table = catalog_views::system_table(catalog, name);
+                Ok(table.map(|table| Relation::Table(table.clone(), None)))
+            }
             (Some(schema), _) => {
                 let number = made::number(name).filter(|_| schema == made::SCHEMA);
                 let made = number.and_then(|number| self.relations.borrow().get(number).cloned());

@@ -19,18 +19,27 @@ mod view;
 
 use crate::analytic::Scope;
 use crate::conflicts;
+use crate::predictions;
+use crate::system_table::SystemTable;
 use datafusion::catalog::TableProvider;
 use datafusion::logical_expr::ScalarUDF;
+use scry_engine::{Catalog, Table};
 use std::sync::Arc;
 use view::{ScopedView, View};
 
-/// What the queue of conflicts is before the first one.
-static NO_CONFLICTS: View = View {
-    schema: "scry",
-    name: conflicts::NAME,
-    columns: conflicts::COLUMNS,
-    rows: |_| Vec::new(),
-};
+/// What system tables are before the first row.
+static EMPTY_TABLES: [View; SYSTEM_TABLES.len()] = [unmade(&SYSTEM_TABLES[0]), unmade(&SYSTEM_TABLES[1])];
+
+const SYSTEM_TABLES: [SystemTable; 2] = [conflicts::TABLE, predictions::TABLE];
+
+const fn unmade(table: &SystemTable) -> View {
+    View {
+        schema: "scry",
+        name: table.name,
+        columns: table.columns,
+        rows: |_| Vec::new(),
+    }
+}
 
 /// Every view.
 fn all() -> impl Iterator<Item = &'static View> {
@@ -41,7 +50,13 @@ fn all() -> impl Iterator<Item = &'static View> {
         .chain(elections::VIEWS)
         .chain(information_schema::VIEWS)
         .chain(empty::VIEWS)
-        .chain([&NO_CONFLICTS])
+        .chain(&EMPTY_TABLES)
+}
+
+/// The system table of this name, once it is made.
+pub fn system_table<'c>(catalog: &'c Catalog, name: &str) -> Option<&'c Arc<Table>> {
+    let table = SYSTEM_TABLES.into_iter().find(|table| table.name == name)?;
+    table.table(catalog)
 }
 
 /// The view of this name, if there is one.

@@ -10,29 +10,24 @@
 mod json;
 
 use crate::error::{Error, SqlState};
+use crate::system_table::SystemTable;
 use scry_engine::collision::Outcome;
-use scry_engine::{
-    Catalog, ColumnDef, Conflict, DataType, Datum, Engine, Error as EngineError, Isolation, Key, KeyRange,
-    NewTable, PrimaryKey, Row, SessionInfo, Table, Txn, Value,
-};
-use std::ops::ControlFlow;
+use scry_engine::{Conflict, Datum, Key, Row, Txn, Value};
 use std::sync::Arc;
 
 pub use json::{key_text, parse_key, parse_row, row_text, set_members};
 
-/// The table in the engine.
-const OID: u32 = 12_000;
-
-/// Its name in the schema `scry`.
-pub const NAME: &str = "conflict_queue";
+/// The table.
+pub const TABLE: SystemTable = SystemTable {
+    oid: 12_000,
+    name: "conflict_queue",
+    columns: "id int8, election text, candidate text, transaction int8, table_name text, key jsonb, before jsonb, \
+              present jsonb, proposed jsonb, reason text, time timestamptz, state text, action text, \
+              resolved_at timestamptz, resolved_by text, store int8, proposed_at int8",
+};
 
 /// The channel on which additions are told.
 pub const CHANNEL: &str = "scry_conflicts";
-
-/// The columns as a view declares them.
-pub const COLUMNS: &str = "id int8, election text, candidate text, transaction int8, table_name text, key jsonb, \
-                           before jsonb, present jsonb, proposed jsonb, reason text, time timestamptz, state text, \
-                           action text, resolved_at timestamptz, resolved_by text, store int8, proposed_at int8";
 
 /// Numbers of the columns that are written again.
 const STATE: usize = 11;
@@ -101,51 +96,6 @@ pub struct Entry {
     row: Row,
 }
 
-fn definition() -> NewTable {
-    let columns = COLUMNS
-        .split(',')
-        .filter_map(|column| column.trim().split_once(' '));
-    let columns = columns.map(|(name, ty)| ColumnDef {
-        name: name.to_owned(),
-        ty: match ty {
-            "int8" => DataType::Int8,
-            "jsonb" => DataType::Jsonb,
-            "timestamptz" => DataType::TimestampTz,
-            _ => DataType::Text,
-        },
-        not_null: name == "id",
-        default: None,
-    });
-    NewTable {
-        name: NAME.to_owned(),
-        columns: columns.collect(),
-        primary_key: Some(PrimaryKey {
-            name: "conflict_queue_pkey".to_owned(),
-            columns: vec![0],
-        }),
-    }
-}
-
-/// The queue as a transaction or a query finds it; `None`: nothing was ever deferred.
-pub fn table(catalog: &Catalog) -> Option<&Arc<Table>> {
-    catalog.by_oid(OID)
-}
-
-/// Makes the table if there is none.
-pub async fn ensure(engine: &Arc<Engine>) -> Result<(), Error> {
-    while table(&engine.catalog()).is_none() {
-        let mut session = engine.session(SessionInfo::default());
-        let mut txn = session.begin(Isolation::ReadCommitted);
-        let created = txn.create_system_table(OID, definition()).await;
-        match created.and_then(|_| txn.commit("CREATE TABLE")) {
-            // Another session was first.
-            Ok(_) | Err(EngineError::DuplicateTable { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
-}
-
 fn key(id: i64) -> Key {
     Key::encode([Datum::Int8(id)])
 }
@@ -169,14 +119,9 @@ pub async fn add(
     if deferred.is_empty() {
         return Ok(None);
     }
-    let queue = table(txn.catalog()).cloned().ok_or_else(|| {
-        Error::new(
-            SqlState::SERIALIZATION_FAILURE,
-            "the queue of conflicts is younger than this transaction",
-        )
-    })?;
+    let queue = TABLE.for_writing(txn)?;
     let mut first = None;
-    let mut id = last_id(txn, &queue) + 1;
+    let mut id = TABLE.last_id(txn, &queue) + 1;
     for conflict in deferred {
         let of_row = |row: &Option<Row>| match row {
             Some(row) => Value::Jsonb(row_text(&conflict.table, row)),
@@ -218,15 +163,6 @@ pub async fn add(
     Ok(first.map(|first| (first, id - 1)))
 }
 
-fn last_id(txn: &mut Txn, queue: &Table) -> i64 {
-    let mut last = 0;
-    txn.scan(queue, &KeyRange::all(), &mut |_, version| {
-        last = queue.layout.row(&version.row).get(0).integer().unwrap_or(last);
-        ControlFlow::Continue(())
-    });
-    last
-}
-
 /// The entry of this id, locked.
 ///
 /// # Errors
@@ -238,7 +174,7 @@ pub async fn lock(txn: &mut Txn, id: i64) -> Result<Entry, Error> {
             format!("conflict {id} does not exist"),
         )
     };
-    let queue = table(txn.catalog()).cloned().ok_or_else(undefined)?;
+    let queue = TABLE.table(txn.catalog()).cloned().ok_or_else(undefined)?;
     let found = txn.lock(&queue, key(id).as_ref()).await?;
     let row = found.ok_or_else(undefined)?.row;
     let read = queue.layout.row(&row);
@@ -268,7 +204,7 @@ pub fn settle(
     user: &str,
     now: i64,
 ) -> Result<(), Error> {
-    let queue = table(txn.catalog()).cloned();
+    let queue = TABLE.table(txn.catalog()).cloned();
     let queue = queue.ok_or_else(|| Error::internal("an entry without its queue"))?;
     let state = match action {
         Action::Drop => "dropped",
@@ -292,7 +228,7 @@ mod tests {
 
     #[test]
     fn the_numbers_of_columns_are_those_of_the_list() {
-        let columns = definition().columns;
+        let columns = TABLE.definition().columns;
         let name = |column: usize| columns[column].name.as_str();
         assert_eq!(
             [4, 5, 6, 8, STATE, ACTION, RESOLVED_AT, RESOLVED_BY].map(name),

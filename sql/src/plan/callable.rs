@@ -19,6 +19,12 @@ pub enum Action {
     Election(ElectionStatement),
     /// `SET name = value`, one after the other.
     Set(Vec<(&'static str, String)>),
+    /// A query that is asked of the futures of an election, to be compared with what becomes true.
+    Predict {
+        election: String,
+        class: String,
+        query: String,
+    },
     /// What is to be done about an entry of the queue of conflicts.
     Resolve {
         id: i64,
@@ -236,6 +242,18 @@ pub const ALL: &[Callable] = &[
                 id: id.parse().map_err(|_| option::invalid("id", id))?,
                 action: conflicts::Action::parse(given.text("action"))?,
                 values: given.text("values").to_owned(),
+            })
+        },
+    },
+    Callable {
+        name: "predict",
+        takes: "election text, query text, class text = aggregate",
+        answer: Answer::Rows,
+        action: |given| {
+            Ok(Action::Predict {
+                election: option::name(given.text("election"))?,
+                class: given.text("class").to_owned(),
+                query: given.text("query").to_owned(),
             })
         },
     },

@@ -31,6 +31,11 @@ impl Session {
             Action::Resolve { id, action, values } => {
                 (self.resolve_conflict(id, action, &values).await?, true, None)
             }
+            Action::Predict {
+                election,
+                class,
+                query,
+            } => (self.predict(&election, &class, &query).await?, true, None),
             Action::Savepoint(savepoint) => (0, self.savepoint(&savepoint).await?, None),
             Action::Set(settings) => {
                 for (name, value) in settings {

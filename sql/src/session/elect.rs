@@ -1,5 +1,6 @@
 //! ELECT CANDIDATE, ELECT BEST and REBASE CANDIDATE at work.
 
+use super::prediction::bare;
 use super::query::column_types;
 use super::{Notice, Session};
 use crate::analytic;
@@ -10,6 +11,7 @@ use crate::plan::parse;
 use crate::plan::planner::Kind;
 use crate::plan::scalar;
 use crate::plan::statement::ElectionStatement;
+use crate::predictions::{self, Prediction};
 use crate::types;
 use scry_engine::election::change::Score;
 use scry_engine::election::{OnConflict, Scores};
@@ -23,6 +25,13 @@ pub(super) struct Done {
     pub rows: u64,
     /// Of ELECT BEST.
     pub winner: Option<String>,
+}
+
+/// Why a candidate was chosen.
+struct Chosen {
+    /// With the snapshot at which they were asked.
+    scores: (Lsn, Scores),
+    best: Vec<Prediction>,
 }
 
 /// What the future of one candidate answers.
@@ -57,6 +66,7 @@ impl Session {
                 maximize,
                 on_conflict,
             } => {
+                predictions::TABLE.ensure(self.database.engine()).await?;
                 let scored_at = self.begun()?.snapshot();
                 let scores = self
                     .scores(election, query, subject.as_deref(), *maximize)
@@ -65,12 +75,22 @@ impl Session {
                 let Some(winner) = winner else {
                     return Err(none_admissible(election, &scores));
                 };
+                let best = scores.scores.iter().map(|score| Prediction {
+                    candidate: score.candidate.clone(),
+                    class: predictions::BEST.to_owned(),
+                    query: bare(query).to_owned(),
+                    predicted: score.score.clone(),
+                });
+                let chosen = Chosen {
+                    best: best.collect(),
+                    scores: (scored_at, scores),
+                };
                 let done = self
                     .elect(
                         election,
                         &winner.candidate,
                         *on_conflict,
-                        Some((scored_at, scores)),
+                        Some(chosen),
                         "ELECT BEST",
                     )
                     .await?;
@@ -99,15 +119,22 @@ impl Session {
         election: &str,
         candidate: &str,
         on_conflict: OnConflict,
-        scores: Option<(Lsn, Scores)>,
+        chosen: Option<Chosen>,
         tag: &'static str,
     ) -> Result<Done, Error> {
+        let (scores, best) = match chosen {
+            Some(Chosen { best, scores }) => (Some(scores), best),
+            None => (None, Vec::new()),
+        };
+        let scored_at = scores.as_ref().map_or(Lsn::ZERO, |(at, _)| *at);
         if self.is_of_statements(election, candidate) {
             let rows = self.elect_again(election, candidate, scores, tag).await?;
+            self.predict_best(election, &best, scored_at).await?;
+            self.settle_predictions(election, candidate, rows, 0).await?;
             return Ok(Done { rows, winner: None });
         }
         if on_conflict != OnConflict::Fail {
-            conflicts::ensure(self.database.engine()).await?;
+            conflicts::TABLE.ensure(self.database.engine()).await?;
         }
         let txn = self.transaction.statement(&mut self.engine, &self.settings)?;
         let evaluate = rules::evaluator();
@@ -117,6 +144,9 @@ impl Session {
             other => other?,
         };
         self.defer(election, candidate, &elected.conflicts).await?;
+        self.predict_best(election, &best, scored_at).await?;
+        self.settle_predictions(election, candidate, elected.changed, elected.conflicts.len())
+            .await?;
         Ok(Done {
             rows: elected.changed,
             winner: None,
@@ -159,13 +189,11 @@ impl Session {
             parse::single_query("ELECT BEST", text).map_err(Error::nowhere)?;
         }
         // On lines of their own: the last of a query may be a comment.
-        let bare = |text: &str| text.trim().trim_end_matches(';').to_owned();
         let subject_text = bare(subject.unwrap_or("true"));
         let asked = format!(
             "SELECT (\n{}\n) AS score, (\n{subject_text}\n) AS admissible",
             bare(query)
         );
-        let literal = |text: &str| format!("'{}'", text.replace('\'', "''"));
         let asked = format!(
             "SELECT candidate, score, admissible FROM scry.compare({}, {}) \
              WHERE candidate IS NOT NULL ORDER BY candidate",
@@ -241,6 +269,11 @@ impl Session {
         }
         Ok(answers)
     }
+}
+
+/// A text as a literal of SQL.
+pub(super) fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }
 
 fn none_admissible(election: &str, scores: &Scores) -> Error {

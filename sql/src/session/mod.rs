@@ -32,6 +32,7 @@ mod future;
 mod listing;
 mod notify;
 mod portal;
+mod prediction;
 mod prepared;
 mod query;
 mod recorded;

@@ -1,0 +1,236 @@
+//! Predictions: what the futures of an election answered, and what was true once one of them was elected.
+//!
+//! `scry.predictions` has a line for each query that was asked so, and each candidate: the answer in the candidate's future, and, from the
+//! transaction that elects it, the answer in the state that it leaves. Beside the queries two figures are kept: the rows that
+//! a candidate changes, and those that are not what it found. ELECT BEST predicts by itself.
+
+use crate::error::Error;
+use crate::system_table::SystemTable;
+use scry_engine::{Datum, InsertOutcome, Key, KeyRange, Row, Txn, Value};
+use scry_wal::Lsn;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// The table.
+pub const TABLE: SystemTable = SystemTable {
+    oid: 12_001,
+    name: "predictions",
+    columns: "id int8, election text, candidate text, class text, query text, predicted text, predicted_lsn int8, \
+              predicted_at timestamptz, met text, met_lsn int8, met_at timestamptz, error float8, state text",
+};
+
+/// Numbers of the columns that are written again.
+const MET: usize = 8;
+const MET_LSN: usize = 9;
+const MET_AT: usize = 10;
+const ERROR: usize = 11;
+const STATE: usize = 12;
+
+/// The class of the rows that a candidate changes.
+pub const ROWS: &str = "rows";
+
+/// The class of the rows that are not what a candidate found.
+pub const CONFLICTS: &str = "conflicts";
+
+/// The class of the queries of ELECT BEST.
+pub const BEST: &str = "best";
+
+/// One answer of a future.
+#[derive(Clone, Debug)]
+pub struct Prediction {
+    pub candidate: String,
+    pub class: String,
+    /// Empty for a figure that is no query's.
+    pub query: String,
+    /// As text; `None`: NULL.
+    pub predicted: Option<String>,
+}
+
+/// A prediction that waits for its election.
+pub struct Open {
+    pub candidate: String,
+    pub class: String,
+    pub query: String,
+    pub predicted: Option<String>,
+    id: i64,
+    row: Row,
+}
+
+fn text(value: Option<&str>) -> Value {
+    value.map_or(Value::Null, |value| Value::Text(value.to_owned()))
+}
+
+/// Adds predictions of one moment.
+///
+/// # Errors
+/// What `insert` answers; 40001 when the transaction began before there was a table.
+pub async fn add(
+    txn: &mut Txn,
+    election: &str,
+    predictions: &[Prediction],
+    at: Lsn,
+    now: i64,
+) -> Result<(), Error> {
+    let table = TABLE.for_writing(txn)?;
+    let mut id = TABLE.last_id(txn, &table) + 1;
+    for prediction in predictions {
+        let mut values = vec![
+            Value::Int8(id),
+            text(Some(election)),
+            text(Some(&prediction.candidate)),
+            text(Some(&prediction.class)),
+            text(Some(&prediction.query)),
+            text(prediction.predicted.as_deref()),
+            Value::Int8(at.get().cast_signed()),
+            Value::TimestampTz(now),
+            Value::Null,
+            Value::Null,
+            Value::Null,
+            Value::Null,
+            text(Some("open")),
+        ];
+        // Somebody else may take ids at the same time.
+        loop {
+            let row = table.layout.encode(&values)?;
+            let key = Key::encode([Datum::Int8(id)]);
+            id += 1;
+            if matches!(
+                txn.insert(&table, Some(key), row).await?,
+                InsertOutcome::Inserted(_)
+            ) {
+                break;
+            }
+            values[0] = Value::Int8(id);
+        }
+    }
+    Ok(())
+}
+
+/// The predictions of an election that wait for it.
+pub fn open(txn: &mut Txn, election: &str) -> Vec<Open> {
+    let Some(table) = TABLE.table(txn.catalog()).cloned() else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    txn.scan(&table, &KeyRange::all(), &mut |_, version| {
+        let row = table.layout.row(&version.row);
+        let text = |column| match row.get(column) {
+            Datum::Text(text) => Some(text.to_owned()),
+            _ => None,
+        };
+        if text(1).as_deref() == Some(election) && text(STATE).as_deref() == Some("open") {
+            found.push(Open {
+                candidate: text(2).unwrap_or_default(),
+                class: text(3).unwrap_or_default(),
+                query: text(4).unwrap_or_default(),
+                predicted: text(5),
+                id: row.get(0).integer().unwrap_or_default(),
+                row: Arc::clone(&version.row),
+            });
+        }
+        ControlFlow::Continue(())
+    });
+    found
+}
+
+/// What became of a prediction.
+pub enum Outcome {
+    /// Its candidate was elected, and the query answered this.
+    Met(Option<String>),
+    /// Its candidate was elected, and the query failed.
+    Failed,
+    /// Another candidate was.
+    Lost,
+}
+
+/// Says what became of a prediction.
+///
+/// # Errors
+/// What `lock` answers.
+pub async fn settle(txn: &mut Txn, open: &Open, outcome: &Outcome, at: Lsn, now: i64) -> Result<(), Error> {
+    let table = TABLE.for_writing(txn)?;
+    let key = Key::encode([Datum::Int8(open.id)]);
+    if txn.lock(&table, key.as_ref()).await?.is_none() {
+        return Ok(());
+    }
+    let (met, state) = match outcome {
+        Outcome::Met(met) => (met.as_deref(), "met"),
+        Outcome::Failed => (None, "failed"),
+        Outcome::Lost => (None, "lost"),
+    };
+    let error = match outcome {
+        Outcome::Met(met) => error(open.predicted.as_deref(), met.as_deref()),
+        Outcome::Failed | Outcome::Lost => None,
+    };
+    let row = table.layout.update(
+        &open.row,
+        &[
+            (MET, met.map_or(Datum::Null, Datum::Text)),
+            (MET_LSN, Datum::Int8(at.get().cast_signed())),
+            (MET_AT, Datum::TimestampTz(now)),
+            (ERROR, error.map_or(Datum::Null, Datum::Float8)),
+            (STATE, Datum::Text(state)),
+        ],
+    )?;
+    Ok(txn.update(&table, key.as_ref(), row)?)
+}
+
+/// How far off a prediction was: 0 when it was met; of numbers, the difference over the greater of both; else 1. `None`: one of
+/// them is NULL.
+fn error(predicted: Option<&str>, met: Option<&str>) -> Option<f64> {
+    let (predicted, met) = (predicted?, met?);
+    if predicted == met {
+        return Some(0.0);
+    }
+    let numbers = predicted.parse::<f64>().ok().zip(met.parse::<f64>().ok());
+    Some(match numbers {
+        Some((predicted, met)) if predicted.is_finite() && met.is_finite() => {
+            let greater = predicted.abs().max(met.abs());
+            if greater == 0.0 {
+                0.0
+            } else {
+                (predicted - met).abs() / greater
+            }
+        }
+        _ => 1.0,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_of_columns_are_those_of_the_list() {
+        let columns = TABLE.definition().columns;
+        let name = |column: usize| columns[column].name.as_str();
+        assert_eq!(
+            [1, 2, 3, 4, 5, MET, MET_LSN, MET_AT, ERROR, STATE].map(name),
+            [
+                "election",
+                "candidate",
+                "class",
+                "query",
+                "predicted",
+                "met",
+                "met_lsn",
+                "met_at",
+                "error",
+                "state"
+            ]
+        );
+        assert_eq!(columns.len(), 13);
+    }
+
+    #[test]
+    fn an_error_is_relative_to_the_greater_of_both() {
+        let off = |predicted, met| error(Some(predicted), Some(met));
+        assert_eq!(off("abc", "abc"), Some(0.0));
+        assert_eq!(off("abc", "abd"), Some(1.0));
+        assert_eq!(off("0", "0.00"), Some(0.0));
+        assert_eq!(off("75", "100"), Some(0.25));
+        assert_eq!(off("-100", "-75"), Some(0.25));
+        assert_eq!(off("1", "NaN"), Some(1.0));
+        assert_eq!(error(None, Some("1")), None);
+    }
+}

@@ -1,0 +1,192 @@
+//! Predictions at work: asked of futures, and compared with what an election leaves.
+
+use super::Session;
+use super::elect::literal;
+use super::query::column_types;
+use crate::analytic;
+use crate::collision as rules;
+use crate::error::{Error, SqlState};
+use crate::plan::parse;
+use crate::plan::planner::Kind;
+use crate::plan::scalar;
+use crate::predictions::{self, Open, Outcome, Prediction};
+use crate::privilege;
+use crate::types;
+use scry_engine::election::Privileges;
+use scry_engine::{CandidateState, DataType, ElectionState, Value};
+use scry_wal::Lsn;
+use std::collections::HashMap;
+
+impl Session {
+    /// Asks a query of every open candidate's future that the mirror has, and keeps the answers. Answers how many candidates
+    /// there are.
+    pub(super) async fn predict(&mut self, election: &str, class: &str, query: &str) -> Result<u64, Error> {
+        self.transaction.check_writable(&self.settings, "scry.predict")?;
+        if self.settings.candidate().is_some() {
+            return Err(Error::unsupported("scry.predict inside a candidate")
+                .with_hint("RESET scry.candidate first."));
+        }
+        parse::single_query("scry.predict", query).map_err(Error::nowhere)?;
+        let (catalog, user) = (self.catalog(), self.identity.user.clone());
+        privilege::check_named(&catalog, election, &user, Privileges::READ)?;
+        predictions::TABLE.ensure(self.database.engine()).await?;
+        self.transaction.statement(&mut self.engine, &self.settings)?;
+        let asked = format!(
+            "SELECT candidate, value FROM scry.compare({}, {}) WHERE candidate IS NOT NULL ORDER BY candidate",
+            literal(election),
+            literal(&format!("SELECT (\n{}\n) AS value", bare(query)))
+        );
+        let answers = self.texts(&asked).await?;
+        let Some(txn) = self.transaction.txn() else {
+            return Err(Error::internal("a prediction without transaction"));
+        };
+        let evaluate = rules::evaluator();
+        let at = txn.snapshot();
+        let catalog = txn.catalog().clone();
+        let mut made = Vec::new();
+        for answer in answers {
+            let [Some(name), predicted] = &answer[..] else {
+                return Err(Error::internal("a comparison of futures with other columns"));
+            };
+            let (_, candidate) = catalog.elections().open(election, name)?;
+            let conflicts = txn.conflicts(election, name, &evaluate)?.len();
+            let mut add = |class: &str, query: &str, predicted: Option<String>| {
+                made.push(Prediction {
+                    candidate: name.clone(),
+                    class: class.to_owned(),
+                    query: query.to_owned(),
+                    predicted,
+                });
+            };
+            add(class, bare(query), predicted.clone());
+            add(predictions::ROWS, "", Some(candidate.rows().to_string()));
+            add(predictions::CONFLICTS, "", Some(conflicts.to_string()));
+        }
+        let adding = predictions::add(txn, election, &made, at, self.times.statement);
+        self.interrupt.locking(adding).await??;
+        self.transaction.wrote("PREDICT");
+        Ok(made.len() as u64 / 3)
+    }
+
+    /// Keeps what ELECT BEST has asked, as of `at`.
+    pub(super) async fn predict_best(
+        &mut self,
+        election: &str,
+        best: &[Prediction],
+        at: Lsn,
+    ) -> Result<(), Error> {
+        let Some(txn) = self.transaction.txn() else {
+            return Err(Error::internal("an election without transaction"));
+        };
+        // A transaction that is older than the table goes without.
+        if best.is_empty() || predictions::TABLE.table(txn.catalog()).is_none() {
+            return Ok(());
+        }
+        let adding = predictions::add(txn, election, best, at, self.times.statement);
+        self.interrupt.locking(adding).await?
+    }
+
+    /// Compares what was predicted with the state that an election leaves, in the transaction that elects.
+    pub(super) async fn settle_predictions(
+        &mut self,
+        election: &str,
+        candidate: &str,
+        rows: u64,
+        conflicts: usize,
+    ) -> Result<(), Error> {
+        let Some(txn) = self.transaction.txn() else {
+            return Err(Error::internal("an election without transaction"));
+        };
+        let open = predictions::open(txn, election);
+        if open.is_empty() {
+            return Ok(());
+        }
+        // A candidate that may still be elected is waited for.
+        let catalog = txn.catalog().clone();
+        let election = catalog.elections().get(election);
+        let waits = |name: &str| {
+            let election = election.filter(|election| election.state == ElectionState::Open);
+            let candidate = election.and_then(|election| election.candidate(name));
+            candidate.is_some_and(|candidate| candidate.state == CandidateState::Open)
+        };
+        let mut answers: HashMap<String, Outcome> = HashMap::new();
+        for prediction in &open {
+            let outcome = match prediction {
+                Open { candidate: of, .. } if of != candidate => match waits(of) {
+                    true => continue,
+                    false => &Outcome::Lost,
+                },
+                Open { class, query, .. } if query.is_empty() => {
+                    let figure = match class.as_str() {
+                        predictions::ROWS => rows.to_string(),
+                        _ => conflicts.to_string(),
+                    };
+                    &Outcome::Met(Some(figure))
+                }
+                Open { query, .. } => {
+                    if !answers.contains_key(query) {
+                        let answer = self.answer_at_present(query).await?;
+                        answers.insert(query.clone(), answer);
+                    }
+                    &answers[query]
+                }
+            };
+            let now = self.times.statement;
+            let Some(txn) = self.transaction.txn() else {
+                return Err(Error::internal("an election without transaction"));
+            };
+            let at = txn.snapshot();
+            let settling = predictions::settle(txn, prediction, outcome, at, now);
+            self.interrupt.locking(settling).await??;
+        }
+        Ok(())
+    }
+
+    /// What a query answers in this transaction, with its own changes.
+    async fn answer_at_present(&mut self, query: &str) -> Result<Outcome, Error> {
+        let mark = self.settings.mark();
+        self.settings
+            .read_present(self.database.mirror().held().is_some());
+        let asked = format!("SELECT (\n{query}\n) AS value");
+        let answered = self.texts(&asked).await;
+        self.settings.back_to(&mark);
+        match answered {
+            Ok(rows) => Ok(Outcome::Met(rows.into_iter().flatten().next().flatten())),
+            Err(error) if error.code == SqlState::QUERY_CANCELED => Err(error),
+            Err(_) => Ok(Outcome::Failed),
+        }
+    }
+
+    /// The rows that a query answers on the mirror, as texts.
+    async fn texts(&mut self, asked: &str) -> Result<Vec<Vec<Option<String>>>, Error> {
+        let statement = parse::statement(asked).map_err(Error::nowhere)?;
+        let planned = self.plan(&statement, &[]).map_err(Error::nowhere)?;
+        let Kind::Analytic(plan) = &planned.kind else {
+            return Err(Error::internal("a prediction without analytic plan"));
+        };
+        let described: Vec<DataType> = column_types(planned.columns.as_deref().unwrap_or_default());
+        let mut stream = self.open_stream(plan, Vec::new()).await?;
+        let zone = self.settings.zone().clone();
+        let mut rows = Vec::new();
+        while let Some(batch) = stream.batch(&self.interrupt).await? {
+            for index in 0..batch.num_rows() {
+                let mut row = analytic::row_values(&batch, index)?;
+                scalar::settle_values(&mut row, &described, &self.facts())?;
+                let text = |(value, ty): (&Value, &DataType)| {
+                    (!value.is_null()).then(|| {
+                        let mut text = Vec::new();
+                        types::write_text(&mut text, &value.as_datum(), ty, &zone);
+                        String::from_utf8_lossy(&text).into_owned()
+                    })
+                };
+                rows.push(row.iter().zip(&described).map(text).collect());
+            }
+        }
+        Ok(rows)
+    }
+}
+
+/// A query without what ends it.
+pub(super) fn bare(query: &str) -> &str {
+    query.trim().trim_end_matches(';')
+}
