@@ -311,7 +311,7 @@ mod tests {
         let text = include_str!("../../docs/scry.toml");
         assert_eq!(parse(text).expect("valid"), Config::default());
         let keys = text.lines().filter(|line| line.split_once('=').is_some()).count();
-        assert_eq!(keys, 18, "a key was added here or there only");
+        assert_eq!(keys, 20, "a key was added here or there only");
     }
 
     #[test]
