@@ -339,7 +339,8 @@ impl Replay {
                 if state.newest(store.id).row.is_some() {
                     return Err(wrong("a row with the key of an inserted row exists".to_owned()));
                 }
-                state.supersede(lsn, ordinal, Some(row), pins.as_deref().unwrap_or_default());
+                let kept = state.supersede(lsn, ordinal, Some(row), pins.as_deref().unwrap_or_default());
+                store.counters.add_superseded(u64::from(kept));
                 Ok(())
             }
             (Some(ended), begun) => {
@@ -356,7 +357,10 @@ impl Replay {
                 store.counters.add_live(Growth::of(old, new));
                 match (begun, &pins) {
                     (Some((ordinal, row)), None) => state.replace(lsn, ordinal, row),
-                    (Some((ordinal, row)), Some(pins)) => state.supersede(lsn, ordinal, Some(row), pins),
+                    (Some((ordinal, row)), Some(pins)) => {
+                        let kept = state.supersede(lsn, ordinal, Some(row), pins);
+                        store.counters.add_superseded(u64::from(kept));
+                    }
                     (None, pins) => {
                         state.supersede(lsn, Ordinal::default(), None, pins.as_deref().unwrap_or_default());
                         let gone = state.is_bare_deletion();

@@ -200,7 +200,11 @@ impl Savepoints {
             return Ok(false);
         }
         let marker = self.folder.join(HELD);
-        fs::remove_file(&marker).map_err(Error::io(&marker, "remove"))?;
+        match fs::remove_file(&marker) {
+            // A former attempt came so far.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            removed => removed.map_err(Error::io(&marker, "remove"))?,
+        }
         sync_folder(&self.folder)?;
         *held = None;
         Ok(true)

@@ -16,15 +16,18 @@ pub const TABLE: SystemTable = SystemTable {
     oid: 12_001,
     name: "predictions",
     columns: "id int8, election text, candidate text, class text, query text, predicted text, predicted_lsn int8, \
-              predicted_at timestamptz, met text, met_lsn int8, met_at timestamptz, error float8, state text",
+              predicted_at timestamptz, predicted_by text, met text, met_lsn int8, met_at timestamptz, error float8, \
+              state text, candidate_id int8",
 };
 
 /// Numbers of the columns that are written again.
-const MET: usize = 8;
-const MET_LSN: usize = 9;
-const MET_AT: usize = 10;
-const ERROR: usize = 11;
-const STATE: usize = 12;
+const PREDICTED_BY: usize = 8;
+const MET: usize = 9;
+const MET_LSN: usize = 10;
+const MET_AT: usize = 11;
+const ERROR: usize = 12;
+const STATE: usize = 13;
+const CANDIDATE: usize = 14;
 
 /// The class of the rows that a candidate changes.
 pub const ROWS: &str = "rows";
@@ -39,6 +42,7 @@ pub const BEST: &str = "best";
 #[derive(Clone, Debug)]
 pub struct Prediction {
     pub candidate: String,
+    pub candidate_id: u64,
     pub class: String,
     /// Empty for a figure that is no query's.
     pub query: String,
@@ -48,7 +52,9 @@ pub struct Prediction {
 
 /// A prediction that waits for its election.
 pub struct Open {
-    pub candidate: String,
+    pub candidate_id: u64,
+    /// Who asked.
+    pub by: String,
     pub class: String,
     pub query: String,
     pub predicted: Option<String>,
@@ -69,10 +75,11 @@ pub async fn add(
     election: &str,
     predictions: &[Prediction],
     at: Lsn,
-    now: i64,
+    (user, now): (&str, i64),
 ) -> Result<(), Error> {
     let table = TABLE.for_writing(txn)?;
-    let mut id = TABLE.last_id(txn, &table) + 1;
+    // By time, so that nobody waits for another's id.
+    let mut id = now << 10;
     for prediction in predictions {
         let mut values = vec![
             Value::Int8(id),
@@ -83,13 +90,15 @@ pub async fn add(
             text(prediction.predicted.as_deref()),
             Value::Int8(at.get().cast_signed()),
             Value::TimestampTz(now),
+            text(Some(user)),
             Value::Null,
             Value::Null,
             Value::Null,
             Value::Null,
             text(Some("open")),
+            Value::Int8(prediction.candidate_id.cast_signed()),
         ];
-        // Somebody else may take ids at the same time.
+        // Another statement of the same moment.
         loop {
             let row = table.layout.encode(&values)?;
             let key = Key::encode([Datum::Int8(id)]);
@@ -120,7 +129,8 @@ pub fn open(txn: &mut Txn, election: &str) -> Vec<Open> {
         };
         if text(1).as_deref() == Some(election) && text(STATE).as_deref() == Some("open") {
             found.push(Open {
-                candidate: text(2).unwrap_or_default(),
+                candidate_id: row.get(CANDIDATE).integer().unwrap_or_default().cast_unsigned(),
+                by: text(PREDICTED_BY).unwrap_or_default(),
                 class: text(3).unwrap_or_default(),
                 query: text(4).unwrap_or_default(),
                 predicted: text(5),
@@ -205,21 +215,37 @@ mod tests {
         let columns = TABLE.definition().columns;
         let name = |column: usize| columns[column].name.as_str();
         assert_eq!(
-            [1, 2, 3, 4, 5, MET, MET_LSN, MET_AT, ERROR, STATE].map(name),
+            [
+                1,
+                2,
+                3,
+                4,
+                5,
+                PREDICTED_BY,
+                MET,
+                MET_LSN,
+                MET_AT,
+                ERROR,
+                STATE,
+                CANDIDATE
+            ]
+            .map(name),
             [
                 "election",
                 "candidate",
                 "class",
                 "query",
                 "predicted",
+                "predicted_by",
                 "met",
                 "met_lsn",
                 "met_at",
                 "error",
-                "state"
+                "state",
+                "candidate_id"
             ]
         );
-        assert_eq!(columns.len(), 13);
+        assert_eq!(columns.len(), 15);
     }
 
     #[test]

@@ -196,6 +196,28 @@ fn timeouts_end_a_wait() {
 }
 
 #[test]
+fn looking_after_a_wait_does_not_make_its_timeout_longer() {
+    run(async {
+        let fixture = Fixture::new();
+        table(&fixture).await;
+        let (mut a, mut b) = (fixture.session(), fixture.session());
+        sql(&mut a, "begin; update t set v = 1 where id = 1").await;
+        sql(&mut b, "set lock_timeout = 200").await;
+        // As a server looks after its sessions: far more often than the timeout, and for ever.
+        let mut looks = tokio::time::interval(std::time::Duration::from_millis(5));
+        let mut waiting = std::pin::pin!(sql(&mut b, "update t set v = 2 where id = 1"));
+        let lines = loop {
+            tokio::select! {
+                biased;
+                lines = &mut waiting => break lines,
+                _ = looks.tick() => {}
+            }
+        };
+        assert!(has_code(&lines, "55P03"), "{lines:?}");
+    });
+}
+
+#[test]
 fn a_cancel_request_ends_a_wait_and_not_the_next_statement() {
     run(async {
         let fixture = Fixture::new();

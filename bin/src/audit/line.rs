@@ -271,10 +271,15 @@ impl Line {
                 note,
                 ..
             } => {
-                let mirror = if *mirrored { "on" } else { "off" };
-                line.note.push(("mirror", mirror.to_owned()));
-                line.note.push(("weight", weight.to_string()));
-                line.note.push(("note", note.clone()));
+                let mirror = mirrored.map(|flag| if flag { "on" } else { "off" });
+                let values = [
+                    ("mirror", mirror.map(str::to_owned)),
+                    ("weight", weight.map(|weight| weight.to_string())),
+                    ("note", note.clone()),
+                ];
+                let values = values.into_iter();
+                line.note
+                    .extend(values.filter_map(|(name, value)| Some((name, value?))));
             }
             _ => {}
         }

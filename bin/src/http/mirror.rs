@@ -102,10 +102,7 @@ fn missing<'w>(
                 return Err(Problem::other_candidate(&full, "and has ended"));
             }
             Some(there) if !there.mirrored => {
-                return Err(Problem::other_candidate(
-                    &full,
-                    "without a mirror, which cannot be added later",
-                ));
+                return Err(Problem::other_candidate(&full, "without a mirror"));
             }
             Some(there) if candidate.weight.is_some_and(|weight| weight != there.weight) => {
                 return Err(Problem::other_candidate(&full, "with another weight"));

@@ -7,7 +7,7 @@ use super::change::ElectionChange;
 use super::elect::Electing;
 use crate::error::Error;
 use crate::key::{Key, KeyRange};
-use crate::txn::Txn;
+use crate::txn::{Txn, turn};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -43,18 +43,21 @@ impl Txn {
             true => self.take_election("ALTER CANDIDATE", election, name).await?,
             false => self.open_candidate(election, name)?,
         };
-        let mirrored = changes.mirrored.unwrap_or(candidate.mirrored);
+        let switched = changes.mirrored.filter(|flag| *flag != candidate.mirrored);
+        if switched.is_some() {
+            // Also what is under way inside of it, with the old flag, does not commit.
+            self.throw_branches_away(&candidate)?;
+        }
         self.change_elections(ElectionChange::AlterCandidate {
             candidate: candidate.id,
-            mirrored,
-            weight: changes.weight.unwrap_or(candidate.weight),
-            note: changes.note.unwrap_or_else(|| candidate.note.clone()),
+            mirrored: switched,
+            weight: changes.weight,
+            note: changes.note,
         })?;
-        if mirrored == candidate.mirrored {
+        let Some(mirrored) = switched else {
             return Ok(());
-        }
+        };
         let read_at = self.snapshot();
-        self.throw_branches_away(&candidate)?;
         for old in candidate.branches().filter(|branch| branch.is_changed()) {
             let Some(of_base) = candidate.base.tables.by_store(old.base) else {
                 continue;
@@ -79,9 +82,10 @@ impl Txn {
                     self.insert(&made.table, Some(key), row).await?;
                 }
                 self.room().await?;
+                turn().await;
             }
         }
-        self.electing = Some(Electing::new(&election, candidate, read_at));
+        self.electing = Some(Electing::new(&election, candidate, read_at).whatever_the_tables());
         Ok(())
     }
 }

@@ -64,6 +64,11 @@ impl Elections {
                 note,
             } => {
                 let election = self.open_by_id(*election)?;
+                if election.base.expired {
+                    return Err(Error::BaseExpired {
+                        of: format!("election \"{}\"", election.name),
+                    });
+                }
                 if let Some(known) = election.candidates.get(name)
                     && known.state != CandidateState::Dropped
                 {
@@ -90,13 +95,18 @@ impl Elections {
                 };
                 election.candidates.insert(name.clone(), Arc::new(candidate));
             }
-            ElectionChange::CreateBranch { candidate, base, .. } => {
+            ElectionChange::CreateBranch {
+                candidate,
+                base,
+                mirrored,
+                ..
+            } => {
                 let table = branch.expect("the change that creates a branch comes with its table");
                 let candidate = self.open_candidate(*candidate)?;
                 let of_base = candidate.base.tables.by_store(*base);
                 let fits = of_base.is_some_and(|of_base| of_base.def.primary_key == table.def.primary_key);
-                // Another session was first, or the candidate was rebased meanwhile.
-                if candidate.branches.contains_key(base) || !fits {
+                // Another session was first, or the candidate was rebased or switched meanwhile.
+                if candidate.branches.contains_key(base) || !fits || candidate.mirrored != *mirrored {
                     return Err(Error::CandidateChanged {
                         candidate: candidate.name.clone(),
                     });
@@ -197,9 +207,18 @@ impl Elections {
                 note,
             } => {
                 let candidate = self.open_candidate(*candidate)?;
-                candidate.mirrored = *mirrored;
-                candidate.weight = *weight;
-                candidate.note.clone_from(note);
+                if let Some(mirrored) = mirrored {
+                    if !candidate.branches.is_empty() && candidate.mirrored != *mirrored {
+                        return Err(Error::CandidateChanged {
+                            candidate: candidate.name.clone(),
+                        });
+                    }
+                    candidate.mirrored = *mirrored;
+                }
+                candidate.weight = weight.unwrap_or(candidate.weight);
+                if let Some(note) = note {
+                    candidate.note.clone_from(note);
+                }
             }
             ElectionChange::Decide {
                 candidate,

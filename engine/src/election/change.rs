@@ -15,7 +15,7 @@
 //! | 26 grant | election u64, revoked u8, privileges u8 (1 create, 2 write, 4 read, 8 elect), option of user (else PUBLIC) |
 //! | 27 discard | candidate u64, list of its branch stores u32 |
 //! | 28 record | candidate u64, text, time zone, list of parameters |
-//! | 29 alter candidate | candidate u64, mirrored u8, weight f64, note |
+//! | 29 alter candidate | candidate u64, option of mirrored u8, option of weight f64, option of note |
 //! | 30 expire | election u64, LSN u64 |
 //! | score | candidate, option of score, admissible u8, elected u8 |
 //! | parameter | number of its type u32, option of text |
@@ -116,11 +116,12 @@ pub enum ElectionChange {
         candidate: u64,
         statement: Recorded,
     },
+    /// What is `None` stays. The mirror flag changes only of a candidate without branches.
     AlterCandidate {
         candidate: u64,
-        mirrored: bool,
-        weight: f64,
-        note: String,
+        mirrored: Option<bool>,
+        weight: Option<f64>,
+        note: Option<String>,
     },
     /// The bases of the election and its candidates up to this LSN are let go of.
     Expire {
@@ -322,9 +323,13 @@ impl ElectionChange {
             } => {
                 out.push(FIRST_KIND + 13);
                 put_u64(out, *candidate);
-                out.push(u8::from(*mirrored));
-                put_u64(out, weight.to_bits());
-                put_text(out, note);
+                out.push(u8::from(mirrored.is_some()));
+                out.extend(mirrored.map(u8::from));
+                out.push(u8::from(weight.is_some()));
+                if let Some(weight) = weight {
+                    put_u64(out, weight.to_bits());
+                }
+                put_optional_text(out, note.as_deref());
             }
             ElectionChange::Expire { election, upto } => {
                 out.push(FIRST_KIND + 14);
@@ -455,9 +460,12 @@ impl ElectionChange {
             },
             13 => ElectionChange::AlterCandidate {
                 candidate: reader.u64()?,
-                mirrored: reader.flag()?,
-                weight: f64::from_bits(reader.u64()?),
-                note: reader.text()?,
+                mirrored: reader.flag()?.then(|| reader.flag()).transpose()?,
+                weight: reader
+                    .flag()?
+                    .then(|| Ok(f64::from_bits(reader.u64()?)))
+                    .transpose()?,
+                note: optional_text(reader)?,
             },
             14 => ElectionChange::Expire {
                 election: reader.u64()?,

@@ -64,11 +64,6 @@ impl Txn {
     pub fn create_candidate(&mut self, new: NewCandidate) -> Result<(), Error> {
         self.not_in_candidate("CREATE CANDIDATE")?;
         let election = self.open_election(&new.election)?;
-        if election.base_expired() {
-            return Err(Error::BaseExpired {
-                of: format!("election \"{}\"", election.name),
-            });
-        }
         let election = election.id;
         let id = self.engine.next_election_id();
         self.change_elections(ElectionChange::CreateCandidate {

@@ -73,6 +73,8 @@ pub(crate) struct Electing {
     pub(crate) writes: Vec<Arc<Branch>>,
     /// Rows of tables that adopting the branches changes.
     pub(super) changed: u64,
+    /// Whether the tables that it has changed must be there.
+    needs_tables: bool,
     /// The tables whose rules have decided rows.
     pub(super) ruled: Vec<Arc<Table>>,
 }
@@ -87,8 +89,15 @@ impl Electing {
             elected_before: election.elected(),
             writes: Vec::new(),
             changed: 0,
+            needs_tables: true,
             ruled: Vec::new(),
         }
+    }
+
+    /// Of a change that does nothing to tables.
+    pub(super) fn whatever_the_tables(mut self) -> Electing {
+        self.needs_tables = false;
+        self
     }
 
     /// Refuses when the candidate has ended or was changed after it was read, when another candidate was elected since,
@@ -107,7 +116,7 @@ impl Electing {
             });
         }
         // Statements find what is there by name.
-        let of_rows = candidate.statements().is_empty();
+        let of_rows = candidate.statements().is_empty() && self.needs_tables;
         for branch in candidate
             .branches()
             .filter(|branch| of_rows && branch.is_changed())

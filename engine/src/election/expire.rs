@@ -61,11 +61,11 @@ impl Engine {
             }
             let mut session = self.session(SessionInfo::default());
             let mut txn = session.begin(Isolation::ReadCommitted);
-            txn.change_elections(ElectionChange::Expire {
+            let expiring = txn.change_elections(ElectionChange::Expire {
                 election: election.id,
                 upto,
-            })?;
-            match txn.commit("EXPIRE BASE") {
+            });
+            match expiring.and_then(|()| txn.commit("EXPIRE BASE")) {
                 Ok(_) => expired.push(election.name.clone()),
                 // It has ended meanwhile.
                 Err(Error::ElectionEnded { .. }) => {}

@@ -126,6 +126,11 @@ impl Election {
         user == self.owner || self.acl.public.with(own).contains(wanted)
     }
 
+    /// Whether everybody may read its futures.
+    pub fn is_public(&self) -> bool {
+        self.acl.public.contains(Privileges::READ)
+    }
+
     /// What was granted, in the form of PostgreSQL's access control lists: `{=Cwre/owner,user=r/owner}`.
     pub fn acl(&self) -> String {
         let public = (self.acl.public != Privileges::NONE).then_some(("", self.acl.public));

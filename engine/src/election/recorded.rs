@@ -13,7 +13,7 @@
 
 use super::change::ElectionChange;
 use super::elect::Electing;
-use super::{Base, Candidate, Election, Scores};
+use super::{Base, Candidate, Election, Scores, of_catalog};
 use crate::catalog::Catalog;
 use crate::error::Error;
 use crate::txn::Txn;
@@ -74,8 +74,13 @@ impl Txn {
     pub fn record(&mut self, statement: Recorded) -> Result<(), Error> {
         let inside = self.inside.as_ref();
         let candidate = inside.expect("only called inside of a candidate").candidate;
-        let bytes = statement.bytes();
-        if bytes > scry_wal::MAX_RECORD_BYTES / 2 {
+        // They are in one frame with the commit.
+        let recorded = self.ddl.iter().map(|applied| match of_catalog(&applied.change) {
+            Some(ElectionChange::Record { statement, .. }) => statement.bytes(),
+            _ => 0,
+        });
+        let bytes = statement.bytes() + recorded.sum::<usize>();
+        if bytes > self.engine.limits.row_bytes {
             return Err(Error::Record(RecordError::TooLong(bytes)));
         }
         self.change_elections(ElectionChange::Record { candidate, statement })

@@ -299,12 +299,14 @@ impl RowState {
         prune(&mut head.next, until, horizon, pins, PRUNE_DEPTH);
     }
 
-    /// During recovery: a new version, or a deletion, over what there is, which stays as far as `pins` see it.
-    pub(crate) fn supersede(&mut self, lsn: Lsn, ordinal: Ordinal, row: Option<Row>, pins: &[Lsn]) {
+    /// During recovery: a new version, or a deletion, over what there is, which stays as far as `pins` see it. Answers whether it does.
+    pub(crate) fn supersede(&mut self, lsn: Lsn, ordinal: Ordinal, row: Option<Row>, pins: &[Lsn]) -> bool {
         let version = std::mem::replace(&mut self.newest, StoredVersion { lsn, ordinal, row });
-        if any_sees(pins, version.lsn, lsn) {
+        let kept = any_sees(pins, version.lsn, lsn);
+        if kept {
             self.keep_pinned(version, lsn, pins);
         }
+        kept
     }
 
     /// Whether nothing is left but a deletion.

@@ -113,6 +113,23 @@ impl Txn {
         }
     }
 
+    /// Whether statements that write are to be recorded.
+    pub fn is_recording(&self) -> bool {
+        self.inside.as_ref().is_some_and(|inside| inside.records)
+    }
+
+    /// Refuses when the candidate that this transaction works in has ended, or has another base by now: nothing of it would be
+    /// committed, and what it reads would be of two states.
+    ///
+    /// # Errors
+    /// `CandidateEnded`, `CandidateChanged`.
+    pub fn check_candidate(&self) -> Result<(), Error> {
+        match &self.inside {
+            Some(inside) => inside.check_open(),
+            None => Ok(()),
+        }
+    }
+
     /// Goes inside of a candidate that this transaction rebases onto `base`.
     pub(crate) fn enter_candidate(&mut self, election: &Election, candidate: &Candidate, base: Base) {
         self.inside = Some(Inside {

@@ -35,7 +35,7 @@ use crate::election::Electing;
 use crate::engine::{Engine, SessionInfo};
 use crate::error::Error;
 use crate::locks::{Holder, Mode, Outcome, Request, RowRef, TableLock};
-use crate::overlay::{Overlay, OwnWrites, Undo};
+use crate::overlay::{Now, Overlay, OwnWrites, Undo};
 use crate::snapshots::Slot;
 use scry_wal::{Lsn, StoreId, TentativeId, TxnId};
 use smallvec::SmallVec;
@@ -184,6 +184,7 @@ impl Txn {
             Ok(catalog) => Arc::new(catalog),
             Err(_) => committed,
         };
+        self.enter_base();
     }
 
     /// The LSN that the current statement reads at.
@@ -205,6 +206,16 @@ impl Txn {
     /// Whether the transaction has changed anything that a commit would log.
     pub fn has_writes(&self) -> bool {
         !self.overlay.is_clean() || self.tentative.is_some() || !self.ddl.is_empty()
+    }
+
+    /// How many rows it has changed so far.
+    pub fn changed_rows(&self) -> u64 {
+        let changed = self.overlay.changes.iter().filter(|pending| match pending.now {
+            Now::Untouched => false,
+            Now::Gone => pending.base.is_some(),
+            Now::Row(_) => true,
+        });
+        changed.count() as u64
     }
 
     /// What this transaction changed in a store, to be laid over a columnar snapshot that covers `depends_on`.

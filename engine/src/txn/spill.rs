@@ -6,9 +6,11 @@
 
 use super::Txn;
 use crate::commit::{keep_buffer, take_buffer};
+use crate::election::change::ElectionChange;
+use crate::election::of_catalog;
 use crate::error::Error;
 use crate::overlay::Journal;
-use scry_wal::TentativeId;
+use scry_wal::{StoreId, TentativeId};
 use smallvec::SmallVec;
 
 impl Txn {
@@ -73,8 +75,16 @@ impl Txn {
             let branches = self.inside.iter().flat_map(|inside| &inside.branches);
             branches.into_iter().any(|branch| branch.store() == store)
         };
+        // A catalog that others' changes kept from being made anew lacks what this transaction made.
+        let made = |made: StoreId| {
+            let changes = self.ddl.iter().map(|applied| of_catalog(&applied.change));
+            changes
+                .flatten()
+                .any(|change| matches!(change, ElectionChange::CreateBranch { store, .. } if *store == made))
+        };
         let live = |store| {
             !self.had_ddl
+                || made(store)
                 || opened(store)
                 || self.catalog.tables.by_store(store).is_some()
                 || self.catalog.elections().has_branch(store)

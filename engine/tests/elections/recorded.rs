@@ -230,3 +230,50 @@ fn switching_the_mirror_flag_keeps_the_rows() {
     assert_eq!(home.rows(&table), expected);
     home.check_replica(&table);
 }
+
+#[test]
+fn a_change_of_the_weight_does_not_bring_an_old_mirror_flag_back() {
+    let (mut home, table) = scene(0);
+    change_in(&home, "c", &table, |txn, table| {
+        set(txn, table, 1, 1);
+    });
+    let mut late = home.session().begin(Isolation::ReadCommitted);
+    let changes = CandidateChanges {
+        weight: Some(7.0),
+        mirrored: Some(true),
+        ..CandidateChanges::default()
+    };
+    block_on(late.alter_candidate("e", "c", changes)).unwrap();
+    switch(&home, "c", false).unwrap();
+    late.commit("ALTER CANDIDATE").unwrap();
+    for _ in 0..2 {
+        let catalog = home.engine().catalog();
+        let (_, candidate) = catalog.elections().open("e", "c").unwrap();
+        assert_eq!((candidate.mirrored, candidate.weight), (false, 7.0));
+        home.restart();
+    }
+    assert_eq!(try_elect(&home, "e", "c").unwrap(), 1);
+    let table = home.table("t");
+    home.check_replica(&table);
+}
+
+#[test]
+fn a_recording_transaction_that_goes_back_to_a_savepoint_stays_in_its_base() {
+    let (home, table) = scene(0);
+    let mut truncate = home.session().begin(Isolation::ReadCommitted);
+    block_on(truncate.truncate(&table)).unwrap();
+    truncate.commit("TRUNCATE").unwrap();
+    let mut txn = begin_in(&home, "e", "c");
+    txn.begin_recording();
+    run(&mut txn, &table, "1 5");
+    txn.record(Recorded::default()).unwrap();
+    let savepoint = txn.savepoint().unwrap();
+    run(&mut txn, &table, "2 5");
+    txn.record(Recorded::default()).unwrap();
+    txn.rollback_to(savepoint).unwrap();
+    let of_base = txn.catalog().table("t").unwrap().clone();
+    assert_eq!(of_base.def.store, table.def.store);
+    assert_eq!(rows(&mut txn, &of_base), [(1, 15), (2, 20), (3, 30)]);
+    txn.commit("UPDATE").unwrap();
+    assert_eq!(texts(&home, "c").len(), 1);
+}

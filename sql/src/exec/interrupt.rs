@@ -2,9 +2,12 @@
 
 use crate::error::{Error, SqlState};
 use crate::session::CancelHandle;
+use futures::task::AtomicWaker;
 use std::future::Future;
 use std::pin::pin;
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 /// Rows between two looks at the interrupt in a scan.
@@ -15,6 +18,24 @@ pub struct Interrupt {
     cancel: CancelHandle,
     deadline: Option<Instant>,
     lock_timeout: Option<Duration>,
+}
+
+/// Tells whether it was woken by what a future waits for.
+#[derive(Default)]
+struct Woken {
+    flag: AtomicBool,
+    task: AtomicWaker,
+}
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.flag.store(true, Ordering::Release);
+        self.task.wake();
+    }
 }
 
 enum Stopped {
@@ -75,11 +96,15 @@ impl Interrupt {
             }
         };
         let mut statement = pin!(statement);
-        // It runs from the last time that the future got on: what is long is not a wait for one lock.
+        // It runs from the last time that the future was woken: what is long is not a wait for one lock. This task is polled for
+        // other reasons, too.
         let mut lock = lock_timeout.map(|timeout| (timeout, Box::pin(tokio::time::sleep(timeout))));
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
         std::future::poll_fn(move |cx| {
-            let waited = lock.as_ref().is_some_and(|(_, sleep)| sleep.is_elapsed());
-            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            woken.task.register(cx.waker());
+            let got_on = woken.flag.swap(false, Ordering::AcqRel);
+            if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
                 return Poll::Ready(Ok(output));
             }
             if cancelled.as_mut().poll(cx).is_ready() {
@@ -88,13 +113,13 @@ impl Interrupt {
             if statement.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Err(error(Stopped::Statement)));
             }
-            if waited {
-                return Poll::Ready(Err(error(Stopped::Lock)));
-            }
             if let Some((timeout, sleep)) = &mut lock {
-                sleep.as_mut().reset(tokio::time::Instant::now() + *timeout);
-                // Whoever is waited for wakes this task, or the time does.
-                let _ = sleep.as_mut().poll(cx);
+                if got_on {
+                    sleep.as_mut().reset(tokio::time::Instant::now() + *timeout);
+                }
+                if sleep.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Err(error(Stopped::Lock)));
+                }
             }
             Poll::Pending
         })

@@ -75,7 +75,14 @@ impl Session {
                 let Some(winner) = winner else {
                     return Err(none_admissible(election, &scores));
                 };
+                let catalog = self.catalog();
+                let id = |name: &str| {
+                    let election = catalog.elections().get(election);
+                    let candidate = election.and_then(|election| election.candidate(name));
+                    candidate.map_or(0, |candidate| candidate.id)
+                };
                 let best = scores.scores.iter().map(|score| Prediction {
+                    candidate_id: id(&score.candidate),
                     candidate: score.candidate.clone(),
                     class: predictions::BEST.to_owned(),
                     query: bare(query).to_owned(),

@@ -93,13 +93,10 @@ impl Session {
     pub(super) async fn run_election(&mut self, statement: &ElectionStatement) -> Result<Outcome, Error> {
         let tag = tag(statement);
         self.transaction.check_read_write(&self.settings, tag)?;
-        privilege::check_statement(
-            &self.catalog(),
-            &self.identity.user,
-            self.database.election_creators(),
-            statement,
-        )?;
+        self.check_privileges(statement)?;
         if let Some(Done { rows, winner }) = self.elects(statement).await? {
+            // Locks were waited for.
+            self.check_privileges(statement)?;
             self.transaction.wrote(tag);
             return Ok(Outcome {
                 tag,
@@ -184,6 +181,20 @@ impl Session {
             rows: 0,
             done,
             winner: None,
+        })
+    }
+
+    /// Whether the user may run the statement as far as this transaction knows, and as things are by now.
+    fn check_privileges(&mut self, statement: &ElectionStatement) -> Result<(), Error> {
+        let own = self.catalog();
+        let newest = self.database.engine().catalog();
+        [own, newest].iter().try_for_each(|catalog| {
+            privilege::check_statement(
+                catalog,
+                &self.identity.user,
+                self.database.election_creators(),
+                statement,
+            )
         })
     }
 

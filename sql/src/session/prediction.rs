@@ -29,6 +29,13 @@ impl Session {
         parse::single_query("scry.predict", query).map_err(Error::nowhere)?;
         let (catalog, user) = (self.catalog(), self.identity.user.clone());
         privilege::check_named(&catalog, election, &user, Privileges::READ)?;
+        // Everybody reads the table.
+        let known = catalog.elections().get(election);
+        if known.is_some_and(|election| !election.is_public()) {
+            return Err(Error::unsupported(
+                "keeping predictions of an election that PUBLIC may not read",
+            ));
+        }
         predictions::TABLE.ensure(self.database.engine()).await?;
         self.transaction.statement(&mut self.engine, &self.settings)?;
         let asked = format!(
@@ -36,7 +43,11 @@ impl Session {
             literal(election),
             literal(&format!("SELECT (\n{}\n) AS value", bare(query)))
         );
-        let answers = self.texts(&asked).await?;
+        let mark = self.settings.mark();
+        self.settings.read_present(false);
+        let answers = self.texts(&asked).await;
+        self.settings.back_to(&mark);
+        let answers = answers?;
         let Some(txn) = self.transaction.txn() else {
             return Err(Error::internal("a prediction without transaction"));
         };
@@ -53,6 +64,7 @@ impl Session {
             let mut add = |class: &str, query: &str, predicted: Option<String>| {
                 made.push(Prediction {
                     candidate: name.clone(),
+                    candidate_id: candidate.id,
                     class: class.to_owned(),
                     query: query.to_owned(),
                     predicted,
@@ -62,7 +74,7 @@ impl Session {
             add(predictions::ROWS, "", Some(candidate.rows().to_string()));
             add(predictions::CONFLICTS, "", Some(conflicts.to_string()));
         }
-        let adding = predictions::add(txn, election, &made, at, self.times.statement);
+        let adding = predictions::add(txn, election, &made, at, (&user, self.times.statement));
         self.interrupt.locking(adding).await??;
         self.transaction.wrote("PREDICT");
         Ok(made.len() as u64 / 3)
@@ -82,7 +94,12 @@ impl Session {
         if best.is_empty() || predictions::TABLE.table(txn.catalog()).is_none() {
             return Ok(());
         }
-        let adding = predictions::add(txn, election, best, at, self.times.statement);
+        let known = txn.catalog().elections().get(election);
+        if !known.is_some_and(|election| election.is_public()) {
+            return Ok(());
+        }
+        let asked = (self.identity.user.as_str(), self.times.statement);
+        let adding = predictions::add(txn, election, best, at, asked);
         self.interrupt.locking(adding).await?
     }
 
@@ -104,15 +121,17 @@ impl Session {
         // A candidate that may still be elected is waited for.
         let catalog = txn.catalog().clone();
         let election = catalog.elections().get(election);
-        let waits = |name: &str| {
+        let waits = |id: u64| {
             let election = election.filter(|election| election.state == ElectionState::Open);
-            let candidate = election.and_then(|election| election.candidate(name));
-            candidate.is_some_and(|candidate| candidate.state == CandidateState::Open)
+            let mut candidates = election.iter().flat_map(|election| election.candidates());
+            candidates.any(|candidate| candidate.id == id && candidate.state == CandidateState::Open)
         };
-        let mut answers: HashMap<String, Outcome> = HashMap::new();
+        let elected = election.and_then(|election| election.candidate(candidate));
+        let elected = elected.map(|candidate| candidate.id);
+        let mut answers: HashMap<(String, String), Outcome> = HashMap::new();
         for prediction in &open {
             let outcome = match prediction {
-                Open { candidate: of, .. } if of != candidate => match waits(of) {
+                Open { candidate_id, .. } if Some(*candidate_id) != elected => match waits(*candidate_id) {
                     true => continue,
                     false => &Outcome::Lost,
                 },
@@ -123,12 +142,13 @@ impl Session {
                     };
                     &Outcome::Met(Some(figure))
                 }
-                Open { query, .. } => {
-                    if !answers.contains_key(query) {
-                        let answer = self.answer_at_present(query).await?;
-                        answers.insert(query.clone(), answer);
+                Open { query, by, .. } => {
+                    let asked = (query.clone(), by.clone());
+                    if !answers.contains_key(&asked) {
+                        let answer = self.answer_at_present(query, by).await?;
+                        answers.insert(asked.clone(), answer);
                     }
-                    &answers[query]
+                    &answers[&asked]
                 }
             };
             let now = self.times.statement;
@@ -142,17 +162,20 @@ impl Session {
         Ok(())
     }
 
-    /// What a query answers in this transaction, with its own changes.
-    async fn answer_at_present(&mut self, query: &str) -> Result<Outcome, Error> {
+    /// What a query answers in this transaction, with its own changes, to who has asked it before.
+    async fn answer_at_present(&mut self, query: &str, by: &str) -> Result<Outcome, Error> {
         let mark = self.settings.mark();
         self.settings
             .read_present(self.database.mirror().held().is_some());
         let asked = format!("SELECT (\n{query}\n) AS value");
+        let user = std::mem::replace(&mut self.identity.user, by.to_owned());
         let answered = self.texts(&asked).await;
+        self.identity.user = user;
         self.settings.back_to(&mark);
         match answered {
             Ok(rows) => Ok(Outcome::Met(rows.into_iter().flatten().next().flatten())),
-            Err(error) if error.code == SqlState::QUERY_CANCELED => Err(error),
+            // What takes too long fails by itself.
+            Err(error) if error.code == SqlState::QUERY_CANCELED && self.cancel.requested() => Err(error),
             Err(_) => Ok(Outcome::Failed),
         }
     }

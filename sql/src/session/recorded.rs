@@ -18,11 +18,7 @@ use std::sync::Arc;
 impl Session {
     /// Whether statements that write are to be recorded.
     pub(super) fn records(&mut self) -> bool {
-        let inside = self
-            .transaction
-            .txn()
-            .is_some_and(|txn| txn.candidate().is_some());
-        inside && self.settings.records()
+        self.transaction.txn().is_some_and(|txn| txn.is_recording())
     }
 
     /// Records the statement of a portal, which has run.
@@ -69,7 +65,8 @@ impl Session {
         let electing = txn.elect_again(election, candidate, scores);
         let statements = self.interrupt.locking(electing).await??;
         self.transaction.wrote(tag);
-        self.run_again(election, candidate, &statements).await
+        self.run_again(election, candidate, &statements).await?;
+        Ok(self.transaction.txn().map_or(0, |txn| txn.changed_rows()))
     }
 
     /// Rebases a candidate by running its statements inside of it, upon the present. Answers how many rows changed.

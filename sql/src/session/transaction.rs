@@ -176,6 +176,7 @@ impl Transaction {
         };
         let txn = self.txn.insert(txn);
         txn.statement();
+        txn.check_candidate()?;
         Ok(txn)
     }
 

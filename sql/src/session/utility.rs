@@ -152,10 +152,14 @@ impl Session {
                 Ok(Advance::Complete(CommandTag::Select(1)))
             }
             Statement::Reset(name) => {
-                if name.as_deref().is_none_or(|name| name == "scry.candidate") {
+                let resets = |setting: &str| {
+                    name.as_deref()
+                        .is_none_or(|name| name.eq_ignore_ascii_case(setting))
+                };
+                if resets("scry.candidate") {
                     self.check_candidate("")?;
                 }
-                if name.as_deref().is_none_or(|name| name == "scry.candidate_mode") {
+                if resets("scry.candidate_mode") {
                     self.check_candidate_mode()?;
                 }
                 match name {
@@ -279,6 +283,11 @@ impl Session {
             ));
             return Ok(());
         }
+        let folded = name.to_ascii_lowercase();
+        let name = match folded.starts_with("scry.") {
+            true => folded.as_str(),
+            false => name,
+        };
         match (name, value) {
             ("transaction_isolation", SettingValue::Text(text)) => {
                 let isolation = crate::plan::statement::IsolationLevel::from_name(text)
@@ -367,7 +376,7 @@ impl Session {
     fn discard(&mut self, kind: DiscardKind) -> Result<Advance, Error> {
         match kind {
             DiscardKind::All => {
-                if self.transaction.is_explicit() {
+                if self.transaction.is_explicit() || self.transaction.txn().is_some() {
                     return Err(Error::new(
                         SqlState::ACTIVE_SQL_TRANSACTION,
                         "DISCARD ALL cannot run inside a transaction block",

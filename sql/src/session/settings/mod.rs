@@ -336,17 +336,20 @@ impl Settings {
 
     /// For a statement that was recorded: its time zone, and the present as the primary has it. Ends with `back_to`.
     pub fn run_recorded_in(&mut self, zone: &str) {
-        self.current.set("TimeZone", Some(zone.into()));
         self.read_present(true);
+        self.current.set("TimeZone", Some(zone.into()));
+        self.refresh();
     }
 
-    /// For a query about the present state, whatever the session reads; on the primary, or where it likes. Ends with `back_to`.
+    /// For a query about the present state, whatever the session reads; on the primary, or where it likes. In UTC: answers of
+    /// different sessions are compared. Ends with `back_to`.
     pub fn read_present(&mut self, primary: bool) {
         let read_from = if primary { "primary" } else { "auto" };
         for (name, value) in [
             ("scry.candidate", ""),
             ("scry.future", ""),
             ("scry.read_from", read_from),
+            ("TimeZone", "UTC"),
         ] {
             self.current.set(name, Some(value.into()));
         }
