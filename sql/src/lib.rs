@@ -13,6 +13,11 @@
 //! - [`types`] and [`expr`]: PostgreSQL's types, formats and scalar expressions.
 //! - [`analytic`] and [`catalog_views`]: everything that DataFusion answers.
 //! - [`error`], [`tags`]: what a client hears at the end.
+//!
+//! It is also the library for programs that have a database of their own, with the three verbs of elections: a [`Session`] of
+//! [`Database::session`] creates elections and candidates with [`Session::simple`], asks futures for Arrow batches with
+//! [`Session::query_arrow`] (`"election/candidate".table`), and resolves conflicts by `scry.resolve_conflict`. The HTTP server
+//! is such a program.
 
 pub mod analytic;
 pub mod catalog_views;
