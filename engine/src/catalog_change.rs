@@ -11,7 +11,7 @@
 //! | 3 truncate | oid u32, old store u32, new store u32 |
 //! | 4 add primary key | oid u32, primary key |
 //! | 5 set collision rules | oid u32, rules (see `collision::rules`) |
-//! | 16 to 26 | elections: see `election::change` |
+//! | 16 to 30 | elections: see `election::change` |
 //! | column | name, type (5 bytes, see `DataType::encode`), not null u8, option of default text |
 //! | primary key | constraint name, list of column numbers u32 |
 
@@ -296,9 +296,9 @@ impl<'a> Reader<'a> {
 mod tests {
     use super::*;
     use crate::collision::{ColumnRule, Fuzzy, RowRule};
-    use crate::election::Privileges;
     use crate::election::change::{Score, Verdict};
-    use scry_wal::{Micros, Ordinal};
+    use crate::election::{Parameter, Privileges, Recorded};
+    use scry_wal::{Lsn, Micros, Ordinal};
 
     fn samples() -> Vec<CatalogChange> {
         let column = |name: &str, ty, not_null, default: Option<&str>| ColumnDef {
@@ -396,6 +396,40 @@ mod tests {
                 grantee: None,
                 privileges: Privileges::ALL,
                 revoked: true,
+            }),
+            CatalogChange::Election(ElectionChange::Discard {
+                candidate: 2,
+                branches: vec![StoreId::new(4), StoreId::new(5)],
+            }),
+            CatalogChange::Election(ElectionChange::Record {
+                candidate: 2,
+                statement: Recorded {
+                    text: "DELETE FROM t WHERE a = $1 OR b = $2".to_owned(),
+                    zone: "Europe/Berlin".to_owned(),
+                    parameters: vec![
+                        Parameter {
+                            ty: 23,
+                            value: Some("7".to_owned()),
+                        },
+                        Parameter { ty: 25, value: None },
+                    ],
+                },
+            }),
+            CatalogChange::Election(ElectionChange::AlterCandidate {
+                candidate: 2,
+                mirrored: Some(false),
+                weight: None,
+                note: Some("later".to_owned()),
+            }),
+            CatalogChange::Election(ElectionChange::AlterCandidate {
+                candidate: 2,
+                mirrored: None,
+                weight: Some(0.5),
+                note: None,
+            }),
+            CatalogChange::Election(ElectionChange::Expire {
+                election: 1,
+                upto: Lsn::new(77),
             }),
             CatalogChange::Election(ElectionChange::Decide {
                 candidate: 2,

@@ -250,18 +250,8 @@ impl Line {
             }
             ElectionChange::Record { statement, .. } => {
                 line.note.push(("statement", statement.text.clone()));
-                let values = statement.parameters.iter().enumerate();
-                let values: Vec<String> = values
-                    .map(|(index, parameter)| {
-                        format!(
-                            "${} = {}",
-                            index + 1,
-                            parameter.value.as_deref().unwrap_or("NULL")
-                        )
-                    })
-                    .collect();
-                if !values.is_empty() {
-                    line.note.push(("parameters", values.join("; ")));
+                if !statement.parameters.is_empty() {
+                    line.note.push(("parameters", statement.parameter_list()));
                 }
             }
             ElectionChange::Expire { upto, .. } => line.note.push(("upto", upto.to_string())),

@@ -4,12 +4,10 @@
 //! rows are copied from the old ones in the same commit. They count as changed at that moment where a rule asks which side is newer.
 
 use super::change::ElectionChange;
-use super::elect::Electing;
+use super::elect::{BATCH, Electing};
 use crate::error::Error;
-use crate::key::{Key, KeyRange};
+use crate::key::KeyRange;
 use crate::txn::{Txn, turn};
-use std::ops::ControlFlow;
-use std::sync::Arc;
 
 /// What is to be other about a candidate; `None`: it stays.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -19,9 +17,6 @@ pub struct CandidateChanges {
     pub weight: Option<f64>,
     pub note: Option<String>,
 }
-
-/// Rows that are copied at a time.
-const COPY_BATCH: usize = 1024;
 
 impl Txn {
     /// Changes a candidate. To switch its mirror flag must come before any other change of the transaction, and nobody
@@ -37,12 +32,11 @@ impl Txn {
         changes: CandidateChanges,
     ) -> Result<(), Error> {
         self.not_in_candidate("ALTER CANDIDATE")?;
-        let (_, candidate) = self.open_candidate(election, name)?;
-        let switches = changes.mirrored.is_some_and(|flag| flag != candidate.mirrored);
-        let (election, candidate) = match switches {
-            true => self.take_election("ALTER CANDIDATE", election, name).await?,
-            false => self.open_candidate(election, name)?,
-        };
+        let mut found = self.open_candidate(election, name)?;
+        if changes.mirrored.is_some_and(|flag| flag != found.1.mirrored) {
+            found = self.take_election("ALTER CANDIDATE", election, name).await?;
+        }
+        let (election, candidate) = found;
         let switched = changes.mirrored.filter(|flag| *flag != candidate.mirrored);
         if switched.is_some() {
             // Also what is under way inside of it, with the old flag, does not commit.
@@ -59,27 +53,21 @@ impl Txn {
         };
         let read_at = self.snapshot();
         for old in candidate.branches().filter(|branch| branch.is_changed()) {
-            let Some(of_base) = candidate.base.tables.by_store(old.base) else {
-                continue;
-            };
+            let of_base = candidate.base.tables.by_store(old.base);
+            let of_base = of_base.expect("a branch of a table that its candidate's base has");
             self.create_branch(candidate.id, mirrored, of_base)?;
             let made = self.catalog().elections().candidate(candidate.id);
             let made = made.and_then(|(_, candidate)| candidate.branch(old.base).cloned());
             let made = made.expect("it was made above");
-            let mut left = KeyRange::all();
+            let mut cursor = self.begin_scan(&old.table, KeyRange::all());
             loop {
-                let mut batch = Vec::with_capacity(COPY_BATCH);
-                self.scan(&old.table, &left, &mut |key, version| {
-                    batch.push((Key::from_bytes(key), Arc::clone(&version.row)));
-                    match batch.len() < COPY_BATCH {
-                        true => ControlFlow::Continue(()),
-                        false => ControlFlow::Break(()),
-                    }
-                });
-                let Some((last, _)) = batch.last() else { break };
-                left.lower = std::ops::Bound::Excluded(last.clone());
-                for (key, row) in batch {
-                    self.insert(&made.table, Some(key), row).await?;
+                let batch = cursor.next_batch(BATCH);
+                self.depend_on(cursor.depends_on());
+                if batch.is_empty() {
+                    break;
+                }
+                for (key, version) in batch {
+                    self.insert(&made.table, Some(key), version.row).await?;
                 }
                 self.room().await?;
                 turn().await;

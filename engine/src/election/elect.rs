@@ -14,10 +14,9 @@ use crate::error::Error;
 use crate::key::{Key, KeyRange};
 use crate::locks::Mode;
 use crate::overlay::Version;
-use crate::txn::{InsertOutcome, Txn, turn};
+use crate::txn::{InsertOutcome, ScanCursor, Txn, turn};
 use scry_wal::{Lsn, Ordinal};
 use std::collections::BTreeMap;
-use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
 /// Keys in one record of decisions: with the longest keys there are, it is still a record.
@@ -169,7 +168,7 @@ pub(super) struct BranchRow {
 }
 
 /// Rows of a branch that are looked at before other tasks of the thread get their turn.
-const BATCH: usize = 1024;
+pub(super) const BATCH: usize = 1024;
 
 /// What electing finds in the place of a row.
 enum Found {
@@ -216,8 +215,8 @@ impl Txn {
         candidate.check_scored(&election, scores.as_ref())?;
         let mut elected = Elected::default();
         for branch in candidate.branches() {
-            let mut left = KeyRange::all();
-            let mut rows = self.next_rows(branch, &mut left);
+            let mut cursor = self.begin_scan(&branch.table, KeyRange::all());
+            let mut rows = self.next_rows(branch, &mut cursor);
             if rows.is_empty() {
                 continue;
             }
@@ -250,7 +249,7 @@ impl Txn {
                 }
                 self.room().await?;
                 turn().await;
-                rows = self.next_rows(branch, &mut left);
+                rows = self.next_rows(branch, &mut cursor);
             }
             if candidate.mirrored {
                 self.change_elections(ElectionChange::Adopt {
@@ -309,7 +308,7 @@ impl Txn {
                 ElectionChange::EndCandidate { elected: true, .. } => {
                     rows = match electing.candidate.statements().is_empty() {
                         true => electing.changed,
-                        false => self.overlay.changes.len() as u64,
+                        false => self.changed_rows(),
                     };
                 }
                 ElectionChange::Decide { verdict, keys, .. } => {
@@ -408,9 +407,9 @@ impl Txn {
             return Ok(conflicts);
         }
         for branch in candidate.branches() {
-            let mut left = KeyRange::all();
+            let mut cursor = self.begin_scan(&branch.table, KeyRange::all());
             loop {
-                let rows = self.next_rows(branch, &mut left);
+                let rows = self.next_rows(branch, &mut cursor);
                 if rows.is_empty() {
                     break;
                 }
@@ -426,26 +425,18 @@ impl Txn {
         Ok(conflicts)
     }
 
-    /// The next rows of a branch, as of this statement, by key; none at its end.
-    pub(super) fn next_rows(&mut self, branch: &Branch, left: &mut KeyRange) -> Vec<BranchRow> {
+    /// The next rows of a branch, over which `cursor` goes; none at its end.
+    pub(super) fn next_rows(&mut self, branch: &Branch, cursor: &mut ScanCursor) -> Vec<BranchRow> {
+        let batch = cursor.next_batch(BATCH);
+        self.depend_on(cursor.depends_on());
         let layout = branch.base_layout();
-        let mut rows = Vec::with_capacity(BATCH);
-        self.scan(&branch.table, left, &mut |key, version| {
-            rows.push(BranchRow {
-                key: Key::from_bytes(key),
-                ordinal: version.ordinal.unwrap_or_default(),
-                at: version.lsn,
-                proposal: branch::decode(&layout, &branch.table, &version.row),
-            });
-            match rows.len() < BATCH {
-                true => ControlFlow::Continue(()),
-                false => ControlFlow::Break(()),
-            }
-        });
-        if let Some(last) = rows.last() {
-            left.lower = Bound::Excluded(last.key.clone());
-        }
-        rows
+        let row = |(key, version): (Key, Version)| BranchRow {
+            key,
+            ordinal: version.ordinal.unwrap_or_default(),
+            at: version.lsn,
+            proposal: branch::decode(&layout, &branch.table, &version.row),
+        };
+        batch.into_iter().map(row).collect()
     }
 
     /// Makes the candidate's change of one row this transaction's. Where the row is not what the candidate found, carries

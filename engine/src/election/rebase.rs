@@ -32,8 +32,8 @@ impl Txn {
         let mut conflicts = Vec::new();
         let mut writes = Vec::new();
         for branch in candidate.branches() {
-            let mut left = KeyRange::all();
-            let mut rows = self.next_rows(branch, &mut left);
+            let mut cursor = self.begin_scan(&branch.table, KeyRange::all());
+            let mut rows = self.next_rows(branch, &mut cursor);
             if rows.is_empty() {
                 continue;
             }
@@ -50,7 +50,7 @@ impl Txn {
                 }
                 self.room().await?;
                 turn().await;
-                rows = self.next_rows(branch, &mut left);
+                rows = self.next_rows(branch, &mut cursor);
             }
             writes.push(Arc::clone(branch));
         }

@@ -147,6 +147,16 @@ impl Txn {
 }
 
 impl Recorded {
+    /// The parameters for people: `$1 = 3; $2 = NULL`.
+    pub fn parameter_list(&self) -> String {
+        let values = self.parameters.iter().enumerate();
+        let values = values.map(|(index, parameter)| {
+            let value = parameter.value.as_deref().unwrap_or("NULL");
+            format!("${} = {value}", index + 1)
+        });
+        values.collect::<Vec<_>>().join("; ")
+    }
+
     /// What it takes in the log, about.
     pub(super) fn bytes(&self) -> usize {
         let parameters = self.parameters.iter();

@@ -228,7 +228,7 @@ impl Txn {
         self.undo_everything();
     }
 
-    fn depend_on(&mut self, lsn: Lsn) {
+    pub(crate) fn depend_on(&mut self, lsn: Lsn) {
         self.depends_on = self.depends_on.max(lsn);
     }
 

@@ -3,7 +3,7 @@
 use super::view::{Cell, View, row};
 use crate::analytic::Scope;
 use crate::session::now_micros;
-use scry_engine::election::{Candidate, Election, Privileges, Recorded};
+use scry_engine::election::{Candidate, Election, Privileges};
 use scry_engine::{CandidateState, ElectionState};
 use scry_wal::Lsn;
 use std::sync::Arc;
@@ -69,7 +69,7 @@ pub const VIEWS: &[View] = &[
                         candidate.name.clone(),
                         index + 1,
                         statement.text.clone(),
-                        parameters(statement),
+                        statement.parameter_list(),
                         statement.zone.clone(),
                     ]
                 });
@@ -150,16 +150,6 @@ fn mode(candidate: &Candidate) -> Option<&'static str> {
             .any(|branch| branch.is_changed())
             .then_some("rows"),
     }
-}
-
-/// `$1 = 3; $2 = NULL`
-fn parameters(statement: &Recorded) -> String {
-    let values = statement.parameters.iter().enumerate();
-    let values = values.map(|(index, parameter)| {
-        let value = parameter.value.as_deref().unwrap_or("NULL");
-        format!("${} = {value}", index + 1)
-    });
-    values.collect::<Vec<_>>().join("; ")
 }
 
 /// An ended election has no base any more, an expired base is none, and one whose transaction is still open none yet.
