@@ -105,6 +105,11 @@ impl Dialect for ScryDialect {
     }
 }
 
+/// A text as a literal of SQL.
+pub fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

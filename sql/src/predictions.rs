@@ -5,8 +5,8 @@
 //! a candidate changes, and those that are not what it found. ELECT BEST predicts by itself.
 
 use crate::error::Error;
-use crate::system_table::SystemTable;
-use scry_engine::{Datum, InsertOutcome, Key, KeyRange, Row, Txn, Value};
+use crate::system_table::{SystemTable, key};
+use scry_engine::{Datum, KeyRange, Row, Txn, Value};
 use scry_wal::Lsn;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -81,8 +81,8 @@ pub async fn add(
     // By time, so that nobody waits for another's id.
     let mut id = now << 10;
     for prediction in predictions {
-        let mut values = vec![
-            Value::Int8(id),
+        let values = vec![
+            Value::Null,
             text(Some(election)),
             text(Some(&prediction.candidate)),
             text(Some(&prediction.class)),
@@ -98,19 +98,8 @@ pub async fn add(
             text(Some("open")),
             Value::Int8(prediction.candidate_id.cast_signed()),
         ];
-        // Another statement of the same moment.
-        loop {
-            let row = table.layout.encode(&values)?;
-            let key = Key::encode([Datum::Int8(id)]);
-            id += 1;
-            if matches!(
-                txn.insert(&table, Some(key), row).await?,
-                InsertOutcome::Inserted(_)
-            ) {
-                break;
-            }
-            values[0] = Value::Int8(id);
-        }
+        // Another statement of the same moment may have it.
+        id = SystemTable::insert(txn, &table, id, values).await? + 1;
     }
     Ok(())
 }
@@ -159,7 +148,7 @@ pub enum Outcome {
 /// What `lock` answers.
 pub async fn settle(txn: &mut Txn, open: &Open, outcome: &Outcome, at: Lsn, now: i64) -> Result<(), Error> {
     let table = TABLE.for_writing(txn)?;
-    let key = Key::encode([Datum::Int8(open.id)]);
+    let key = key(open.id);
     if txn.lock(&table, key.as_ref()).await?.is_none() {
         return Ok(());
     }
@@ -212,40 +201,21 @@ mod tests {
 
     #[test]
     fn the_numbers_of_columns_are_those_of_the_list() {
-        let columns = TABLE.definition().columns;
-        let name = |column: usize| columns[column].name.as_str();
-        assert_eq!(
-            [
-                1,
-                2,
-                3,
-                4,
-                5,
-                PREDICTED_BY,
-                MET,
-                MET_LSN,
-                MET_AT,
-                ERROR,
-                STATE,
-                CANDIDATE
-            ]
-            .map(name),
-            [
-                "election",
-                "candidate",
-                "class",
-                "query",
-                "predicted",
-                "predicted_by",
-                "met",
-                "met_lsn",
-                "met_at",
-                "error",
-                "state",
-                "candidate_id"
-            ]
-        );
-        assert_eq!(columns.len(), 15);
+        let numbers = [
+            (1, "election"),
+            (2, "candidate"),
+            (3, "class"),
+            (4, "query"),
+            (5, "predicted"),
+            (PREDICTED_BY, "predicted_by"),
+            (MET, "met"),
+            (MET_LSN, "met_lsn"),
+            (MET_AT, "met_at"),
+            (ERROR, "error"),
+            (STATE, "state"),
+            (CANDIDATE, "candidate_id"),
+        ];
+        TABLE.check_numbers(&numbers, 15);
     }
 
     #[test]

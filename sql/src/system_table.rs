@@ -3,10 +3,9 @@
 
 use crate::error::{Error, SqlState};
 use scry_engine::{
-    Catalog, ColumnDef, DataType, Engine, Error as EngineError, Isolation, KeyRange, NewTable, PrimaryKey,
-    SessionInfo, Table, Txn,
+    Catalog, ColumnDef, DataType, Datum, Engine, Error as EngineError, InsertOutcome, Isolation, Key,
+    NewTable, PrimaryKey, SessionInfo, Table, Txn, Value,
 };
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// One system table. Its first column, `id int8`, is the primary key.
@@ -76,13 +75,41 @@ impl SystemTable {
         Ok(())
     }
 
-    /// The greatest id in it.
-    pub fn last_id(&self, txn: &mut Txn, table: &Table) -> i64 {
-        let mut last = 0;
-        txn.scan(table, &KeyRange::all(), &mut |_, version| {
-            last = table.layout.row(&version.row).get(0).integer().unwrap_or(last);
-            ControlFlow::Continue(())
-        });
-        last
+    /// Adds a row under `id`, or the next that is free; answers which. The first of `values` is written here.
+    ///
+    /// # Errors
+    /// What `insert` answers.
+    pub async fn insert(
+        txn: &mut Txn,
+        table: &Table,
+        mut id: i64,
+        mut values: Vec<Value>,
+    ) -> Result<i64, Error> {
+        loop {
+            values[0] = Value::Int8(id);
+            let row = table.layout.encode(&values)?;
+            if matches!(
+                txn.insert(table, Some(key(id)), row).await?,
+                InsertOutcome::Inserted(_)
+            ) {
+                return Ok(id);
+            }
+            id += 1;
+        }
     }
+
+    /// The columns with these numbers have these names, and there are so many.
+    #[cfg(test)]
+    pub fn check_numbers(&self, numbers: &[(usize, &str)], count: usize) {
+        let columns = self.definition().columns;
+        for (number, name) in numbers {
+            assert_eq!(columns[*number].name, *name);
+        }
+        assert_eq!(columns.len(), count);
+    }
+}
+
+/// The key of the row with this id.
+pub fn key(id: i64) -> Key {
+    Key::encode([Datum::Int8(id)])
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use scry_engine::collision::Rules;
 use scry_engine::{CatalogChange, ColumnDef, DataType, Datum, ElectionChange, Key, PrimaryKey, RowLayout};
-use scry_sql::types::{TimeZone, write_text};
+use scry_sql::types::{TimeZone, as_text};
 use scry_wal::{Lsn, StoreId};
 
 /// What decodes the rows of one store.
@@ -251,11 +251,7 @@ impl Names {
 }
 
 fn named(column: &ColumnDef, datum: &Datum<'_>) -> Named {
-    let value = (!matches!(datum, Datum::Null)).then(|| {
-        let mut text = Vec::new();
-        write_text(&mut text, datum, &column.ty, &TimeZone::utc());
-        String::from_utf8_lossy(&text).into_owned()
-    });
+    let value = as_text(datum, &column.ty, &TimeZone::utc());
     let quoted = !matches!(
         column.ty,
         DataType::Bool

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use scry_sql::dialect::literal;
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 use super::DemoError;
@@ -204,8 +205,4 @@ fn rows(answer: Vec<SimpleQueryMessage>) -> Vec<SimpleQueryRow> {
         _ => None,
     });
     rows.collect()
-}
-
-fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }

@@ -8,6 +8,7 @@ use super::{query, rows};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
+use scry_sql::dialect::literal;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -46,7 +47,7 @@ pub async fn predicted(
     CandidateName(candidate): CandidateName,
     request: Request,
 ) -> Result<Response, Problem> {
-    let sql = format!("SELECT * FROM scry.conflicts({})", query::literal(&candidate));
+    let sql = format!("SELECT * FROM scry.conflicts({})", literal(&candidate));
     query::answer(&shared, Call::new(request), &[], None, &sql).await
 }
 

@@ -82,14 +82,7 @@ fn described(candidate: &Candidate) -> Value {
 
 /// As RFC 3339 has it, in UTC.
 fn time(micros: Micros) -> String {
-    let mut text = Vec::new();
-    let utc = TimeZone::utc();
-    types::write_text(
-        &mut text,
-        &Datum::TimestampTz(micros.get()),
-        &DataType::TimestampTz,
-        &utc,
-    );
-    let text = String::from_utf8_lossy(&text);
+    let at = Datum::TimestampTz(micros.get());
+    let text = types::as_text(&at, &DataType::TimestampTz, &TimeZone::utc()).unwrap_or_default();
     format!("{}Z", text.trim_end_matches("+00").replacen(' ', "T", 1))
 }

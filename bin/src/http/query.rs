@@ -60,11 +60,6 @@ pub async fn answer(
     Ok(([(CONTENT_TYPE, "application/json")], answer.finish()).into_response())
 }
 
-/// A text as it stands in a query.
-pub fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
-}
-
 fn wants_arrow(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(ACCEPT).iter();
     let mut kinds = accepted

@@ -101,8 +101,17 @@ pub async fn mirror_snapshot(
 
 /// The mirror's errors as a client hears them.
 pub fn from_mirror(error: scry_mirror::Error) -> Error {
+    let of_savepoint = match &error {
+        scry_mirror::Error::UndefinedSavepoint { .. } => Some(SqlState::INVALID_SAVEPOINT_SPECIFICATION),
+        scry_mirror::Error::DuplicateSavepoint { .. } => Some(SqlState::DUPLICATE_OBJECT),
+        scry_mirror::Error::TooManySavepoints { .. } => Some(SqlState::PROGRAM_LIMIT_EXCEEDED),
+        _ => None,
+    };
+    if let Some(state) = of_savepoint {
+        return Error::new(state, error.to_string());
+    }
     let state = match error.kind() {
-        ErrorKind::Refuse => SqlState(*b"72000"),
+        ErrorKind::Refuse => SqlState::SNAPSHOT_TOO_OLD,
         ErrorKind::Stopped => SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
         ErrorKind::Corrupt => SqlState::DATA_CORRUPTED,
         ErrorKind::Retry => SqlState::IO_ERROR,

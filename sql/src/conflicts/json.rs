@@ -10,13 +10,8 @@ const ROW_ID: &str = "scry.row";
 
 fn value(datum: &Datum<'_>, ty: &DataType) -> Json {
     match datum {
-        Datum::Null => Json::Null,
         Datum::Bool(value) => Json::Bool(*value),
-        datum => {
-            let mut text = Vec::new();
-            types::write_text(&mut text, datum, ty, &TimeZone::utc());
-            Json::String(String::from_utf8_lossy(&text).into_owned())
-        }
+        datum => types::as_text(datum, ty, &TimeZone::utc()).map_or(Json::Null, Json::String),
     }
 }
 

@@ -10,9 +10,10 @@
 mod json;
 
 use crate::error::{Error, SqlState};
-use crate::system_table::SystemTable;
+use crate::system_table::{SystemTable, key};
 use scry_engine::collision::Outcome;
-use scry_engine::{Conflict, Datum, Key, Row, Txn, Value};
+use scry_engine::{Conflict, Datum, KeyRange, Row, Table, Txn, Value};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 pub use json::{key_text, parse_key, parse_row, row_text, set_members};
@@ -96,10 +97,6 @@ pub struct Entry {
     row: Row,
 }
 
-fn key(id: i64) -> Key {
-    Key::encode([Datum::Int8(id)])
-}
-
 fn text(value: impl Into<String>) -> Value {
     Value::Text(value.into())
 }
@@ -121,14 +118,14 @@ pub async fn add(
     }
     let queue = TABLE.for_writing(txn)?;
     let mut first = None;
-    let mut id = TABLE.last_id(txn, &queue) + 1;
+    let mut id = last_id(txn, &queue) + 1;
     for conflict in deferred {
         let of_row = |row: &Option<Row>| match row {
             Some(row) => Value::Jsonb(row_text(&conflict.table, row)),
             None => Value::Null,
         };
-        let mut values = vec![
-            Value::Int8(id),
+        let values = vec![
+            Value::Null,
             text(election),
             text(candidate),
             txn.id()
@@ -148,19 +145,20 @@ pub async fn add(
             Value::Int8(conflict.proposed_at.get().cast_signed()),
         ];
         // Another election may take ids at the same time.
-        loop {
-            let row = queue.layout.encode(&values)?;
-            let outcome = txn.insert(&queue, Some(key(id)), row).await?;
-            if matches!(outcome, scry_engine::InsertOutcome::Inserted(_)) {
-                break;
-            }
-            id += 1;
-            values[0] = Value::Int8(id);
-        }
-        first = first.or(Some(id));
-        id += 1;
+        let taken = SystemTable::insert(txn, &queue, id, values).await?;
+        first = first.or(Some(taken));
+        id = taken + 1;
     }
     Ok(first.map(|first| (first, id - 1)))
+}
+
+fn last_id(txn: &mut Txn, queue: &Table) -> i64 {
+    let mut last = 0;
+    txn.scan(queue, &KeyRange::all(), &mut |_, version| {
+        last = queue.layout.row(&version.row).get(0).integer().unwrap_or(last);
+        ControlFlow::Continue(())
+    });
+    last
 }
 
 /// The entry of this id, locked.
@@ -228,22 +226,18 @@ mod tests {
 
     #[test]
     fn the_numbers_of_columns_are_those_of_the_list() {
-        let columns = TABLE.definition().columns;
-        let name = |column: usize| columns[column].name.as_str();
-        assert_eq!(
-            [4, 5, 6, 8, STATE, ACTION, RESOLVED_AT, RESOLVED_BY].map(name),
-            [
-                "table_name",
-                "key",
-                "before",
-                "proposed",
-                "state",
-                "action",
-                "resolved_at",
-                "resolved_by"
-            ]
-        );
-        assert_eq!([STORE, PROPOSED_AT].map(name), ["store", "proposed_at"]);
-        assert_eq!(columns.len(), 17);
+        let numbers = [
+            (4, "table_name"),
+            (5, "key"),
+            (6, "before"),
+            (8, "proposed"),
+            (STATE, "state"),
+            (ACTION, "action"),
+            (RESOLVED_AT, "resolved_at"),
+            (RESOLVED_BY, "resolved_by"),
+            (STORE, "store"),
+            (PROPOSED_AT, "proposed_at"),
+        ];
+        TABLE.check_numbers(&numbers, 17);
     }
 }

@@ -72,17 +72,16 @@ impl Interrupt {
         }
     }
 
-    /// Waits for a lock. What is free at once costs one poll.
+    /// Waits for locks. What is free at once costs one poll.
     pub async fn locking<F: Future>(&self, future: F) -> Result<F::Output, Error> {
-        self.guard(future, self.lock_timeout).await
+        match self.lock_timeout {
+            None => self.waiting(future).await,
+            Some(timeout) => self.waiting(stalled_at_most(timeout, future)).await?,
+        }
     }
 
-    /// Waits for anything else that a cancel request may end.
+    /// Waits for anything that a cancel request may end.
     pub async fn waiting<F: Future>(&self, future: F) -> Result<F::Output, Error> {
-        self.guard(future, None).await
-    }
-
-    async fn guard<F: Future>(&self, future: F, lock_timeout: Option<Duration>) -> Result<F::Output, Error> {
         let mut future = pin!(future);
         // No waker is registered by this first look; the poll below, with the task's own, follows at once.
         if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -96,15 +95,8 @@ impl Interrupt {
             }
         };
         let mut statement = pin!(statement);
-        // It runs from the last time that the future was woken: what is long is not a wait for one lock. This task is polled for
-        // other reasons, too.
-        let mut lock = lock_timeout.map(|timeout| (timeout, Box::pin(tokio::time::sleep(timeout))));
-        let woken = Arc::new(Woken::default());
-        let waker = Waker::from(Arc::clone(&woken));
         std::future::poll_fn(move |cx| {
-            woken.task.register(cx.waker());
-            let got_on = woken.flag.swap(false, Ordering::AcqRel);
-            if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
                 return Poll::Ready(Ok(output));
             }
             if cancelled.as_mut().poll(cx).is_ready() {
@@ -113,18 +105,34 @@ impl Interrupt {
             if statement.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Err(error(Stopped::Statement)));
             }
-            if let Some((timeout, sleep)) = &mut lock {
-                if got_on {
-                    sleep.as_mut().reset(tokio::time::Instant::now() + *timeout);
-                }
-                if sleep.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Err(error(Stopped::Lock)));
-                }
-            }
             Poll::Pending
         })
         .await
     }
+}
+
+/// What a future answers, unless nothing that it waits for has woken it for so long: what is long by itself is not a wait for one lock.
+/// The task is polled for other reasons, too.
+async fn stalled_at_most<F: Future>(timeout: Duration, future: F) -> Result<F::Output, Error> {
+    let mut future = pin!(future);
+    let mut sleep = pin!(tokio::time::sleep(timeout));
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    std::future::poll_fn(move |cx| {
+        woken.task.register(cx.waker());
+        let got_on = woken.flag.swap(false, Ordering::AcqRel);
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return Poll::Ready(Ok(output));
+        }
+        if got_on {
+            sleep.as_mut().reset(tokio::time::Instant::now() + timeout);
+        }
+        match sleep.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(error(Stopped::Lock))),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
 }
 
 #[cold]

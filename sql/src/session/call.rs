@@ -69,11 +69,7 @@ impl Session {
                 None => None,
                 Some(argument) => {
                     let value = scalar::eval(argument, &env)?;
-                    (!value.is_null()).then(|| {
-                        let mut text = Vec::new();
-                        types::write_text(&mut text, &value.datum(), &argument.ty(), self.settings.zone());
-                        String::from_utf8_lossy(&text).into_owned()
-                    })
+                    types::as_text(&value.datum(), &argument.ty(), self.settings.zone())
                 }
             });
         }

@@ -1,15 +1,12 @@
 //! ELECT CANDIDATE, ELECT BEST and REBASE CANDIDATE at work.
 
 use super::prediction::bare;
-use super::query::column_types;
 use super::{Notice, Session};
-use crate::analytic;
 use crate::collision as rules;
 use crate::conflicts;
+use crate::dialect::literal;
 use crate::error::{Error, SqlState};
 use crate::plan::parse;
-use crate::plan::planner::Kind;
-use crate::plan::scalar;
 use crate::plan::statement::ElectionStatement;
 use crate::predictions::{self, Prediction};
 use crate::types;
@@ -223,11 +220,7 @@ impl Session {
         let winner = best.map(|best| best.candidate.clone());
         let zone = self.settings.zone();
         let score = |answer: Answer| Score {
-            score: (!answer.score.is_null()).then(|| {
-                let mut text = Vec::new();
-                types::write_text(&mut text, &answer.score.as_datum(), &answer.ty, zone);
-                String::from_utf8_lossy(&text).into_owned()
-            }),
+            score: types::as_text(&answer.score.as_datum(), &answer.ty, zone),
             admissible: answer.admissible,
             elected: winner.as_ref() == Some(&answer.candidate),
             candidate: answer.candidate,
@@ -243,44 +236,25 @@ impl Session {
     }
 
     async fn answers(&mut self, asked: &str) -> Result<Vec<Answer>, Error> {
-        let statement = parse::statement(asked)?;
-        let planned = self.plan(&statement, &[])?;
-        let Kind::Analytic(plan) = &planned.kind else {
-            return Err(Error::internal("a comparison of futures without analytic plan"));
-        };
-        let described = column_types(planned.columns.as_deref().unwrap_or_default());
-        let [_, score_type, DataType::Bool] = described[..] else {
-            return Err(Error::new(
+        let accept = |types: &[DataType]| match types {
+            [_, _, DataType::Bool] => Ok(()),
+            _ => Err(Error::new(
                 SqlState::DATATYPE_MISMATCH,
                 "the query of SUBJECT TO must answer a boolean",
-            ));
+            )),
         };
-        let mut stream = self.open_stream(plan, Vec::new()).await?;
-        let mut answers = Vec::new();
-        while let Some(batch) = stream.batch(&self.interrupt).await? {
-            for index in 0..batch.num_rows() {
-                let mut row = analytic::row_values(&batch, index)?;
-                scalar::settle_values(&mut row, &described, &self.facts())?;
-                let admissible = matches!(row.get(2), Some(Value::Bool(true)));
-                let mut row = row.into_iter();
-                let (Some(Value::Text(candidate)), Some(score)) = (row.next(), row.next()) else {
-                    return Err(Error::internal("a comparison of futures with other columns"));
-                };
-                answers.push(Answer {
-                    candidate,
-                    score,
-                    ty: score_type,
-                    admissible,
-                });
-            }
-        }
-        Ok(answers)
+        let (types, rows) = self.query_values(asked, accept).await?;
+        let rows = rows.into_iter().map(|row| match <[Value; 3]>::try_from(row) {
+            Ok([Value::Text(candidate), score, admissible]) => Ok(Answer {
+                candidate,
+                score,
+                ty: types[1],
+                admissible: admissible == Value::Bool(true),
+            }),
+            _ => Err(Error::internal("a comparison of futures with other columns")),
+        });
+        rows.collect()
     }
-}
-
-/// A text as a literal of SQL.
-pub(super) fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }
 
 fn none_admissible(election: &str, scores: &Scores) -> Error {

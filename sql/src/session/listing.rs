@@ -191,10 +191,8 @@ fn both_changed(table: &Table, before: Option<&Row>, present: &Row, proposed: &R
 }
 
 fn value(table: &Table, row: &Row, column: usize, zone: &TimeZone) -> String {
-    let mut text = Vec::new();
     let ty = &table.def.columns[column].ty;
-    types::write_text(&mut text, &table.layout.row(row).get(column), ty, zone);
-    String::from_utf8_lossy(&text).into_owned()
+    types::as_text(&table.layout.row(row).get(column), ty, zone).unwrap_or_default()
 }
 
 /// A row, or some columns of it.

@@ -1,14 +1,10 @@
 //! Predictions at work: asked of futures, and compared with what an election leaves.
 
 use super::Session;
-use super::elect::literal;
-use super::query::column_types;
-use crate::analytic;
 use crate::collision as rules;
+use crate::dialect::literal;
 use crate::error::{Error, SqlState};
 use crate::plan::parse;
-use crate::plan::planner::Kind;
-use crate::plan::scalar;
 use crate::predictions::{self, Open, Outcome, Prediction};
 use crate::privilege;
 use crate::types;
@@ -180,32 +176,14 @@ impl Session {
         }
     }
 
-    /// The rows that a query answers on the mirror, as texts.
+    /// The rows that a query answers, as texts.
     async fn texts(&mut self, asked: &str) -> Result<Vec<Vec<Option<String>>>, Error> {
-        let statement = parse::statement(asked).map_err(Error::nowhere)?;
-        let planned = self.plan(&statement, &[]).map_err(Error::nowhere)?;
-        let Kind::Analytic(plan) = &planned.kind else {
-            return Err(Error::internal("a prediction without analytic plan"));
-        };
-        let described: Vec<DataType> = column_types(planned.columns.as_deref().unwrap_or_default());
-        let mut stream = self.open_stream(plan, Vec::new()).await?;
-        let zone = self.settings.zone().clone();
-        let mut rows = Vec::new();
-        while let Some(batch) = stream.batch(&self.interrupt).await? {
-            for index in 0..batch.num_rows() {
-                let mut row = analytic::row_values(&batch, index)?;
-                scalar::settle_values(&mut row, &described, &self.facts())?;
-                let text = |(value, ty): (&Value, &DataType)| {
-                    (!value.is_null()).then(|| {
-                        let mut text = Vec::new();
-                        types::write_text(&mut text, &value.as_datum(), ty, &zone);
-                        String::from_utf8_lossy(&text).into_owned()
-                    })
-                };
-                rows.push(row.iter().zip(&described).map(text).collect());
-            }
-        }
-        Ok(rows)
+        let asking = self.query_values(asked, |_| Ok(()));
+        let (types, rows) = asking.await.map_err(Error::nowhere)?;
+        let zone = self.settings.zone();
+        let text = |(value, ty): (&Value, &DataType)| types::as_text(&value.as_datum(), ty, zone);
+        let rows = rows.iter().map(|row| row.iter().zip(&types).map(text).collect());
+        Ok(rows.collect())
     }
 }
 

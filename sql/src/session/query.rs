@@ -8,6 +8,7 @@ use crate::analytic::{self, AnalyticPlan, Need, PrimarySource, Scope, Source};
 use crate::error::{Error, SqlState};
 use crate::exec::context::{self, Exec};
 use crate::exec::{insert, update};
+use crate::plan::parse;
 use crate::plan::planner::Kind;
 use crate::plan::scalar::{self, Env, Scalar};
 use crate::plan::searched::SearchedPlan;
@@ -73,6 +74,41 @@ impl Session {
         let scope = self.scope(&catalog);
         let rows = self.database.analytic().execute(plan, source, &scope, params);
         Ok(Stream::new(plan.clone(), rows))
+    }
+
+    /// The types and the rows that a query of the session itself answers. `accept` may refuse the types before anything is read.
+    pub(super) async fn query_values(
+        &mut self,
+        asked: &str,
+        accept: impl FnOnce(&[DataType]) -> Result<(), Error>,
+    ) -> Result<(Vec<DataType>, Vec<Vec<Value>>), Error> {
+        let statement = parse::statement(asked)?;
+        let planned = self.plan(&statement, &[])?;
+        let Kind::Analytic(plan) = &planned.kind else {
+            return Err(Error::internal("a query of the session without analytic plan"));
+        };
+        let types = column_types(planned.columns.as_deref().unwrap_or_default());
+        accept(&types)?;
+        let mut stream = self.open_stream(plan, Vec::new()).await?;
+        let mut rows = Vec::new();
+        while let Some(batch) = stream.batch(&self.interrupt).await? {
+            for index in 0..batch.num_rows() {
+                let mut row = analytic::row_values(&batch, index)?;
+                scalar::settle_values(&mut row, &types, &self.facts())?;
+                rows.push(row);
+            }
+        }
+        Ok((types, rows))
+    }
+
+    /// Does what blocks where queries do.
+    pub(super) async fn at_workers<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, scry_mirror::Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let working = self.database.analytic().workers().spawn_blocking(work);
+        let done = working.await;
+        Ok(done.map_err(|_| Error::internal("a worker on the mirror failed"))??)
     }
 
     /// Where the rows of a plan come from. The caller has begun the statement.

@@ -25,13 +25,7 @@ impl Session {
     pub(super) fn record(&mut self, portal: &Portal) -> Result<(), Error> {
         let zone = self.settings.zone().clone();
         let values = portal.params.values().iter().zip(&portal.planned.param_types);
-        let values = values.map(|(value, ty)| {
-            (!value.is_null()).then(|| {
-                let mut text = Vec::new();
-                types::write_text(&mut text, &value.as_datum(), ty, &zone);
-                String::from_utf8_lossy(&text).into_owned()
-            })
-        });
+        let values = values.map(|(value, ty)| types::as_text(&value.as_datum(), ty, &zone));
         let parameters = portal.planned.params.iter().zip(values);
         let statement = Recorded {
             text: portal.prepared.sql.trim().to_owned(),

@@ -4,10 +4,10 @@
 //! goes on, the mirror goes on applying, and what runs on the primary shows the present.
 
 use super::{Notice, Session};
-use crate::analytic::{AnalyticPlan, from_mirror};
+use crate::analytic::AnalyticPlan;
 use crate::error::{Error, SqlState};
 use crate::plan::callable::Savepoint;
-use scry_mirror::{Error as MirrorError, Mirror, NAME_BYTES_MAX, Snapshot};
+use scry_mirror::{NAME_BYTES_MAX, Snapshot};
 use std::sync::Arc;
 
 impl Session {
@@ -26,6 +26,7 @@ impl Session {
             ));
         }
         self.transaction.check_read_write(&self.settings, what)?;
+        let mirror = self.database.mirror().clone();
         match savepoint {
             Savepoint::Make(name) => {
                 if name.is_empty() || name.len() > NAME_BYTES_MAX {
@@ -37,47 +38,21 @@ impl Session {
                 }
                 // What was acknowledged before is in it.
                 let upto = self.log.durable_lsn();
-                let mirror = self.database.mirror().clone();
-                let applied = self.interrupt.waiting(mirror.applied(upto)).await?;
-                applied.map_err(from_mirror)?;
+                self.interrupt.waiting(mirror.applied(upto)).await??;
                 let name = name.clone();
-                self.at_mirror(move |mirror| mirror.create_savepoint(&name).map(|_| true))
-                    .await
+                self.at_workers(move || mirror.create_savepoint(&name)).await?;
             }
             Savepoint::Rollback(name) => {
                 let name = name.clone();
-                self.at_mirror(move |mirror| mirror.hold(&name).map(|()| true))
-                    .await
+                self.at_workers(move || mirror.hold(&name)).await?;
             }
-            Savepoint::Resume => self.at_mirror(Mirror::resume).await,
+            Savepoint::Resume => return self.at_workers(move || mirror.resume()).await,
             Savepoint::Release(name) => {
                 let name = name.clone();
-                self.at_mirror(move |mirror| mirror.remove_savepoint(&name).map(|()| true))
-                    .await
+                self.at_workers(move || mirror.remove_savepoint(&name)).await?;
             }
         }
-    }
-
-    /// Works on the mirror's files, where nobody else waits for it.
-    async fn at_mirror(
-        &self,
-        work: impl FnOnce(&Mirror) -> Result<bool, MirrorError> + Send + 'static,
-    ) -> Result<bool, Error> {
-        let mirror = self.database.mirror().clone();
-        let workers = self.database.analytic().workers();
-        let working = workers.spawn_blocking(move || work(&mirror));
-        let done = working
-            .await
-            .map_err(|_| Error::internal("a worker on the mirror failed"))?;
-        done.map_err(|error| {
-            let state = match &error {
-                MirrorError::UndefinedSavepoint { .. } => SqlState::INVALID_SAVEPOINT_SPECIFICATION,
-                MirrorError::DuplicateSavepoint { .. } => SqlState::DUPLICATE_OBJECT,
-                MirrorError::TooManySavepoints { .. } => SqlState::PROGRAM_LIMIT_EXCEEDED,
-                _ => return from_mirror(error),
-            };
-            Error::new(state, error.to_string())
-        })
+        Ok(true)
     }
 
     /// The state from which a query is to be answered; `None`: the mirror is not held.

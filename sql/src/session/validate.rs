@@ -6,7 +6,7 @@
 
 use super::Session;
 use super::listing::{composite, unfit};
-use crate::analytic::{from_mirror, validated};
+use crate::analytic::validated;
 use crate::error::{Error, SqlState};
 use arrow::array::{ArrayRef, Int64Builder, StringBuilder};
 use scry_engine::{KeyRange, Row, Table};
@@ -174,17 +174,6 @@ impl Session {
                 visit(hash, version.lsn, &version.row);
             }
         }
-    }
-
-    /// Reads the mirror where queries do.
-    async fn at_workers<T: Send + 'static>(
-        &self,
-        read: impl FnOnce() -> Result<T, scry_mirror::Error> + Send + 'static,
-    ) -> Result<T, Error> {
-        let reading = self.database.analytic().workers().spawn_blocking(read);
-        let read = reading.await;
-        read.map_err(|_| Error::internal("a worker that read the mirror failed"))?
-            .map_err(from_mirror)
     }
 }
 

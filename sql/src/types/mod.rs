@@ -24,7 +24,7 @@ pub use catalog::{from_oid, internal_name, oid, oids, type_length, type_modifier
 pub use composite::write_composite;
 pub use modifier::{coerce_length, fit_numeric};
 pub use text_in::{check_text, parse_text, parse_text_bytes};
-pub use text_out::{write_field, write_text};
+pub use text_out::{as_text, write_field, write_text};
 pub use timezone::TimeZone;
 
 /// A format code of the protocol.

@@ -29,6 +29,16 @@ pub fn write_field(out: &mut BytesMut, datum: &Datum<'_>, ty: &DataType, format:
     out[start..start + 4].copy_from_slice(&length.to_be_bytes());
 }
 
+/// The text of a value as `write_text` writes it; `None`: it is NULL.
+pub fn as_text(datum: &Datum<'_>, ty: &DataType, zone: &TimeZone) -> Option<String> {
+    if matches!(datum, Datum::Null) {
+        return None;
+    }
+    let mut text = Vec::new();
+    write_text(&mut text, datum, ty, zone);
+    Some(String::from_utf8_lossy(&text).into_owned())
+}
+
 /// The text of a value; nothing for NULL. `ty` matters for `char(n)` alone, which is padded with blanks.
 #[inline]
 pub fn write_text(out: &mut impl BufMut, datum: &Datum<'_>, ty: &DataType, zone: &TimeZone) {
