@@ -7,7 +7,7 @@ mod common;
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use common::*;
-use scry_engine::{ColumnDef, DataType, Engine, Isolation, NewTable, PrimaryKey, SessionInfo, Table, Value};
+use scry_engine::{Engine, Table, Value};
 use scry_mirror::{Error, ErrorKind, Mirror, Snapshot};
 use scry_wal::{Change, Ended, Lsn, Micros, NodeId, Op, StoreId, StoreRange, StoreRanges, TxnId};
 use std::sync::Arc;
@@ -17,44 +17,13 @@ use std::task::{Context, Poll, Waker};
 const ACCOUNTS: i64 = 100;
 
 fn accounts(engine: &Arc<Engine>) -> Arc<Table> {
-    let mut txn = engine
-        .session(SessionInfo::default())
-        .begin(Isolation::ReadCommitted);
-    txn.statement();
-    if let Some(table) = txn.catalog().table("accounts") {
-        return table.clone();
-    }
-    let column = |name: &str| ColumnDef {
-        name: name.into(),
-        ty: DataType::Int8,
-        not_null: true,
-        default: None,
-    };
-    let new = NewTable {
-        name: "accounts".into(),
-        columns: vec![column("id"), column("balance")],
-        primary_key: Some(PrimaryKey {
-            name: "accounts_key".into(),
-            columns: vec![0],
-        }),
-    };
-    let table = block_on(txn.create_table(new)).unwrap();
-    for id in 0..ACCOUNTS {
-        let row = table.layout.encode(&[Value::Int8(id), Value::Int8(0)]).unwrap();
-        let key = table.key_of(&row);
-        block_on(txn.insert(&table, key, row)).unwrap();
-    }
-    let lsn = txn.commit("load").unwrap().unwrap();
-    engine.log().wait_durable(lsn).unwrap();
-    table
+    let known = engine.catalog().table("accounts").cloned();
+    known.unwrap_or_else(|| filled(engine, "accounts", "balance", ACCOUNTS))
 }
 
 /// Moves an amount from one account to another. Returns the commit's LSN, durable.
 fn transfer(engine: &Arc<Engine>, table: &Table, from: i64, to: i64) -> Lsn {
-    let mut txn = engine
-        .session(SessionInfo::default())
-        .begin(Isolation::ReadCommitted);
-    txn.statement();
+    let mut txn = begin(engine);
     // In the order of the keys, so that nobody waits in a circle.
     let mut legs = [(from, -1), (to, 1)];
     legs.sort_unstable();

@@ -4,7 +4,7 @@
 mod common;
 
 use common::*;
-use scry_engine::{ColumnDef, DataType, Engine, Isolation, NewTable, PrimaryKey, SessionInfo, Table, Value};
+use scry_engine::{Engine, Table, Value};
 use scry_mirror::{Checksum, Error, ErrorKind, Mirror, SAVEPOINTS_MAX, verify};
 use scry_wal::Lsn;
 use std::fs;
@@ -14,40 +14,12 @@ use std::sync::Arc;
 const ROWS: i64 = 2000;
 
 fn create(engine: &Arc<Engine>) -> Arc<Table> {
-    let mut txn = engine
-        .session(SessionInfo::default())
-        .begin(Isolation::ReadCommitted);
-    txn.statement();
-    let column = |name: &str| ColumnDef {
-        name: name.into(),
-        ty: DataType::Int8,
-        not_null: true,
-        default: None,
-    };
-    let new = NewTable {
-        name: "t".into(),
-        columns: vec![column("id"), column("v")],
-        primary_key: Some(PrimaryKey {
-            name: "t_key".into(),
-            columns: vec![0],
-        }),
-    };
-    let table = block_on(txn.create_table(new)).unwrap();
-    for id in 0..ROWS {
-        let row = table.layout.encode(&[Value::Int8(id), Value::Int8(0)]).unwrap();
-        block_on(txn.insert(&table, table.key_of(&row), row)).unwrap();
-    }
-    let lsn = txn.commit("load").unwrap().unwrap();
-    engine.log().wait_durable(lsn).unwrap();
-    table
+    filled(engine, "t", "v", ROWS)
 }
 
 /// Gives every row another value; waits for the mirror.
 fn change_all(engine: &Arc<Engine>, mirror: &Mirror, table: &Table, value: i64) -> Lsn {
-    let mut txn = engine
-        .session(SessionInfo::default())
-        .begin(Isolation::ReadCommitted);
-    txn.statement();
+    let mut txn = begin(engine);
     for id in 0..ROWS {
         let row = table
             .layout

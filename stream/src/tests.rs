@@ -8,13 +8,11 @@ use scry_engine::{
     ColumnDef, DataType, Engine, EngineOptions, InsertOutcome, Isolation, KeyRange, NewTable, PrimaryKey,
     SessionInfo, Table, Txn, Value,
 };
-use scry_wal::{Backend, FRAME_HEADER_BYTES, Frame, Lsn, StoreId};
+use scry_wal::{Backend, FRAME_HEADER_BYTES, Frame, Lsn, StoreId, block_on};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use crate::changes::{ChangeSet, CommitInfo, StoreEventKind};
@@ -22,25 +20,6 @@ use crate::decode::{Schemas, decode_run};
 use crate::queue::Queue;
 use crate::replay::Replay;
 use crate::stream::{Run, Start, Stream, StreamOptions};
-
-struct Unpark(std::thread::Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-fn block_on<F: Future>(future: F) -> F::Output {
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut future = pin!(future);
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            return output;
-        }
-        std::thread::park();
-    }
-}
 
 #[derive(Debug, Clone)]
 enum Step {

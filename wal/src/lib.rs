@@ -116,7 +116,7 @@ pub use error::{BoxError, Error, ErrorClass, Flaw, Place};
 pub use format::{FRAME_HEADER_BYTES, MAX_FRAME_BYTES};
 pub use frame::{Frame, RecordIter};
 pub use ids::{Lsn, Micros, NodeId, Ordinal, StoreId, TentativeId, TxnId};
-pub use log::{Appender, Log};
+pub use log::{Appender, Log, block_on};
 pub use options::{Backend, LogOptions};
 pub use record::{
     Change, Commit, CommitSlots, Ended, MAX_RECORD_BYTES, Op, Record, RecordError, StoreRange, StoreRanges,

@@ -499,8 +499,8 @@ thread_local! {
     static UNPARK: Waker = Waker::from(Arc::new(Unpark(thread::current())));
 }
 
-/// Runs a future on this thread.
-fn block_on<F: Future>(future: F) -> F::Output {
+/// Runs a future on this thread: for who has no runtime.
+pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     UNPARK.with(|waker| {
         let mut cx = Context::from_waker(waker);

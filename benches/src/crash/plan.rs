@@ -174,7 +174,6 @@ impl Step {
     /// The statement, in one message, and the candidate inside of which it is to be run.
     pub fn sql(&self, worker: i64) -> (Option<String>, String) {
         let name = |election: &i64| election_name(worker, *election);
-        let conflicts = |defer: &bool| if *defer { "DEFER" } else { "RESOLVE" };
         match self {
             Step::Move(moved) => (None, moved.sql(worker)),
             Step::Create { election } => (
@@ -202,22 +201,20 @@ impl Step {
                 election,
                 candidate,
                 defer,
-            } => {
-                let (election, how) = (name(election), conflicts(defer));
-                (
-                    None,
-                    format!("REBASE CANDIDATE c{candidate} IN {election} ON CONFLICT {how}"),
-                )
             }
-            Step::Elect {
+            | Step::Elect {
                 election,
                 candidate,
                 defer,
             } => {
-                let (election, how) = (name(election), conflicts(defer));
+                let verb = match self {
+                    Step::Rebase { .. } => "REBASE",
+                    _ => "ELECT",
+                };
+                let (election, how) = (name(election), if *defer { "DEFER" } else { "RESOLVE" });
                 (
                     None,
-                    format!("ELECT CANDIDATE c{candidate} IN {election} ON CONFLICT {how}"),
+                    format!("{verb} CANDIDATE c{candidate} IN {election} ON CONFLICT {how}"),
                 )
             }
             Step::DropCandidate { election, candidate } => {

@@ -10,35 +10,13 @@ use scry_engine::{
     SessionInfo, Table, Txn, Value,
 };
 use scry_stream::{RowBatchBuilder, StoreSchema};
-use scry_wal::{Backend, Lsn};
-use std::future::Future;
+use scry_wal::{Backend, Lsn, block_on};
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
 
 /// Values of keys, or none.
 pub type Changes = Vec<(i64, Option<i64>)>;
-
-struct Unpark(std::thread::Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-pub fn block_on<F: Future>(future: F) -> F::Output {
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut future = pin!(future);
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            return output;
-        }
-        std::thread::park();
-    }
-}
 
 pub fn engine(folder: &Path) -> Arc<Engine> {
     let mut options = EngineOptions::default();

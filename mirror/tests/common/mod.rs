@@ -3,14 +3,42 @@
 
 pub mod candidates;
 
-pub use candidates::{block_on, engine, primary_rows};
+pub use candidates::{begin, engine, primary_rows};
+pub use scry_wal::block_on;
 
-use scry_engine::{Engine, Table};
+use scry_engine::{ColumnDef, DataType, Engine, NewTable, PrimaryKey, Table, Value};
 use scry_mirror::{Checksum, Mirror, MirrorOptions, checksum_rows};
 use scry_wal::Lsn;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// A table of "id" and another column, both int8, with rows from 0 that have 0 there.
+pub fn filled(engine: &Arc<Engine>, name: &str, other: &str, rows: i64) -> Arc<Table> {
+    let mut txn = begin(engine);
+    let column = |name: &str| ColumnDef {
+        name: name.into(),
+        ty: DataType::Int8,
+        not_null: true,
+        default: None,
+    };
+    let new = NewTable {
+        name: name.into(),
+        columns: vec![column("id"), column(other)],
+        primary_key: Some(PrimaryKey {
+            name: format!("{name}_key"),
+            columns: vec![0],
+        }),
+    };
+    let table = block_on(txn.create_table(new)).unwrap();
+    for id in 0..rows {
+        let row = table.layout.encode(&[Value::Int8(id), Value::Int8(0)]).unwrap();
+        block_on(txn.insert(&table, table.key_of(&row), row)).unwrap();
+    }
+    let lsn = txn.commit("load").unwrap().unwrap();
+    engine.log().wait_durable(lsn).unwrap();
+    table
+}
 
 /// Pieces so small that a short test seals, evicts and compacts.
 pub fn small(engine: &Arc<Engine>) -> MirrorOptions {
