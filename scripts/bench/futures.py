@@ -26,6 +26,8 @@ SHAPES = {
     "group by, aggregates": "SELECT l_suppkey % 100, count(*), sum(l_quantity), avg(l_tax) FROM $ GROUP BY 1",
     "filter, sum": "SELECT sum(l_extendedprice) FROM $ WHERE l_partkey < 1000 OR l_quantity = 7",
     "text LIKE": "SELECT count(*) FROM $ WHERE l_comment LIKE '%express%'",
+    "text LIKE, no row": "SELECT count(*) FROM $ WHERE l_comment LIKE 'never'",
+    "greatest text": "SELECT max(l_comment) FROM $",
     "filter of few rows": "SELECT sum(l_quantity) FROM $ WHERE l_orderkey BETWEEN 10000 AND 10100",
     "join": "SELECT o_orderpriority, count(*), sum(l_extendedprice) FROM $ JOIN orders ON o_orderkey = l_orderkey "
     "WHERE o_orderdate < date '1993-01-01' GROUP BY o_orderpriority",
@@ -47,10 +49,16 @@ def connect(server, **settings):
     return connection
 
 
+def rows_of(connection, sql):
+    """The rows that a statement answers; None: it has no result."""
+    done = connection.execute(sql)
+    return done.fetchall() if done.description else None
+
+
 def seconds(connection, sql, times=1):
     began = time.perf_counter()
     for _ in range(times):
-        connection.execute(sql).fetchall()
+        rows_of(connection, sql)
     return (time.perf_counter() - began) / times
 
 
@@ -105,7 +113,7 @@ def idle(arguments):
     main.execute("CREATE ELECTION e")
     opened = []
     for nth in range(arguments.candidates):
-        opened.append(seconds_of_command(main, f"CREATE CANDIDATE c{nth} IN e"))
+        opened.append(seconds(main, f"CREATE CANDIDATE c{nth} IN e"))
         with connect(beside, scry__candidate=f"e/c{nth}") as inside:
             first = nth * arguments.changed + 1
             inside.execute(
@@ -134,12 +142,6 @@ def idle(arguments):
         ratio = median(pair[1][column] / pair[0][column] for pair in rounds)
         name = f"simple-update, {arguments.clients} clients, {what}: beside candidates, without, ratio"
         print(f"| {name} | {ours:,.{digits}f}, {theirs:,.{digits}f}, {ratio:.3f} |")
-
-
-def seconds_of_command(connection, sql):
-    began = time.perf_counter()
-    connection.execute(sql)
-    return time.perf_counter() - began
 
 
 def main():

@@ -15,7 +15,7 @@ import time
 
 import duckdb
 
-from futures import SHAPES, connect
+from futures import SHAPES, connect, rows_of
 from servers import LINEITEM, Server, machine
 
 QUERIES = ("TPC-H q1", "TPC-H q6")
@@ -55,8 +55,7 @@ class Scry:
         self.run("SET scry.read_from = 'mirror'")
 
     def run(self, sql):
-        done = self.connection.execute(sql)
-        return done.fetchall() if done.description else None
+        return rows_of(self.connection, sql)
 
     def load(self, path):
         self.server.sql(LINEITEM.format(f", PRIMARY KEY ({', '.join(KEY)})"), f"\\copy lineitem from '{path}'")
@@ -119,8 +118,7 @@ class Postgres(Copies):
         self.connection = connect(server)
 
     def run(self, sql):
-        done = self.connection.execute(sql)
-        return done.fetchall() if done.description else None
+        return rows_of(self.connection, sql)
 
     def load(self, path):
         self.server.sql(LINEITEM.format(f", PRIMARY KEY ({', '.join(KEY)})"), f"\\copy lineitem from '{path}'")

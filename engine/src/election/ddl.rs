@@ -63,8 +63,7 @@ impl Txn {
     /// `UndefinedElection`, `ElectionEnded`, `DuplicateCandidate`, `BaseExpired`.
     pub fn create_candidate(&mut self, new: NewCandidate) -> Result<(), Error> {
         self.not_in_candidate("CREATE CANDIDATE")?;
-        let election = self.open_election(&new.election)?;
-        let election = election.id;
+        let election = self.open_election(&new.election)?.id;
         let id = self.engine.next_election_id();
         self.change_elections(ElectionChange::CreateCandidate {
             election,
