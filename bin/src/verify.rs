@@ -128,6 +128,13 @@ fn verify_log(dir: &DataDir, out: &mut impl Write) -> Result<(Verdict, Lsn), Ver
         report.end,
         report.epoch
     )?;
+    if report.begin > Lsn::ZERO {
+        writeln!(
+            out,
+            "  it begins at LSN {}: what stood before was recycled; the chain value written there is believed",
+            report.begin
+        )?;
+    }
     writeln!(
         out,
         "  checked: segment headers, frame checksums, chain links, every record's form"

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::format::segment_name;
 use crate::ids::Lsn;
 use crate::record::RecordError;
 
@@ -206,6 +207,23 @@ pub enum Error {
         /// What was before this was durable.
         durable: Lsn,
     },
+    /// The first segments that are needed are not there, and no [`crate::LogOptions::restart`] says that they are not
+    /// needed. No byte was changed.
+    BeginMissing {
+        /// The log's folder.
+        path: PathBuf,
+        /// Where the oldest segment begins that is there.
+        begin: Lsn,
+        /// From where the log is needed.
+        restart: Lsn,
+    },
+    /// The log does not reach back to this position any more: its segments were recycled.
+    Gone {
+        /// The position.
+        lsn: Lsn,
+        /// The oldest position that can be read.
+        begin: Lsn,
+    },
     /// The position is not one at which a frame begins.
     NotAFrame {
         /// The position.
@@ -225,13 +243,14 @@ impl Error {
     pub const fn class(&self) -> ErrorClass {
         match self {
             Self::DiskFull { .. } => ErrorClass::Retry,
-            Self::Damaged { .. } | Self::EndMissing { .. } => ErrorClass::Corrupt,
+            Self::Damaged { .. } | Self::EndMissing { .. } | Self::BeginMissing { .. } => ErrorClass::Corrupt,
             Self::Io { .. }
             | Self::Poisoned { .. }
             | Self::Closed
             | Self::TooLong { .. }
             | Self::Options { .. }
             | Self::NewerFormat { .. }
+            | Self::Gone { .. }
             | Self::NotAFrame { .. }
             | Self::Replay { .. } => ErrorClass::Refuse,
         }
@@ -281,6 +300,16 @@ impl fmt::Display for Error {
                 f,
                 "the log in {} ends at LSN {end}, and reached LSN {durable} before: its end is missing. Nothing was changed",
                 path.display()
+            ),
+            Self::BeginMissing { path, begin, restart } => write!(
+                f,
+                "the log in {} begins with segment {} at LSN {begin}, and is needed from LSN {restart} on: the segments before that are missing. Nothing was changed",
+                path.display(),
+                segment_name(begin.get())
+            ),
+            Self::Gone { lsn, begin } => write!(
+                f,
+                "the log begins at LSN {begin} by now: what stood at LSN {lsn} is gone"
             ),
             Self::NotAFrame { lsn } => write!(f, "no frame begins at LSN {lsn}"),
             Self::Replay { lsn, source } => write!(f, "replay of the frame at LSN {lsn} failed: {source}"),

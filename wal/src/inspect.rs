@@ -11,30 +11,40 @@ use crate::frame::Frame;
 use crate::ids::Lsn;
 use crate::options::Backend;
 use crate::recover::IN_FLIGHT_REACH_BYTES;
-use crate::scan::{Reader, Segments, Step, Walk, place};
+use crate::scan::{Reader, Step, Walk};
+use crate::segments::{Segments, place};
 use crate::storage::disk::DiskStorage;
 use crate::storage::{Access, Storage};
 use crate::sys::buffer::Pool;
 
-/// The frames of a folder, from the one that holds `from` on.
+/// The frames of a folder, from the one that holds `from` on, or from the oldest that is there.
 ///
 /// # Errors
 /// What the file system says; [`Error::Damaged`] when segments are missing or foreign; [`Error::NewerFormat`].
 pub fn frames(dir: &Path, from: Lsn) -> Result<Frames, Error> {
     let storage: Arc<dyn Storage> = Arc::new(DiskStorage::new(dir, Backend::Blocking));
     let Some(segments) = Segments::find(storage.as_ref())? else {
-        return Ok(Frames { walk: None, from });
+        return Ok(Frames {
+            walk: None,
+            from,
+            begin: Lsn::ZERO,
+        });
     };
+    let begin = Lsn::new(segments.begin);
     if from.get() >= segments.end {
-        return Ok(Frames { walk: None, from });
+        return Ok(Frames {
+            walk: None,
+            from,
+            begin,
+        });
     }
     let geometry = segments.geometry;
     let reader = Reader::new(storage, geometry, Pool::new(), Access::Live, segments.end);
     // Behind the end, frames that an earlier recovery cut off may stand as far as writes reach that are on their way
     // together; a walk that begins further back than that begins in the log itself and stops at its end.
     let base = geometry.base(from.get().saturating_sub(IN_FLIGHT_REACH_BYTES));
-    let walk = Walk::from_segment(reader, segments.database, base)?;
-    Ok(Frames { walk, from })
+    let walk = Walk::from_segment(reader, segments.database, base.max(segments.begin), true)?;
+    Ok(Frames { walk, from, begin })
 }
 
 /// Frames in order, without those before a position.
@@ -42,6 +52,14 @@ pub struct Frames {
     /// `None` behind the end.
     walk: Option<Walk>,
     from: Lsn,
+    begin: Lsn,
+}
+
+impl Frames {
+    /// Where the log begins: later than LSN 0 when its first segments are gone.
+    pub fn begin(&self) -> Lsn {
+        self.begin
+    }
 }
 
 impl Iterator for Frames {

@@ -84,7 +84,7 @@
 //! # The modules, in reading order
 //!
 //! [`ids`] and [`record`]: what is logged. `format`, [`frame`]: the bytes on disk. `append`, `writer`, `depth`, `durability`,
-//! `space`: how they get there. `scan`, `recover`: how they are read again. `recent`, [`tail`]: who follows. [`mod@verify`],
+//! `space`: how they get there. `segments`, `scan`, `recover`: how they are read again. `recent`, [`tail`]: who follows. [`mod@verify`],
 //! [`inspect`]: who only looks; [`mod@salvage`]: what is left of a damaged log. [`storage`], [`sim`]: the seam to the disk, and a disk that fails on demand. [`log`]
 //! puts it together.
 
@@ -103,6 +103,7 @@ pub mod record;
 mod recover;
 pub mod salvage;
 mod scan;
+mod segments;
 mod shared;
 pub mod sim;
 mod space;

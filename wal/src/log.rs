@@ -24,7 +24,7 @@ use crate::ids::Lsn;
 use crate::options::LogOptions;
 use crate::recent::Recent;
 use crate::recover::{self, Recovered, Recovery};
-use crate::scan::Segments;
+use crate::segments::Segments;
 use crate::shared::Shared;
 use crate::space::{self, Space};
 use crate::storage::disk::DiskStorage;
@@ -54,14 +54,15 @@ struct Threads {
 }
 
 impl Log {
-    /// Opens the log in a folder, replaying every frame in order; creates it when the folder has none.
+    /// Opens the log in a folder, replaying every frame in order from the segment on that holds
+    /// [`LogOptions::restart`]; creates it when the folder has none.
     ///
     /// What recovery passes to `replay` is durable when this returns, acknowledged or not. The folder must belong to
     /// this process alone; seeing to that is the caller's part.
     ///
     /// # Errors
-    /// [`Error::Damaged`] when acknowledged data is damaged, with every byte left as it was; [`Error::NewerFormat`];
-    /// [`Error::Replay`] when `replay` fails; [`Error::DiskFull`] when a new log finds no room; else what the file
+    /// With every byte left as it was: [`Error::Damaged`] when acknowledged data is damaged, [`Error::BeginMissing`] and
+    /// [`Error::EndMissing`] when it is not there; [`Error::NewerFormat`]; [`Error::Replay`] when `replay` fails; [`Error::DiskFull`] when a new log finds no room; else what the file
     /// system says.
     pub fn open(
         dir: &Path,
@@ -93,7 +94,7 @@ impl Log {
             source,
         };
         let pool = Pool::new();
-        let recovered = match Segments::find(storage.as_ref())? {
+        let recovered = match Segments::find_from(storage.as_ref(), options.restart)? {
             Some(segments) => {
                 let recovered = recover::recover(&storage, &segments, &pool, replay)?;
                 let end = Lsn::new(recovered.geometry.frame_at(recovered.end));
@@ -132,6 +133,7 @@ impl Log {
             buffer_bytes: options.buffer_bytes as u64,
             append: Mutex::new(Append::new(geometry, Arc::clone(&pool), frame)),
             pool,
+            begin: AtomicU64::new(recovered.begin),
             appended: AtomicU64::new(raw),
             durability: Durability::new(raw, frame),
             space: Arc::new(Space::new(recovered.prepared_end)),
@@ -294,7 +296,18 @@ impl Log {
         block_on(self.room())
     }
 
-    /// Follows the log from `from` on: where a frame begins, or [`Lsn::ZERO`] for all of it.
+    /// The oldest position that can still be read: the first byte of a segment.
+    pub fn begin(&self) -> Lsn {
+        Lsn::new(self.shared.begin.load(Ordering::SeqCst))
+    }
+
+    /// The random number that tells this database's log from all others; who keeps a restart LSN keeps it too.
+    pub fn database(&self) -> [u8; 16] {
+        self.shared.database
+    }
+
+    /// Follows the log from `from` on: where a frame begins, or [`Log::begin`] for all of it. A reader that comes too late
+    /// is told [`Error::Gone`].
     pub fn tail(&self, from: Lsn) -> TailReader {
         TailReader::new(Arc::clone(&self.shared), from)
     }
@@ -361,13 +374,14 @@ impl fmt::Debug for Log {
 
 /// A log that ends before what is known to have been durable has lost something.
 fn check_end(storage: &dyn Storage, options: &LogOptions, end: Lsn) -> Result<(), Error> {
-    if end >= options.durable_before {
+    let durable = options.durable_before.max(options.restart);
+    if end >= durable {
         return Ok(());
     }
     Err(Error::EndMissing {
         path: storage.path(""),
         end,
-        durable: options.durable_before,
+        durable,
     })
 }
 

@@ -38,6 +38,10 @@ pub struct LogOptions {
     pub buffer_bytes: usize,
     /// The node that writes.
     pub node: NodeId,
+    /// Recovery begins in the segment that holds this position: somebody keeps what the log before it amounts to.
+    /// Earlier segments may be gone and are not looked into. A log that ends before this position has lost its end
+    /// and is refused. Zero for all of the log.
+    pub restart: Lsn,
     /// All before this position was durable once, as somebody knows who read it. A log that ends earlier has lost its
     /// end and is refused. Zero when nothing is known.
     pub durable_before: Lsn,
@@ -53,6 +57,7 @@ impl Default for LogOptions {
             recent_bytes: 64 << 20,
             buffer_bytes: 32 << 20,
             node: NodeId::new(1),
+            restart: Lsn::ZERO,
             durable_before: Lsn::ZERO,
         }
     }

@@ -1,6 +1,7 @@
 //! What stands in the log when it is opened, and whether its end is an end or a wound.
 //!
-//! The log is followed from its first byte. Where the walk stops at LSN x, one question decides: does any later frame
+//! The log is followed from the segment that holds the restart LSN: the first one, unless somebody keeps what the log
+//! before it amounts to. Where the walk stops at LSN x, one question decides: does any later frame
 //! that is valid, of this database and not of an older epoch, say that more than x was durable when it was
 //! written? If so, x had been acknowledged and is now damaged: refused, with every byte left as it is. If
 //! not, nobody was told of x: a torn tail (or simply the end), and the log goes on from there in a new epoch.
@@ -18,7 +19,8 @@ use crate::error::{BoxError, Error, Flaw};
 use crate::format::{Chain, DatabaseId, Geometry, SegmentHeader, UNIT, WRITE_UNIT, genesis, segment_name};
 use crate::frame::Frame;
 use crate::ids::{Lsn, NodeId};
-use crate::scan::{Reader, Segments, Step, Stop, Walk, place};
+use crate::scan::{Reader, Step, Stop, Walk};
+use crate::segments::{Segments, place};
 use crate::storage::{Access, Storage};
 use crate::sys::buffer::Pool;
 use crate::sys::call;
@@ -30,7 +32,9 @@ pub struct Recovery {
     pub frames: u64,
     /// The records in them.
     pub records: u64,
-    /// The bytes of the log, padding and headers included.
+    /// Where the replay began: the first byte of a segment.
+    pub from: Lsn,
+    /// The bytes from there to the end of the log, padding and headers included.
     pub bytes: u64,
     /// What was cut off: a tail that was never acknowledged.
     pub torn: Option<Torn>,
@@ -56,6 +60,8 @@ pub(crate) struct Recovered {
     pub(crate) chain: Chain,
     /// The epoch of what is written from now on.
     pub(crate) epoch: u64,
+    /// The oldest LSN that can be read.
+    pub(crate) begin: u64,
     /// The end of the last segment that exists.
     pub(crate) prepared_end: u64,
     pub(crate) report: Recovery,
@@ -94,6 +100,7 @@ pub(crate) fn create(storage: &dyn Storage, geometry: Geometry, node: NodeId) ->
         end: UNIT,
         chain: genesis(&database),
         epoch: 1,
+        begin: 0,
         prepared_end: geometry.segment_bytes(),
         report: Recovery::default(),
     })
@@ -114,8 +121,18 @@ pub(crate) fn recover(
         Access::Sequential,
         segments.end,
     );
-    let mut walk = Walk::new(reader, segments.database, true);
-    let mut report = Recovery::default();
+    let Some(mut walk) = Walk::from_segment(reader, segments.database, segments.start, true)? else {
+        // It was read a moment ago.
+        return Err(Error::Damaged {
+            place: place(storage.as_ref(), geometry, segments.start),
+            flaw: Flaw::Zeros,
+            witness: None,
+        });
+    };
+    let mut report = Recovery {
+        from: Lsn::new(segments.start),
+        ..Recovery::default()
+    };
     let stop = loop {
         match walk.step()? {
             Step::Frame(frame) => {
@@ -132,7 +149,7 @@ pub(crate) fn recover(
         }
     };
     let (end, chain, current) = (walk.position(), walk.chain(), walk.epoch());
-    report.bytes = end;
+    report.bytes = end - segments.start;
     let mut newest = current;
     if let Some(stop) = stop {
         let remains = judge(&mut walk.reader, segments, current, &stop)?;
@@ -151,6 +168,7 @@ pub(crate) fn recover(
         end,
         chain,
         epoch: newest + 1,
+        begin: segments.begin,
         prepared_end: segments.end,
         report,
     })
@@ -225,7 +243,9 @@ pub(crate) fn sync_tail(storage: &dyn Storage, recovered: &Recovered) -> Result<
     let geometry = recovered.geometry;
     // Writes that are on their way together may span segments: all in their reach are synced.
     let reach = IN_FLIGHT_REACH_BYTES.max(geometry.segment_bytes());
-    let mut base = geometry.base(recovered.end.saturating_sub(reach));
+    let mut base = geometry
+        .base(recovered.end.saturating_sub(reach))
+        .max(recovered.begin);
     while base < recovered.prepared_end {
         let name = segment_name(base);
         storage

@@ -17,7 +17,8 @@ use crate::frame::Frame;
 use crate::ids::Micros;
 use crate::options::Backend;
 use crate::record::Record;
-use crate::scan::{Reader, Segments, Step, Walk};
+use crate::scan::{Reader, Step, Walk};
+use crate::segments::Segments;
 use crate::storage::disk::DiskStorage;
 use crate::storage::{Access, Storage};
 use crate::sys::buffer::Pool;
@@ -57,7 +58,8 @@ pub struct Salvage {
     pub before: Tally,
     /// Whole frames of the log that stand behind it.
     pub behind: Tally,
-    /// Where the part ends that can be trusted.
+    /// Where the part begins and ends that can be trusted.
+    begin: u64,
     end: u64,
 }
 
@@ -71,6 +73,7 @@ pub fn salvage(dir: &Path) -> Result<Option<Salvage>, Error> {
     let Some(problem) = report.problem else {
         return Ok(None);
     };
+    let end = report.begin.get() + report.bytes;
     let (mut before, mut behind) = (Tally::default(), Tally::default());
     // When segments are missing or foreign there is nothing to walk.
     if report.bytes > 0
@@ -85,26 +88,29 @@ pub fn salvage(dir: &Path) -> Result<Option<Salvage>, Error> {
                 segments.end,
             )
         };
-        let mut walk = Walk::new(reader(Access::Sequential), segments.database, false);
-        while walk.position() < report.bytes {
-            match walk.step()? {
-                Step::Frame(frame) => before.add(&frame),
-                Step::Entered => {}
-                Step::Stop(_) | Step::End => break,
+        let walk = Walk::from_segment(
+            reader(Access::Sequential),
+            segments.database,
+            segments.begin,
+            false,
+        )?;
+        if let Some(mut walk) = walk {
+            while walk.position() < end {
+                match walk.step()? {
+                    Step::Frame(frame) => before.add(&frame),
+                    Step::Entered => {}
+                    Step::Stop(_) | Step::End => break,
+                }
             }
         }
-        behind = tally_behind(
-            &mut reader(Access::Sequential),
-            &segments,
-            report.bytes,
-            report.epoch,
-        )?;
+        behind = tally_behind(&mut reader(Access::Sequential), &segments, end, report.epoch)?;
     }
     Ok(Some(Salvage {
         problem,
         before,
         behind,
-        end: report.bytes,
+        begin: report.begin.get(),
+        end,
     }))
 }
 
@@ -139,7 +145,7 @@ impl Salvage {
             move |source| Error::Io { action, path, source }
         };
         fs::create_dir(into).map_err(failed("create", into))?;
-        let mut base = 0;
+        let mut base = self.begin;
         while base < self.end {
             let name = segment_name(base);
             let (from, to) = (dir.join(&name), into.join(&name));

@@ -1,19 +1,18 @@
 //! Reading the log from its files: frame by frame, everything checked, nothing changed.
 //!
-//! [`Segments`] is what the folder holds, [`Reader`] reads single frames, [`Walk`] follows the chain from a segment's
-//! beginning and stops at the first byte that is not what should be there. What the stop means is for others
+//! [`Reader`] reads single frames, [`Walk`] follows the chain from a segment's beginning and stops at the first byte that is
+//! not what should be there. What the stop means is for others
 //! to say: for [`crate::recover`] a torn tail or damage, for [`crate::verify`] a problem or the end.
 
-use std::io;
 use std::sync::Arc;
 
-use crate::error::{Error, Flaw, Place};
+use crate::error::{Error, Flaw};
 use crate::format::{
-    Chain, DatabaseId, FORMAT_VERSION, FrameHeader, Geometry, HeaderFlaw, SegmentHeader, UNIT, WRITE_UNIT,
-    genesis, segment_base, segment_name,
+    Chain, DatabaseId, FrameHeader, Geometry, HeaderFlaw, SegmentHeader, UNIT, WRITE_UNIT, segment_name,
 };
 use crate::frame::Frame;
 use crate::ids::Lsn;
+use crate::segments::{io_error, newer, place};
 use crate::storage::{Access, SegmentFile, Storage};
 use crate::sys::buffer::{Block, Pool};
 
@@ -21,130 +20,6 @@ use crate::sys::buffer::{Block, Pool};
 const SEQUENTIAL_CHUNK_BYTES: usize = 4 << 20;
 /// Bytes read at once behind a writer.
 const LIVE_CHUNK_BYTES: usize = 1 << 20;
-
-/// Where `lsn` is, for a message.
-pub(crate) fn place(storage: &dyn Storage, geometry: Geometry, lsn: u64) -> Place {
-    let base = geometry.base(lsn);
-    Place {
-        file: storage.path(&segment_name(base)),
-        offset: lsn - base,
-        lsn: Lsn::new(lsn),
-    }
-}
-
-fn io_error(storage: &dyn Storage, name: &str, action: &'static str, source: io::Error) -> Error {
-    Error::Io {
-        action,
-        path: storage.path(name),
-        source,
-    }
-}
-
-/// The segments of a folder, without a gap from the first one.
-pub(crate) struct Segments {
-    pub(crate) geometry: Geometry,
-    pub(crate) database: DatabaseId,
-    /// The end of the last segment.
-    pub(crate) end: u64,
-}
-
-impl Segments {
-    /// Looks at names, sizes and the first header. `None` when there is no segment at all.
-    pub(crate) fn find(storage: &dyn Storage) -> Result<Option<Self>, Error> {
-        let files = storage
-            .list()
-            .map_err(|source| io_error(storage, "", "list", source))?;
-        let damaged = |name: &str, base: u64, flaw: Flaw| {
-            let place = Place {
-                file: storage.path(name),
-                offset: 0,
-                lsn: Lsn::new(base),
-            };
-            Error::Damaged {
-                place,
-                flaw,
-                witness: None,
-            }
-        };
-        let mut found = Vec::new();
-        for (name, bytes) in files {
-            if name.ends_with(".wal") {
-                let base = segment_base(&name).ok_or_else(|| damaged(&name, 0, Flaw::FileName))?;
-                found.push((base, bytes));
-            }
-        }
-        if found.is_empty() {
-            return Ok(None);
-        }
-        found.sort_unstable();
-        let first = segment_name(0);
-        if found[0].0 != 0 {
-            return Err(damaged(&first, 0, Flaw::MissingSegment));
-        }
-        let header = match first_header(storage, &first)? {
-            Ok(header) => header,
-            Err(HeaderFlaw::Newer(version)) => return Err(newer(storage, &first, version)),
-            Err(HeaderFlaw::Bad(flaw)) => return Err(damaged(&first, 0, flaw)),
-        };
-        if header.base != 0 {
-            return Err(damaged(&first, 0, Flaw::Misplaced(Lsn::new(header.base))));
-        }
-        let geometry = Geometry::new(header.segment_bytes)
-            .ok_or_else(|| damaged(&first, 0, Flaw::Length(header.segment_bytes)))?;
-        if header.chain != genesis(&header.database) {
-            return Err(damaged(&first, 0, Flaw::ChainLink));
-        }
-        let mut end = 0;
-        for (base, bytes) in found {
-            if !base.is_multiple_of(geometry.segment_bytes()) {
-                return Err(damaged(&segment_name(base), base, Flaw::FileName));
-            }
-            if base != end {
-                return Err(damaged(&segment_name(end), end, Flaw::MissingSegment));
-            }
-            if bytes != geometry.segment_bytes() {
-                let flaw = Flaw::FileSize {
-                    found: bytes,
-                    expected: geometry.segment_bytes(),
-                };
-                return Err(damaged(&segment_name(base), base, flaw));
-            }
-            end = geometry.end(base);
-        }
-        Ok(Some(Self {
-            geometry,
-            database: header.database,
-            end,
-        }))
-    }
-}
-
-fn first_header(storage: &dyn Storage, name: &str) -> Result<Result<SegmentHeader, HeaderFlaw>, Error> {
-    let file = storage
-        .open(name, Access::Sequential)
-        .map_err(|source| io_error(storage, name, "open", source))?;
-    let mut block = Pool::new().block(WRITE_UNIT);
-    let unit = &mut block.bytes_mut()[..WRITE_UNIT];
-    let count = file
-        .read_at(0, unit)
-        .map_err(|source| io_error(storage, name, "read", source))?;
-    if count < WRITE_UNIT {
-        return Ok(Err(HeaderFlaw::Bad(Flaw::FileSize {
-            found: count as u64,
-            expected: UNIT,
-        })));
-    }
-    Ok(SegmentHeader::decode(unit))
-}
-
-/// The error for a segment that a newer program wrote.
-fn newer(storage: &dyn Storage, name: &str, found: u32) -> Error {
-    Error::NewerFormat {
-        path: storage.path(name),
-        found,
-        supported: FORMAT_VERSION,
-    }
-}
 
 /// Reads single frames and headers.
 pub(crate) struct Reader {
@@ -323,23 +198,13 @@ pub(crate) struct Walk {
 }
 
 impl Walk {
-    /// From the first byte of the log.
-    pub(crate) fn new(reader: Reader, database: DatabaseId, hash: bool) -> Self {
-        Self {
-            reader,
-            database,
-            position: 0,
-            chain: genesis(&database),
-            epoch: 0,
-            hash,
-        }
-    }
-
-    /// From the segment at `base`, whose header is believed. `None` when the log has not come that far.
+    /// From the segment at `base`, whose header is believed. `None` when the log has not come that far. `hash` says
+    /// whether to compute the hash chain or only to compare its links.
     pub(crate) fn from_segment(
         mut reader: Reader,
         database: DatabaseId,
         base: u64,
+        hash: bool,
     ) -> Result<Option<Self>, Error> {
         match reader.segment_header(base)? {
             Ok(header) => {
@@ -350,7 +215,7 @@ impl Walk {
                     position: base,
                     chain,
                     epoch,
-                    hash: true,
+                    hash,
                 }))
             }
             Err(Flaw::Zeros) => Ok(None),

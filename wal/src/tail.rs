@@ -9,7 +9,8 @@ use crate::format::{Chain, UNIT};
 use crate::frame::Frame;
 use crate::ids::Lsn;
 use crate::recent::Found;
-use crate::scan::{Reader, place};
+use crate::scan::Reader;
+use crate::segments::place;
 use crate::shared::Shared;
 use crate::storage::Access;
 
@@ -51,7 +52,8 @@ impl TailReader {
     /// millisecond of delay does better to read until `None` with a zero timeout, and to rest a little before it waits.
     ///
     /// # Errors
-    /// [`Error::Closed`] behind the last frame of a closed log; [`Error::NotAFrame`] when no frame begins at the
+    /// [`Error::Closed`] behind the last frame of a closed log; [`Error::Gone`] when the log does not reach back to the
+    /// position any more; [`Error::NotAFrame`] when no frame begins at the
     /// position; [`Error::Damaged`] when a file does not hold what was written. A poisoned log still serves
     /// its durable frames.
     pub fn next(&mut self, timeout: Duration) -> Result<Option<Arc<Frame>>, Error> {
@@ -62,7 +64,7 @@ impl TailReader {
                     self.reader = None;
                     self.chain = None;
                 }
-                Found::Older(first) => return self.read_file(first).map(Some),
+                Found::Older(first) => return self.read_old(first).map(Some),
                 Found::Nothing => return Ok(None),
                 Found::Closed => return Err(Error::Closed),
                 Found::NoFrame => return Err(Error::NotAFrame { lsn: self.position }),
@@ -73,6 +75,16 @@ impl TailReader {
             self.position = frame.end();
         }
         Ok(frame)
+    }
+
+    /// Reads the frame at the position from its file, while it is there: whatever is wrong with a file that is being
+    /// recycled, is wrong because of that.
+    fn read_old(&mut self, limit: Lsn) -> Result<Arc<Frame>, Error> {
+        self.shared.check_begin(self.position)?;
+        self.read_file(limit).or_else(|error| {
+            self.shared.check_begin(self.position)?;
+            Err(error)
+        })
     }
 
     /// Reads the frame at the position from its file; all before `limit` is durable and no longer changes.

@@ -11,7 +11,8 @@ use crate::format::Geometry;
 use crate::ids::Lsn;
 use crate::options::Backend;
 use crate::recover::{Torn, judge};
-use crate::scan::{Reader, Segments, Step, Walk, place};
+use crate::scan::{Reader, Step, Walk};
+use crate::segments::{Segments, place};
 use crate::storage::disk::DiskStorage;
 use crate::storage::{Access, Storage};
 use crate::sys::buffer::Pool;
@@ -25,7 +26,9 @@ pub struct Report {
     pub frames: u64,
     /// Records in them.
     pub records: u64,
-    /// Bytes from the beginning to the end of the last good frame.
+    /// Where the log begins: later than LSN 0 when its first segments are gone. The header there is believed.
+    pub begin: Lsn,
+    /// Bytes from there to the end of the last good frame.
     pub bytes: u64,
     /// Where the good part ends: the LSN of the next frame.
     pub end: Lsn,
@@ -79,7 +82,9 @@ fn check(storage: &Arc<dyn Storage>, report: &mut Report) -> Result<(), Error> {
         return Ok(());
     };
     let geometry = segments.geometry;
-    report.segments = segments.end / geometry.segment_bytes();
+    report.segments = (segments.end - segments.begin) / geometry.segment_bytes();
+    report.begin = Lsn::new(segments.begin);
+    report.end = report.begin;
     let pool = Pool::new();
     let reader = Reader::new(
         Arc::clone(storage),
@@ -89,7 +94,9 @@ fn check(storage: &Arc<dyn Storage>, report: &mut Report) -> Result<(), Error> {
         segments.end,
     );
     let mut reread = None;
-    let mut walk = Walk::new(reader, segments.database, true);
+    let Some(mut walk) = Walk::from_segment(reader, segments.database, segments.begin, true)? else {
+        return Ok(());
+    };
     loop {
         let step = walk.step()?;
         if let Step::Frame(frame) = &step {
@@ -97,7 +104,7 @@ fn check(storage: &Arc<dyn Storage>, report: &mut Report) -> Result<(), Error> {
             report.frames += 1;
             report.records += u64::from(frame.record_count());
         }
-        report.bytes = walk.position();
+        report.bytes = walk.position() - segments.begin;
         report.end = Lsn::new(geometry.frame_at(walk.position()));
         report.epoch = walk.epoch();
         report.chain = walk.chain();

@@ -315,7 +315,7 @@ fn refused_unchanged(disk: &Arc<SimStorage>) -> (u64, Flaw) {
 
 #[test]
 fn a_missing_segment_is_refused() {
-    for missing in [0, 1, 2] {
+    for missing in [1, 2] {
         let (disk, _) = long_log();
         disk.edit(|files| assert!(files.remove(&name(missing)).is_some()));
         assert_eq!(
@@ -323,6 +323,17 @@ fn a_missing_segment_is_refused() {
             (missing * SEGMENT, Flaw::MissingSegment)
         );
     }
+    // Nothing in the log says whether its first segment is needed: whoever opens it does.
+    let (disk, _) = long_log();
+    disk.edit(|files| assert!(files.remove(&name(0)).is_some()));
+    let before = disk.files();
+    let refused = reopen(&disk).unwrap_err();
+    let Error::BeginMissing { begin, restart, .. } = refused else {
+        panic!("{refused}")
+    };
+    assert_eq!((begin.get(), restart), (SEGMENT, Lsn::ZERO));
+    assert!(refused.to_string().contains(&name(1)), "{refused}");
+    assert_eq!(disk.files(), before);
 }
 
 #[test]

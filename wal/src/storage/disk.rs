@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use super::queue::BlockingQueue;
 use super::{Access, SegmentFile, Storage, WriteQueue};
-use crate::format::{WRITE_UNIT, segment_name};
+use crate::format::{WRITE_UNIT, segment_base};
 use crate::options::Backend;
 use crate::sys::buffer::Pool;
 use crate::sys::call;
@@ -83,12 +83,17 @@ impl DiskStorage {
 
     /// Whether the file system opens segments for direct I/O.
     fn allows_direct(&self) -> bool {
-        let first = self.path(&segment_name(0));
-        OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_DIRECT)
-            .open(first)
-            .is_ok()
+        let segment = self.list().ok().and_then(|files| {
+            let mut names = files.into_iter().map(|(name, _)| name);
+            names.find(|name| segment_base(name).is_some())
+        });
+        segment.is_some_and(|name| {
+            OpenOptions::new()
+                .read(true)
+                .custom_flags(libc::O_DIRECT)
+                .open(self.path(&name))
+                .is_ok()
+        })
     }
 
     fn fill(&self, path: &Path, bytes: u64, header: &[u8]) -> io::Result<()> {
