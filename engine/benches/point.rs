@@ -47,7 +47,7 @@ fn point(c: &mut Criterion) {
             |key| {
                 let mut txn = session.begin(Isolation::ReadCommitted);
                 txn.statement();
-                txn.get(&table, &key).unwrap()
+                txn.get(&table, &key).unwrap().unwrap()
             },
             BatchSize::SmallInput,
         )
@@ -57,7 +57,7 @@ fn point(c: &mut Criterion) {
         b.iter(|| {
             let mut txn = session.begin(Isolation::ReadCommitted);
             txn.statement();
-            txn.get(&branches, &key).unwrap()
+            txn.get(&branches, &key).unwrap().unwrap()
         })
     });
     for (name, table, below) in [
@@ -111,7 +111,8 @@ fn point(c: &mut Criterion) {
             txn.scan(&table, &range, &mut |_, _| {
                 count += 1;
                 std::ops::ControlFlow::Continue(())
-            });
+            })
+            .unwrap();
             assert_eq!(count, 10_000);
         })
     });

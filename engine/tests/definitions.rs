@@ -106,7 +106,7 @@ fn truncate_gives_a_fresh_store_and_old_snapshots_keep_the_old_one() {
         assert_eq!(home.rows(&table), [(1, 11)]);
         let mut txn = home.session().begin(Isolation::ReadCommitted);
         assert_eq!(
-            txn.get(&table, &key(1)).unwrap().ordinal.unwrap().get(),
+            txn.get(&table, &key(1)).unwrap().unwrap().ordinal.unwrap().get(),
             0,
             "ordinals begin anew"
         );
@@ -319,7 +319,8 @@ fn wide_rows(home: &Home) -> Vec<(i32, u8)> {
             other => panic!("{other:?}"),
         }
         std::ops::ControlFlow::Continue(())
-    });
+    })
+    .unwrap();
     found
 }
 

@@ -373,9 +373,10 @@ impl World {
             Step::Scan => {
                 let expected: Vec<(i32, i64)> = self.visible(index).into_iter().collect();
                 assert_eq!(rows(&mut self.open(index).txn, &table), expected);
-                let mut cursor = self.open(index).txn.begin_scan(&table, KeyRange::all());
-                let batches =
-                    std::iter::from_fn(|| Some(cursor.next_batch(3)).filter(|batch| !batch.is_empty()));
+                let mut cursor = self.open(index).txn.begin_scan(&table, KeyRange::all()).unwrap();
+                let batches = std::iter::from_fn(|| {
+                    Some(cursor.next_batch(3).unwrap()).filter(|batch| !batch.is_empty())
+                });
                 let read: Vec<_> = batches
                     .flatten()
                     .map(|(_, version)| decode(&table, &version.row))

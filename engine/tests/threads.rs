@@ -232,10 +232,11 @@ fn a_scan_beside_writers_sees_one_state() {
             txn.scan(&table, &KeyRange::all(), &mut |_, version| {
                 balance += i64::from(decode(&table, &version.row).0);
                 ControlFlow::Continue(())
-            });
-            let mut cursor = txn.begin_scan(&table, KeyRange::all());
+            })
+            .unwrap();
+            let mut cursor = txn.begin_scan(&table, KeyRange::all()).unwrap();
             drop(txn);
-            while let batch @ [_, ..] = &cursor.next_batch(7)[..] {
+            while let batch @ [_, ..] = &cursor.next_batch(7).unwrap()[..] {
                 balance += batch
                     .iter()
                     .map(|(_, version)| i64::from(decode(&table, &version.row).0))

@@ -329,7 +329,7 @@ fn changes_collapse_to_their_net_effect_and_ordinals_stay_dense() {
     let ordinals = |home: &Home| {
         let table = home.table("t");
         let mut txn = home.session().begin(Isolation::ReadCommitted);
-        [1, 3, 4, 6].map(|id| txn.get(&table, &key(id)).unwrap().ordinal.unwrap().get())
+        [1, 3, 4, 6].map(|id| txn.get(&table, &key(id)).unwrap().unwrap().ordinal.unwrap().get())
     };
     assert_eq!(ordinals(&home), [3, 2, 4, 5], "in the order of first touch");
     assert_eq!(home.table("t").live_rows(), 4);
@@ -430,7 +430,7 @@ fn the_data_of_a_dropped_table_goes_though_sessions_stay_that_knew_it() {
     let mut idle = home.session();
     let row = {
         let mut txn = idle.begin(Isolation::ReadCommitted);
-        Arc::downgrade(&txn.get(&table, &key(1)).unwrap().row)
+        Arc::downgrade(&txn.get(&table, &key(1)).unwrap().unwrap().row)
     };
     let mut txn = home.session().begin(Isolation::ReadCommitted);
     block_on(txn.drop_table(&table)).unwrap();
@@ -479,14 +479,14 @@ fn a_cursor_reads_in_batches_at_its_snapshot_with_the_own_writes_of_its_time() {
     set(&mut txn, &table, 3, 33);
     delete(&mut txn, &table, 4);
     insert(&mut txn, &table, 20, 20);
-    let mut cursor = txn.begin_scan(&table, KeyRange::all());
+    let mut cursor = txn.begin_scan(&table, KeyRange::all()).unwrap();
     set(&mut txn, &table, 5, 55);
     home.put(&table, 11, 0);
     txn.commit("").unwrap();
     let read = std::thread::spawn(move || {
         let mut read = Vec::new();
         loop {
-            let batch = cursor.next_batch(4);
+            let batch = cursor.next_batch(4).unwrap();
             read.extend(batch.iter().map(|(_, version)| decode(&table, &version.row)));
             if batch.len() < 4 {
                 return read;

@@ -105,9 +105,12 @@ pub async fn add(
 }
 
 /// The predictions of an election that wait for it.
-pub fn open(txn: &mut Txn, election: &str) -> Vec<Open> {
+///
+/// # Errors
+/// When the table cannot be read.
+pub fn open(txn: &mut Txn, election: &str) -> Result<Vec<Open>, Error> {
     let Some(table) = TABLE.table(txn.catalog()).cloned() else {
-        return Vec::new();
+        return Ok(Vec::new());
     };
     let mut found = Vec::new();
     txn.scan(&table, &KeyRange::all(), &mut |_, version| {
@@ -128,8 +131,8 @@ pub fn open(txn: &mut Txn, election: &str) -> Vec<Open> {
             });
         }
         ControlFlow::Continue(())
-    });
-    found
+    })?;
+    Ok(found)
 }
 
 /// What became of a prediction.

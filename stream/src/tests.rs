@@ -162,7 +162,8 @@ impl Primary {
         txn.scan(table, &KeyRange::all(), &mut |key, _| {
             keys.push(key.to_vec());
             ControlFlow::Continue(())
-        });
+        })
+        .expect("scanned");
         keys
     }
 
@@ -499,7 +500,7 @@ proptest! {
                 let ordinal = version.ordinal.expect("committed").get();
                 expected.insert(ordinal, shown(&batch));
                 ControlFlow::Continue(())
-            });
+            }).expect("scanned");
             let ended = flat.ended.get(&store).map_or(&[][..], |ended| &ended[..]);
             let mut found: BTreeMap<u64, String> = flat
                 .rows

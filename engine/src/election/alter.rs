@@ -59,9 +59,9 @@ impl Txn {
             let made = self.catalog().elections().candidate(candidate.id);
             let made = made.and_then(|(_, candidate)| candidate.branch(old.base).cloned());
             let made = made.expect("it was made above");
-            let mut cursor = self.begin_scan(&old.table, KeyRange::all());
+            let mut cursor = self.begin_scan(&old.table, KeyRange::all())?;
             loop {
-                let batch = cursor.next_batch(BATCH);
+                let batch = cursor.next_batch(BATCH)?;
                 self.depend_on(cursor.depends_on());
                 if batch.is_empty() {
                     break;

@@ -215,8 +215,8 @@ impl Txn {
         candidate.check_scored(&election, scores.as_ref())?;
         let mut elected = Elected::default();
         for branch in candidate.branches() {
-            let mut cursor = self.begin_scan(&branch.table, KeyRange::all());
-            let mut rows = self.next_rows(branch, &mut cursor);
+            let mut cursor = self.begin_scan(&branch.table, KeyRange::all())?;
+            let mut rows = self.next_rows(branch, &mut cursor)?;
             if rows.is_empty() {
                 continue;
             }
@@ -249,7 +249,7 @@ impl Txn {
                 }
                 self.room().await?;
                 turn().await;
-                rows = self.next_rows(branch, &mut cursor);
+                rows = self.next_rows(branch, &mut cursor)?;
             }
             if candidate.mirrored {
                 self.change_elections(ElectionChange::Adopt {
@@ -407,15 +407,15 @@ impl Txn {
             return Ok(conflicts);
         }
         for branch in candidate.branches() {
-            let mut cursor = self.begin_scan(&branch.table, KeyRange::all());
+            let mut cursor = self.begin_scan(&branch.table, KeyRange::all())?;
             loop {
-                let rows = self.next_rows(branch, &mut cursor);
+                let rows = self.next_rows(branch, &mut cursor)?;
                 if rows.is_empty() {
                     break;
                 }
                 let table = Arc::clone(present_table(&self.catalog().tables, branch)?);
                 for row in rows {
-                    let present = self.get(&table, row.key.as_ref());
+                    let present = self.get(&table, row.key.as_ref())?;
                     if !row.proposal.is_upon(present.as_ref()) {
                         conflicts.push(judge(&table, row, present, OnConflict::Resolve, evaluate));
                     }
@@ -426,8 +426,12 @@ impl Txn {
     }
 
     /// The next rows of a branch, over which `cursor` goes; none at its end.
-    pub(super) fn next_rows(&mut self, branch: &Branch, cursor: &mut ScanCursor) -> Vec<BranchRow> {
-        let batch = cursor.next_batch(BATCH);
+    pub(super) fn next_rows(
+        &mut self,
+        branch: &Branch,
+        cursor: &mut ScanCursor,
+    ) -> Result<Vec<BranchRow>, Error> {
+        let batch = cursor.next_batch(BATCH)?;
         self.depend_on(cursor.depends_on());
         let layout = branch.base_layout();
         let row = |(key, version): (Key, Version)| BranchRow {
@@ -436,7 +440,7 @@ impl Txn {
             at: version.lsn,
             proposal: branch::decode(&layout, &branch.table, &version.row),
         };
-        batch.into_iter().map(row).collect()
+        Ok(batch.into_iter().map(row).collect())
     }
 
     /// Makes the candidate's change of one row this transaction's. Where the row is not what the candidate found, carries

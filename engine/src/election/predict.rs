@@ -178,14 +178,15 @@ impl Txn {
         has_ended: impl Fn(Ordinal) -> bool,
         on_conflict: OnConflict,
         evaluate: &Evaluate<'_>,
-    ) -> Vec<Collision> {
+    ) -> Result<Vec<Collision>, Error> {
         // Keys without primary key are never given twice.
         let keyed = table.def.primary_key.is_some();
         let suspect = |replaced: Option<Ordinal>| replaced.map_or(keyed, &has_ended);
-        let met = self.meet(branch, table, suspect).into_iter();
-        met.filter(Met::collides)
+        let met = self.meet(branch, table, suspect)?.into_iter();
+        Ok(met
+            .filter(Met::collides)
             .map(|met| met.collision(branch, table, on_conflict, evaluate))
-            .collect()
+            .collect())
     }
 
     /// The rows that a candidate changes in `table`, in key order, beside what a future shows in their place; without those that
@@ -196,7 +197,7 @@ impl Txn {
         table: &Arc<Table>,
         on_conflict: OnConflict,
         evaluate: &Evaluate<'_>,
-    ) -> Vec<Change> {
+    ) -> Result<Vec<Change>, Error> {
         let change = |met: Met| {
             if !met.collides() {
                 return Some(Change {
@@ -217,14 +218,17 @@ impl Txn {
                 key: collision.key,
             })
         };
-        self.meet(branch, table, |_| true)
-            .into_iter()
-            .filter_map(change)
-            .collect()
+        let met = self.meet(branch, table, |_| true)?;
+        Ok(met.into_iter().filter_map(change).collect())
     }
 
     /// The rows of a branch of which `wanted` says so, by what they replace, beside the present ones.
-    fn meet(&mut self, branch: &Branch, table: &Table, wanted: impl Fn(Option<Ordinal>) -> bool) -> Vec<Met> {
+    fn meet(
+        &mut self,
+        branch: &Branch,
+        table: &Table,
+        wanted: impl Fn(Option<Ordinal>) -> bool,
+    ) -> Result<Vec<Met>, Error> {
         let layout = &branch.table.layout;
         let column = table.layout.columns();
         let mut rows = Vec::new();
@@ -239,28 +243,33 @@ impl Txn {
                 rows.push((Key::from_bytes(key), ordinal, version.lsn, replaced, row));
             }
             ControlFlow::Continue(())
-        });
+        })?;
         let rows = rows.into_iter();
-        rows.map(|(key, ordinal, at, replaced, row)| Met {
-            present: self.get(table, key.as_ref()),
-            key,
-            ordinal,
-            at,
-            replaced,
-            row,
+        rows.map(|(key, ordinal, at, replaced, row)| {
+            Ok(Met {
+                present: self.get(table, key.as_ref())?,
+                key,
+                ordinal,
+                at,
+                replaced,
+                row,
+            })
         })
         .collect()
     }
 
     /// The rows of `below` for whose keys `above`, a branch of the same table, has rows too: the ordinals of both.
-    pub fn covered(&mut self, below: &Branch, above: &Branch) -> Vec<(Ordinal, Ordinal)> {
+    pub fn covered(&mut self, below: &Branch, above: &Branch) -> Result<Vec<(Ordinal, Ordinal)>, Error> {
         let mut rows = Vec::new();
         self.scan(&above.table, &KeyRange::all(), &mut |key, version| {
             rows.push((Key::from_bytes(key), version.ordinal.unwrap_or_default()));
             ControlFlow::Continue(())
-        });
-        let rows = rows.into_iter();
-        rows.filter_map(|(key, above)| Some((self.get(&below.table, key.as_ref())?.ordinal?, above)))
-            .collect()
+        })?;
+        let mut covered = Vec::new();
+        for (key, above) in rows {
+            let below = self.get(&below.table, key.as_ref())?;
+            covered.extend(below.and_then(|below| Some((below.ordinal?, above))));
+        }
+        Ok(covered)
     }
 }

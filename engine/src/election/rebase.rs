@@ -32,15 +32,15 @@ impl Txn {
         let mut conflicts = Vec::new();
         let mut writes = Vec::new();
         for branch in candidate.branches() {
-            let mut cursor = self.begin_scan(&branch.table, KeyRange::all());
-            let mut rows = self.next_rows(branch, &mut cursor);
+            let mut cursor = self.begin_scan(&branch.table, KeyRange::all())?;
+            let mut rows = self.next_rows(branch, &mut cursor)?;
             if rows.is_empty() {
                 continue;
             }
             let table = Arc::clone(present_table(&self.catalog().tables, branch)?);
             while !rows.is_empty() {
                 for row in rows {
-                    let present = self.get(&table, row.key.as_ref());
+                    let present = self.get(&table, row.key.as_ref())?;
                     if row.proposal.is_upon(present.as_ref()) {
                         continue;
                     }
@@ -50,7 +50,7 @@ impl Txn {
                 }
                 self.room().await?;
                 turn().await;
-                rows = self.next_rows(branch, &mut cursor);
+                rows = self.next_rows(branch, &mut cursor)?;
             }
             writes.push(Arc::clone(branch));
         }

@@ -251,8 +251,13 @@ impl Txn {
     }
 
     /// The version of a row that the base sees.
-    fn base_version(&mut self, table: &Table, key: &[u8]) -> Option<Version> {
-        let at = self.inside.as_ref()?.base.at;
+    fn base_version(&mut self, table: &Table, key: &[u8]) -> Result<Option<Version>, Error> {
+        let at = self
+            .inside
+            .as_ref()
+            .expect("only called inside of a candidate")
+            .base
+            .at;
         let store = &table.store;
         let found = store.rows.with(key, |entry| {
             let state = entry.lock();
@@ -262,25 +267,28 @@ impl Txn {
                 ordinal: Some(seen.ordinal),
                 row: Arc::clone(seen.row?),
             })
-        })??;
-        self.depend_on(found.lsn);
-        Some(found)
+        });
+        let found = found.flatten();
+        if let Some(found) = &found {
+            self.depend_on(found.lsn);
+        }
+        Ok(found)
     }
 
     /// `Txn::get` inside of a candidate.
-    pub(super) fn get_inside(&mut self, table: &Table, key: &[u8]) -> Option<Version> {
+    pub(super) fn get_inside(&mut self, table: &Table, key: &[u8]) -> Result<Option<Version>, Error> {
         if let Some(branch) = self.branch_of(table)
-            && let Some(version) = self.get_plain(&branch.table, key)
+            && let Some(version) = self.get_plain(&branch.table, key)?
         {
             let proposal = branch::decode(&table.layout, &branch.table, &version.row);
-            return visible(&version, &proposal);
+            return Ok(visible(&version, &proposal));
         }
         self.base_version(table, key)
     }
 
     /// `Txn::lock` inside of a candidate.
     pub(super) async fn lock_inside(&mut self, table: &Table, key: &[u8]) -> Result<Option<Version>, Error> {
-        if self.get_inside(table, key).is_none() && self.isolation == Isolation::RepeatableRead {
+        if self.get_inside(table, key)?.is_none() && self.isolation == Isolation::RepeatableRead {
             return Ok(None);
         }
         let branch = self.open_branch(table)?;
@@ -292,7 +300,7 @@ impl Txn {
                 }
                 return Ok(visible(&version, &proposal));
             }
-            let Some(base) = self.base_version(table, key) else {
+            let Some(base) = self.base_version(table, key)? else {
                 return Ok(None);
             };
             let touched = Proposal {
@@ -333,7 +341,7 @@ impl Txn {
                 self.propose(table, &branch, key.as_ref(), row)?;
                 return Ok(InsertOutcome::Inserted(key));
             }
-            if let Some(existing) = self.base_version(table, key.as_ref()) {
+            if let Some(existing) = self.base_version(table, key.as_ref())? {
                 return Ok(InsertOutcome::Exists(existing));
             }
             let new = Proposal {
@@ -360,7 +368,7 @@ impl Txn {
 
     /// Writes a row over one that is locked in the branch.
     fn propose(&mut self, table: &Table, branch: &Branch, key: &[u8], row: Row) -> Result<(), Error> {
-        let (replaced, found) = self.replaced_by(table, branch, key);
+        let (replaced, found) = self.replaced_by(table, branch, key)?;
         let proposal = Proposal {
             replaced,
             deleted: false,
@@ -372,20 +380,25 @@ impl Txn {
     }
 
     /// What the branch's row of a key replaces: the version, and the row that it held.
-    fn replaced_by(&mut self, table: &Table, branch: &Branch, key: &[u8]) -> (Option<Ordinal>, Option<Row>) {
-        let Some(version) = self.get_plain(&branch.table, key) else {
-            return (None, None);
+    fn replaced_by(
+        &mut self,
+        table: &Table,
+        branch: &Branch,
+        key: &[u8],
+    ) -> Result<(Option<Ordinal>, Option<Row>), Error> {
+        let Some(version) = self.get_plain(&branch.table, key)? else {
+            return Ok((None, None));
         };
         let proposal = branch::decode(&table.layout, &branch.table, &version.row);
-        (proposal.replaced, proposal.found(&table.layout))
+        Ok((proposal.replaced, proposal.found(&table.layout)))
     }
 
     /// `Txn::delete` inside of a candidate.
     pub(super) fn delete_inside(&mut self, table: &Table, key: &[u8]) -> Result<(), Error> {
         let branch = self.open_branch(table)?;
-        let (mut replaced, mut found) = self.replaced_by(table, &branch, key);
+        let (mut replaced, mut found) = self.replaced_by(table, &branch, key)?;
         if found.is_none()
-            && let Some(base) = self.base_version(table, key)
+            && let Some(base) = self.base_version(table, key)?
         {
             // A row that came with a rebase, below one that is the candidate's own: both are to be gone.
             (replaced, found) = (base.ordinal, Some(base.row));
@@ -409,10 +422,10 @@ impl Txn {
         table: &Table,
         range: &KeyRange,
         visit: &mut dyn FnMut(&[u8], &Version) -> ControlFlow<()>,
-    ) {
-        let mut cursor = self.begin_scan_inside(table, range.clone());
+    ) -> Result<(), Error> {
+        let mut cursor = self.begin_scan_inside(table, range.clone())?;
         loop {
-            let batch = cursor.next_batch(SCAN_BATCH);
+            let batch = cursor.next_batch(SCAN_BATCH)?;
             let last = batch.len() < SCAN_BATCH;
             let stopped = batch
                 .iter()
@@ -422,21 +435,22 @@ impl Txn {
             }
         }
         self.depend_on(cursor.depends_on());
+        Ok(())
     }
 
     /// `Txn::begin_scan` inside of a candidate.
-    pub(super) fn begin_scan_inside(&mut self, table: &Table, range: KeyRange) -> ScanCursor {
+    pub(super) fn begin_scan_inside(&mut self, table: &Table, range: KeyRange) -> Result<ScanCursor, Error> {
         let mut laid_over = Vec::new();
         if let Some(branch) = self.branch_of(table) {
             self.scan_plain(&branch.table, &range, &mut |key, version| {
                 let proposal = branch::decode(&table.layout, &branch.table, &version.row);
                 laid_over.push((Key::from_bytes(key), visible(version, &proposal)));
                 ControlFlow::Continue(())
-            });
+            })?;
         }
         let base = self.inside.as_ref().map(|inside| inside.base.clone());
         let base = base.expect("only called inside of a candidate");
-        self.cursor_at_base(table, range, base, laid_over)
+        Ok(self.cursor_at_base(table, range, base, laid_over))
     }
 
     /// Takes out what was locked and never written. For the commit.

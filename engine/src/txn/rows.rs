@@ -40,16 +40,19 @@ fn version(seen: &Seen<'_>) -> Option<Version> {
 
 impl Txn {
     /// The row of a key: the transaction's own write, else what the snapshot sees.
-    pub fn get(&mut self, table: &Table, key: &[u8]) -> Option<Version> {
+    ///
+    /// # Errors
+    /// When a file of the store cannot be read.
+    pub fn get(&mut self, table: &Table, key: &[u8]) -> Result<Option<Version>, Error> {
         match self.inside {
             None => self.get_plain(table, key),
             Some(_) => self.get_inside(table, key),
         }
     }
 
-    pub(super) fn get_plain(&mut self, table: &Table, key: &[u8]) -> Option<Version> {
+    pub(super) fn get_plain(&mut self, table: &Table, key: &[u8]) -> Result<Option<Version>, Error> {
         let store = &table.store;
-        let (lsn, found) = store.rows.with(key, |entry| {
+        let found = store.rows.with(key, |entry| {
             let state = entry.lock();
             if let Some(slot) = self.own_slot(&state)
                 && !matches!(self.overlay.get(slot).now, Now::Untouched)
@@ -60,9 +63,10 @@ impl Txn {
                 Some(seen) => (seen.lsn, version(&seen)),
                 None => (Lsn::ZERO, None),
             }
-        })?;
+        });
+        let (lsn, found) = found.unwrap_or((Lsn::ZERO, None));
         self.depend_on(lsn);
-        found
+        Ok(found)
     }
 
     /// The slot of a row that this transaction has locked.

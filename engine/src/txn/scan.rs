@@ -3,6 +3,7 @@
 use super::Txn;
 use crate::catalog::Table;
 use crate::election::Base;
+use crate::error::Error;
 use crate::key::{Key, KeyRange};
 use crate::overlay::{Now, Version};
 use crate::snapshots::Slot;
@@ -15,12 +16,15 @@ use std::sync::Arc;
 
 impl Txn {
     /// Visits the rows of a range in key order: the transaction's own writes, else what the snapshot sees.
+    ///
+    /// # Errors
+    /// When a file of the store cannot be read.
     pub fn scan(
         &mut self,
         table: &Table,
         range: &KeyRange,
         visit: &mut dyn FnMut(&[u8], &Version) -> ControlFlow<()>,
-    ) {
+    ) -> Result<(), Error> {
         match self.inside {
             None => self.scan_plain(table, range, visit),
             Some(_) => self.scan_inside(table, range, visit),
@@ -32,7 +36,7 @@ impl Txn {
         table: &Table,
         range: &KeyRange,
         visit: &mut dyn FnMut(&[u8], &Version) -> ControlFlow<()>,
-    ) {
+    ) -> Result<(), Error> {
         let store = &table.store;
         let mut depends_on = Lsn::ZERO;
         store.rows.range(range, |key, entry| {
@@ -57,12 +61,16 @@ impl Txn {
             found.is_none_or(|version| visit(key, &version).is_continue())
         });
         self.depend_on(depends_on);
+        Ok(())
     }
 
     /// A cursor over a range at the present snapshot, with a copy of the transaction's own writes as they are now.
     /// It outlives the statement and the transaction, and may move to another thread. Rolling back to a savepoint
     /// does not reach it: such a cursor is to be dropped.
-    pub fn begin_scan(&mut self, table: &Table, range: KeyRange) -> ScanCursor {
+    ///
+    /// # Errors
+    /// When a file of the store cannot be read.
+    pub fn begin_scan(&mut self, table: &Table, range: KeyRange) -> Result<ScanCursor, Error> {
         if self.inside.is_some() {
             return self.begin_scan_inside(table, range);
         }
@@ -83,7 +91,7 @@ impl Txn {
                 }
             }
         }
-        ScanCursor {
+        Ok(ScanCursor {
             store: Arc::clone(&table.store),
             slot,
             snapshot: self.snapshot,
@@ -92,7 +100,7 @@ impl Txn {
             depends_on: Lsn::ZERO,
             own,
             inside: None,
-        }
+        })
     }
 
     /// A cursor over what a candidate's base sees, with `laid_over`, in key order, in place of what it has.
@@ -144,10 +152,13 @@ struct LaidOver {
 
 impl ScanCursor {
     /// The next rows, at most `max_rows`; fewer only at the end of the range.
-    pub fn next_batch(&mut self, max_rows: usize) -> Vec<(Key, Version)> {
+    ///
+    /// # Errors
+    /// When a file of the store cannot be read.
+    pub fn next_batch(&mut self, max_rows: usize) -> Result<Vec<(Key, Version)>, Error> {
         let mut batch = Vec::new();
         if self.done || max_rows == 0 {
-            return batch;
+            return Ok(batch);
         }
         let mut depends_on = self.depends_on;
         let (store, snapshot, own) = (&self.store, self.snapshot, &self.own);
@@ -204,7 +215,7 @@ impl ScanCursor {
             Some((last, _)) if batch.len() == max_rows => self.range.lower = Bound::Excluded(last.clone()),
             _ => self.done = true,
         }
-        batch
+        Ok(batch)
     }
 
     /// The LSN that the cursor reads at.

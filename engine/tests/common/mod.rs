@@ -171,7 +171,8 @@ impl Home {
             .scan(table, &KeyRange::all(), &mut |_, version| {
                 ours.insert(version.ordinal.unwrap().get(), version.row.to_vec());
                 ControlFlow::Continue(())
-            });
+            })
+            .unwrap();
         let theirs = replica
             .live(table.def.store)
             .into_iter()
@@ -265,6 +266,7 @@ pub fn delete(txn: &mut Txn, table: &Table, id: i32) -> bool {
 
 pub fn get(txn: &mut Txn, table: &Table, id: i32) -> Option<i64> {
     txn.get(table, &key(id))
+        .unwrap()
         .map(|version| decode(table, &version.row).1)
 }
 
@@ -273,6 +275,7 @@ pub fn rows(txn: &mut Txn, table: &Table) -> Vec<(i32, i64)> {
     txn.scan(table, &KeyRange::all(), &mut |_, version| {
         rows.push(decode(table, &version.row));
         ControlFlow::Continue(())
-    });
+    })
+    .unwrap();
     rows
 }

@@ -160,14 +160,15 @@ fn the_base_stays_readable_however_much_is_written_and_collected_since() {
     // A scan that is under way keeps what it sees when its election ends.
     let table = home.table("t");
     let mut txn = begin_in(&home, "e", "c");
-    let mut cursor = txn.begin_scan(&table, KeyRange::all());
-    assert_eq!(cursor.next_batch(1).len(), 1);
+    let mut cursor = txn.begin_scan(&table, KeyRange::all()).unwrap();
+    assert_eq!(cursor.next_batch(1).unwrap().len(), 1);
     let mut ending = home.session().begin(Isolation::ReadCommitted);
     ending.drop_election("e").unwrap();
     ending.commit("DROP ELECTION").unwrap();
     write_once_more(&home, &table);
     let left: Vec<_> = cursor
         .next_batch(10)
+        .unwrap()
         .iter()
         .map(|(_, version)| decode(&table, &version.row))
         .collect();

@@ -169,6 +169,7 @@ pub fn primary_rows(engine: &Arc<Engine>, table: &Table) -> (Lsn, Vec<u64>, Reco
         ordinals.push(version.ordinal.unwrap().get());
         builder.push(&version.row).unwrap();
         ControlFlow::Continue(())
-    });
+    })
+    .unwrap();
     (txn.snapshot(), ordinals, builder.finish().unwrap())
 }

@@ -33,15 +33,20 @@ pub struct PrimarySource {
 
 impl PrimarySource {
     /// Opens a cursor for each scan in the plan.
-    pub fn open(plan: &AnalyticPlan, mut open: impl FnMut(&Arc<Table>) -> ScanCursor) -> PrimarySource {
+    pub fn open(
+        plan: &AnalyticPlan,
+        mut open: impl FnMut(&Arc<Table>) -> Result<ScanCursor, Error>,
+    ) -> Result<PrimarySource, Error> {
         let mut cursors: HashMap<u32, Vec<ScanCursor>> = HashMap::new();
         for (table, scans) in plan.scans() {
-            let opened = (0..scans).map(|_| open(&table));
-            cursors.entry(table.def.oid).or_default().extend(opened);
+            for _ in 0..scans {
+                let opened = open(&table)?;
+                cursors.entry(table.def.oid).or_default().push(opened);
+            }
         }
-        PrimarySource {
+        Ok(PrimarySource {
             cursors: Arc::new(Mutex::new(cursors)),
-        }
+        })
     }
 
     pub(super) fn scan(
@@ -173,7 +178,10 @@ struct CursorReader {
 impl CursorReader {
     fn batch(&mut self) -> Result<Option<RecordBatch>> {
         let wanted = self.batch_rows.min(self.left);
-        let rows = self.cursor.next_batch(wanted);
+        let rows = self
+            .cursor
+            .next_batch(wanted)
+            .map_err(|error| external(error.into()))?;
         if rows.is_empty() {
             return Ok(None);
         }

@@ -118,7 +118,7 @@ pub async fn add(
     }
     let queue = TABLE.for_writing(txn)?;
     let mut first = None;
-    let mut id = last_id(txn, &queue) + 1;
+    let mut id = last_id(txn, &queue)? + 1;
     for conflict in deferred {
         let of_row = |row: &Option<Row>| match row {
             Some(row) => Value::Jsonb(row_text(&conflict.table, row)),
@@ -152,13 +152,13 @@ pub async fn add(
     Ok(first.map(|first| (first, id - 1)))
 }
 
-fn last_id(txn: &mut Txn, queue: &Table) -> i64 {
+fn last_id(txn: &mut Txn, queue: &Table) -> Result<i64, Error> {
     let mut last = 0;
     txn.scan(queue, &KeyRange::all(), &mut |_, version| {
         last = queue.layout.row(&version.row).get(0).integer().unwrap_or(last);
         ControlFlow::Continue(())
-    });
-    last
+    })?;
+    Ok(last)
 }
 
 /// The entry of this id, locked.

@@ -96,7 +96,7 @@ pub fn point(exec: &mut Exec<'_>, plan: &SelectPlan, out: &mut BytesMut) -> Resu
     let Some(key) = access::point(parts, &env)? else {
         return Ok(Some(0));
     };
-    let Some(version) = exec.txn.get(table, key.as_ref()) else {
+    let Some(version) = exec.txn.get(table, key.as_ref())? else {
         return Ok(Some(0));
     };
     let row = table.layout.row(&version.row);
@@ -129,21 +129,21 @@ pub fn open(exec: &mut Exec<'_>, plan: &SelectPlan) -> Result<Running, Error> {
         (Some(_), Access::Points(columns)) => From::Keys(access::points(columns, &exec.env())?.into_iter()),
         (Some(table), Access::Range { prefix, lower, upper }) => {
             match access::range(prefix, lower.as_ref(), upper.as_ref(), &exec.env())? {
-                Some(range) => scan(exec, table, range),
+                Some(range) => scan(exec, table, range)?,
                 None => From::Nothing,
             }
         }
-        (Some(table), Access::Full) => scan(exec, table, KeyRange::all()),
+        (Some(table), Access::Full) => scan(exec, table, KeyRange::all())?,
     };
     Ok(Running { from, skip, left })
 }
 
-fn scan(exec: &mut Exec<'_>, table: &Table, range: KeyRange) -> From {
-    From::Scan {
-        cursor: exec.txn.begin_scan(table, range),
+fn scan(exec: &mut Exec<'_>, table: &Table, range: KeyRange) -> Result<From, Error> {
+    Ok(From::Scan {
+        cursor: exec.txn.begin_scan(table, range)?,
         batch: Vec::new().into_iter(),
         size: FIRST_BATCH,
-    }
+    })
 }
 
 impl Running {
@@ -162,7 +162,7 @@ impl Running {
                     None
                 }
                 From::Keys(keys) => match (keys.next(), &plan.table) {
-                    (Some(key), Some(table)) => match exec.txn.get(table, key.as_ref()) {
+                    (Some(key), Some(table)) => match exec.txn.get(table, key.as_ref())? {
                         Some(version) => Some(version),
                         None => continue,
                     },
@@ -171,7 +171,7 @@ impl Running {
                 From::Scan { cursor, batch, size } => match batch.next() {
                     Some((_, version)) => Some(version),
                     None => {
-                        let next = cursor.next_batch(*size);
+                        let next = cursor.next_batch(*size)?;
                         exec.depends_on(cursor.depends_on());
                         if next.is_empty() {
                             return Ok(false);

@@ -52,7 +52,13 @@ impl Targets {
             Access::Points(columns) => {
                 let mut keys = access::points(columns, &env)?;
                 if settle {
-                    keys.retain(|key| exec.txn.get(table, key.as_ref()).is_some());
+                    let mut there = Vec::with_capacity(keys.len());
+                    for key in keys {
+                        if exec.txn.get(table, key.as_ref())?.is_some() {
+                            there.push(key);
+                        }
+                    }
+                    keys = there;
                 }
                 return Ok(Targets {
                     candidates: Candidates::Keys(keys.into_iter()),
@@ -74,7 +80,7 @@ impl Targets {
             }
             Access::Full => KeyRange::all(),
         };
-        let cursor = exec.txn.begin_scan(table, range);
+        let cursor = exec.txn.begin_scan(table, range)?;
         Ok(Targets {
             candidates: Candidates::Scan {
                 cursor,
@@ -103,7 +109,7 @@ impl Targets {
                         }
                     }
                     None => {
-                        let next = cursor.next_batch(BATCH_ROWS);
+                        let next = cursor.next_batch(BATCH_ROWS)?;
                         exec.depends_on(cursor.depends_on());
                         if next.is_empty() {
                             return Ok(None);
@@ -126,7 +132,7 @@ impl Targets {
         while let Some(key) = self.next(exec, table, filter)? {
             // A row that the snapshot does not show, or shows not to match, is not waited for.
             if !self.checked && (!filter.is_empty() || exec.txn.isolation() == Isolation::RepeatableRead) {
-                let Some(version) = exec.txn.get(table, key.as_ref()) else {
+                let Some(version) = exec.txn.get(table, key.as_ref())? else {
                     continue;
                 };
                 if !scalar::all_true(filter, &exec.env().with_row(table.layout.row(&version.row)))? {

@@ -155,18 +155,19 @@ impl Session {
                     |ordinal| ended.contains(ordinal.get()),
                     this.candidate.at_best(),
                     &evaluate,
-                ),
+                )?,
             };
             let above = changed.iter().enumerate().skip(index + 1);
-            let covered = above.flat_map(|(place, above)| {
-                let rows = txn.covered(&this.branch, &above.branch).into_iter();
-                rows.map(move |(row, its)| Cover {
+            let mut covered = Vec::new();
+            for (place, above) in above {
+                let rows = txn.covered(&this.branch, &above.branch)?.into_iter();
+                covered.extend(rows.map(|(row, its)| Cover {
                     row,
                     by: (place, its),
-                })
-            });
+                }));
+            }
             layers.push(Layer {
-                covered: covered.collect(),
+                covered,
                 view,
                 ended,
                 collisions,

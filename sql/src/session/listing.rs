@@ -73,7 +73,7 @@ impl Session {
                 let Some(txn) = self.transaction.txn() else {
                     return Err(Error::internal("a query without transaction"));
                 };
-                let collisions = txn.collisions(branch, table, |_| true, candidate.at_best(), &evaluate);
+                let collisions = txn.collisions(branch, table, |_| true, candidate.at_best(), &evaluate)?;
                 rows += collisions.len();
                 if rows > ROWS_MAX {
                     return Err(too_many());
@@ -108,7 +108,7 @@ impl Session {
             let Some(txn) = self.transaction.txn() else {
                 return Err(Error::internal("a query without transaction"));
             };
-            for change in txn.changes(branch, table, candidate.at_best(), &evaluate) {
+            for change in txn.changes(branch, table, candidate.at_best(), &evaluate)? {
                 changes.insert(change.key.clone(), change);
             }
             if changes.len() > ROWS_MAX {

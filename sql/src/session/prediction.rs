@@ -110,7 +110,7 @@ impl Session {
         let Some(txn) = self.transaction.txn() else {
             return Err(Error::internal("an election without transaction"));
         };
-        let open = predictions::open(txn, election);
+        let open = predictions::open(txn, election)?;
         if open.is_empty() {
             return Ok(());
         }

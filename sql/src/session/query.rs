@@ -150,7 +150,7 @@ impl Session {
         let Some(txn) = self.transaction.txn() else {
             return Err(Error::internal("a query without transaction"));
         };
-        let source = PrimarySource::open(plan, |table| txn.begin_scan(table, KeyRange::all()));
+        let source = PrimarySource::open(plan, |table| Ok(txn.begin_scan(table, KeyRange::all())?))?;
         let snapshot = txn.snapshot();
         self.durable(snapshot).await?;
         Ok(Source::Primary(source))
@@ -285,7 +285,7 @@ impl Session {
         if table.key_columns().is_some() {
             for (key, values) in wanted {
                 let key = Key::from_bytes(&key);
-                if let Some(version) = txn.get(table, key.as_ref()) {
+                if let Some(version) = txn.get(table, key.as_ref())? {
                     found.push(Found {
                         key,
                         before: version.row,
@@ -296,9 +296,9 @@ impl Session {
             // One order for everybody: fewer deadlocks.
             found.sort_unstable_by(|a, b| a.key.as_ref().cmp(b.key.as_ref()));
         } else if !wanted.is_empty() {
-            let mut cursor = txn.begin_scan(table, KeyRange::all());
+            let mut cursor = txn.begin_scan(table, KeyRange::all())?;
             loop {
-                let batch = cursor.next_batch(1024);
+                let batch = cursor.next_batch(1024)?;
                 if batch.is_empty() {
                     break;
                 }

@@ -154,9 +154,9 @@ impl Session {
             return Err(Error::internal("a query without transaction"));
         };
         let schema = StoreSchema::new(table.def.columns.clone());
-        let mut cursor = txn.begin_scan(table, KeyRange::all());
+        let mut cursor = txn.begin_scan(table, KeyRange::all())?;
         loop {
-            let rows = cursor.next_batch(BATCH_ROWS);
+            let rows = cursor.next_batch(BATCH_ROWS)?;
             if rows.is_empty() {
                 return Ok(());
             }

@@ -199,7 +199,7 @@ impl Harness {
     pub fn query_primary(&mut self, txn: &mut Txn, sql: &str) -> Result<Vec<TextRow>, Error> {
         let scope = self.scope(txn);
         let plan = self.analytic.plan(&parse(sql), &scope, &[])?;
-        let source = PrimarySource::open(&plan, |table| txn.begin_scan(table, KeyRange::all()));
+        let source = PrimarySource::open(&plan, |table| Ok(txn.begin_scan(table, KeyRange::all())?))?;
         self.run(&plan, Source::Primary(source), &scope, &[])
     }
 
