@@ -51,6 +51,8 @@ impl fmt::Display for Place {
 pub enum Flaw {
     /// Nothing but zeros: never written.
     Zeros,
+    /// The segment's file was another one before, and nothing was written into it since.
+    Recycled,
     /// The magic number of a frame or header is not there.
     Magic(u32),
     /// A length that cannot be.
@@ -109,6 +111,7 @@ impl fmt::Display for Flaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Zeros => f.write_str("nothing was written here"),
+            Self::Recycled => f.write_str("nothing was written here since the file was another segment"),
             Self::Magic(found) => write!(f, "no frame begins here (magic number {found:#010x})"),
             Self::Length(found) => write!(f, "impossible length of {found} bytes"),
             Self::Checksum { found, computed } => {

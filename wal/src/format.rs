@@ -1,7 +1,8 @@
 //! The bytes on disk: segment headers and frame headers. The only description of both.
 //!
 //! All numbers are little-endian. A log is a line of bytes cut into segments of one size; an LSN is an offset on
-//! that line. Each segment is a file named by its first LSN, sixteen hexadecimal digits and `.wal`.
+//! that line. Each segment is a file named by its first LSN, sixteen hexadecimal digits and `.wal`; `.spare` instead while
+//! the file waits to become another segment.
 //!
 //! ```text
 //! segment header, one write unit (4096 bytes), at the beginning of the file; the rest of the unit is zero
@@ -14,6 +15,12 @@
 //!    40  u64      base: the LSN of this header
 //!    48  u64      bytes per segment
 //!    56  [u8;32]  chain value after the last frame before this segment
+//!    88  u32      flags: 1 the file was another segment before, whose remains stand behind the log's end
+//!
+//! mark of a recycled file, one write unit in place of the header until the segment is entered; the rest is zero
+//!     0  u32      magic, "SCRR"
+//!     4  u32      CRC-32 of bytes 8..4096
+//!     8  u32      format version
 //!
 //! frame, aligned to the write unit, within one segment
 //!     0  u32      magic, "SCRF"
@@ -33,7 +40,9 @@
 //!
 //! A *filler* frame ends a segment early: it has no payload, and the next frame stands at the beginning of the next
 //! segment, behind its header. A *watermark* frame has no payload either; its `durable_lsn` is its own LSN: all that
-//! stands before it is durable. A segment that was prepared but not entered has nothing but zeros.
+//! stands before it is durable. A segment that was prepared but not entered has nothing but zeros, or the mark of a recycled
+//! file and behind it whatever was there. Those remains cannot be taken for anything new: a frame says where it stands,
+//! and it stands elsewhere now.
 
 use crate::error::Flaw;
 use crate::ids::NodeId;
@@ -43,7 +52,7 @@ pub(crate) const WRITE_UNIT: usize = 4096;
 pub(crate) const UNIT: u64 = WRITE_UNIT as u64;
 
 /// The version of the bytes described here.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u32 = 2;
 
 /// Bytes of a frame before its payload.
 pub const FRAME_HEADER_BYTES: usize = 128;
@@ -52,6 +61,7 @@ pub const FRAME_HEADER_BYTES: usize = 128;
 pub const MAX_FRAME_BYTES: usize = 32 << 20;
 
 const SEGMENT_MAGIC: u32 = u32::from_le_bytes(*b"SCRS");
+const RECYCLED_MAGIC: u32 = u32::from_le_bytes(*b"SCRR");
 const FRAME_MAGIC: u32 = u32::from_le_bytes(*b"SCRF");
 
 const FRAME_CHAINED: std::ops::Range<usize> = 8..96;
@@ -62,6 +72,9 @@ const _: () = assert!(FRAME_CHAINED.end == CHAIN_AT);
 const _: () = assert!(WRITE_UNIT.is_multiple_of(512) && WRITE_UNIT.is_power_of_two());
 const _: () = assert!(MAX_FRAME_BYTES.is_multiple_of(WRITE_UNIT));
 const _: () = assert!(crate::record::MAX_RECORD_BYTES + FRAME_HEADER_BYTES <= MAX_FRAME_BYTES);
+
+/// The segment's file was another one before.
+const FLAG_RECYCLED: u32 = 1;
 
 /// A random number that tells one database's log from all others.
 pub(crate) type DatabaseId = [u8; 16];
@@ -138,6 +151,19 @@ impl Geometry {
     }
 }
 
+/// What the name of a segment that waits to become another ends with.
+const SPARE: &str = ".spare";
+
+/// The name under which the segment at `base` waits to become another.
+pub(crate) fn spare_name(base: u64) -> String {
+    format!("{base:016x}{SPARE}")
+}
+
+/// Whether this is the name of a segment that waits to become another.
+pub(crate) fn is_spare_name(name: &str) -> bool {
+    name.ends_with(SPARE)
+}
+
 /// The name of the segment file that begins at `base`.
 pub(crate) fn segment_name(base: u64) -> String {
     format!("{base:016x}.wal")
@@ -175,6 +201,18 @@ pub(crate) struct SegmentHeader {
     pub(crate) base: u64,
     pub(crate) segment_bytes: u64,
     pub(crate) chain: Chain,
+    /// Whether the file was another segment before.
+    pub(crate) recycled: bool,
+}
+
+/// The mark of a recycled file: fills one write unit, which is all zeros behind its first sector, so it is there or not.
+pub(crate) fn mark_recycled(unit: &mut [u8]) {
+    assert_eq!(unit.len(), WRITE_UNIT);
+    unit.fill(0);
+    unit[0..4].copy_from_slice(&RECYCLED_MAGIC.to_le_bytes());
+    unit[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+    let crc = crc32fast::hash(&unit[8..]);
+    unit[4..8].copy_from_slice(&crc.to_le_bytes());
 }
 
 /// Why a write unit is not a segment header.
@@ -197,6 +235,8 @@ impl SegmentHeader {
         unit[40..48].copy_from_slice(&self.base.to_le_bytes());
         unit[48..56].copy_from_slice(&self.segment_bytes.to_le_bytes());
         unit[56..88].copy_from_slice(&self.chain);
+        let flags = if self.recycled { FLAG_RECYCLED } else { 0 };
+        unit[88..92].copy_from_slice(&flags.to_le_bytes());
         let crc = crc32fast::hash(&unit[8..]);
         unit[4..8].copy_from_slice(&crc.to_le_bytes());
     }
@@ -205,7 +245,7 @@ impl SegmentHeader {
     pub(crate) fn decode(unit: &[u8]) -> Result<Self, HeaderFlaw> {
         assert_eq!(unit.len(), WRITE_UNIT);
         let magic = u32_at(unit, 0);
-        if magic != SEGMENT_MAGIC {
+        if magic != SEGMENT_MAGIC && magic != RECYCLED_MAGIC {
             let flaw = if unit.iter().all(|&byte| byte == 0) {
                 Flaw::Zeros
             } else {
@@ -221,6 +261,9 @@ impl SegmentHeader {
         if found != computed {
             return Err(HeaderFlaw::Bad(Flaw::Checksum { found, computed }));
         }
+        if magic == RECYCLED_MAGIC {
+            return Err(HeaderFlaw::Bad(Flaw::Recycled));
+        }
         Ok(Self {
             node: NodeId::new(u32_at(unit, 12)),
             database: array_at(unit, 16),
@@ -228,6 +271,7 @@ impl SegmentHeader {
             base: u64_at(unit, 40),
             segment_bytes: u64_at(unit, 48),
             chain: array_at(unit, 56),
+            recycled: u32_at(unit, 88) & FLAG_RECYCLED != 0,
         })
     }
 }
@@ -371,6 +415,7 @@ mod tests {
             base: 1 << 20,
             segment_bytes: 1 << 20,
             chain: [9; 32],
+            recycled: true,
         }
     }
 
@@ -390,8 +435,21 @@ mod tests {
     fn a_newer_format_is_told_from_damage() {
         let mut unit = vec![0; WRITE_UNIT];
         header().encode(&mut unit);
-        unit[8] = 2;
-        assert_eq!(SegmentHeader::decode(&unit), Err(HeaderFlaw::Newer(2)));
+        unit[8] = 3;
+        assert_eq!(SegmentHeader::decode(&unit), Err(HeaderFlaw::Newer(3)));
+    }
+
+    #[test]
+    fn the_mark_of_a_recycled_file_is_no_header_and_every_flipped_bit_is_seen() {
+        let mut unit = vec![0; WRITE_UNIT];
+        mark_recycled(&mut unit);
+        let marked = Err(HeaderFlaw::Bad(Flaw::Recycled));
+        assert_eq!(SegmentHeader::decode(&unit), marked);
+        for at in 0..WRITE_UNIT {
+            unit[at] ^= 0x10;
+            assert_ne!(SegmentHeader::decode(&unit), marked, "byte {at}");
+            unit[at] ^= 0x10;
+        }
     }
 
     #[test]

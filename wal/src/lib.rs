@@ -59,7 +59,7 @@
 //! time; many on a disk that is busy with others. There is no delay anywhere.
 //!
 //! *Durability.* Frames begin at multiples of 4096 bytes: what was acknowledged is never written again. Segments are
-//! allocated and filled with zeros ahead, so a write changes no metadata. When the disk is full, appends are
+//! allocated and filled with zeros ahead, or were others before, so a write changes no metadata. When the disk is full, appends are
 //! refused with [`Error::DiskFull`] before anything is lost, until there is room. When a write fails the log is poisoned:
 //! what that write left behind is unknown, so nothing more is acknowledged and nothing is tried again.
 //!
@@ -80,11 +80,12 @@
 //! | frames on their way | [`LogOptions::max_in_flight`] |
 //! | frames in memory for tail readers | [`LogOptions::recent_bytes`], plus 4 MiB per reader |
 //! | segments prepared ahead | one beyond the one that is written |
+//! | recycled segments that wait to become others | 8 |
 //!
 //! # The modules, in reading order
 //!
 //! [`ids`] and [`record`]: what is logged. `format`, [`frame`]: the bytes on disk. `append`, `writer`, `depth`, `durability`,
-//! `space`: how they get there. `segments`, `scan`, `recover`: how they are read again. `recent`, [`tail`]: who follows. [`mod@verify`],
+//! `space`: how they get there. `segments`, `scan`, `recover`: how they are read again. `retain`: what becomes of those that nobody needs. `recent`, [`tail`]: who follows. [`mod@verify`],
 //! [`inspect`]: who only looks; [`mod@salvage`]: what is left of a damaged log. [`storage`], [`sim`]: the seam to the disk, and a disk that fails on demand. [`log`]
 //! puts it together.
 
@@ -101,6 +102,7 @@ mod options;
 mod recent;
 pub mod record;
 mod recover;
+mod retain;
 pub mod salvage;
 mod scan;
 mod segments;
@@ -123,6 +125,7 @@ pub use record::{
     Change, Commit, CommitSlots, Ended, MAX_RECORD_BYTES, Op, Record, RecordError, StoreRange, StoreRanges,
 };
 pub use recover::{Recovery, Torn};
+pub use retain::{Recycled, Retention};
 pub use salvage::{Salvage, Tally, salvage};
 pub use tail::TailReader;
 pub use verify::{Problem, Report, verify};

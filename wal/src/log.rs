@@ -24,6 +24,7 @@ use crate::ids::Lsn;
 use crate::options::LogOptions;
 use crate::recent::Recent;
 use crate::recover::{self, Recovered, Recovery};
+use crate::retain::{self, Recycled};
 use crate::segments::Segments;
 use crate::shared::Shared;
 use crate::space::{self, Space};
@@ -125,6 +126,7 @@ impl Log {
         };
         let geometry = recovered.geometry;
         let (raw, frame) = (recovered.end, geometry.frame_at(recovered.end));
+        let spares = retain::find_spares(storage.as_ref(), geometry)?;
         let shared = Arc::new(Shared {
             geometry,
             database: recovered.database,
@@ -134,9 +136,15 @@ impl Log {
             append: Mutex::new(Append::new(geometry, Arc::clone(&pool), frame)),
             pool,
             begin: AtomicU64::new(recovered.begin),
+            retention: options.retention,
+            recycling: Mutex::new(()),
             appended: AtomicU64::new(raw),
             durability: Durability::new(raw, frame),
-            space: Arc::new(Space::new(recovered.prepared_end)),
+            space: Arc::new(Space::new(
+                recovered.prepared_end,
+                spares,
+                recovered.recycled.clone(),
+            )),
             recent: Recent::new(options.recent_bytes, Lsn::new(frame)),
             fate: Fate::default(),
             closing: AtomicBool::new(false),
@@ -310,6 +318,16 @@ impl Log {
     /// is told [`Error::Gone`].
     pub fn tail(&self, from: Lsn) -> TailReader {
         TailReader::new(Arc::clone(&self.shared), from)
+    }
+
+    /// Lets whole segments before `upto` go, as far as [`LogOptions::retention`] lets them: somebody keeps, durably, what
+    /// the log before `upto` amounts to, and opens it with a [`LogOptions::restart`] not before `upto` from now on.
+    /// Reads and writes files: not for a thread that somebody waits for.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`], [`Error::Closed`]; [`Error::Io`]: what did not go then goes the next time.
+    pub fn recycle(&self, upto: Lsn) -> Result<Recycled, Error> {
+        retain::recycle(&self.shared, upto)
     }
 
     /// Why the log takes nothing more, if a write failed.

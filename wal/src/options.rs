@@ -3,6 +3,7 @@
 use crate::error::Error;
 use crate::format::Geometry;
 use crate::ids::{Lsn, NodeId};
+use crate::retain::Retention;
 
 /// The most frames on their way that can be asked for; recovery syncs what that many can have touched.
 const IN_FLIGHT_MAX: usize = 32;
@@ -36,6 +37,8 @@ pub struct LogOptions {
     pub recent_bytes: usize,
     /// Appended bytes that are not durable yet, beyond which [`Log::room`](crate::Log::room) holds appenders back.
     pub buffer_bytes: usize,
+    /// How much of the log is kept though nothing needs it any more.
+    pub retention: Retention,
     /// The node that writes.
     pub node: NodeId,
     /// Recovery begins in the segment that holds this position: somebody keeps what the log before it amounts to.
@@ -56,6 +59,7 @@ impl Default for LogOptions {
             min_in_flight: 1,
             recent_bytes: 64 << 20,
             buffer_bytes: 32 << 20,
+            retention: Retention::Everything,
             node: NodeId::new(1),
             restart: Lsn::ZERO,
             durable_before: Lsn::ZERO,

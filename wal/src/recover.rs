@@ -13,6 +13,7 @@
 //! - the epoch rises at each opening above every epoch seen anywhere, so frames that an earlier cut left behind can
 //!   neither continue the log (older epoch) nor testify against it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::error::{BoxError, Error, Flaw};
@@ -64,6 +65,8 @@ pub(crate) struct Recovered {
     pub(crate) begin: u64,
     /// The end of the last segment that exists.
     pub(crate) prepared_end: u64,
+    /// The bases of segments from `end` on whose files hold something.
+    pub(crate) recycled: BTreeSet<u64>,
     pub(crate) report: Recovery,
 }
 
@@ -83,6 +86,7 @@ pub(crate) fn create(storage: &dyn Storage, geometry: Geometry, node: NodeId) ->
         base: 0,
         segment_bytes: geometry.segment_bytes(),
         chain: genesis(&database),
+        recycled: false,
     };
     let mut unit = vec![0; WRITE_UNIT];
     header.encode(&mut unit);
@@ -102,6 +106,7 @@ pub(crate) fn create(storage: &dyn Storage, geometry: Geometry, node: NodeId) ->
         epoch: 1,
         begin: 0,
         prepared_end: geometry.segment_bytes(),
+        recycled: BTreeSet::new(),
         report: Recovery::default(),
     })
 }
@@ -154,13 +159,21 @@ pub(crate) fn recover(
     if let Some(stop) = stop {
         let remains = judge(&mut walk.reader, segments, current, &stop)?;
         newest = newest.max(remains.newest_epoch);
-        if stop.flaw != Flaw::Zeros || remains.frames > 0 {
+        if walk.is_torn(&stop, remains.frames) {
             report.torn = Some(Torn {
                 lsn: Lsn::new(stop.at),
                 flaw: stop.flaw,
                 frames_behind: remains.frames,
             });
         }
+    }
+    let mut recycled = BTreeSet::new();
+    let mut base = end.next_multiple_of(geometry.segment_bytes());
+    while base < segments.end {
+        if walk.reader.segment_header(base)? != Err(Flaw::Zeros) {
+            recycled.insert(base);
+        }
+        base = geometry.end(base);
     }
     Ok(Recovered {
         geometry,
@@ -170,6 +183,7 @@ pub(crate) fn recover(
         epoch: newest + 1,
         begin: segments.begin,
         prepared_end: segments.end,
+        recycled,
         report,
     })
 }

@@ -195,6 +195,8 @@ pub(crate) struct Walk {
     epoch: u64,
     /// Whether to compute the hash chain or only to compare its links.
     hash: bool,
+    /// Whether the file of the segment at the position was another one before.
+    recycled: bool,
 }
 
 impl Walk {
@@ -216,9 +218,10 @@ impl Walk {
                     chain,
                     epoch,
                     hash,
+                    recycled: false,
                 }))
             }
-            Err(Flaw::Zeros) => Ok(None),
+            Err(Flaw::Zeros | Flaw::Recycled) => Ok(None),
             Err(flaw) => {
                 let place = place(reader.storage(), reader.geometry(), base);
                 Err(Error::Damaged {
@@ -243,6 +246,14 @@ impl Walk {
     /// The epoch there.
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// Whether the stop that follows is a tail that was written and not acknowledged, with so many `frames_behind` it, or
+    /// just the end: nothing was written there, or by another segment of which this file was.
+    pub(crate) fn is_torn(&self, stop: &Stop, frames_behind: u64) -> bool {
+        let remains = matches!(stop.flaw, Flaw::Magic(_) | Flaw::Length(_) | Flaw::Misplaced(_));
+        frames_behind > 0
+            || !(matches!(stop.flaw, Flaw::Zeros | Flaw::Recycled) || (self.recycled && remains))
     }
 
     /// Takes one step. After a stop or the end the walk stays where it is.
@@ -291,6 +302,7 @@ impl Walk {
             return Ok(self.stop(Flaw::ChainLink, true));
         }
         self.epoch = header.epoch;
+        self.recycled = header.recycled;
         self.position += UNIT;
         Ok(Step::Entered)
     }

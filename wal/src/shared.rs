@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::format::{DatabaseId, Geometry};
 use crate::ids::{Lsn, NodeId};
 use crate::recent::Recent;
+use crate::retain::Retention;
 use crate::space::Space;
 use crate::storage::Storage;
 use crate::sys::buffer::Pool;
@@ -27,6 +28,9 @@ pub(crate) struct Shared {
     pub(crate) append: Mutex<Append>,
     /// The oldest LSN that can be read; it only rises, before the segments before it go.
     pub(crate) begin: AtomicU64,
+    pub(crate) retention: Retention,
+    /// Held by the one that lets segments go.
+    pub(crate) recycling: Mutex<()>,
     /// A copy of the end of the log, for those who do not hold the lock.
     pub(crate) appended: AtomicU64,
     pub(crate) durability: Durability,

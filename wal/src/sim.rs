@@ -73,11 +73,17 @@ struct Disk {
     random: Random,
     /// After so many more completed writes, this.
     fault: Option<(u64, Fault)>,
+    /// After so many more operations on files, this.
+    file_fault: Option<(u64, Fault)>,
+    /// Operations on files so far.
+    file_operations: u64,
     on_their_way: Vec<OnItsWay>,
     next_id: u64,
     crashed: bool,
     /// No write completes.
     held: bool,
+    /// Whether the log's writes come one after another, without a queue.
+    blocking: bool,
 }
 
 impl Disk {
@@ -122,6 +128,38 @@ impl Disk {
         }
     }
 
+    /// Does something to files, as the fault that is due wants it.
+    fn operate(&mut self, operation: impl FnOnce(&mut Self)) -> io::Result<()> {
+        self.check()?;
+        self.file_operations += 1;
+        let due = match &mut self.file_fault {
+            Some((0, fault)) => Some(*fault),
+            Some((left, _)) => {
+                *left -= 1;
+                None
+            }
+            None => None,
+        };
+        match due {
+            Some(Fault::WriteFails | Fault::Short(_)) => Err(io::Error::other("simulated failure")),
+            Some(Fault::SyncFails) => {
+                operation(self);
+                Err(io::Error::other("simulated failure"))
+            }
+            Some(Fault::Crash) => {
+                if self.random.below(2) == 0 {
+                    operation(self);
+                }
+                self.crashed = true;
+                self.check()
+            }
+            None => {
+                operation(self);
+                Ok(())
+            }
+        }
+    }
+
     fn store(&mut self, name: &str, offset: u64, bytes: &[u8]) {
         if let Some(file) = self.files.get_mut(name) {
             let at = offset as usize;
@@ -156,10 +194,13 @@ impl SimStorage {
             free_bytes: u64::MAX,
             random: Random::new(seed),
             fault: None,
+            file_fault: None,
+            file_operations: 0,
             on_their_way: Vec::new(),
             next_id: 0,
             crashed: false,
             held: false,
+            blocking,
         };
         Arc::new(Self {
             disk: Arc::new(Mutex::new(disk)),
@@ -170,6 +211,17 @@ impl SimStorage {
     /// Lets the write after `writes` more ones, and all later ones, go wrong.
     pub fn fail_after(&self, writes: u64, fault: Fault) {
         self.disk.lock().fault = Some((writes, fault));
+    }
+
+    /// Lets the operation on files after `operations` more ones, and all later ones, go wrong: making, renaming and
+    /// removing them, and writes that are not in a queue. Each of them is done or not.
+    pub fn fail_files_after(&self, operations: u64, fault: Fault) {
+        self.disk.lock().file_fault = Some((operations, fault));
+    }
+
+    /// How many operations on files there were.
+    pub fn file_operations(&self) -> u64 {
+        self.disk.lock().file_operations
     }
 
     /// Keeps writes on their way, all of them, or lets them go. Not for the queue that writes one after another.
@@ -239,11 +291,34 @@ impl Storage for SimStorage {
         if disk.free_bytes < bytes {
             return Err(io::Error::from(io::ErrorKind::StorageFull));
         }
-        disk.free_bytes -= bytes;
         let mut content = header.to_vec();
         content.resize(bytes as usize, 0);
-        disk.files.insert(name.to_owned(), content);
-        Ok(())
+        disk.operate(|disk| {
+            disk.free_bytes -= bytes;
+            disk.files.insert(name.to_owned(), content);
+        })
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut disk = self.disk.lock();
+        if !disk.files.contains_key(from) {
+            return Err(io::Error::from(io::ErrorKind::NotFound));
+        }
+        disk.operate(|disk| {
+            let content = disk.files.remove(from).unwrap_or_default();
+            disk.files.insert(to.to_owned(), content);
+        })
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut disk = self.disk.lock();
+        if !disk.files.contains_key(name) {
+            return Err(io::Error::from(io::ErrorKind::NotFound));
+        }
+        disk.operate(|disk| {
+            let content = disk.files.remove(name).unwrap_or_default();
+            disk.free_bytes = disk.free_bytes.saturating_add(content.len() as u64);
+        })
     }
 
     fn clean(&self) -> io::Result<()> {
@@ -294,6 +369,11 @@ impl SegmentFile for SimFile {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
         let mut disk = self.disk.lock();
         disk.check()?;
+        if !disk.blocking {
+            // None of the log's writes, which go through the queue.
+            disk.operate(|disk| disk.store(&self.name, offset, bytes))?;
+            return Ok(bytes.len());
+        }
         let id = disk.begin(&self.name, offset, bytes);
         disk.end(id)
     }

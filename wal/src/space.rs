@@ -3,8 +3,10 @@
 //! Invariants:
 //! - the log appends only into segments that are prepared: a full disk is met here, where refusing loses nothing, and
 //!   never by a write that somebody waits for;
-//! - while the log appends to one segment the next one is wanted; no more than that is prepared.
+//! - while the log appends to one segment the next one is wanted; no more than that is prepared;
+//! - a spare becomes the next segment before a new file is made.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,6 +24,10 @@ use crate::storage::Storage;
 
 /// How long after a failure the next attempt is made: quick enough for a person who has just deleted something.
 const RETRY: Duration = Duration::from_millis(250);
+
+/// Segments that were recycled and wait to become others. At the default size these are 512 MiB, about what is
+/// written between two checkpoints under load.
+pub(crate) const SPARES_MAX: usize = 8;
 
 /// Why there is no next segment.
 #[derive(Debug, Clone)]
@@ -50,6 +56,10 @@ impl Obstacle {
 struct State {
     wanted_end: u64,
     obstacle: Option<Obstacle>,
+    /// Names of files that can be segments, marked as recycled.
+    spares: Vec<String>,
+    /// The bases of prepared segments whose files hold remains of others.
+    recycled: BTreeSet<u64>,
     stop: bool,
 }
 
@@ -64,10 +74,15 @@ pub(crate) struct Space {
 }
 
 impl Space {
-    pub(crate) fn new(prepared_end: u64) -> Self {
+    pub(crate) fn new(prepared_end: u64, spares: Vec<String>, recycled: BTreeSet<u64>) -> Self {
+        let state = State {
+            spares,
+            recycled,
+            ..State::default()
+        };
         Self {
             prepared_end: AtomicU64::new(prepared_end),
-            state: Mutex::default(),
+            state: Mutex::new(state),
             changed: Condvar::new(),
             waiting: AtomicBool::new(false),
             waiters: Mutex::default(),
@@ -86,6 +101,22 @@ impl Space {
             state.wanted_end = end;
             self.changed.notify_all();
         }
+    }
+
+    /// Whether there is use for another spare.
+    pub(crate) fn takes_spares(&self) -> bool {
+        self.state.lock().spares.len() < SPARES_MAX
+    }
+
+    /// Takes a file that may become a segment.
+    pub(crate) fn add_spare(&self, name: String) {
+        self.state.lock().spares.push(name);
+        self.changed.notify_all();
+    }
+
+    /// The segment at `base` is entered: says whether its file holds remains of another one.
+    pub(crate) fn enter(&self, base: u64) -> bool {
+        self.state.lock().recycled.remove(&base)
     }
 
     /// What stands in the way of the next segment, if anything does.
@@ -155,13 +186,20 @@ impl Space {
                 self.changed.wait(&mut state);
                 continue;
             }
+            let spare = state.spares.pop();
             drop(state);
             let name = segment_name(base);
-            let created = storage.create(&name, geometry.segment_bytes(), &[]);
+            let prepared = match &spare {
+                Some(spare) => storage.rename(spare, &name),
+                None => storage.create(&name, geometry.segment_bytes(), &[]),
+            };
             state = self.state.lock();
-            match created {
+            match prepared {
                 Ok(()) => {
                     state.obstacle = None;
+                    if spare.is_some() {
+                        state.recycled.insert(base);
+                    }
                     self.prepared_end.store(geometry.end(base), Ordering::Release);
                 }
                 Err(error) => {

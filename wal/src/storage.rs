@@ -49,6 +49,18 @@ pub trait Storage: Send + Sync {
     /// What the file system says; [`io::ErrorKind::StorageFull`] when there is no room.
     fn create(&self, name: &str, bytes: u64, header: &[u8]) -> io::Result<()>;
 
+    /// Gives a file another name; a file that had it is gone. Durable when this returns; when it fails, the file has either name.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file. Durable when this returns; when it fails, the file may be there or not.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
     /// Removes what an interrupted [`Storage::create`] left.
     ///
     /// # Errors

@@ -66,13 +66,30 @@ pub fn verify(dir: &Path) -> Result<Report, Error> {
 /// # Errors
 /// As [`verify`].
 pub fn verify_on(storage: &Arc<dyn Storage>) -> Result<Report, Error> {
-    let mut report = Report::default();
-    match check(storage, &mut report) {
-        Ok(()) => Ok(report),
-        Err(Error::Damaged { place, flaw, witness }) => {
-            report.problem = Some(Problem { place, flaw, witness });
-            Ok(report)
+    loop {
+        let mut report = Report::default();
+        let error = match check(storage, &mut report) {
+            Ok(()) => return Ok(report),
+            Err(error) => error,
+        };
+        // A log in use may have let go what was being read: then it begins later by now.
+        if begins_behind(storage, report.end)? {
+            continue;
         }
+        return match error {
+            Error::Damaged { place, flaw, witness } => {
+                report.problem = Some(Problem { place, flaw, witness });
+                Ok(report)
+            }
+            error => Err(error),
+        };
+    }
+}
+
+fn begins_behind(storage: &Arc<dyn Storage>, position: Lsn) -> Result<bool, Error> {
+    match Segments::find(storage.as_ref()) {
+        Ok(segments) => Ok(segments.is_some_and(|segments| segments.begin > position.get())),
+        Err(Error::Damaged { .. }) => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -122,7 +139,7 @@ fn check(storage: &Arc<dyn Storage>, report: &mut Report) -> Result<(), Error> {
             }
             Err(error) => return Err(error),
             Ok(remains) => {
-                if stop.flaw != Flaw::Zeros || remains.frames > 0 {
+                if walk.is_torn(&stop, remains.frames) {
                     let (lsn, flaw) = (Lsn::new(stop.at), stop.flaw);
                     report.torn = Some(Torn {
                         lsn,

@@ -212,6 +212,7 @@ impl Writer {
             base,
             segment_bytes: self.shared.geometry.segment_bytes(),
             chain: self.chain,
+            recycled: self.shared.space.enter(base),
         };
         let mut block = self.shared.pool.block(WRITE_UNIT);
         header.encode(&mut block.bytes_mut()[..WRITE_UNIT]);

@@ -326,6 +326,12 @@ impl Storage for Meddling {
     fn create(&self, name: &str, bytes: u64, header: &[u8]) -> io::Result<()> {
         self.disk.create(name, bytes, header)
     }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
     fn clean(&self) -> io::Result<()> {
         self.disk.clean()
     }

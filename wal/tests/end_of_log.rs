@@ -462,7 +462,7 @@ fn a_log_of_a_newer_format_is_refused_by_name_and_version() {
                 refused,
                 Error::NewerFormat {
                     found: 9,
-                    supported: 1,
+                    supported: 2,
                     ..
                 }
             ),

@@ -1,0 +1,145 @@
+//! What of the log is kept, and what becomes of the rest.
+//!
+//! Whoever keeps what the log before some position amounts to says so ([`crate::Log::recycle`]). Whole segments before that
+//! position go, as far as [`Retention`] lets them: the first few wait as *spares* to become the next segments, which
+//! saves allocating them and filling them with zeros; the others are removed.
+//!
+//! Invariants:
+//! - the oldest segment goes first, and its going is durable before the next one goes: what is left has no gap;
+//! - readers know that a segment is gone before its file changes;
+//! - a spare has lost its header before it gets a segment's name again, so what it was cannot be taken for what it is;
+//! - the segment with the last durable byte stays: the chain goes on from there.
+//!
+//! One thread at a time recycles; nobody who appends waits for it.
+
+use std::sync::atomic::Ordering;
+
+use crate::error::Error;
+use crate::format::{Geometry, WRITE_UNIT, is_spare_name, mark_recycled, segment_base, spare_name};
+use crate::ids::Lsn;
+use crate::segments::io_error;
+use crate::shared::Shared;
+use crate::space::SPARES_MAX;
+use crate::storage::{Access, Storage};
+use crate::sys::buffer::Pool;
+
+/// How much of the log is kept though nothing needs it any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Retention {
+    /// All of it: it is the audit trail.
+    #[default]
+    Everything,
+    /// At least so many bytes before its durable end.
+    Bytes(u64),
+}
+
+/// What recycling did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Recycled {
+    /// Where the log begins now.
+    pub begin: Lsn,
+    /// Segments that wait to become others.
+    pub spared: u64,
+    /// Segments that were removed.
+    pub removed: u64,
+}
+
+/// Lets whole segments before `upto` go.
+pub(crate) fn recycle(shared: &Shared, upto: Lsn) -> Result<Recycled, Error> {
+    let _alone = shared.recycling.lock();
+    shared.fate.check()?;
+    let begin = raise_begin(shared, upto);
+    let mut done = Recycled {
+        begin: Lsn::new(begin),
+        ..Recycled::default()
+    };
+    let storage = shared.storage.as_ref();
+    for (base, name, bytes) in segments_before(storage, begin)? {
+        let spare = spare_name(base);
+        if bytes == shared.geometry.segment_bytes() && shared.space.takes_spares() {
+            storage
+                .rename(&name, &spare)
+                .map_err(|source| io_error(storage, &name, "recycle", source))?;
+            mark(storage, &spare)?;
+            shared.space.add_spare(spare);
+            done.spared += 1;
+        } else {
+            storage
+                .remove(&name)
+                .map_err(|source| io_error(storage, &name, "remove", source))?;
+            done.removed += 1;
+        }
+    }
+    Ok(done)
+}
+
+/// Tells readers where the log begins from now on.
+fn raise_begin(shared: &Shared, upto: Lsn) -> u64 {
+    let geometry = shared.geometry;
+    let durable = shared.durability.raw();
+    let needed = match shared.retention {
+        Retention::Everything => 0,
+        Retention::Bytes(bytes) => durable.saturating_sub(bytes),
+    };
+    let bound = upto.get().min(needed).min(durable.saturating_sub(1));
+    let begin = geometry.base(bound);
+    shared.begin.fetch_max(begin, Ordering::SeqCst).max(begin)
+}
+
+/// The segments before `begin`, the oldest first.
+fn segments_before(storage: &dyn Storage, begin: u64) -> Result<Vec<(u64, String, u64)>, Error> {
+    let files = storage
+        .list()
+        .map_err(|source| io_error(storage, "", "list", source))?;
+    let mut found: Vec<_> = files
+        .into_iter()
+        .filter_map(|(name, bytes)| {
+            let base = segment_base(&name).filter(|base| *base < begin)?;
+            Some((base, name, bytes))
+        })
+        .collect();
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Takes the header away from what was a segment.
+fn mark(storage: &dyn Storage, name: &str) -> Result<(), Error> {
+    let mut block = Pool::new().block(WRITE_UNIT);
+    let unit = &mut block.bytes_mut()[..WRITE_UNIT];
+    mark_recycled(unit);
+    let written = storage
+        .open(name, Access::Write)
+        .and_then(|file| file.write_at(0, unit));
+    match written {
+        Ok(WRITE_UNIT) => Ok(()),
+        Ok(_) => Err(io_error(
+            storage,
+            name,
+            "recycle",
+            std::io::ErrorKind::WriteZero.into(),
+        )),
+        Err(source) => Err(io_error(storage, name, "recycle", source)),
+    }
+}
+
+/// The spares of an earlier life, marked again: nobody knows how far it came with the last one.
+pub(crate) fn find_spares(storage: &dyn Storage, geometry: Geometry) -> Result<Vec<String>, Error> {
+    let files = storage
+        .list()
+        .map_err(|source| io_error(storage, "", "list", source))?;
+    let mut spares = Vec::new();
+    for (name, bytes) in files {
+        if !is_spare_name(&name) {
+            continue;
+        }
+        if bytes == geometry.segment_bytes() && spares.len() < SPARES_MAX {
+            mark(storage, &name)?;
+            spares.push(name);
+        } else {
+            storage
+                .remove(&name)
+                .map_err(|source| io_error(storage, &name, "remove", source))?;
+        }
+    }
+    Ok(spares)
+}
