@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::consumers::Dropped;
 use crate::format::segment_name;
 use crate::ids::Lsn;
 use crate::record::RecordError;
@@ -227,6 +228,29 @@ pub enum Error {
         /// The oldest position that can be read.
         begin: Lsn,
     },
+    /// The consumer had fallen too far behind and was dropped: what it needs may be gone.
+    ConsumerDropped {
+        /// Its name.
+        name: String,
+        /// From where it needed the log.
+        needed: Lsn,
+        /// When that was.
+        dropped: Dropped,
+    },
+    /// Something cannot be done for this consumer.
+    Consumer {
+        /// Its name.
+        name: String,
+        /// Why not.
+        what: &'static str,
+    },
+    /// The file that says who needs the log is damaged. No byte was changed.
+    ConsumersDamaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        flaw: Flaw,
+    },
     /// The position is not one at which a frame begins.
     NotAFrame {
         /// The position.
@@ -246,7 +270,10 @@ impl Error {
     pub const fn class(&self) -> ErrorClass {
         match self {
             Self::DiskFull { .. } => ErrorClass::Retry,
-            Self::Damaged { .. } | Self::EndMissing { .. } | Self::BeginMissing { .. } => ErrorClass::Corrupt,
+            Self::Damaged { .. }
+            | Self::EndMissing { .. }
+            | Self::BeginMissing { .. }
+            | Self::ConsumersDamaged { .. } => ErrorClass::Corrupt,
             Self::Io { .. }
             | Self::Poisoned { .. }
             | Self::Closed
@@ -254,6 +281,8 @@ impl Error {
             | Self::Options { .. }
             | Self::NewerFormat { .. }
             | Self::Gone { .. }
+            | Self::ConsumerDropped { .. }
+            | Self::Consumer { .. }
             | Self::NotAFrame { .. }
             | Self::Replay { .. } => ErrorClass::Refuse,
         }
@@ -313,6 +342,21 @@ impl fmt::Display for Error {
             Self::Gone { lsn, begin } => write!(
                 f,
                 "the log begins at LSN {begin} by now: what stood at LSN {lsn} is gone"
+            ),
+            Self::ConsumerDropped {
+                name,
+                needed,
+                dropped,
+            } => write!(
+                f,
+                "the consumer \"{name}\" was dropped when the log had come to LSN {}: it still needed LSN {needed}, further back than is kept for consumers",
+                dropped.at
+            ),
+            Self::Consumer { name, what } => write!(f, "consumer \"{name}\": {what}"),
+            Self::ConsumersDamaged { path, flaw } => write!(
+                f,
+                "the list of the log's consumers {} is damaged: {flaw}. Nothing was changed. Without the file nobody is known to need the log",
+                path.display()
             ),
             Self::NotAFrame { lsn } => write!(f, "no frame begins at LSN {lsn}"),
             Self::Replay { lsn, source } => write!(f, "replay of the frame at LSN {lsn} failed: {source}"),

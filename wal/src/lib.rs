@@ -81,15 +81,17 @@
 //! | frames in memory for tail readers | [`LogOptions::recent_bytes`], plus 4 MiB per reader |
 //! | segments prepared ahead | one beyond the one that is written |
 //! | recycled segments that wait to become others | 8 |
+//! | consumers | [`CONSUMERS_MAX`], each with [`LogOptions::retain_bytes_max`] of the log |
 //!
 //! # The modules, in reading order
 //!
 //! [`ids`] and [`record`]: what is logged. `format`, [`frame`]: the bytes on disk. `append`, `writer`, `depth`, `durability`,
-//! `space`: how they get there. `segments`, `scan`, `recover`: how they are read again. `retain`: what becomes of those that nobody needs. `recent`, [`tail`]: who follows. [`mod@verify`],
+//! `space`: how they get there. `segments`, `scan`, `recover`: how they are read again. `retain`, `consumers`: what becomes of those that nobody needs, and who needs them. `recent`, [`tail`]: who follows. [`mod@verify`],
 //! [`inspect`]: who only looks; [`mod@salvage`]: what is left of a damaged log. [`storage`], [`sim`]: the seam to the disk, and a disk that fails on demand. [`log`]
 //! puts it together.
 
 mod append;
+mod consumers;
 mod depth;
 mod durability;
 pub mod error;
@@ -115,6 +117,7 @@ pub mod tail;
 pub mod verify;
 mod writer;
 
+pub use consumers::{CONSUMER_NAME_BYTES_MAX, CONSUMERS_MAX, Consumer, Consumers, Dropped};
 pub use error::{BoxError, Error, ErrorClass, Flaw, Place};
 pub use format::{FRAME_HEADER_BYTES, MAX_FRAME_BYTES};
 pub use frame::{Frame, RecordIter};

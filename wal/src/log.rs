@@ -17,10 +17,11 @@ use std::thread::{self, JoinHandle, Thread};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::append::{Append, Placed};
+use crate::consumers::{self, Consumers};
 use crate::durability::{Durability, Fate};
 use crate::error::{BoxError, Error};
 use crate::frame::Frame;
-use crate::ids::Lsn;
+use crate::ids::{Lsn, Micros};
 use crate::options::LogOptions;
 use crate::recent::Recent;
 use crate::recover::{self, Recovered, Recovery};
@@ -95,22 +96,28 @@ impl Log {
             source,
         };
         let pool = Pool::new();
-        let recovered = match Segments::find_from(storage.as_ref(), options.restart)? {
+        let (recovered, consumers) = match Segments::find_from(storage.as_ref(), options.restart)? {
             Some(segments) => {
+                let consumers = consumers::find(storage.as_ref(), Some(&segments.database))?;
                 let recovered = recover::recover(&storage, &segments, &pool, replay)?;
                 let end = Lsn::new(recovered.geometry.frame_at(recovered.end));
-                check_end(storage.as_ref(), &options, end)?;
+                check_end(storage.as_ref(), &options, consumers.durable_before(), end)?;
                 recover::sync_tail(storage.as_ref(), &recovered)?;
-                recovered
+                (recovered, consumers)
             }
             None => {
-                check_end(storage.as_ref(), &options, Lsn::ZERO)?;
+                let consumers = consumers::find(storage.as_ref(), None)?;
+                let known = consumers.durable_before();
+                check_end(storage.as_ref(), &options, known, Lsn::ZERO)?;
                 storage.clean().map_err(|source| io("clean up", source))?;
-                recover::create(storage.as_ref(), geometry, options.node)?
+                (
+                    recover::create(storage.as_ref(), geometry, options.node)?,
+                    consumers::Found::default(),
+                )
             }
         };
         storage.clean().map_err(|source| io("clean up", source))?;
-        Self::start(storage, &options, pool, recovered)
+        Self::start(storage, &options, pool, recovered, consumers)
     }
 
     fn start(
@@ -118,6 +125,7 @@ impl Log {
         options: &LogOptions,
         pool: Arc<Pool>,
         recovered: Recovered,
+        consumers: consumers::Found,
     ) -> Result<Log, Error> {
         let io = |action, source| Error::Io {
             action,
@@ -126,6 +134,7 @@ impl Log {
         };
         let geometry = recovered.geometry;
         let (raw, frame) = (recovered.end, geometry.frame_at(recovered.end));
+        let durability = Arc::new(Durability::new(raw, frame));
         let spares = retain::find_spares(storage.as_ref(), geometry)?;
         let shared = Arc::new(Shared {
             geometry,
@@ -135,11 +144,18 @@ impl Log {
             buffer_bytes: options.buffer_bytes as u64,
             append: Mutex::new(Append::new(geometry, Arc::clone(&pool), frame)),
             pool,
-            begin: AtomicU64::new(recovered.begin),
+            consumers: Consumers::new(
+                Arc::clone(&storage),
+                Arc::clone(&durability),
+                recovered.database,
+                recovered.begin,
+                consumers,
+            ),
+            retain_bytes_max: options.retain_bytes_max,
             retention: options.retention,
             recycling: Mutex::new(()),
             appended: AtomicU64::new(raw),
-            durability: Durability::new(raw, frame),
+            durability,
             space: Arc::new(Space::new(
                 recovered.prepared_end,
                 spares,
@@ -306,7 +322,7 @@ impl Log {
 
     /// The oldest position that can still be read: the first byte of a segment.
     pub fn begin(&self) -> Lsn {
-        Lsn::new(self.shared.begin.load(Ordering::SeqCst))
+        self.shared.consumers.begin()
     }
 
     /// The random number that tells this database's log from all others; who keeps a restart LSN keeps it too.
@@ -317,17 +333,27 @@ impl Log {
     /// Follows the log from `from` on: where a frame begins, or [`Log::begin`] for all of it. A reader that comes too late
     /// is told [`Error::Gone`].
     pub fn tail(&self, from: Lsn) -> TailReader {
-        TailReader::new(Arc::clone(&self.shared), from)
+        TailReader::new(Arc::clone(&self.shared), from, None)
     }
 
-    /// Lets whole segments before `upto` go, as far as [`LogOptions::retention`] lets them: somebody keeps, durably, what
-    /// the log before `upto` amounts to, and opens it with a [`LogOptions::restart`] not before `upto` from now on.
-    /// Reads and writes files: not for a thread that somebody waits for.
+    /// As [`Log::tail`], for a registered consumer: ends with [`Error::ConsumerDropped`] when it was dropped.
+    pub fn tail_of(&self, consumer: &str, from: Lsn) -> TailReader {
+        TailReader::new(Arc::clone(&self.shared), from, Some(consumer.to_owned()))
+    }
+
+    /// Those who follow the log from outside, and from where they need it.
+    pub fn consumers(&self) -> &Consumers {
+        &self.shared.consumers
+    }
+
+    /// Lets whole segments before `upto` go, as far as [`LogOptions::retention`] and the consumers let them, those less
+    /// that are further behind than [`LogOptions::retain_bytes_max`]: they are dropped. Somebody keeps, durably, what the log before `upto` amounts to, and opens it with a [`LogOptions::restart`] not before `upto` from now on.
+    /// Reads and writes files: not for a thread that somebody waits for. `now` is only written down.
     ///
     /// # Errors
     /// [`Error::Poisoned`], [`Error::Closed`]; [`Error::Io`]: what did not go then goes the next time.
-    pub fn recycle(&self, upto: Lsn) -> Result<Recycled, Error> {
-        retain::recycle(&self.shared, upto)
+    pub fn recycle(&self, upto: Lsn, now: Micros) -> Result<Recycled, Error> {
+        retain::recycle(&self.shared, upto, now)
     }
 
     /// Why the log takes nothing more, if a write failed.
@@ -391,8 +417,8 @@ impl fmt::Debug for Log {
 }
 
 /// A log that ends before what is known to have been durable has lost something.
-fn check_end(storage: &dyn Storage, options: &LogOptions, end: Lsn) -> Result<(), Error> {
-    let durable = options.durable_before.max(options.restart);
+fn check_end(storage: &dyn Storage, options: &LogOptions, consumed: Lsn, end: Lsn) -> Result<(), Error> {
+    let durable = options.durable_before.max(options.restart).max(consumed);
     if end >= durable {
         return Ok(());
     }

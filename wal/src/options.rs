@@ -39,6 +39,8 @@ pub struct LogOptions {
     pub buffer_bytes: usize,
     /// How much of the log is kept though nothing needs it any more.
     pub retention: Retention,
+    /// How many bytes of the log are kept for a consumer and nothing else; one that falls further behind is dropped.
+    pub retain_bytes_max: u64,
     /// The node that writes.
     pub node: NodeId,
     /// Recovery begins in the segment that holds this position: somebody keeps what the log before it amounts to.
@@ -60,6 +62,7 @@ impl Default for LogOptions {
             recent_bytes: 64 << 20,
             buffer_bytes: 32 << 20,
             retention: Retention::Everything,
+            retain_bytes_max: 16 << 30,
             node: NodeId::new(1),
             restart: Lsn::ZERO,
             durable_before: Lsn::ZERO,

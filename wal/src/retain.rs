@@ -1,7 +1,7 @@
 //! What of the log is kept, and what becomes of the rest.
 //!
 //! Whoever keeps what the log before some position amounts to says so ([`crate::Log::recycle`]). Whole segments before that
-//! position go, as far as [`Retention`] lets them: the first few wait as *spares* to become the next segments, which
+//! position go, as far as [`Retention`] and [`Consumers`](crate::Consumers) let them: the first few wait as *spares* to become the next segments, which
 //! saves allocating them and filling them with zeros; the others are removed.
 //!
 //! Invariants:
@@ -12,11 +12,10 @@
 //!
 //! One thread at a time recycles; nobody who appends waits for it.
 
-use std::sync::atomic::Ordering;
-
+use crate::consumers::Consumer;
 use crate::error::Error;
 use crate::format::{Geometry, WRITE_UNIT, is_spare_name, mark_recycled, segment_base, spare_name};
-use crate::ids::Lsn;
+use crate::ids::{Lsn, Micros};
 use crate::segments::io_error;
 use crate::shared::Shared;
 use crate::space::SPARES_MAX;
@@ -34,7 +33,7 @@ pub enum Retention {
 }
 
 /// What recycling did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recycled {
     /// Where the log begins now.
     pub begin: Lsn,
@@ -42,19 +41,22 @@ pub struct Recycled {
     pub spared: u64,
     /// Segments that were removed.
     pub removed: u64,
+    /// Consumers that had fallen too far behind, and were dropped.
+    pub dropped: Vec<Consumer>,
 }
 
 /// Lets whole segments before `upto` go.
-pub(crate) fn recycle(shared: &Shared, upto: Lsn) -> Result<Recycled, Error> {
+pub(crate) fn recycle(shared: &Shared, upto: Lsn, now: Micros) -> Result<Recycled, Error> {
     let _alone = shared.recycling.lock();
     shared.fate.check()?;
-    let begin = raise_begin(shared, upto);
+    let (begin, dropped) = raise_begin(shared, upto, now)?;
     let mut done = Recycled {
-        begin: Lsn::new(begin),
+        begin,
+        dropped,
         ..Recycled::default()
     };
     let storage = shared.storage.as_ref();
-    for (base, name, bytes) in segments_before(storage, begin)? {
+    for (base, name, bytes) in segments_before(storage, begin.get())? {
         let spare = spare_name(base);
         if bytes == shared.geometry.segment_bytes() && shared.space.takes_spares() {
             storage
@@ -74,16 +76,18 @@ pub(crate) fn recycle(shared: &Shared, upto: Lsn) -> Result<Recycled, Error> {
 }
 
 /// Tells readers where the log begins from now on.
-fn raise_begin(shared: &Shared, upto: Lsn) -> u64 {
+fn raise_begin(shared: &Shared, upto: Lsn, now: Micros) -> Result<(Lsn, Vec<Consumer>), Error> {
     let geometry = shared.geometry;
     let durable = shared.durability.raw();
-    let needed = match shared.retention {
+    let kept = match shared.retention {
         Retention::Everything => 0,
         Retention::Bytes(bytes) => durable.saturating_sub(bytes),
     };
-    let bound = upto.get().min(needed).min(durable.saturating_sub(1));
-    let begin = geometry.base(bound);
-    shared.begin.fetch_max(begin, Ordering::SeqCst).max(begin)
+    let bound = Lsn::new(upto.get().min(kept).min(durable.saturating_sub(1)));
+    let consumers = &shared.consumers;
+    let (bound, dropped) = consumers.hold(bound, Lsn::new(durable), shared.retain_bytes_max, now)?;
+    let begin = consumers.raise_begin(bound, |lsn| Lsn::new(geometry.base(lsn.get())));
+    Ok((begin, dropped))
 }
 
 /// The segments before `begin`, the oldest first.

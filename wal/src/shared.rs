@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use crate::append::Append;
+use crate::consumers::Consumers;
 use crate::durability::{Durability, Fate};
-use crate::error::Error;
 use crate::format::{DatabaseId, Geometry};
-use crate::ids::{Lsn, NodeId};
+use crate::ids::NodeId;
 use crate::recent::Recent;
 use crate::retain::Retention;
 use crate::space::Space;
@@ -26,14 +26,15 @@ pub(crate) struct Shared {
     pub(crate) pool: Arc<Pool>,
     /// The append lock. Order of locks: this one first, none while it waits for another thread but `space`'s.
     pub(crate) append: Mutex<Append>,
-    /// The oldest LSN that can be read; it only rises, before the segments before it go.
-    pub(crate) begin: AtomicU64,
+    /// Who needs the log, and where it begins.
+    pub(crate) consumers: Consumers,
     pub(crate) retention: Retention,
+    pub(crate) retain_bytes_max: u64,
     /// Held by the one that lets segments go.
     pub(crate) recycling: Mutex<()>,
     /// A copy of the end of the log, for those who do not hold the lock.
     pub(crate) appended: AtomicU64,
-    pub(crate) durability: Durability,
+    pub(crate) durability: Arc<Durability>,
     pub(crate) space: Arc<Space>,
     pub(crate) recent: Recent,
     pub(crate) fate: Fate,
@@ -42,15 +43,6 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Fails when what stands at `lsn` is gone.
-    pub(crate) fn check_begin(&self, lsn: Lsn) -> Result<(), Error> {
-        let begin = Lsn::new(self.begin.load(Ordering::SeqCst));
-        if lsn >= begin {
-            return Ok(());
-        }
-        Err(Error::Gone { lsn, begin })
-    }
-
     /// Bytes that were appended and are not durable.
     pub(crate) fn unwritten(&self) -> u64 {
         self.appended

@@ -321,6 +321,16 @@ impl Storage for SimStorage {
         })
     }
 
+    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.disk.lock().files.get(name).cloned())
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.disk.lock().operate(|disk| {
+            disk.files.insert(name.to_owned(), bytes.to_vec());
+        })
+    }
+
     fn clean(&self) -> io::Result<()> {
         Ok(())
     }

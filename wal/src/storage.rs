@@ -61,7 +61,20 @@ pub trait Storage: Send + Sync {
     /// What the file system says.
     fn remove(&self, name: &str) -> io::Result<()>;
 
-    /// Removes what an interrupted [`Storage::create`] left.
+    /// All of a small file; `None` when it is not there.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>>;
+
+    /// Gives a small file another content, as a whole. Durable when this returns; when it fails, the file has either
+    /// content.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
+
+    /// Removes what an interrupted [`Storage::create`] or [`Storage::replace`] left.
     ///
     /// # Errors
     /// What the file system says.

@@ -27,10 +27,12 @@ pub struct TailReader {
     reader: Option<Reader>,
     /// The chain value at `position`, when the frame before was read from a file.
     chain: Option<Chain>,
+    /// Whose reader this is, if it is a consumer's.
+    consumer: Option<String>,
 }
 
 impl TailReader {
-    pub(crate) fn new(shared: Arc<Shared>, from: Lsn) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, from: Lsn, consumer: Option<String>) -> Self {
         let position = Lsn::new(shared.geometry.frame_at(from.get()));
         Self {
             shared,
@@ -38,6 +40,7 @@ impl TailReader {
             taken: VecDeque::new(),
             reader: None,
             chain: None,
+            consumer,
         }
     }
 
@@ -52,12 +55,15 @@ impl TailReader {
     /// millisecond of delay does better to read until `None` with a zero timeout, and to rest a little before it waits.
     ///
     /// # Errors
-    /// [`Error::Closed`] behind the last frame of a closed log; [`Error::Gone`] when the log does not reach back to the
+    /// [`Error::Closed`] behind the last frame of a closed log; [`Error::ConsumerDropped`] in the reader of a consumer; [`Error::Gone`] when the log does not reach back to the
     /// position any more; [`Error::NotAFrame`] when no frame begins at the
     /// position; [`Error::Damaged`] when a file does not hold what was written. A poisoned log still serves
     /// its durable frames.
     pub fn next(&mut self, timeout: Duration) -> Result<Option<Arc<Frame>>, Error> {
         if self.taken.is_empty() {
+            if let Some(name) = &self.consumer {
+                self.shared.consumers.check(name)?;
+            }
             let deadline = Instant::now() + timeout;
             match self.shared.recent.take(self.position, deadline, &mut self.taken) {
                 Found::Frames => {
@@ -80,9 +86,9 @@ impl TailReader {
     /// Reads the frame at the position from its file, while it is there: whatever is wrong with a file that is being
     /// recycled, is wrong because of that.
     fn read_old(&mut self, limit: Lsn) -> Result<Arc<Frame>, Error> {
-        self.shared.check_begin(self.position)?;
+        self.shared.consumers.check_begin(self.position)?;
         self.read_file(limit).or_else(|error| {
-            self.shared.check_begin(self.position)?;
+            self.shared.consumers.check_begin(self.position)?;
             Err(error)
         })
     }

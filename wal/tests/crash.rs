@@ -332,6 +332,12 @@ impl Storage for Meddling {
     fn remove(&self, name: &str) -> io::Result<()> {
         self.disk.remove(name)
     }
+    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        self.disk.read(name)
+    }
+    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.disk.replace(name, bytes)
+    }
     fn clean(&self) -> io::Result<()> {
         self.disk.clean()
     }

@@ -11,10 +11,11 @@ use common::{UNIT, append, numbers, open, open_on, options};
 use scry_wal::sim::{Fault, SimStorage};
 use scry_wal::storage::Storage;
 use scry_wal::verify::verify_on;
-use scry_wal::{Backend, Error, Flaw, Log, LogOptions, Lsn, Retention};
+use scry_wal::{Backend, Error, Flaw, Log, LogOptions, Lsn, Micros, Retention};
 
 const SEGMENT: u64 = 64 << 10;
 const NOW: Duration = Duration::ZERO;
+const TIME: Micros = Micros::new(1_700_000_000_000_000);
 
 fn storage(disk: &Arc<SimStorage>) -> Arc<dyn Storage> {
     Arc::<SimStorage>::clone(disk)
@@ -90,7 +91,7 @@ fn everything_is_kept_unless_it_is_said_otherwise() {
     };
     let (log, _) = open_on(storage(&disk), everything).unwrap();
     let written = fill(&log, 0..40);
-    let done = log.recycle(log.durable_lsn()).unwrap();
+    let done = log.recycle(log.durable_lsn(), TIME).unwrap();
     assert_eq!((done.begin, done.spared, done.removed), (Lsn::ZERO, 0, 0));
     assert_eq!(all(&log), written);
 }
@@ -101,10 +102,10 @@ fn so_many_bytes_are_kept_and_no_segment_with_one_of_them_goes() {
     let (log, _) = open_on(storage(&disk), keeping(Retention::Bytes(2 * SEGMENT), Lsn::ZERO)).unwrap();
     let written = fill(&log, 0..40);
     let end = log.durable_lsn();
-    let done = log.recycle(end).unwrap();
+    let done = log.recycle(end, TIME).unwrap();
     assert_eq!(done.begin, base(Lsn::new(end.get() - 2 * SEGMENT)));
     assert_eq!(all(&log), from(&written, done.begin));
-    let done = log.recycle(written[3].0).unwrap();
+    let done = log.recycle(written[3].0, TIME).unwrap();
     assert_eq!(done.begin, log.begin(), "what has gone stays gone");
 }
 
@@ -116,7 +117,7 @@ fn whole_segments_before_the_position_go_and_readers_are_told() {
     let mut slow = log.tail(Lsn::ZERO);
     let read = slow.next(NOW).unwrap().unwrap();
     let upto = written[20].0;
-    let done = log.recycle(upto).unwrap();
+    let done = log.recycle(upto, TIME).unwrap();
     assert_eq!((done.begin, log.begin()), (base(upto), base(upto)));
     assert_eq!((done.spared + done.removed) * SEGMENT, done.begin.get());
     let gone = slow.next(NOW).unwrap_err();
@@ -147,7 +148,7 @@ fn the_segment_of_the_last_durable_byte_stays_whatever_is_asked_for() {
     }
     let end = log.durable_lsn();
     assert_eq!(end.get(), 2 * SEGMENT + UNIT);
-    let done = log.recycle(Lsn::MAX).unwrap();
+    let done = log.recycle(Lsn::MAX, TIME).unwrap();
     assert_eq!(done.begin.get(), SEGMENT);
     let crashed = disk.after_crash(1);
     let (log, found) = reopen(&crashed, end).unwrap();
@@ -162,7 +163,7 @@ fn recycled_files_become_the_next_segments_and_need_no_room() {
     let mut written = fill(&log, 0..60);
     let upto = written[59].0;
     wait_for_segments(&disk, (upto.get() / SEGMENT) as usize + 2);
-    let done = log.recycle(upto).unwrap();
+    let done = log.recycle(upto, TIME).unwrap();
     assert_eq!(done.spared, 8, "a bounded stock");
     assert!(done.removed > 0);
     assert_eq!(names(&disk, ".spare").len(), 8);
@@ -189,7 +190,7 @@ fn spares_of_an_earlier_life_are_used_and_those_too_many_go() {
     let (log, _) = reopen(&disk, Lsn::ZERO).unwrap();
     let written = fill(&log, 0..60);
     let upto = written[59].0;
-    log.recycle(upto).unwrap();
+    log.recycle(upto, TIME).unwrap();
     log.close().unwrap();
     drop(log);
     disk.edit(|files| {
@@ -230,7 +231,7 @@ fn ends_in_a_recycled_segment() -> (Arc<SimStorage>, Lsn, Vec<(Lsn, u64)>) {
     let written = fill(&log, 0..60);
     let upto = written[59].0;
     wait_for_segments(&disk, (upto.get() / SEGMENT) as usize + 2);
-    log.recycle(upto).unwrap();
+    log.recycle(upto, TIME).unwrap();
     // Beyond the segment that was prepared from nothing.
     let more = fill(&log, 60..72);
     assert!(base(more[11].0).get() >= base(upto).get() + 2 * SEGMENT);
@@ -314,7 +315,7 @@ fn wherever_the_power_goes_while_segments_are_recycled_the_log_is_whole() {
         wait_for_segments(&disk, (written[47].0.get() / SEGMENT) as usize + 2);
         disk.fail_files_after(operation, Fault::Crash);
         let upto = written[40].0;
-        let mut over = log.recycle(upto).is_ok();
+        let mut over = log.recycle(upto, TIME).is_ok();
         // Some of the spares are entered before the power goes.
         for number in 48..70 {
             match append(&log, number, 9_000).and_then(|lsn| log.wait_durable(lsn).map(|()| lsn)) {
@@ -338,7 +339,7 @@ fn wherever_the_power_goes_while_segments_are_recycled_the_log_is_whole() {
             "operation {operation}: at most the one on its way"
         );
         // What did not go then goes now.
-        log.recycle(upto).unwrap();
+        log.recycle(upto, TIME).unwrap();
         assert_eq!(names(&disk, ".wal")[0], format!("{:016x}.wal", base(upto).get()));
         let more = fill(&log, 100..130);
         log.close().unwrap();
@@ -363,12 +364,12 @@ fn a_failure_while_segments_are_recycled_is_told_and_the_log_goes_on() {
             wait_for_segments(&disk, (written[47].0.get() / SEGMENT) as usize + 2);
             let upto = written[40].0;
             disk.fail_files_after(operation, fault);
-            let failed = log.recycle(upto).err();
+            let failed = log.recycle(upto, TIME).err();
             assert!(matches!(failed, None | Some(Error::Io { .. })), "{failed:?}");
             // It works again.
             disk.fail_files_after(u64::MAX, fault);
             assert_eq!(log.begin(), base(upto), "readers were told before");
-            log.recycle(upto).unwrap();
+            log.recycle(upto, TIME).unwrap();
             written.extend(fill(&log, 48..70));
             assert_eq!(log.poisoned(), None);
             assert_eq!(all(&log), from(&written, base(upto)));
@@ -389,12 +390,15 @@ fn a_log_that_takes_nothing_more_lets_nothing_go() {
     let lsn = append(&log, 30, 10).unwrap();
     assert!(log.wait_durable(lsn).is_err());
     let before = disk.files();
-    assert!(matches!(log.recycle(written[29].0), Err(Error::Poisoned { .. })));
+    assert!(matches!(
+        log.recycle(written[29].0, TIME),
+        Err(Error::Poisoned { .. })
+    ));
     assert_eq!(disk.files(), before);
     drop(log);
     let (log, _) = reopen(&disk.after_crash(1), Lsn::ZERO).unwrap();
     log.close().unwrap();
-    assert!(matches!(log.recycle(written[29].0), Err(Error::Closed)));
+    assert!(matches!(log.recycle(written[29].0, TIME), Err(Error::Closed)));
 }
 
 #[test]
@@ -408,9 +412,9 @@ fn files_on_a_disk_are_recycled_as_well() {
         let (log, _) = open(dir.path(), with(Lsn::ZERO)).unwrap();
         let mut written = fill(&log, 0..60);
         let upto = written[59].0;
-        assert_eq!(log.recycle(upto).unwrap().spared, 8);
+        assert_eq!(log.recycle(upto, TIME).unwrap().spared, 8);
         written.extend(fill(&log, 60..100));
-        log.recycle(written[80].0).unwrap();
+        log.recycle(written[80].0, TIME).unwrap();
         written.extend(fill(&log, 100..120));
         log.close().unwrap();
         drop(log);

@@ -9,7 +9,7 @@
 //! Writes go past the page cache (`O_DIRECT | O_DSYNC`) where the file system allows it, through it otherwise.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -23,8 +23,8 @@ use crate::sys::buffer::Pool;
 use crate::sys::call;
 use crate::sys::uring::UringQueue;
 
-/// What a segment is called until it is whole.
-const UNFINISHED: &str = ".wal.tmp";
+/// What the name of a file ends with until it is whole.
+const UNFINISHED: &str = ".tmp";
 
 /// Zeros written at once while a segment is prepared: large enough for the disk's speed, small enough not to keep a
 /// commit waiting behind it for long.
@@ -121,6 +121,18 @@ impl DiskStorage {
         file.sync_all()
     }
 
+    /// Makes a file under a temporary name, durably, then gives it its own.
+    fn finish(&self, name: &str, make: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+        let unfinished = self.path(&format!("{name}{UNFINISHED}"));
+        let made = make(&unfinished).and_then(|()| fs::rename(&unfinished, self.path(name)));
+        if let Err(error) = made {
+            // Gives back the space; that the file is gone already, or cannot go, changes nothing.
+            let _ = fs::remove_file(&unfinished);
+            return Err(error);
+        }
+        self.sync_folder()
+    }
+
     fn sync_folder(&self) -> io::Result<()> {
         File::open(&self.folder)?.sync_all()
     }
@@ -145,17 +157,7 @@ impl Storage for DiskStorage {
 
     fn create(&self, name: &str, bytes: u64, header: &[u8]) -> io::Result<()> {
         assert!(header.len() <= WRITE_UNIT);
-        let path = self.path(name);
-        let unfinished = self.path(&format!("{name}.tmp"));
-        let made = self
-            .fill(&unfinished, bytes, header)
-            .and_then(|()| fs::rename(&unfinished, &path));
-        if let Err(error) = made {
-            // Gives back the space; that the file is gone already, or cannot go, changes nothing.
-            let _ = fs::remove_file(&unfinished);
-            return Err(error);
-        }
-        self.sync_folder()
+        self.finish(name, |unfinished| self.fill(unfinished, bytes, header))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -166,6 +168,22 @@ impl Storage for DiskStorage {
     fn remove(&self, name: &str) -> io::Result<()> {
         fs::remove_file(self.path(name))?;
         self.sync_folder()
+    }
+
+    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        match fs::read(self.path(name)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.finish(name, |unfinished| {
+            let mut file = File::create(unfinished)?;
+            file.write_all(bytes)?;
+            file.sync_all()
+        })
     }
 
     fn clean(&self) -> io::Result<()> {
