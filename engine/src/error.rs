@@ -118,6 +118,12 @@ pub enum Error {
         doing: &'static str,
         source: std::io::Error,
     },
+    /// A file does not have the bytes that were written.
+    DamagedFile {
+        path: PathBuf,
+        offset: u64,
+        what: &'static str,
+    },
     /// The log's records contradict each other or do not decode, although their checksums hold.
     Corrupt {
         lsn: Lsn,
@@ -134,7 +140,7 @@ impl Error {
             | Error::SerializationFailure { .. }
             | Error::TableChanged { .. }
             | Error::CandidateChanged { .. } => Advice::Retry,
-            Error::Corrupt { .. } => Advice::Corrupt,
+            Error::Corrupt { .. } | Error::DamagedFile { .. } => Advice::Corrupt,
             Error::Log(_) | Error::Io { .. } => Advice::Unavailable,
             _ => Advice::Refuse,
         }
@@ -259,6 +265,9 @@ impl fmt::Display for Error {
                 path.display()
             ),
             Error::Io { path, doing, source } => write!(f, "{doing} {}: {source}", path.display()),
+            Error::DamagedFile { path, offset, what } => {
+                write!(f, "{} is damaged at byte {offset}: {what}", path.display())
+            }
             Error::Corrupt {
                 lsn,
                 store: Some(store),

@@ -2,8 +2,8 @@
 //!
 //! In reading order: `types` (what a column can hold), `row` (rows as bytes), `key` (order-preserving keys), `catalog`
 //! and `catalog_change` (tables, and how the log says so), `store` (the memtable: rows, versions, row locks), `locks`
-//! (who waits for whom), `snapshots` (visible LSN and horizon), `overlay` (a transaction's changes), `txn` (what a
-//! transaction can do), `commit` (the one critical section), `recovery` (from the log), `collector`
+//! (who waits for whom), `snapshots` (visible LSN and horizon), `overlay` (a transaction's changes), `runs`
+//! (sorted runs: rows on disk), `txn` (what a transaction can do), `commit` (the one critical section), `recovery` (from the log), `collector`
 //! and `sweep` (what nobody sees any more), `engine` (all of it, open).
 //!
 //! It knows nothing of SQL text, of Arrow, of sockets, nor of who reads its log.
@@ -26,6 +26,7 @@ mod overlay;
 mod pins;
 mod recovery;
 pub mod row;
+pub mod runs;
 mod snapshots;
 mod stats;
 mod store;

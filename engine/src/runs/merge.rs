@@ -1,0 +1,95 @@
+//! Several layers as one: entries by key, versions of one key newest first.
+
+use crate::error::Error;
+use crate::runs::cursor::{LayerCursor, Reading};
+use crate::runs::set::Layer;
+use scry_wal::{Lsn, Ordinal};
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+/// A binary heap of cursors, the least on top. Mostly the next entry comes from the same layer as the last one, and
+/// then two comparisons show it.
+pub(crate) struct Merge {
+    heap: Vec<LayerCursor>,
+}
+
+impl Merge {
+    /// At the first entry whose key is not below `target`.
+    pub(crate) fn seek(
+        layers: impl IntoIterator<Item = Arc<Layer>>,
+        reading: Reading,
+        target: &[u8],
+    ) -> Result<Merge, Error> {
+        let mut heap = Vec::new();
+        for layer in layers {
+            let cursor = LayerCursor::seek(layer, reading, target)?;
+            if !cursor.is_over() {
+                heap.push(cursor);
+            }
+        }
+        let mut merge = Merge { heap };
+        for at in (0..merge.heap.len() / 2).rev() {
+            merge.sift_down(at);
+        }
+        Ok(merge)
+    }
+
+    #[inline]
+    pub(crate) fn is_over(&self) -> bool {
+        self.heap.is_empty()
+    }
+
+    /// The internal key.
+    #[inline]
+    pub(crate) fn key(&self) -> &[u8] {
+        self.heap.first().map_or(&[], LayerCursor::key)
+    }
+
+    #[inline]
+    pub(crate) fn lsn(&self) -> Lsn {
+        self.heap.first().map_or(Lsn::ZERO, LayerCursor::lsn)
+    }
+
+    #[inline]
+    pub(crate) fn ordinal(&self) -> Ordinal {
+        self.heap.first().map_or(Ordinal::new(0), LayerCursor::ordinal)
+    }
+
+    #[inline]
+    pub(crate) fn row(&self) -> Option<&[u8]> {
+        self.heap.first()?.row()
+    }
+
+    #[inline]
+    pub(crate) fn advance(&mut self) -> Result<(), Error> {
+        if let Some(cursor) = self.heap.first_mut() {
+            cursor.advance()?;
+            if cursor.is_over() {
+                self.heap.swap_remove(0);
+            }
+            self.sift_down(0);
+        }
+        Ok(())
+    }
+
+    fn sift_down(&mut self, mut at: usize) {
+        loop {
+            let mut least = at;
+            for child in [2 * at + 1, 2 * at + 2] {
+                if child < self.heap.len() && before(&self.heap[child], &self.heap[least]) {
+                    least = child;
+                }
+            }
+            if least == at {
+                return;
+            }
+            self.heap.swap(at, least);
+            at = least;
+        }
+    }
+}
+
+#[inline]
+fn before(a: &LayerCursor, b: &LayerCursor) -> bool {
+    (a.key(), Reverse(a.lsn())) < (b.key(), Reverse(b.lsn()))
+}

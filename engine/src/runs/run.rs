@@ -1,0 +1,270 @@
+//! One run, open: looked up by key.
+
+use crate::Row;
+use crate::error::Error;
+use crate::runs::Stored;
+use crate::runs::block::{DataBlock, Found};
+use crate::runs::cache::{Block, BlockId, Cache};
+use crate::runs::filter;
+use crate::runs::folder::{FileReader, Folder};
+use crate::runs::format::{
+    BLOCK_BYTES_MAX, BlockKind, BlockPlace, FOOTER_BYTES, Footer, HEADER_BYTES, RUN_MAGIC, check_header,
+    damaged, open_block, run_name,
+};
+use crate::runs::index::IndexBlock;
+use crate::runs::manifest::RunName;
+use crate::runs::meta::Meta;
+use crate::runs::stats::FilterCounters;
+use scry_wal::Lsn;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+pub(crate) struct Run {
+    pub(crate) name: RunName,
+    pub(crate) meta: Meta,
+    pub(crate) filters: FilterCounters,
+    top: Block,
+    top_place: BlockPlace,
+    file: Box<dyn FileReader>,
+    folder: Arc<dyn Folder>,
+    cache: Arc<Cache>,
+    /// No manifest names it any more: the last who reads it removes the file.
+    doomed: AtomicBool,
+}
+
+/// A lookup's key, with what is computed of it once.
+pub(crate) struct Target<'k> {
+    pub(crate) key: &'k [u8],
+    pub(crate) hash: u64,
+}
+
+impl Run {
+    /// Opens a file that a manifest names, and checks that it is the one.
+    pub(crate) fn open(folder: &Arc<dyn Folder>, cache: &Arc<Cache>, name: RunName) -> Result<Run, Error> {
+        let file_name = run_name(name.number);
+        let path = folder.path(&file_name);
+        let failed = |doing| {
+            let path = path.clone();
+            move |source| Error::Io { path, doing, source }
+        };
+        let file = folder.open(&file_name).map_err(failed("open"))?;
+        let length = file.bytes().map_err(failed("read"))?;
+        if length != name.bytes || length < (HEADER_BYTES + FOOTER_BYTES) as u64 {
+            return Err(damaged(
+                &path,
+                length,
+                "the file has another length than when it was written",
+            ));
+        }
+        let mut head = [0; HEADER_BYTES];
+        file.read_at(0, &mut head).map_err(failed("read"))?;
+        check_header(&head, RUN_MAGIC, &path)?;
+        let mut tail = [0; FOOTER_BYTES];
+        let footer_at = length - FOOTER_BYTES as u64;
+        file.read_at(footer_at, &mut tail).map_err(failed("read"))?;
+        let (footer, checksum) =
+            Footer::decode(&tail, length).map_err(|what| damaged(&path, footer_at, what))?;
+        if checksum != name.checksum || footer.number != name.number {
+            return Err(damaged(
+                &path,
+                footer_at,
+                "the file is not the one that the manifest names",
+            ));
+        }
+        let read = |place: BlockPlace, kind| -> Result<Block, Error> {
+            let stored = read_place(file.as_ref(), place, &path)?;
+            open_block(&stored, kind, name.number, place.offset)
+                .map_err(|what| damaged(&path, place.offset, what))
+        };
+        let top = read(footer.top, BlockKind::TopIndex)?;
+        if IndexBlock::parse(&top).is_none() {
+            return Err(damaged(&path, footer.top.offset, "the top index makes no sense"));
+        }
+        let meta = read(footer.meta, BlockKind::Meta)?;
+        let meta = Meta::decode(&meta);
+        let meta = meta.ok_or_else(|| damaged(&path, footer.meta.offset, "the meta block makes no sense"))?;
+        Ok(Run {
+            name,
+            meta,
+            filters: FilterCounters::default(),
+            top,
+            top_place: footer.top,
+            file,
+            folder: Arc::clone(folder),
+            cache: Arc::clone(cache),
+            doomed: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.folder.path(&run_name(self.name.number))
+    }
+
+    pub(crate) fn damaged(&self, offset: u64, what: &'static str) -> Error {
+        damaged(&self.path(), offset, what)
+    }
+
+    /// Has the file removed when nobody reads it any more.
+    pub(crate) fn doom(&self) {
+        self.doomed.store(true, Ordering::Release);
+    }
+
+    /// What is held in memory for the run beside the cache.
+    pub(crate) fn pinned_bytes(&self) -> usize {
+        size_of::<Run>()
+            + self.top.len()
+            + self.meta.first.len()
+            + self.meta.last.len()
+            + self.meta.spaces.len() * size_of::<crate::runs::meta::Share>()
+    }
+
+    #[inline]
+    pub(crate) fn top(&self) -> Result<IndexBlock<'_>, Error> {
+        IndexBlock::parse(&self.top).ok_or_else(|| self.no_sense(self.top_place))
+    }
+
+    pub(crate) fn top_place(&self) -> BlockPlace {
+        self.top_place
+    }
+
+    pub(crate) fn no_sense(&self, place: BlockPlace) -> Error {
+        self.damaged(place.offset, "a block makes no sense")
+    }
+
+    #[inline]
+    fn id(&self, place: BlockPlace) -> BlockId {
+        BlockId {
+            number: self.name.number,
+            offset: place.offset,
+        }
+    }
+
+    /// A block out of the cache.
+    #[inline]
+    pub(crate) fn cached(&self, place: BlockPlace) -> Option<Block> {
+        self.cache.get(self.id(place))
+    }
+
+    /// A block out of the cache or of the file.
+    #[inline]
+    pub(crate) fn block(&self, place: BlockPlace, kind: BlockKind) -> Result<Block, Error> {
+        match self.cached(place) {
+            Some(block) => Ok(block),
+            None => {
+                let block = self.read_block(place, kind)?;
+                self.cache.insert(self.id(place), &block);
+                Ok(block)
+            }
+        }
+    }
+
+    pub(crate) fn keep(&self, place: BlockPlace, block: &Block) {
+        self.cache.insert(self.id(place), block);
+    }
+
+    /// A block of the file.
+    #[cold]
+    pub(crate) fn read_block(&self, place: BlockPlace, kind: BlockKind) -> Result<Block, Error> {
+        let stored = self.read(place)?;
+        self.open_block(&stored, place, kind)
+    }
+
+    pub(crate) fn open_block(
+        &self,
+        stored: &[u8],
+        place: BlockPlace,
+        kind: BlockKind,
+    ) -> Result<Block, Error> {
+        open_block(stored, kind, self.name.number, place.offset)
+            .map_err(|what| self.damaged(place.offset, what))
+    }
+
+    /// Bytes of the file.
+    pub(crate) fn read(&self, place: BlockPlace) -> Result<Vec<u8>, Error> {
+        let lies_inside = place.end().is_some_and(|end| end <= self.top_place.offset);
+        if !lies_inside {
+            return Err(self.damaged(place.offset, "an index names a place outside of the file"));
+        }
+        read_place(self.file.as_ref(), place, &self.path())
+    }
+
+    /// The newest version of a key at or below `at`.
+    pub(crate) fn get(&self, target: &Target<'_>, at: Lsn) -> Result<Option<Stored>, Error> {
+        let top = self.top()?;
+        let group = top
+            .find(target.key)
+            .ok_or_else(|| self.no_sense(self.top_place))?;
+        if group == top.len() {
+            return Ok(None);
+        }
+        let place = top.place(group).ok_or_else(|| self.no_sense(self.top_place))?;
+        let index = self.block(place, BlockKind::Index)?;
+        self.get_in_group(&index, place, target, at)
+    }
+
+    fn get_in_group(
+        &self,
+        index: &Block,
+        index_place: BlockPlace,
+        target: &Target<'_>,
+        at: Lsn,
+    ) -> Result<Option<Stored>, Error> {
+        let no_sense = || self.no_sense(index_place);
+        let index = IndexBlock::parse(index).ok_or_else(no_sense)?;
+        if !filter::may_have(index.filter(), target.hash).ok_or_else(no_sense)? {
+            self.filters.spared();
+            return Ok(None);
+        }
+        let first = index.find(target.key).ok_or_else(no_sense)?;
+        for number in first..index.len() {
+            let place = index.place(number).ok_or_else(no_sense)?;
+            let block = self.block(place, BlockKind::Data)?;
+            let found = DataBlock::parse(&block).and_then(|data| data.find(target.key, at));
+            match found.ok_or_else(|| self.no_sense(place))? {
+                Found::Version(entry) => {
+                    return Ok(Some(Stored {
+                        lsn: entry.lsn,
+                        ordinal: entry.ordinal,
+                        row: entry.row.map(|row| Row::from(&block[row])),
+                    }));
+                }
+                Found::Nothing => break,
+                Found::Beyond => {}
+            }
+        }
+        self.filters.missed();
+        Ok(None)
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if self.doomed.load(Ordering::Acquire) {
+            // A file that cannot be removed now is removed by the next start.
+            let _ = self.folder.remove(&run_name(self.name.number));
+        }
+    }
+}
+
+fn read_place(file: &dyn FileReader, place: BlockPlace, path: &std::path::Path) -> Result<Vec<u8>, Error> {
+    if place.bytes as usize > BLOCK_BYTES_MAX {
+        return Err(damaged(
+            path,
+            place.offset,
+            "an index names a block that is too long",
+        ));
+    }
+    let mut stored = vec![0; place.bytes as usize];
+    match file.read_at(place.offset, &mut stored) {
+        Ok(()) => Ok(stored),
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            Err(damaged(path, place.offset, "the file ends inside of a block"))
+        }
+        Err(source) => Err(Error::Io {
+            path: path.to_owned(),
+            doing: "read",
+            source,
+        }),
+    }
+}

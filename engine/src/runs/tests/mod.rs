@@ -1,0 +1,3 @@
+//! Runs as a whole, against a model.
+
+mod basic;
