@@ -34,6 +34,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::archive;
 use crate::durability::Durability;
 use crate::error::{Error, Flaw};
 use crate::format::DatabaseId;
@@ -143,6 +144,9 @@ impl Consumers {
         if needs.get() > self.durability.frame() {
             return refused(NOT_DURABLE);
         }
+        if name == archive::NAME {
+            return refused("the name is the archive's");
+        }
         if name.is_empty() || name.len() > CONSUMER_NAME_BYTES_MAX {
             return refused("its name must have 1 to 100 bytes");
         }
@@ -199,6 +203,25 @@ impl Consumers {
         };
         self.write()?;
         Ok(known)
+    }
+
+    /// Sees to it that the archive has a position when there is one, and none when there is none.
+    pub(crate) fn reserve_archive(&self, wanted: bool) -> Result<(), Error> {
+        {
+            let mut state = self.state.lock();
+            let known = state.entries.contains_key(archive::NAME);
+            if wanted && !known {
+                let entry = Entry {
+                    needs: self.begin(),
+                    dropped: None,
+                };
+                state.entries.insert(archive::NAME.to_owned(), entry);
+            } else if !wanted && known {
+                state.entries.remove(archive::NAME);
+            }
+            state.dirty |= wanted != known;
+        }
+        self.write()
     }
 
     /// All of them, by their names.
@@ -262,7 +285,8 @@ impl Consumers {
         let bound = {
             let mut state = self.state.lock();
             for (name, entry) in &mut state.entries {
-                if entry.dropped.is_none()
+                if name != archive::NAME
+                    && entry.dropped.is_none()
                     && entry.needs < bound
                     && durable.bytes_since(entry.needs) > bytes_max
                 {
@@ -305,10 +329,12 @@ impl Consumers {
             state.dirty = false;
             encode(&self.database, &state.entries)
         };
-        self.storage.replace(FILE, &bytes).map_err(|source| {
-            self.state.lock().dirty = true;
-            io_error(self.storage.as_ref(), FILE, "write", source)
-        })
+        self.storage
+            .replace(FILE, &mut bytes.as_slice())
+            .map_err(|source| {
+                self.state.lock().dirty = true;
+                io_error(self.storage.as_ref(), FILE, "write", source)
+            })
     }
 }
 

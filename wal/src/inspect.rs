@@ -4,17 +4,15 @@
 //! tail or damage is for [`crate::verify()`] to say.
 
 use std::path::Path;
-use std::sync::Arc;
 
+use crate::archive::with_archive;
 use crate::error::Error;
 use crate::frame::Frame;
 use crate::ids::Lsn;
-use crate::options::Backend;
 use crate::recover::IN_FLIGHT_REACH_BYTES;
 use crate::scan::{Reader, Step, Walk};
 use crate::segments::{Segments, place};
-use crate::storage::disk::DiskStorage;
-use crate::storage::{Access, Storage};
+use crate::storage::Access;
 use crate::sys::buffer::Pool;
 
 /// The frames of a folder, from the one that holds `from` on, or from the oldest that is there.
@@ -22,7 +20,15 @@ use crate::sys::buffer::Pool;
 /// # Errors
 /// What the file system says; [`Error::Damaged`] when segments are missing or foreign; [`Error::NewerFormat`].
 pub fn frames(dir: &Path, from: Lsn) -> Result<Frames, Error> {
-    let storage: Arc<dyn Storage> = Arc::new(DiskStorage::new(dir, Backend::Blocking));
+    frames_with(dir, None, from)
+}
+
+/// As [`frames`], with what an archive has before the oldest frame that is in the folder.
+///
+/// # Errors
+/// As [`frames`].
+pub fn frames_with(dir: &Path, archive: Option<&Path>, from: Lsn) -> Result<Frames, Error> {
+    let storage = with_archive(dir, archive);
     let Some(segments) = Segments::find(storage.as_ref())? else {
         return Ok(Frames {
             walk: None,

@@ -86,11 +86,12 @@
 //! # The modules, in reading order
 //!
 //! [`ids`] and [`record`]: what is logged. `format`, [`frame`]: the bytes on disk. `append`, `writer`, `depth`, `durability`,
-//! `space`: how they get there. `segments`, `scan`, `recover`: how they are read again. `retain`, `consumers`: what becomes of those that nobody needs, and who needs them. `recent`, [`tail`]: who follows. [`mod@verify`],
+//! `space`: how they get there. `segments`, `scan`, `recover`: how they are read again. `retain`, `consumers`, [`mod@archive`]: what becomes of those that nobody needs, who needs them, and who copies them. `recent`, [`tail`]: who follows. [`mod@verify`],
 //! [`inspect`]: who only looks; [`mod@salvage`]: what is left of a damaged log. [`storage`], [`sim`]: the seam to the disk, and a disk that fails on demand. [`log`]
 //! puts it together.
 
 mod append;
+pub mod archive;
 mod consumers;
 mod depth;
 mod durability;
@@ -117,6 +118,7 @@ pub mod tail;
 pub mod verify;
 mod writer;
 
+pub use archive::Archive;
 pub use consumers::{CONSUMER_NAME_BYTES_MAX, CONSUMERS_MAX, Consumer, Consumers, Dropped};
 pub use error::{BoxError, Error, ErrorClass, Flaw, Place};
 pub use format::{FRAME_HEADER_BYTES, MAX_FRAME_BYTES};
@@ -131,4 +133,4 @@ pub use recover::{Recovery, Torn};
 pub use retain::{Recycled, Retention};
 pub use salvage::{Salvage, Tally, salvage};
 pub use tail::TailReader;
-pub use verify::{Problem, Report, verify};
+pub use verify::{Problem, Report, verify, verify_with};

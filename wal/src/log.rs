@@ -29,7 +29,7 @@ use crate::retain::{self, Recycled};
 use crate::segments::Segments;
 use crate::shared::Shared;
 use crate::space::{self, Space};
-use crate::storage::disk::DiskStorage;
+use crate::storage::disk::{DiskStorage, make_folders};
 use crate::storage::{Notify, Storage};
 use crate::sys::buffer::Pool;
 use crate::tail::TailReader;
@@ -72,7 +72,7 @@ impl Log {
         replay: &mut dyn FnMut(&Frame) -> Result<(), BoxError>,
     ) -> Result<Log, Error> {
         let storage = DiskStorage::new(dir, options.backend);
-        storage.make_folder().map_err(|source| Error::Io {
+        make_folders(dir).map_err(|source| Error::Io {
             action: "create the log's folder",
             path: dir.to_path_buf(),
             source,
@@ -151,6 +151,7 @@ impl Log {
                 recovered.begin,
                 consumers,
             ),
+            archive: options.archive.clone(),
             retain_bytes_max: options.retain_bytes_max,
             retention: options.retention,
             recycling: Mutex::new(()),
@@ -188,6 +189,7 @@ impl Log {
             threads,
         };
         log.begin_epoch(frame)?;
+        log.shared.consumers.reserve_archive(options.archive.is_some())?;
         Ok(log)
     }
 
@@ -354,6 +356,15 @@ impl Log {
     /// [`Error::Poisoned`], [`Error::Closed`]; [`Error::Io`]: what did not go then goes the next time.
     pub fn recycle(&self, upto: Lsn, now: Micros) -> Result<Recycled, Error> {
         retain::recycle(&self.shared, upto, now)
+    }
+
+    /// Copies what is sealed to [`LogOptions::archive`], and returns up to where all is archived. [`Log::recycle`] does it
+    /// first. Reads and writes files: not for a thread that somebody waits for.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Damaged`] when a segment is damaged, or the archive holds another one in its place.
+    pub fn archive_sealed(&self) -> Result<Option<Lsn>, Error> {
+        retain::archive(&self.shared)
     }
 
     /// Why the log takes nothing more, if a write failed.

@@ -1,5 +1,6 @@
 //! How a log is opened.
 
+use crate::archive::Archive;
 use crate::error::Error;
 use crate::format::Geometry;
 use crate::ids::{Lsn, NodeId};
@@ -37,6 +38,8 @@ pub struct LogOptions {
     pub recent_bytes: usize,
     /// Appended bytes that are not durable yet, beyond which [`Log::room`](crate::Log::room) holds appenders back.
     pub buffer_bytes: usize,
+    /// Where sealed segments are copied to; none goes before it was copied.
+    pub archive: Option<Archive>,
     /// How much of the log is kept though nothing needs it any more.
     pub retention: Retention,
     /// How many bytes of the log are kept for a consumer and nothing else; one that falls further behind is dropped.
@@ -61,6 +64,7 @@ impl Default for LogOptions {
             min_in_flight: 1,
             recent_bytes: 64 << 20,
             buffer_bytes: 32 << 20,
+            archive: None,
             retention: Retention::Everything,
             retain_bytes_max: 16 << 30,
             node: NodeId::new(1),

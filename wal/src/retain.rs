@@ -12,6 +12,7 @@
 //!
 //! One thread at a time recycles; nobody who appends waits for it.
 
+use crate::archive::archive_sealed;
 use crate::consumers::Consumer;
 use crate::error::Error;
 use crate::format::{Geometry, WRITE_UNIT, is_spare_name, mark_recycled, segment_base, spare_name};
@@ -49,6 +50,7 @@ pub struct Recycled {
 pub(crate) fn recycle(shared: &Shared, upto: Lsn, now: Micros) -> Result<Recycled, Error> {
     let _alone = shared.recycling.lock();
     shared.fate.check()?;
+    archive_sealed(shared)?;
     let (begin, dropped) = raise_begin(shared, upto, now)?;
     let mut done = Recycled {
         begin,
@@ -73,6 +75,12 @@ pub(crate) fn recycle(shared: &Shared, upto: Lsn, now: Micros) -> Result<Recycle
         }
     }
     Ok(done)
+}
+
+/// Archives what is sealed.
+pub(crate) fn archive(shared: &Shared) -> Result<Option<Lsn>, Error> {
+    let _alone = shared.recycling.lock();
+    archive_sealed(shared)
 }
 
 /// Tells readers where the log begins from now on.

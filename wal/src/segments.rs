@@ -182,7 +182,7 @@ fn list(storage: &dyn Storage) -> Result<Vec<Found>, Error> {
     Ok(found)
 }
 
-fn damaged(storage: &dyn Storage, base: u64, flaw: Flaw) -> Error {
+pub(crate) fn damaged(storage: &dyn Storage, base: u64, flaw: Flaw) -> Error {
     Error::Damaged {
         place: Place {
             file: storage.path(&segment_name(base)),
@@ -195,7 +195,10 @@ fn damaged(storage: &dyn Storage, base: u64, flaw: Flaw) -> Error {
 }
 
 /// The header of the segment at `base`, or why it is none. Refuses a newer format.
-fn believed_header(storage: &dyn Storage, base: u64) -> Result<Result<SegmentHeader, Flaw>, Error> {
+pub(crate) fn believed_header(
+    storage: &dyn Storage,
+    base: u64,
+) -> Result<Result<SegmentHeader, Flaw>, Error> {
     let name = segment_name(base);
     let file = storage
         .open(&name, Access::Sequential)

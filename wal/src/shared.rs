@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use crate::append::Append;
+use crate::archive::Archive;
 use crate::consumers::Consumers;
 use crate::durability::{Durability, Fate};
 use crate::format::{DatabaseId, Geometry};
@@ -28,6 +29,7 @@ pub(crate) struct Shared {
     pub(crate) append: Mutex<Append>,
     /// Who needs the log, and where it begins.
     pub(crate) consumers: Consumers,
+    pub(crate) archive: Option<Archive>,
     pub(crate) retention: Retention,
     pub(crate) retain_bytes_max: u64,
     /// Held by the one that lets segments go.

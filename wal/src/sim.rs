@@ -325,9 +325,21 @@ impl Storage for SimStorage {
         Ok(self.disk.lock().files.get(name).cloned())
     }
 
-    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        self.disk.lock().operate(|disk| {
-            disk.files.insert(name.to_owned(), bytes.to_vec());
+    fn make_folder(&self) -> io::Result<()> {
+        self.disk.lock().check()
+    }
+
+    fn replace(&self, name: &str, bytes: &mut dyn io::Read) -> io::Result<()> {
+        let mut content = Vec::new();
+        bytes.read_to_end(&mut content)?;
+        let mut disk = self.disk.lock();
+        let grown = (content.len() as u64).saturating_sub(disk.files.get(name).map_or(0, Vec::len) as u64);
+        if disk.free_bytes < grown {
+            return Err(io::Error::from(io::ErrorKind::StorageFull));
+        }
+        disk.operate(|disk| {
+            disk.free_bytes -= grown;
+            disk.files.insert(name.to_owned(), content);
         })
     }
 

@@ -9,6 +9,7 @@
 //! - [`Storage::create`] makes the whole segment durable before its name exists.
 
 pub mod disk;
+pub(crate) mod layered;
 pub(crate) mod queue;
 
 use std::io;
@@ -35,6 +36,12 @@ pub enum Access {
 pub trait Storage: Send + Sync {
     /// The file's path, for messages.
     fn path(&self, name: &str) -> PathBuf;
+
+    /// Makes the folder, if it is not there.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn make_folder(&self) -> io::Result<()>;
 
     /// All files with their sizes.
     ///
@@ -67,12 +74,12 @@ pub trait Storage: Send + Sync {
     /// What the file system says.
     fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>>;
 
-    /// Gives a small file another content, as a whole. Durable when this returns; when it fails, the file has either
-    /// content.
+    /// Makes a file of these bytes, or gives it this content as a whole. Durable when this returns; when it fails, the
+    /// file is as it was, or has this content.
     ///
     /// # Errors
     /// What the file system says.
-    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
+    fn replace(&self, name: &str, bytes: &mut dyn io::Read) -> io::Result<()>;
 
     /// Removes what an interrupted [`Storage::create`] or [`Storage::replace`] left.
     ///

@@ -6,14 +6,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::archive::with_archive;
 use crate::error::{Error, Flaw, Place};
 use crate::format::Geometry;
 use crate::ids::Lsn;
-use crate::options::Backend;
 use crate::recover::{Torn, judge};
 use crate::scan::{Reader, Step, Walk};
 use crate::segments::{Segments, place};
-use crate::storage::disk::DiskStorage;
 use crate::storage::{Access, Storage};
 use crate::sys::buffer::Pool;
 
@@ -58,7 +57,15 @@ pub struct Problem {
 /// # Errors
 /// What the file system says, or [`Error::NewerFormat`]. Damage is no error here: it is in the report.
 pub fn verify(dir: &Path) -> Result<Report, Error> {
-    verify_on(&(Arc::new(DiskStorage::new(dir, Backend::Blocking)) as Arc<dyn Storage>))
+    verify_with(dir, None)
+}
+
+/// As [`verify`], with what an archive has before the oldest frame that is in the folder.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_with(dir: &Path, archive: Option<&Path>) -> Result<Report, Error> {
+    verify_on(&with_archive(dir, archive))
 }
 
 /// As [`verify`], on any storage.

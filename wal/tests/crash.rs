@@ -335,7 +335,10 @@ impl Storage for Meddling {
     fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         self.disk.read(name)
     }
-    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+    fn make_folder(&self) -> io::Result<()> {
+        self.disk.make_folder()
+    }
+    fn replace(&self, name: &str, bytes: &mut dyn io::Read) -> io::Result<()> {
         self.disk.replace(name, bytes)
     }
     fn clean(&self) -> io::Result<()> {

@@ -9,7 +9,7 @@
 //! Writes go past the page cache (`O_DIRECT | O_DSYNC`) where the file system allows it, through it otherwise.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -63,14 +63,6 @@ impl DiskStorage {
             backend,
             pool: Pool::new(),
         }
-    }
-
-    /// Makes the folder if it is not there.
-    ///
-    /// # Errors
-    /// What the file system says.
-    pub fn make_folder(&self) -> io::Result<()> {
-        make_folders(&self.folder)
     }
 
     /// Opens with direct I/O when that is possible.
@@ -143,6 +135,13 @@ impl Storage for DiskStorage {
         self.folder.join(name)
     }
 
+    fn make_folder(&self) -> io::Result<()> {
+        match self.folder.is_dir() {
+            true => Ok(()),
+            false => make_folders(&self.folder),
+        }
+    }
+
     fn list(&self) -> io::Result<Vec<(String, u64)>> {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
@@ -178,10 +177,10 @@ impl Storage for DiskStorage {
         }
     }
 
-    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+    fn replace(&self, name: &str, bytes: &mut dyn io::Read) -> io::Result<()> {
         self.finish(name, |unfinished| {
             let mut file = File::create(unfinished)?;
-            file.write_all(bytes)?;
+            io::copy(bytes, &mut file)?;
             file.sync_all()
         })
     }
