@@ -8,22 +8,17 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{append, numbers, open, open_on, options};
+use common::harm::{name, storage};
+use common::{SEGMENT, append, numbers, open, open_on, options};
 use scry_wal::archive::{restore, restore_on};
 use scry_wal::sim::{Fault, SimStorage};
-use scry_wal::storage::Storage;
 use scry_wal::{
     Archive, Backend, Error, Flaw, Log, LogOptions, Lsn, Micros, Retention, inspect, verify_with,
 };
 
-const SEGMENT: u64 = 64 << 10;
 const TIME: Micros = Micros::new(1_700_000_000_000_000);
 
 type Written = Vec<(Lsn, u64)>;
-
-fn storage(disk: &Arc<SimStorage>) -> Arc<dyn Storage> {
-    Arc::<SimStorage>::clone(disk)
-}
 
 fn with(archive: Option<Archive>, restart: Lsn) -> LogOptions {
     LogOptions {
@@ -80,10 +75,6 @@ fn segments(disk: &SimStorage) -> BTreeMap<String, Vec<u8>> {
     let mut files = disk.files();
     files.retain(|name, _| name.ends_with(".wal"));
     files
-}
-
-fn name(segment: u64) -> String {
-    format!("{:016x}.wal", segment * SEGMENT)
 }
 
 fn base(lsn: Lsn) -> Lsn {

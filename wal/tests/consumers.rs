@@ -6,14 +6,13 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{append, numbers, open, open_on, options};
+use common::harm::storage;
+use common::{SEGMENT, append, numbers, open, open_on, options};
 use scry_wal::sim::{Fault, SimStorage};
-use scry_wal::storage::Storage;
 use scry_wal::{
     Backend, Consumer, Dropped, Error, ErrorClass, Flaw, Log, LogOptions, Lsn, Micros, Retention,
 };
 
-const SEGMENT: u64 = 64 << 10;
 const NOW: Duration = Duration::ZERO;
 const TIME: Micros = Micros::new(1_700_000_000_000_000);
 
@@ -29,7 +28,7 @@ fn with(restart: Lsn) -> LogOptions {
 }
 
 fn reopen(disk: &Arc<SimStorage>, restart: Lsn) -> Result<(Log, Vec<(Lsn, u64)>), Error> {
-    open_on(Arc::<SimStorage>::clone(disk) as Arc<dyn Storage>, with(restart))
+    open_on(storage(disk), with(restart))
 }
 
 fn fill(log: &Log, numbers: std::ops::Range<u64>) -> Vec<Lsn> {
@@ -143,7 +142,7 @@ fn nobody_is_dropped_for_what_is_kept_anyway() {
         retention: Retention::Everything,
         ..with(Lsn::ZERO)
     };
-    let (log, _) = open_on(Arc::<SimStorage>::clone(&disk) as Arc<dyn Storage>, everything).unwrap();
+    let (log, _) = open_on(storage(&disk), everything).unwrap();
     log.consumers().register("slow", Lsn::ZERO).unwrap();
     let frames = fill(&log, 0..60);
     assert_eq!(log.recycle(frames[59], TIME).unwrap().dropped, []);

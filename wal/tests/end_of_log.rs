@@ -2,25 +2,27 @@
 //!
 //! The logs are written by the log itself and then changed behind its back. Frames are sealed again by the description
 //! of the format, not by the log's code, so this is also a second reading of that description.
+//!
+//! | what is found | where it is tested |
+//! |---|---|
+//! | zero, short and huge lengths, bad checksums | `HARMS` here; over remains of a recycled segment in `recycle` |
+//! | bad chain | `a_frame_that_is_whole_but…`, `a_rewritten_frame…` here |
+//! | remains of a recycled segment | `recycle` |
+//! | headers and frames split over blocks | `torn_writes` |
+//! | a valid frame behind a torn one | `valid_frames_behind…`, `remains_of_an_old_epoch…` here, `torn_writes` |
+//! | a segment missing, duplicated, swapped, of another database | here; with a log that begins later in `restart`, in an archive in `archive` |
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use common::{UNIT, append, open_on, options};
+use common::harm::{at, change, name, seal, storage, without_watermark};
+use common::{SEGMENT, UNIT, fill, open_on, options};
 use scry_wal::sim::SimStorage;
-use scry_wal::storage::Storage;
 use scry_wal::verify::verify_on;
 use scry_wal::{Backend, Error, Flaw, Log, LogOptions, Lsn};
-
-const SEGMENT: u64 = 64 << 10;
-
-fn storage(disk: &Arc<SimStorage>) -> Arc<dyn Storage> {
-    Arc::<SimStorage>::clone(disk)
-}
 
 fn reopen(disk: &Arc<SimStorage>) -> Result<(Log, Vec<u64>), Error> {
     let options = LogOptions {
@@ -31,17 +33,6 @@ fn reopen(disk: &Arc<SimStorage>) -> Result<(Log, Vec<u64>), Error> {
     Ok((log, found.into_iter().map(|(_, number)| number).collect()))
 }
 
-/// Appends these numbers, each in a frame of its own that says that the one before is durable; returns the frames' LSNs.
-fn fill(log: &Log, numbers: Range<u64>, size: usize) -> Vec<u64> {
-    numbers
-        .map(|number| {
-            let lsn = append(log, number, size).unwrap();
-            log.wait_durable(lsn).unwrap();
-            lsn.get() - 128
-        })
-        .collect()
-}
-
 /// A closed log with one record per number; returns where the frames stand.
 fn log_of(numbers: Range<u64>, size: usize) -> (Arc<SimStorage>, Vec<u64>) {
     let disk = SimStorage::new(1, false);
@@ -49,36 +40,6 @@ fn log_of(numbers: Range<u64>, size: usize) -> (Arc<SimStorage>, Vec<u64>) {
     let frames = fill(&log, numbers, size);
     log.close().unwrap();
     (disk, frames)
-}
-
-/// The bytes at an LSN.
-fn at(files: &mut BTreeMap<String, Vec<u8>>, lsn: u64, len: usize) -> &mut [u8] {
-    let name = format!("{:016x}.wal", lsn - lsn % SEGMENT);
-    let offset = (lsn % SEGMENT) as usize;
-    &mut files.get_mut(&name).unwrap()[offset..offset + len]
-}
-
-fn change(disk: &SimStorage, lsn: u64, len: usize, change: impl FnOnce(&mut [u8])) {
-    disk.edit(|files| change(at(files, lsn, len)));
-}
-
-/// Gives a changed frame a chain value and a checksum that are right.
-fn seal(frame: &mut [u8]) {
-    let payload = u32::from_le_bytes(frame[24..28].try_into().unwrap()) as usize;
-    let mut chained = frame[8..96].to_vec();
-    chained.extend_from_slice(&frame[128..128 + payload]);
-    let chain = blake3::hash(&chained);
-    frame[96..128].copy_from_slice(chain.as_bytes());
-    let crc = crc32fast::hash(&frame[8..128 + payload]);
-    frame[4..8].copy_from_slice(&crc.to_le_bytes());
-}
-
-/// Removes the watermark behind the last frame, as if the process had ended right after acknowledging it.
-fn without_watermark(disk: &SimStorage, last: u64) {
-    change(disk, last + UNIT, UNIT as usize, |unit| {
-        assert_eq!(unit[32], 4, "a watermark stands behind the last frame");
-        unit.fill(0);
-    });
 }
 
 fn damaged(refused: Result<(Log, Vec<u64>), Error>) -> (u64, Flaw, Option<Lsn>) {
@@ -298,10 +259,6 @@ fn long_log() -> (Arc<SimStorage>, Vec<u64>) {
     let (disk, frames) = log_of(0..20, 9_000);
     assert!(frames[19] > 3 * SEGMENT);
     (disk, frames)
-}
-
-fn name(segment: u64) -> String {
-    format!("{:016x}.wal", segment * SEGMENT)
 }
 
 fn refused_unchanged(disk: &Arc<SimStorage>) -> (u64, Flaw) {

@@ -7,19 +7,14 @@ mod common;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{UNIT, append, numbers, open, open_on, options};
+use common::harm::{change, storage};
+use common::{SEGMENT, UNIT, append, numbers, open, open_on, options};
 use scry_wal::sim::{Fault, SimStorage};
-use scry_wal::storage::Storage;
 use scry_wal::verify::verify_on;
 use scry_wal::{Backend, Error, Flaw, Log, LogOptions, Lsn, Micros, Retention};
 
-const SEGMENT: u64 = 64 << 10;
 const NOW: Duration = Duration::ZERO;
 const TIME: Micros = Micros::new(1_700_000_000_000_000);
-
-fn storage(disk: &Arc<SimStorage>) -> Arc<dyn Storage> {
-    Arc::<SimStorage>::clone(disk)
-}
 
 fn keeping(retention: Retention, restart: Lsn) -> LogOptions {
     LogOptions {
@@ -238,16 +233,6 @@ fn ends_in_a_recycled_segment() -> (Arc<SimStorage>, Lsn, Vec<(Lsn, u64)>) {
     log.close().unwrap();
     drop(log);
     (disk, upto, more)
-}
-
-fn change(disk: &SimStorage, lsn: u64, len: usize, change: impl FnOnce(&mut [u8])) {
-    disk.edit(|files| {
-        let file = files
-            .get_mut(&format!("{:016x}.wal", lsn - lsn % SEGMENT))
-            .unwrap();
-        let at = (lsn % SEGMENT) as usize;
-        change(&mut file[at..at + len]);
-    });
 }
 
 #[test]

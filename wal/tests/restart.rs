@@ -8,17 +8,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{UNIT, append, numbers, open_on, options};
+use common::harm::{name, storage};
+use common::{SEGMENT, UNIT, append, numbers, open_on, options};
 use scry_wal::sim::SimStorage;
-use scry_wal::storage::Storage;
 use scry_wal::verify::verify_on;
 use scry_wal::{Backend, Error, ErrorClass, Flaw, Log, LogOptions, Lsn, inspect, salvage, verify};
-
-const SEGMENT: u64 = 64 << 10;
-
-fn storage(disk: &Arc<SimStorage>) -> Arc<dyn Storage> {
-    Arc::<SimStorage>::clone(disk)
-}
 
 fn from(restart: u64) -> LogOptions {
     LogOptions {
@@ -51,10 +45,6 @@ fn long_log() -> (Arc<SimStorage>, Vec<u64>) {
     log.close().unwrap();
     assert!(frames[19] > 3 * SEGMENT);
     (disk, frames)
-}
-
-fn name(segment: u64) -> String {
-    format!("{:016x}.wal", segment * SEGMENT)
 }
 
 fn remove(disk: &SimStorage, segments: &[u64]) {

@@ -1,6 +1,9 @@
 //! Helpers of the log's tests: small segments, records that carry a number, replay into a list.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod harm;
+
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,11 +12,12 @@ use scry_wal::storage::Storage;
 use scry_wal::{Backend, Change, Ended, Error, Frame, Log, LogOptions, Lsn, Op, Record, StoreId};
 
 pub const UNIT: u64 = 4096;
+pub const SEGMENT: u64 = 64 << 10;
 
 /// Small segments, so that a few frames cross them.
 pub fn options(backend: Backend) -> LogOptions {
     LogOptions {
-        segment_bytes: 64 << 10,
+        segment_bytes: SEGMENT,
         backend,
         ..LogOptions::default()
     }
@@ -94,4 +98,15 @@ pub fn open_on(storage: Arc<dyn Storage>, options: LogOptions) -> Result<(Log, V
         Ok(())
     })?;
     Ok((log, found))
+}
+
+/// Appends these numbers, each in a frame of its own that says that the one before is durable; returns the frames' LSNs.
+pub fn fill(log: &Log, numbers: Range<u64>, size: usize) -> Vec<u64> {
+    numbers
+        .map(|number| {
+            let lsn = append(log, number, size).unwrap();
+            log.wait_durable(lsn).unwrap();
+            lsn.get() - 128
+        })
+        .collect()
 }
