@@ -136,6 +136,15 @@ impl<'b> DataBlock<'b> {
         self.end
     }
 
+    pub(crate) fn restarts(&self) -> usize {
+        self.restarts
+    }
+
+    /// Whether the restart of this number is at `position`.
+    pub(crate) fn is_restart(&self, number: usize, position: usize) -> bool {
+        number < self.restarts && self.restart(number) == Some(position)
+    }
+
     #[inline]
     fn restart(&self, index: usize) -> Option<usize> {
         Some(u32_at(self.bytes, self.end + 4 * index)? as usize)

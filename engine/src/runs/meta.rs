@@ -34,6 +34,45 @@ pub(crate) struct Share {
 }
 
 impl Meta {
+    /// Counts an entry, in order; `superseded_at` is the LSN of the one before when that is of the same key.
+    pub(crate) fn count(
+        &mut self,
+        key: &[u8],
+        lsn: Lsn,
+        row_bytes: Option<usize>,
+        superseded_at: Option<Lsn>,
+    ) {
+        if self.entries == 0 {
+            self.first = key.to_vec();
+            (self.lsn_min, self.lsn_max) = (lsn, lsn);
+        }
+        self.entries += 1;
+        self.lsn_min = self.lsn_min.min(lsn);
+        self.lsn_max = self.lsn_max.max(lsn);
+        self.deletions += u64::from(row_bytes.is_none());
+        match superseded_at {
+            Some(lsn) => {
+                self.superseded += 1;
+                self.superseded_max = self.superseded_max.max(lsn);
+            }
+            None => self.keys += 1,
+        }
+        let bytes = (key.len() + row_bytes.unwrap_or_default()) as u64;
+        self.content_bytes += bytes;
+        let space = SpaceId::of(key);
+        match self.spaces.last_mut() {
+            Some(share) if share.space == space => {
+                share.entries += 1;
+                share.bytes += bytes;
+            }
+            _ => self.spaces.push(Share {
+                space,
+                entries: 1,
+                bytes,
+            }),
+        }
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         for number in [

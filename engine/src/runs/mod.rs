@@ -7,7 +7,8 @@
 //! all of them at one moment; it is replaced as a whole, and so is the manifest on disk.
 //!
 //! In reading order: `format` (the bytes), `block`, `index`, `filter`, `meta` (parts of a run), `writer`, `run` (one run,
-//! written and looked up), `cache`, `cursor`, `merge`, `range` (walks), `set` (all runs), `manifest`, `flush`.
+//! written and looked up), `cache`, `cursor`, `merge`, `range` (walks), `set` (all runs), `manifest`, `flush`,
+//! `compaction` (what is merged, and how), `stats`, `verify`.
 //!
 //! Invariants:
 //! - a manifest names only files that are durable in whole;
@@ -17,10 +18,9 @@
 //!
 //! It knows nothing of tables or transactions: only of spaces, keys, and who can still see which LSN.
 
-#![expect(dead_code, reason = "compaction and figures are to read these")]
-
 mod block;
 mod cache;
+mod compaction;
 mod cursor;
 mod filter;
 mod flush;
@@ -37,7 +37,13 @@ mod set;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod writer;
+
+pub use compaction::Compacted;
+pub use compaction::plan::Keep;
+pub use stats::{LevelStats, RunsStats};
+pub use verify::Verified;
 
 pub use cache::CacheStats;
 pub use flush::FlushWriter;
@@ -48,6 +54,8 @@ pub use set::RunSet;
 use crate::Row;
 use crate::error::Error;
 use cache::Cache;
+use compaction::pace::Pace;
+use compaction::plan::Sizes;
 use folder::Folder;
 use folder::disk::DiskFolder;
 use format::{SPACE_BYTES, run_number};
@@ -57,6 +65,7 @@ use run::Run;
 use scry_wal::{Lsn, Ordinal};
 use set::Layer;
 use smallvec::SmallVec;
+use stats::Counters;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -91,6 +100,10 @@ pub struct RunsOptions {
     pub compression_fresh: Compression,
     /// Of what compaction writes.
     pub compression: Compression,
+    /// The most that the first level below the flushes has.
+    pub base_bytes: u64,
+    /// What compaction goes through in a second; without a limit, `None`.
+    pub compaction_bytes_per_s: Option<u64>,
 }
 
 impl Default for RunsOptions {
@@ -101,6 +114,8 @@ impl Default for RunsOptions {
             block_bytes: 8 << 10,
             compression_fresh: Compression::None,
             compression: Compression::Lz4,
+            base_bytes: 256 << 20,
+            compaction_bytes_per_s: None,
         }
     }
 }
@@ -114,6 +129,13 @@ impl RunsOptions {
             } else {
                 self.compression
             },
+        }
+    }
+
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            file_bytes: self.file_bytes,
+            base_bytes: self.base_bytes,
         }
     }
 }
@@ -134,6 +156,10 @@ pub struct Runs {
     next_number: AtomicU64,
     /// Held while a manifest is written: they follow one another.
     installed: Mutex<Installed>,
+    /// Held by the one compaction that is under way.
+    compaction: Mutex<()>,
+    pace: Pace,
+    counters: Counters,
 }
 
 impl Runs {
@@ -182,6 +208,9 @@ impl Runs {
                 checkpoint: manifest.checkpoint,
                 is_uncertain: false,
             }),
+            compaction: Mutex::new(()),
+            pace: Pace::new(options.compaction_bytes_per_s),
+            counters: Counters::default(),
         };
         Ok((Arc::new(runs), checkpoint))
     }
@@ -205,14 +234,16 @@ impl Runs {
     pub fn install(&self, flush: FlushWriter, checkpoint: &[u8]) -> Result<Arc<RunSet>, Error> {
         let layer = flush.finish()?;
         let new: Vec<Arc<Run>> = layer.runs().to_vec();
-        let layer = Arc::new(layer);
-        self.replace(&new, Some(checkpoint), |set| {
+        let bytes = layer.bytes();
+        let set = self.replace(&new, Some(checkpoint), |set| {
             let mut fresh = set.fresh().to_vec();
             if !layer.is_empty() {
-                fresh.insert(0, layer);
+                fresh.insert(0, Arc::new(layer));
             }
             RunSet::new(fresh, set.levels().to_vec())
-        })
+        })?;
+        self.counters.flushed(bytes);
+        Ok(set)
     }
 
     /// Puts a set in place of the present one, of which `new` runs are a part, and no manifest knows them yet.
@@ -257,6 +288,7 @@ impl Runs {
         let kept: std::collections::HashSet<u64> = after.runs().map(|run| run.name.number).collect();
         for run in before.runs() {
             if !kept.contains(&run.name.number) {
+                self.counters.left(&run.filters);
                 run.doom();
             }
         }
@@ -273,11 +305,6 @@ impl Runs {
 
     fn take_number(&self) -> u64 {
         self.next_number.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// How the cache does.
-    pub fn cache_stats(&self) -> CacheStats {
-        self.cache.stats()
     }
 }
 

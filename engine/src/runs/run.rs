@@ -16,7 +16,7 @@ use crate::runs::manifest::RunName;
 use crate::runs::meta::Meta;
 use crate::runs::stats::FilterCounters;
 use scry_wal::Lsn;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -33,6 +33,62 @@ pub(crate) struct Run {
     doomed: AtomicBool,
 }
 
+/// The first and the last bytes of a file.
+struct Ends {
+    top: Block,
+    top_place: BlockPlace,
+    meta: Meta,
+}
+
+impl Ends {
+    fn read(file: &dyn FileReader, path: &Path, name: RunName) -> Result<Ends, Error> {
+        let failed = |source| Error::Io {
+            path: path.to_owned(),
+            doing: "read",
+            source,
+        };
+        let length = file.bytes().map_err(failed)?;
+        if length != name.bytes || length < (HEADER_BYTES + FOOTER_BYTES) as u64 {
+            return Err(damaged(
+                path,
+                length,
+                "the file has another length than when it was written",
+            ));
+        }
+        let mut head = [0; HEADER_BYTES];
+        file.read_at(0, &mut head).map_err(failed)?;
+        check_header(&head, RUN_MAGIC, path)?;
+        let mut tail = [0; FOOTER_BYTES];
+        let footer_at = length - FOOTER_BYTES as u64;
+        file.read_at(footer_at, &mut tail).map_err(failed)?;
+        let footer = Footer::decode(&tail, length);
+        let (footer, checksum) = footer.map_err(|what| damaged(path, footer_at, what))?;
+        if checksum != name.checksum || footer.number != name.number {
+            return Err(damaged(
+                path,
+                footer_at,
+                "the file is not the one that the manifest names",
+            ));
+        }
+        let read = |place: BlockPlace, kind| -> Result<Block, Error> {
+            let stored = read_place(file, place, path)?;
+            let block = open_block(&stored, kind, name.number, place.offset);
+            block.map_err(|what| damaged(path, place.offset, what))
+        };
+        let top = read(footer.top, BlockKind::TopIndex)?;
+        if IndexBlock::parse(&top).is_none() {
+            return Err(damaged(path, footer.top.offset, "the top index makes no sense"));
+        }
+        let meta = Meta::decode(&read(footer.meta, BlockKind::Meta)?);
+        let meta = meta.ok_or_else(|| damaged(path, footer.meta.offset, "the meta block makes no sense"))?;
+        Ok(Ends {
+            top,
+            top_place: footer.top,
+            meta,
+        })
+    }
+}
+
 /// A lookup's key, with what is computed of it once.
 pub(crate) struct Target<'k> {
     pub(crate) key: &'k [u8],
@@ -42,59 +98,37 @@ pub(crate) struct Target<'k> {
 impl Run {
     /// Opens a file that a manifest names, and checks that it is the one.
     pub(crate) fn open(folder: &Arc<dyn Folder>, cache: &Arc<Cache>, name: RunName) -> Result<Run, Error> {
-        let file_name = run_name(name.number);
-        let path = folder.path(&file_name);
-        let failed = |doing| {
-            let path = path.clone();
-            move |source| Error::Io { path, doing, source }
-        };
-        let file = folder.open(&file_name).map_err(failed("open"))?;
-        let length = file.bytes().map_err(failed("read"))?;
-        if length != name.bytes || length < (HEADER_BYTES + FOOTER_BYTES) as u64 {
-            return Err(damaged(
-                &path,
-                length,
-                "the file has another length than when it was written",
-            ));
-        }
-        let mut head = [0; HEADER_BYTES];
-        file.read_at(0, &mut head).map_err(failed("read"))?;
-        check_header(&head, RUN_MAGIC, &path)?;
-        let mut tail = [0; FOOTER_BYTES];
-        let footer_at = length - FOOTER_BYTES as u64;
-        file.read_at(footer_at, &mut tail).map_err(failed("read"))?;
-        let (footer, checksum) =
-            Footer::decode(&tail, length).map_err(|what| damaged(&path, footer_at, what))?;
-        if checksum != name.checksum || footer.number != name.number {
-            return Err(damaged(
-                &path,
-                footer_at,
-                "the file is not the one that the manifest names",
-            ));
-        }
-        let read = |place: BlockPlace, kind| -> Result<Block, Error> {
-            let stored = read_place(file.as_ref(), place, &path)?;
-            open_block(&stored, kind, name.number, place.offset)
-                .map_err(|what| damaged(&path, place.offset, what))
-        };
-        let top = read(footer.top, BlockKind::TopIndex)?;
-        if IndexBlock::parse(&top).is_none() {
-            return Err(damaged(&path, footer.top.offset, "the top index makes no sense"));
-        }
-        let meta = read(footer.meta, BlockKind::Meta)?;
-        let meta = Meta::decode(&meta);
-        let meta = meta.ok_or_else(|| damaged(&path, footer.meta.offset, "the meta block makes no sense"))?;
+        let path = folder.path(&run_name(name.number));
+        let file = folder.open(&run_name(name.number));
+        let file = file.map_err(|source| Error::Io {
+            path: path.clone(),
+            doing: "open",
+            source,
+        })?;
+        let Ends { top, top_place, meta } = Ends::read(file.as_ref(), &path, name)?;
         Ok(Run {
             name,
             meta,
             filters: FilterCounters::default(),
             top,
-            top_place: footer.top,
+            top_place,
             file,
             folder: Arc::clone(folder),
             cache: Arc::clone(cache),
             doomed: AtomicBool::new(false),
         })
+    }
+
+    /// Reads once more what `open` has read.
+    pub(crate) fn reopen(&self) -> Result<(), Error> {
+        let ends = Ends::read(self.file.as_ref(), &self.path(), self.name)?;
+        if ends.top == self.top && ends.meta == self.meta {
+            return Ok(());
+        }
+        Err(self.damaged(
+            self.top_place.offset,
+            "the file is not as it was when it was opened",
+        ))
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -247,7 +281,7 @@ impl Drop for Run {
     }
 }
 
-fn read_place(file: &dyn FileReader, place: BlockPlace, path: &std::path::Path) -> Result<Vec<u8>, Error> {
+fn read_place(file: &dyn FileReader, place: BlockPlace, path: &Path) -> Result<Vec<u8>, Error> {
     if place.bytes as usize > BLOCK_BYTES_MAX {
         return Err(damaged(
             path,

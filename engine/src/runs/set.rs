@@ -9,6 +9,7 @@ use crate::runs::run::{Run, Target};
 use crate::runs::{InternalKey, SpaceId, Stored, internal_key};
 use scry_wal::Lsn;
 use std::cell::OnceCell;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Runs that do not overlap, by key. No key has versions in two of them.
@@ -46,6 +47,15 @@ impl Layer {
         self.runs.is_empty()
     }
 
+    /// Of files.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.runs.iter().map(|run| run.name.bytes).sum()
+    }
+
+    pub(crate) fn has_any(&self, numbers: &HashSet<u64>) -> bool {
+        self.runs.iter().any(|run| numbers.contains(&run.name.number))
+    }
+
     /// The number of the first run that has this key or a greater one.
     #[inline]
     pub(crate) fn first_reaching(&self, key: &[u8]) -> usize {
@@ -54,7 +64,7 @@ impl Layer {
 
     /// The run that may have a key.
     #[inline]
-    fn run_of(&self, key: &[u8]) -> Option<&Arc<Run>> {
+    pub(crate) fn run_of(&self, key: &[u8]) -> Option<&Arc<Run>> {
         let run = self.runs.get(self.first_reaching(key))?;
         (run.meta.first.as_slice() <= key).then_some(run)
     }

@@ -1,7 +1,6 @@
 //! Writes one run, from its first key to its last.
 
 use crate::error::Error;
-use crate::runs::SpaceId;
 use crate::runs::block::BlockBuilder;
 use crate::runs::filter;
 use crate::runs::folder::{FileWriter, Folder};
@@ -11,7 +10,7 @@ use crate::runs::format::{
 use crate::runs::hash::hash;
 use crate::runs::index::{IndexBuilder, separator};
 use crate::runs::manifest::RunName;
-use crate::runs::meta::{Meta, Share};
+use crate::runs::meta::Meta;
 use scry_wal::{Lsn, Ordinal};
 use std::sync::Arc;
 
@@ -131,45 +130,15 @@ impl RunWriter {
             self.last_key = last_key;
         }
         self.block.add(key, lsn, ordinal, row);
-        self.count(key, lsn, row, is_new);
-        self.last_lsn = lsn;
-        Ok(())
-    }
-
-    fn count(&mut self, key: &[u8], lsn: Lsn, row: Option<&[u8]>, is_new: bool) {
-        let meta = &mut self.meta;
-        if meta.entries == 0 {
-            meta.first = key.to_vec();
-            meta.lsn_min = lsn;
-            meta.lsn_max = lsn;
-        }
-        meta.entries += 1;
-        meta.lsn_min = meta.lsn_min.min(lsn);
-        meta.lsn_max = meta.lsn_max.max(lsn);
-        meta.deletions += u64::from(row.is_none());
-        let bytes = (key.len() + row.map_or(0, <[u8]>::len)) as u64;
-        meta.content_bytes += bytes;
+        let superseded_at = (!is_new).then_some(self.last_lsn);
+        self.meta.count(key, lsn, row.map(<[u8]>::len), superseded_at);
         if is_new {
-            meta.keys += 1;
             self.hashes.push(hash(key));
             self.last_key.clear();
             self.last_key.extend_from_slice(key);
-        } else {
-            meta.superseded += 1;
-            meta.superseded_max = meta.superseded_max.max(self.last_lsn);
         }
-        let space = SpaceId::of(key);
-        match meta.spaces.last_mut() {
-            Some(share) if share.space == space => {
-                share.entries += 1;
-                share.bytes += bytes;
-            }
-            _ => meta.spaces.push(Share {
-                space,
-                entries: 1,
-                bytes,
-            }),
-        }
+        self.last_lsn = lsn;
+        Ok(())
     }
 
     fn position(&self) -> u64 {

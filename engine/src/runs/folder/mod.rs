@@ -3,6 +3,8 @@
 //! What has been synced outlives a loss of power; a name only when the folder was synced after the name was made.
 
 pub(crate) mod disk;
+#[cfg(test)]
+pub(crate) mod sim;
 
 use std::io;
 use std::path::PathBuf;

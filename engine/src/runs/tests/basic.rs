@@ -83,3 +83,51 @@ fn a_flush_is_found_and_found_again_after_a_restart() {
     assert_eq!(checkpoint.as_deref(), Some(&b"checkpoint 1"[..]));
     check(&runs);
 }
+
+#[test]
+fn the_longest_keys_and_rows_fit() {
+    let folder = tempfile::tempdir().unwrap();
+    let (runs, _) = Runs::open(folder.path(), RunsOptions::default()).unwrap();
+    let space = SpaceId::new(u32::MAX);
+    let key = |last| [vec![0xff; crate::KEY_BYTES_MAX - 1], vec![last]].concat();
+    let row = |seed: u8| -> Vec<u8> {
+        let mut random = scry_wal::sim::Random::new(u64::from(seed));
+        (0..crate::ROW_BYTES_MAX / 8)
+            .flat_map(|_| random.next_number().to_le_bytes())
+            .collect()
+    };
+    let rows = [row(1), row(2)];
+    for flush in 0..4 {
+        let mut writer = runs.begin_flush();
+        writer.add(space, b"", &[stored(flush + 1, Some(b""))]).unwrap();
+        for last in 0..2 {
+            let version = stored(flush + 1, Some(&rows[usize::from(last)]));
+            writer.add(space, &key(last), &[version]).unwrap();
+        }
+        runs.install(writer, b"").unwrap();
+    }
+    let check = |runs: &Runs, at| {
+        let set = runs.current();
+        for last in 0..2 {
+            let found = set.get(space, &key(last), Lsn::new(at)).unwrap().unwrap();
+            assert_eq!(found.lsn.get(), at);
+            assert!(found.row.as_deref() == Some(&rows[usize::from(last)]));
+        }
+        assert_eq!(
+            set.get(space, b"", Lsn::new(at)).unwrap(),
+            Some(stored(at, Some(b"")))
+        );
+        assert_eq!(all(&set, u32::MAX, &KeyRange::all(), at).len(), 3);
+    };
+    check(&runs, 3);
+    let keep = Keep {
+        horizon: Lsn::new(4),
+        pins: &[Lsn::new(2)],
+        is_live: &|_| true,
+    };
+    let merged = runs.compact_once(&keep).unwrap();
+    assert!(matches!(merged, Compacted::Merged { .. }), "{merged:?}");
+    check(&runs, 2);
+    check(&runs, 4);
+    assert_eq!(runs.verify().unwrap().entries, 6);
+}

@@ -1,3 +1,8 @@
 //! Runs as a whole, against a model.
 
 mod basic;
+mod crash;
+mod damage;
+mod kit;
+mod model;
+mod threads;
