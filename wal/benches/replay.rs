@@ -1,13 +1,15 @@
 //! How fast a log is read: recovery (checksums, chain, every record decoded) and checking.
 #![allow(clippy::unwrap_used, reason = "a bench that fails ends")]
 
+use std::fs;
 use std::hint::black_box;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use scry_wal::record::encode_change;
-use scry_wal::{Change, Ended, Log, LogOptions, Lsn, Op, StoreId, verify};
+use scry_wal::{BoxError, Change, Ended, Frame, Log, LogOptions, Lsn, Op, StoreId, verify};
 
 const RECORD_BYTES: usize = 200;
 
@@ -41,25 +43,42 @@ fn write(dir: &Path, bytes: u64, records: u32) {
     log.close().unwrap();
 }
 
+/// What the engine does at least.
+fn decode_all(frame: &Frame) -> Result<(), BoxError> {
+    for record in frame.records() {
+        black_box(record?);
+    }
+    Ok(())
+}
+
+/// Lets the kernel forget what it has of the log's files.
+fn forget_pages(dir: &Path) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let done = Command::new("dd")
+            .arg(format!("if={}", path.display()))
+            .args(["iflag=nocache", "count=0", "status=none"])
+            .status();
+        assert!(done.unwrap().success());
+    }
+}
+
 fn replay(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("replay");
+    // `SCRY_BENCH_DIR` says on which disk (default: the temporary folder).
+    let parent = std::env::var_os("SCRY_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
     for (name, bytes, records) in [("small_frames", 32 << 20, 15), ("large_frames", 256 << 20, 4000)] {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir_in(&parent).unwrap();
         write(dir.path(), bytes, records);
         group.throughput(Throughput::Bytes(verify(dir.path()).unwrap().bytes));
         group.bench_function(BenchmarkId::new("open", name), |bencher| {
             bencher.iter(|| {
-                let mut count = 0_u64;
-                let log = Log::open(dir.path(), LogOptions::default(), &mut |frame| {
-                    for record in frame.records() {
-                        black_box(record?);
-                        count += 1;
-                    }
-                    Ok(())
-                });
-                drop(log.unwrap());
-                count
+                drop(Log::open(dir.path(), LogOptions::default(), &mut decode_all).unwrap());
             });
+        });
+        group.bench_function(BenchmarkId::new("open_from_disk", name), |bencher| {
+            let open = || drop(Log::open(dir.path(), LogOptions::default(), &mut decode_all).unwrap());
+            bencher.iter_batched(|| forget_pages(dir.path()), |()| open(), BatchSize::PerIteration);
         });
         group.bench_function(BenchmarkId::new("verify", name), |bencher| {
             bencher.iter(|| verify(dir.path()).unwrap());

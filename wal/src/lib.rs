@@ -81,6 +81,7 @@
 //! | frames in memory for tail readers | [`LogOptions::recent_bytes`], plus 4 MiB per reader |
 //! | segments prepared ahead | one beyond the one that is written |
 //! | recycled segments that wait to become others | 8 |
+//! | frames read ahead while the log is opened | six batches of 1 MiB, or of one frame that is larger |
 //! | consumers | [`CONSUMERS_MAX`], each with [`LogOptions::retain_bytes_max`] of the log |
 //!
 //! # The modules, in reading order

@@ -14,14 +14,17 @@
 //!   neither continue the log (older epoch) nor testify against it.
 
 use std::collections::BTreeSet;
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::sync::mpsc::{self, SyncSender};
+use std::thread;
 
 use crate::error::{BoxError, Error, Flaw};
 use crate::format::{Chain, DatabaseId, Geometry, SegmentHeader, UNIT, WRITE_UNIT, genesis, segment_name};
 use crate::frame::Frame;
 use crate::ids::{Lsn, NodeId};
 use crate::scan::{Reader, Step, Stop, Walk};
-use crate::segments::{Segments, place};
+use crate::segments::{Segments, io_error, place};
 use crate::storage::{Access, Storage};
 use crate::sys::buffer::Pool;
 use crate::sys::call;
@@ -111,7 +114,38 @@ pub(crate) fn create(storage: &dyn Storage, geometry: Geometry, node: NodeId) ->
     })
 }
 
-/// Replays what is there.
+/// Frames go from the thread that reads and checks them to the one that replays them in batches of about so many bytes, at
+/// most so many at once: enough that neither waits for the other because of one frame.
+const BATCH_BYTES: usize = 1 << 20;
+const BATCHES: usize = 4;
+
+/// Reads frames until the walk stops, or nobody wants them.
+fn read_frames(mut walk: Walk, batches: &SyncSender<Vec<Frame>>) -> Result<(Walk, Option<Stop>), Error> {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    let stop = loop {
+        match walk.step() {
+            Ok(Step::Frame(frame)) => {
+                bytes += frame.bytes().len();
+                batch.push(frame);
+                if bytes >= BATCH_BYTES {
+                    bytes = 0;
+                    if batches.send(std::mem::take(&mut batch)).is_err() {
+                        return Ok((walk, None));
+                    }
+                }
+            }
+            Ok(Step::Entered) => {}
+            Ok(Step::Stop(stop)) => break Ok(Some(stop)),
+            Ok(Step::End) => break Ok(None),
+            Err(error) => break Err(error),
+        }
+    };
+    // What was good before a stop or an error is replayed; that nobody wants it any more, the other thread knows.
+    let _ = batches.send(batch);
+    stop.map(|stop| (walk, stop))
+}
+
+/// Replays what is there. A thread of its own reads ahead and checks, so that the caller's has its processor for itself.
 pub(crate) fn recover(
     storage: &Arc<dyn Storage>,
     segments: &Segments,
@@ -126,7 +160,7 @@ pub(crate) fn recover(
         Access::Sequential,
         segments.end,
     );
-    let Some(mut walk) = Walk::from_segment(reader, segments.database, segments.start, true)? else {
+    let Some(walk) = Walk::from_segment(reader, segments.database, segments.start, true)? else {
         // It was read a moment ago.
         return Err(Error::Damaged {
             place: place(storage.as_ref(), geometry, segments.start),
@@ -138,21 +172,25 @@ pub(crate) fn recover(
         from: Lsn::new(segments.start),
         ..Recovery::default()
     };
-    let stop = loop {
-        match walk.step()? {
-            Step::Frame(frame) => {
-                report.frames += 1;
-                report.records += u64::from(frame.record_count());
-                replay(&frame).map_err(|source| Error::Replay {
-                    lsn: frame.lsn(),
-                    source,
-                })?;
-            }
-            Step::Entered => {}
-            Step::Stop(stop) => break Some(stop),
-            Step::End => break None,
+    let (mut walk, stop) = thread::scope(|scope| {
+        let (batches, read) = mpsc::sync_channel(BATCHES);
+        let reader = thread::Builder::new()
+            .name("scry-log-read".to_owned())
+            .spawn_scoped(scope, move || read_frames(walk, &batches))
+            .map_err(|source| io_error(storage.as_ref(), "", "start the thread that reads", source))?;
+        let replayed = read.into_iter().flatten().try_for_each(|frame: Frame| {
+            report.frames += 1;
+            report.records += u64::from(frame.record_count());
+            replay(&frame).map_err(|source| Error::Replay {
+                lsn: frame.lsn(),
+                source,
+            })
+        });
+        match reader.join() {
+            Ok(read) => replayed.and(read),
+            Err(panic) => resume_unwind(panic),
         }
-    };
+    })?;
     let (end, chain, current) = (walk.position(), walk.chain(), walk.epoch());
     report.bytes = end - segments.start;
     let mut newest = current;

@@ -128,6 +128,9 @@ impl Reader {
         }
         self.chunk_at = lsn;
         self.chunk_bytes = count;
+        if self.access == Access::Sequential {
+            file.will_read(lsn - base + count as u64, SEQUENTIAL_CHUNK_BYTES as u64);
+        }
         Ok(())
     }
 

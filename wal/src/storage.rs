@@ -108,6 +108,9 @@ pub trait SegmentFile: Send + Sync {
     /// What the file system says.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
 
+    /// These bytes will be read next: whoever can, begins to fetch them.
+    fn will_read(&self, _offset: u64, _bytes: u64) {}
+
     /// Writes durably; returns the bytes written.
     ///
     /// # Errors

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use common::{append, append_catalog, numbers, open, options};
+use common::harm::storage;
+use common::{append, append_catalog, numbers, open, open_on, options};
+use scry_wal::sim::SimStorage;
 use scry_wal::{Backend, Error, ErrorClass, Log, LogOptions, Lsn, inspect, verify};
 
 const NOW: Duration = Duration::ZERO;
@@ -256,6 +258,39 @@ fn an_error_of_the_consumer_ends_recovery_with_the_frame() {
         matches!(refused, Err(Error::Replay { lsn, .. }) if lsn == Lsn::new(8192)),
         "{refused:?}"
     );
+}
+
+#[test]
+fn an_error_of_the_consumer_ends_recovery_though_far_more_was_read_ahead() {
+    let disk = SimStorage::new(1, false);
+    let storage = || storage(&disk);
+    let options = LogOptions {
+        segment_bytes: 4 << 20,
+        ..options(Backend::Auto)
+    };
+    let (log, _) = open_on(storage(), options.clone()).unwrap();
+    // More than the thread that reads may be ahead of the one that replays.
+    for number in 0..120 {
+        append(&log, number, 100_000).unwrap();
+    }
+    log.close().unwrap();
+    drop(log);
+    let before = disk.files();
+    for refuse_at in [1, 5, 100] {
+        let mut seen = 0;
+        let refused = Log::open_on(storage(), options.clone(), &mut |frame| {
+            seen += frame.record_count();
+            match seen >= refuse_at {
+                true => Err("no such table".into()),
+                false => Ok(()),
+            }
+        });
+        assert!(matches!(refused, Err(Error::Replay { .. })), "{refused:?}");
+        assert_eq!(disk.files(), before);
+    }
+    let (_log, found) = open_on(storage(), options).unwrap();
+    let numbers: Vec<u64> = found.into_iter().map(|(_, number)| number).collect();
+    assert_eq!(numbers, (0..120).collect::<Vec<_>>());
 }
 
 #[test]

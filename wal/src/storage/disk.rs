@@ -239,6 +239,10 @@ impl SegmentFile for DiskFile {
         Ok(filled)
     }
 
+    fn will_read(&self, offset: u64, bytes: u64) {
+        call::will_read(self.file.as_fd(), offset, bytes);
+    }
+
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
         self.file.write_at(bytes, offset)
     }

@@ -18,6 +18,15 @@ pub(crate) fn allocate(file: BorrowedFd<'_>, bytes: u64) -> io::Result<()> {
     }
 }
 
+/// Has the kernel read ahead. Advice: that it is not taken changes nothing but the time.
+pub(crate) fn will_read(file: BorrowedFd<'_>, offset: u64, bytes: u64) {
+    let (Ok(offset), Ok(bytes)) = (libc::off_t::try_from(offset), libc::off_t::try_from(bytes)) else {
+        return;
+    };
+    // SAFETY: plain numbers and a descriptor that the borrow keeps open.
+    let _ = unsafe { libc::posix_fadvise(file.as_raw_fd(), offset, bytes, libc::POSIX_FADV_WILLNEED) };
+}
+
 /// A counter in the kernel that io_uring can wait for.
 pub(crate) struct Event {
     file: File,
