@@ -14,9 +14,11 @@ use crate::row::RowLayout;
 use crate::store::Store;
 use crate::types::{DataType, Value};
 use scry_wal::{Lsn, StoreId};
+use std::any::Any;
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// The first oid of a user's table, as in PostgreSQL; those below are the SQL layer's own. Tables with such an oid are
 /// *system tables*: durable and mirrored as others, and not among the names of tables.
@@ -41,8 +43,17 @@ pub struct PrimaryKey {
     pub columns: Vec<usize>,
 }
 
-/// What a table is.
+/// A condition that no row may make false.
 #[derive(Clone, Debug, PartialEq)]
+pub struct CheckDef {
+    /// The constraint's name.
+    pub name: String,
+    /// Expression text, opaque to the engine.
+    pub expression: String,
+}
+
+/// What a table is.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct TableDef {
     /// Stable; visible to PostgreSQL clients.
     pub oid: u32,
@@ -51,14 +62,16 @@ pub struct TableDef {
     pub primary_key: Option<PrimaryKey>,
     /// The identity of the present data; TRUNCATE changes it.
     pub store: StoreId,
+    pub checks: Vec<CheckDef>,
 }
 
 /// A table to be created: the engine gives it its oid and store.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct NewTable {
     pub name: String,
     pub columns: Vec<ColumnDef>,
     pub primary_key: Option<PrimaryKey>,
+    pub checks: Vec<CheckDef>,
 }
 
 /// A table as one catalog knows it.
@@ -69,6 +82,10 @@ pub struct Table {
     pub rules: Arc<Rules>,
     pub(crate) store: Arc<Store>,
     pub(crate) lock: Arc<TableLock>,
+    /// Set when a commit put another definition in this one's place, or nothing. Whoever gets the table's lock afterwards
+    /// must not write by this one.
+    retired: Arc<AtomicBool>,
+    attachment: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 impl Table {
@@ -80,7 +97,43 @@ impl Table {
             rules: Arc::default(),
             store,
             lock,
+            retired: Arc::default(),
+            attachment: OnceLock::new(),
         }
+    }
+
+    /// The same data under another definition.
+    pub(crate) fn redefined(&self, def: TableDef, rules: Arc<Rules>) -> Table {
+        Table::new(def, Arc::clone(&self.store), Arc::clone(&self.lock)).with_rules(rules)
+    }
+
+    /// The same definition with other rules.
+    pub(crate) fn ruled(&self, rules: Arc<Rules>) -> Table {
+        let mut table = self.redefined(self.def.clone(), rules);
+        table.retired = Arc::clone(&self.retired);
+        table
+    }
+
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Release);
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Acquire)
+    }
+
+    /// Whether both have one definition, and not only equal ones.
+    pub(crate) fn is_same(&self, other: &Table) -> bool {
+        Arc::ptr_eq(&self.retired, &other.retired)
+    }
+
+    /// What a user of the engine keeps with this definition, made when it is first asked for.
+    ///
+    /// # Panics
+    /// When something of another type was kept.
+    pub fn attached<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> &T {
+        let kept = self.attachment.get_or_init(|| Box::new(make()));
+        kept.downcast_ref().expect("one type is kept with tables")
     }
 
     pub(crate) fn with_rules(mut self, rules: Arc<Rules>) -> Table {
@@ -150,8 +203,8 @@ pub(crate) struct AppliedChange {
     pub(crate) change: CatalogChange,
     /// The table as it is after the change; `None` when it is gone.
     pub(crate) table: Option<Arc<Table>>,
-    /// The store that nobody may write to any more.
-    pub(crate) retires: Option<Arc<Store>>,
+    /// The table by whose definition nobody may write any more.
+    pub(crate) retires: Option<Arc<Table>>,
 }
 
 /// All tables and elections, as one commit left them or as one transaction sees them.
@@ -263,6 +316,19 @@ impl Tables {
             (CatalogChange::DropTable { oid, .. }, _) => {
                 let table = self.by_oid.remove(oid).ok_or_else(|| undefined(*oid))?;
                 self.by_name.remove(&table.def.name);
+            }
+            (CatalogChange::Redefine(def), Some(table)) => {
+                let place = self.by_oid.get_mut(&def.oid).ok_or_else(|| undefined(def.oid))?;
+                let old = std::mem::replace(place, Arc::clone(table));
+                if old.def.name != def.name {
+                    if self.by_name.contains_key(&def.name) {
+                        return Err(Error::DuplicateTable {
+                            name: def.name.clone(),
+                        });
+                    }
+                    self.by_name.remove(&old.def.name);
+                    self.by_name.insert(def.name.clone(), def.oid);
+                }
             }
             (
                 CatalogChange::Truncate { oid, .. }

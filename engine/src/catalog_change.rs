@@ -6,16 +6,19 @@
 //! | change | bytes |
 //! |---|---|
 //! | every change | version u8 = 1, kind u8, then: |
-//! | 1 create table | oid u32, store u32, name, list of columns, option of primary key |
+//! | 1 create table | definition |
 //! | 2 drop table | oid u32, store u32 |
 //! | 3 truncate | oid u32, old store u32, new store u32 |
 //! | 4 add primary key | oid u32, primary key |
 //! | 5 set collision rules | oid u32, rules (see `collision::rules`) |
+//! | 6 redefine | definition, of a table that exists and keeps its store |
 //! | 16 to 30 | elections: see `election::change` |
+//! | definition | oid u32, store u32, name, list of columns, option of primary key, list of checks |
+//! | check | constraint name, expression text |
 //! | column | name, type (5 bytes, see `DataType::encode`), not null u8, option of default text |
 //! | primary key | constraint name, list of column numbers u32 |
 
-use crate::catalog::{ColumnDef, PrimaryKey, TableDef};
+use crate::catalog::{CheckDef, ColumnDef, PrimaryKey, TableDef};
 use crate::collision::Rules;
 use crate::election::change::ElectionChange;
 use crate::types::DataType;
@@ -47,6 +50,9 @@ pub enum CatalogChange {
         oid: u32,
         rules: Rules,
     },
+    /// Another definition of a table: other names, defaults and constraints. Oid, store, ordinals, the types of columns and the primary
+    /// key stay.
+    Redefine(TableDef),
     /// Something about elections.
     Election(ElectionChange),
 }
@@ -73,17 +79,11 @@ impl CatalogChange {
         match self {
             CatalogChange::CreateTable(def) => {
                 out.push(1);
-                put_u32(out, def.oid);
-                put_u32(out, def.store.get());
-                put_text(out, &def.name);
-                put_len(out, def.columns.len());
-                for column in &def.columns {
-                    put_column(out, column);
-                }
-                out.push(u8::from(def.primary_key.is_some()));
-                if let Some(key) = &def.primary_key {
-                    put_key(out, key);
-                }
+                put_definition(out, def);
+            }
+            CatalogChange::Redefine(def) => {
+                out.push(6);
+                put_definition(out, def);
             }
             CatalogChange::DropTable { oid, store } => {
                 out.push(2);
@@ -120,20 +120,8 @@ impl CatalogChange {
             });
         }
         let change = match reader.u8()? {
-            1 => {
-                let oid = reader.u32()?;
-                let store = StoreId::new(reader.u32()?);
-                let name = reader.text()?;
-                let columns = reader.list(Reader::column)?;
-                let primary_key = if reader.flag()? { Some(reader.key()?) } else { None };
-                CatalogChange::CreateTable(TableDef {
-                    oid,
-                    name,
-                    columns,
-                    primary_key,
-                    store,
-                })
-            }
+            1 => CatalogChange::CreateTable(reader.definition()?),
+            6 => CatalogChange::Redefine(reader.definition()?),
             2 => CatalogChange::DropTable {
                 oid: reader.u32()?,
                 store: StoreId::new(reader.u32()?),
@@ -192,6 +180,25 @@ pub(crate) fn put_column(out: &mut Vec<u8>, column: &ColumnDef) {
     out.push(u8::from(column.default.is_some()));
     if let Some(default) = &column.default {
         put_text(out, default);
+    }
+}
+
+fn put_definition(out: &mut Vec<u8>, def: &TableDef) {
+    put_u32(out, def.oid);
+    put_u32(out, def.store.get());
+    put_text(out, &def.name);
+    put_len(out, def.columns.len());
+    for column in &def.columns {
+        put_column(out, column);
+    }
+    out.push(u8::from(def.primary_key.is_some()));
+    if let Some(key) = &def.primary_key {
+        put_key(out, key);
+    }
+    put_len(out, def.checks.len());
+    for check in &def.checks {
+        put_text(out, &check.name);
+        put_text(out, &check.expression);
     }
 }
 
@@ -285,6 +292,28 @@ impl<'a> Reader<'a> {
         })
     }
 
+    fn definition(&mut self) -> Result<TableDef, CatalogChangeError> {
+        let oid = self.u32()?;
+        let store = StoreId::new(self.u32()?);
+        let name = self.text()?;
+        let columns = self.list(Reader::column)?;
+        let primary_key = if self.flag()? { Some(self.key()?) } else { None };
+        let checks = self.list(|reader| {
+            Ok(CheckDef {
+                name: reader.text()?,
+                expression: reader.text()?,
+            })
+        })?;
+        Ok(TableDef {
+            oid,
+            name,
+            columns,
+            primary_key,
+            store,
+            checks,
+        })
+    }
+
     fn key(&mut self) -> Result<PrimaryKey, CatalogChangeError> {
         let name = self.text()?;
         let columns = self.list(|reader| Ok(reader.u32()? as usize))?;
@@ -321,6 +350,18 @@ mod tests {
                 ],
                 primary_key: Some(key.clone()),
                 store: StoreId::new(3),
+                checks: Vec::new(),
+            }),
+            CatalogChange::Redefine(TableDef {
+                oid: 16385,
+                name: "items".to_owned(),
+                columns: vec![column("id", DataType::Int4, false, None)],
+                primary_key: None,
+                store: StoreId::new(7),
+                checks: vec![CheckDef {
+                    name: "items_id_check".to_owned(),
+                    expression: "id > 0".to_owned(),
+                }],
             }),
             CatalogChange::DropTable {
                 oid: 16385,

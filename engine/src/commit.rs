@@ -14,6 +14,7 @@
 //! - a store's ordinals are dense: what is taken is exactly what the records count;
 //! - a commit that the log refuses leaves no version behind and takes no ordinal.
 
+use crate::catalog::Table;
 use crate::catalog_change::CatalogChange;
 use crate::collector::Grave;
 use crate::error::Error;
@@ -240,8 +241,13 @@ impl Txn {
                     latest.elections().announce(change);
                 }
             }
-            for retired in self.ddl.iter().filter_map(|applied| applied.retires.as_ref()) {
+            for applied in &self.ddl {
+                let Some(retired) = &applied.retires else { continue };
                 retired.retire();
+                let keeps_store = |table: &Arc<Table>| Arc::ptr_eq(&table.store, &retired.store);
+                if !applied.table.as_ref().is_some_and(keeps_store) {
+                    retired.store.retire();
+                }
             }
             engine.catalogs.install(lsn, catalog);
         }

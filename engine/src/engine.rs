@@ -3,6 +3,7 @@
 use crate::catalog::Catalog;
 use crate::catalogs::Catalogs;
 use crate::collector::Collector;
+use crate::constraints::RowRules;
 use crate::directory::DataDirectory;
 use crate::error::Error;
 use crate::limits::{Limits, SPILL_BYTES};
@@ -16,7 +17,7 @@ use scry_wal::storage::Storage;
 use scry_wal::{Log, LogOptions, Lsn, StoreId, TxnId};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 /// How an engine is opened.
 #[derive(Clone, Debug)]
@@ -57,6 +58,7 @@ pub struct Engine {
     pub(crate) collector: Collector,
     pub(crate) pins: Arc<Pins>,
     pub(crate) counters: Counters,
+    pub(crate) row_rules: OnceLock<Arc<dyn RowRules>>,
     next_txn: AtomicU64,
     next_oid: AtomicU32,
     next_store: AtomicU32,
@@ -123,12 +125,19 @@ impl Engine {
             collector,
             pins,
             counters: Counters::default(),
+            row_rules: OnceLock::new(),
             next_txn: AtomicU64::new(state.next_txn),
             next_oid: AtomicU32::new(state.next_oid),
             next_store: AtomicU32::new(state.next_store),
             next_election: AtomicU64::new(state.next_election),
             _directory: directory,
         }))
+    }
+
+    /// Says who knows the conditions of tables; once. Without, rows that elections bring in are not checked.
+    pub fn set_row_rules(&self, rules: Arc<dyn RowRules>) {
+        let fresh = self.row_rules.set(rules).is_ok();
+        assert!(fresh, "the rules of rows are set once");
     }
 
     /// The audit trail.

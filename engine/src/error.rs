@@ -39,6 +39,12 @@ pub enum Error {
     },
     /// A row without a value where one is required.
     NotNullViolation { table: String, column: String },
+    /// A row that makes a condition of its table false.
+    CheckViolation {
+        table: String,
+        constraint: String,
+        row: Vec<crate::Value>,
+    },
     /// A table of this name exists.
     DuplicateTable { name: String },
     /// No table of this name.
@@ -169,6 +175,14 @@ impl fmt::Display for Error {
                 write!(
                     f,
                     "column \"{column}\" of relation \"{table}\" contains null values"
+                )
+            }
+            Error::CheckViolation {
+                table, constraint, ..
+            } => {
+                write!(
+                    f,
+                    "new row for relation \"{table}\" violates check constraint \"{constraint}\""
                 )
             }
             Error::DuplicateTable { name } => write!(f, "relation \"{name}\" already exists"),

@@ -2,8 +2,9 @@
 //!
 //! In reading order: `types` (what a column can hold), `row` (rows as bytes), `key` (order-preserving keys), `catalog`
 //! and `catalog_change` (tables, and how the log says so), `store` (the memtable: rows, versions, row locks), `locks`
-//! (who waits for whom), `snapshots` (visible LSN and horizon), `overlay` (a transaction's changes), `runs`
-//! (sorted runs: rows on disk), `txn` (what a transaction can do), `commit` (the one critical section), `recovery` (from the log), `collector`
+//! (who waits for whom), `snapshots` (visible LSN and horizon), `overlay` (a transaction's changes), `constraints` (what rows
+//! must satisfy), `runs` (sorted runs: rows on disk), `txn` (what a transaction can do), `commit` (the one critical section), `recovery`
+//! (from the log), `collector`
 //! and `sweep` (what nobody sees any more), `engine` (all of it, open).
 //!
 //! It knows nothing of SQL text, of Arrow, of sockets, nor of who reads its log.
@@ -15,6 +16,7 @@ mod changes;
 mod collector;
 pub mod collision;
 mod commit;
+mod constraints;
 mod directory;
 pub mod election;
 pub mod engine;
@@ -34,8 +36,9 @@ mod sweep;
 pub mod txn;
 pub mod types;
 
-pub use catalog::{Catalog, ColumnDef, FIRST_OID, NewTable, PrimaryKey, Table, TableDef};
+pub use catalog::{Catalog, CheckDef, ColumnDef, FIRST_OID, NewTable, PrimaryKey, Table, TableDef};
 pub use catalog_change::{CatalogChange, CatalogChangeError};
+pub use constraints::RowRules;
 pub use directory::FORMAT_VERSION;
 pub use election::change::ElectionChange;
 pub use election::{

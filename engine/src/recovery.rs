@@ -577,8 +577,18 @@ impl Replay {
             }
             CatalogChange::SetRules { oid, rules } => {
                 let old = table_of(*oid)?;
-                let new = Table::new(old.def.clone(), Arc::clone(&old.store), Arc::clone(&old.lock));
-                Some(new.with_rules(Arc::new(rules.clone())))
+                Some(old.ruled(Arc::new(rules.clone())))
+            }
+            CatalogChange::Redefine(def) => {
+                let old = table_of(def.oid)?;
+                crate::catalog::check_definition(&def.name, &def.columns, def.primary_key.as_ref())
+                    .map_err(|error| corrupt(lsn, Some(def.store), error.to_string()))?;
+                let types = |def: &TableDef| def.columns.iter().map(|column| column.ty).collect::<Vec<_>>();
+                if old.def.store != def.store || types(&old.def) != types(def) {
+                    let what = "a definition that is not of the table's data".to_owned();
+                    return Err(corrupt(lsn, Some(def.store), what));
+                }
+                Some(old.redefined(def.clone(), Arc::clone(&old.rules)))
             }
             CatalogChange::Election(_) => unreachable!("elections have their own way"),
         };

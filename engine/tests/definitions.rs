@@ -293,6 +293,7 @@ fn create_wide(home: &Home) -> Arc<Table> {
         name: "wide".to_owned(),
         columns: vec![column("id", DataType::Int4), column("filler", DataType::Bytea)],
         primary_key: Some(primary_key("wide")),
+        ..NewTable::default()
     };
     let mut txn = home.session().begin(Isolation::ReadCommitted);
     let table = block_on(txn.create_table(new)).unwrap();
@@ -523,4 +524,75 @@ fn definitions_that_contradict_themselves_are_refused() {
             Err(Error::InvalidDefinition { .. })
         ));
     }
+}
+
+#[test]
+fn another_definition_survives_a_restart_and_keeps_rows_and_ordinals() {
+    let mut home = Home::new();
+    let table = home.create("t", true);
+    home.put(&table, 1, 10);
+    let check = CheckDef {
+        name: "positive".to_owned(),
+        expression: "amount > 0".to_owned(),
+    };
+    let mut def = table.def.clone();
+    def.name = "stock".to_owned();
+    def.columns[1].name = "amount".to_owned();
+    def.columns[1].default = Some("5".to_owned());
+    def.checks.push(check);
+    let mut txn = home.session().begin(Isolation::ReadCommitted);
+    let own = block_on(txn.redefine(&table, def.clone())).unwrap();
+    insert(&mut txn, &own, 2, 20);
+    txn.commit("ALTER TABLE").unwrap().unwrap();
+    drop((table, own));
+    for _ in 0..2 {
+        assert!(home.engine().catalog().table("t").is_none());
+        let table = home.table("stock");
+        assert_eq!(table.def, def);
+        assert_eq!(home.rows(&table), [(1, 10), (2, 20)]);
+        home.check_replica(&table);
+        drop(table);
+        home.restart();
+    }
+}
+
+#[test]
+fn whoever_waited_while_a_table_was_redefined_does_not_write_by_the_old_definition() {
+    let home = Home::new();
+    let table = home.create("t", true);
+    home.put(&table, 1, 10);
+    let mut session = home.session();
+    let mut altering = session.begin(Isolation::ReadCommitted);
+    let mut def = table.def.clone();
+    def.columns[1].not_null = true;
+    block_on(altering.redefine(&table, def.clone())).unwrap();
+
+    let mut other = home.session();
+    let mut waiting = other.begin(Isolation::ReadCommitted);
+    let mut insert = Box::pin(waiting.insert(&table, Some(key(2)), row(&table, 2, 20)));
+    assert!(poll_once(insert.as_mut()).is_pending());
+    let mut definer = other_definition(&home, &table);
+    assert!(poll_once(definer.as_mut()).is_pending());
+    altering.commit("ALTER TABLE").unwrap().unwrap();
+    let refused = block_on(insert).unwrap_err();
+    assert!(matches!(refused, Error::TableChanged { .. }), "{refused}");
+    drop(waiting);
+    let refused = block_on(definer).unwrap_err();
+    assert!(matches!(refused, Error::TableChanged { .. }), "{refused}");
+    assert_eq!(home.table("t").def, def);
+    assert_eq!(home.rows(&home.table("t")), [(1, 10)]);
+}
+
+/// Another transaction that drops a default of the table as it resolved it.
+fn other_definition<'h>(
+    home: &'h Home,
+    table: &'h Arc<Table>,
+) -> std::pin::Pin<Box<dyn std::future::Future<Output = Result<(), Error>> + 'h>> {
+    let mut session = home.session();
+    Box::pin(async move {
+        let mut txn = session.begin(Isolation::ReadCommitted);
+        let mut def = table.def.clone();
+        def.columns[1].default = Some("7".to_owned());
+        txn.redefine(table, def).await.map(drop)
+    })
 }

@@ -531,6 +531,7 @@ fn rows_keys_and_transactions_beyond_their_limits_are_refused() {
         name: "t".into(),
         columns,
         primary_key: None,
+        ..NewTable::default()
     };
     let table = block_on(txn.create_table(new)).unwrap();
     let bytes = |length: usize| table.layout.encode(&[Value::Bytea(vec![7; length])]).unwrap();

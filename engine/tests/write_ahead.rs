@@ -399,6 +399,7 @@ fn small_segments_take_large_transactions_and_refuse_rows_that_never_fit_before_
         name: "wide".into(),
         columns: vec![column],
         primary_key: None,
+        ..NewTable::default()
     };
     let mut txn = home.session().begin(Isolation::ReadCommitted);
     let wide = block_on(txn.create_table(new)).unwrap();

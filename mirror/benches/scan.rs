@@ -61,6 +61,7 @@ impl Writer {
                 columns,
                 primary_key: None,
                 store,
+                checks: Vec::new(),
             };
             let mut payload = Vec::new();
             CatalogChange::CreateTable(table).encode(&mut payload);

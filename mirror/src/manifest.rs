@@ -186,6 +186,7 @@ impl StoreEntry {
             columns: self.columns.clone(),
             primary_key: None,
             store: self.store,
+            checks: Vec::new(),
         };
         let mut columns = Vec::new();
         CatalogChange::CreateTable(table).encode(&mut columns);

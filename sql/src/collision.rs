@@ -27,7 +27,7 @@ static UTC: LazyLock<TimeZone> = LazyLock::new(TimeZone::utc);
 static NO_RANDOM: AtomicU64 = AtomicU64::new(0);
 
 /// What an expression of a rule may know of its surroundings: nothing.
-fn facts() -> Facts<'static> {
+pub(crate) fn timeless_facts() -> Facts<'static> {
     Facts {
         zone: &UTC,
         transaction_start: 0,
@@ -60,7 +60,7 @@ fn bind_here(expression: &str, table: &Table, column: usize) -> Result<Scalar, E
     }
     let column = &columns[column];
     scope.add("", ROWS.map(|row| (row, column.ty)));
-    let (facts, mut types) = (facts(), ParamTypes::default());
+    let (facts, mut types) = (timeless_facts(), ParamTypes::default());
     let mut binder = scalar::Binder::in_scope(scope, &mut types, &facts);
     let bound = binder
         .assigned(&parsed, column)
@@ -165,7 +165,7 @@ impl Expressions {
         for row in 0..rows.len() {
             values.push(values[row * columns + asked.column].clone());
         }
-        let facts = facts();
+        let facts = timeless_facts();
         let env = Env::new(&[], &facts).with_values(&values);
         let value = scalar::eval(&bound, &env);
         value

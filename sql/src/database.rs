@@ -2,6 +2,7 @@
 //! made from them.
 
 use crate::analytic::{Analytic, AnalyticOptions, ServerStatus};
+use crate::constraint;
 use crate::error::Error;
 use crate::notify::{Bus, Message};
 use crate::privilege::Creators;
@@ -139,6 +140,7 @@ impl Database {
             )),
             error => error.into(),
         })?;
+        engine.set_row_rules(Arc::new(constraint::Rules));
         let horizon = {
             let engine = Arc::downgrade(&engine);
             // Without an engine nobody reads any more; nothing needs to be folded then either.

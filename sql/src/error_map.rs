@@ -75,6 +75,11 @@ impl From<scry_engine::Error> for Error {
             )
             .with_table(table)
             .with_column(column),
+            E::CheckViolation {
+                table, constraint, ..
+            } => Error::new(SqlState::CHECK_VIOLATION, text)
+                .with_table(table)
+                .with_constraint(constraint),
             E::DuplicateTable { name } => Error::new(
                 SqlState::DUPLICATE_TABLE,
                 format!("relation \"{name}\" already exists"),
@@ -140,7 +145,7 @@ impl From<scry_engine::Error> for Error {
                 Error::new(SqlState::INSUFFICIENT_PRIVILEGE, text)
             }
             E::Io { .. } => Error::new(SqlState::IO_ERROR, text),
-            E::Corrupt { .. } => Error::new(SqlState::DATA_CORRUPTED, text),
+            E::Corrupt { .. } | E::DamagedFile { .. } => Error::new(SqlState::DATA_CORRUPTED, text),
         }
     }
 }

@@ -8,6 +8,7 @@
 //! - [`session`]: prepared statements, portals, transactions, settings.
 //! - [`plan`]: text → statements → compiled plans.
 //! - [`exec`]: row plans, DML, DDL and COPY at work.
+//! - `constraint`: what rows must satisfy.
 //! - `privilege`: who may do what with an election.
 //! - `notify`: LISTEN and NOTIFY between sessions.
 //! - [`types`] and [`expr`]: PostgreSQL's types, formats and scalar expressions.
@@ -23,6 +24,7 @@ pub mod analytic;
 pub mod catalog_views;
 mod collision;
 mod conflicts;
+mod constraint;
 pub mod database;
 pub mod dialect;
 pub mod error;

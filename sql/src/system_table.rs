@@ -41,6 +41,7 @@ impl SystemTable {
                 name: format!("{}_pkey", self.name),
                 columns: vec![0],
             }),
+            ..NewTable::default()
         }
     }
 

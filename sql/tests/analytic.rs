@@ -527,6 +527,7 @@ fn who_asks_for_what_a_failed_log_never_made_durable_is_told_so_and_does_not_wai
             name: name.to_owned(),
             columns: vec![column("id", DataType::Int4)],
             primary_key: None,
+            ..NewTable::default()
         };
         runtime.block_on(txn.create_table(new)).unwrap();
         txn.commit("").unwrap().unwrap()

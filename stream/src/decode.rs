@@ -195,9 +195,11 @@ pub(crate) fn store_events(
             }
             branches.into_iter().map(dropped).collect()
         }
-        CatalogChange::AddPrimaryKey { .. } | CatalogChange::SetRules { .. } | CatalogChange::Election(_) => {
-            Vec::new()
-        }
+        // Names and constraints are those of the catalog at a reader's snapshot; the data is the same.
+        CatalogChange::AddPrimaryKey { .. }
+        | CatalogChange::SetRules { .. }
+        | CatalogChange::Redefine(_)
+        | CatalogChange::Election(_) => Vec::new(),
     })
 }
 

@@ -55,14 +55,15 @@ impl StoreSchema {
     }
 }
 
-/// The Arrow schema of these columns.
+/// The Arrow schema of these columns. Whether they may be NULL changes with the table's definition, and these with the store alone: so
+/// they may.
 #[must_use]
 pub fn arrow_schema(columns: &[ColumnDef]) -> SchemaRef {
     let fields: Vec<Field> = columns
         .iter()
         .map(|column| {
             let metadata = HashMap::from([(TYPE_KEY.to_owned(), column.ty.to_string())]);
-            Field::new(&column.name, arrow_type(column.ty), !column.not_null).with_metadata(metadata)
+            Field::new(&column.name, arrow_type(column.ty), true).with_metadata(metadata)
         })
         .collect();
     Arc::new(Schema::new(fields))

@@ -141,6 +141,7 @@ impl Primary {
                 name: "key".into(),
                 columns: vec![0],
             }),
+            ..NewTable::default()
         };
         block_on(txn.create_table(new)).expect("created")
     }

@@ -113,12 +113,13 @@ impl Line {
             CatalogChange::Truncate { .. } => "TRUNCATE",
             CatalogChange::AddPrimaryKey { .. } => "ADD KEY",
             CatalogChange::SetRules { .. } => "SET RULES",
+            CatalogChange::Redefine(_) => "ALTER",
         };
         let mut line = Self::new(lsn, who, op);
         line.table = table.to_owned();
         let names = |def: &mut dyn Iterator<Item = &str>| def.collect::<Vec<_>>().join(", ");
         match change {
-            CatalogChange::CreateTable(def) => {
+            CatalogChange::CreateTable(def) | CatalogChange::Redefine(def) => {
                 let columns = names(&mut def.columns.iter().map(|column| column.name.as_str()));
                 line.note.push(("columns", columns));
             }

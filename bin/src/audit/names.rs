@@ -81,6 +81,13 @@ impl Names {
                 }
             }
             CatalogChange::Election(change) => self.apply_election(at, change),
+            CatalogChange::Redefine(def) => {
+                self.ever.insert(def.name.clone());
+                self.tables.insert(def.oid, def.name.clone());
+                if let Some(store) = self.stores.get_mut(&def.store) {
+                    store.columns = def.columns.clone().into();
+                }
+            }
             CatalogChange::DropTable { .. } | CatalogChange::SetRules { .. } => {}
         }
     }
@@ -157,7 +164,7 @@ impl Names {
     /// The table that a catalog change is about.
     pub fn table_of<'a>(&'a self, change: &'a CatalogChange) -> Option<&'a str> {
         let oid = match change {
-            CatalogChange::CreateTable(def) => return Some(&def.name),
+            CatalogChange::CreateTable(def) | CatalogChange::Redefine(def) => return Some(&def.name),
             CatalogChange::Election(ElectionChange::CreateBranch { store, .. }) => {
                 return self.table_name(*store);
             }

@@ -59,6 +59,7 @@ pub fn load(engine: &Arc<Engine>, name: &str, rows: i32) -> Arc<Table> {
         name: name.into(),
         columns,
         primary_key,
+        ..NewTable::default()
     }))
     .unwrap();
     let mut lsn = txn.commit("CREATE TABLE").unwrap().unwrap();

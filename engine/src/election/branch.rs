@@ -98,6 +98,7 @@ pub(crate) fn table(base: &Table, store: StoreId, columns: Vec<ColumnDef>) -> Ta
         columns,
         primary_key: base.def.primary_key.clone(),
         store,
+        checks: Vec::new(),
     };
     Table::new(def, Arc::new(data), Arc::default())
 }

@@ -223,6 +223,8 @@ impl Txn {
             let table = Arc::clone(present_table(&self.catalog().tables, branch)?);
             // What the adoption takes comes before all that this transaction logs itself.
             let taken = branch.table.store.counters.next_ordinal().get();
+            let of_base = candidate.base.tables.by_store(branch.base);
+            let checked = of_base.is_some_and(|of_base| table.def.is_satisfied_by(&of_base.def));
             if candidate.mirrored {
                 let count = u32::try_from(taken).map_err(|_| Error::TooManyChanges {
                     limit: u64::from(u32::MAX),
@@ -233,10 +235,14 @@ impl Txn {
             while !rows.is_empty() {
                 for row in rows {
                     let ordinal = row.ordinal;
+                    let new = row.proposal.visible().filter(|_| !checked).cloned();
                     let met = self
                         .elect_row(&table, row, candidate.mirrored, on_conflict, evaluate)
                         .await?;
                     let Some(conflict) = met else {
+                        if let Some(new) = new {
+                            self.check_new_row(&table, &new)?;
+                        }
                         elected.changed += 1;
                         continue;
                     };
@@ -461,6 +467,9 @@ impl Txn {
             let there = present.is_some();
             let conflict = judge(table, row.clone(), present, on_conflict, evaluate);
             let key = row.key.as_ref();
+            if let Outcome::Put(new) = &conflict.decision.outcome {
+                self.check_new_row(table, new)?;
+            }
             match &conflict.decision.outcome {
                 Outcome::Keep | Outcome::Defer | Outcome::Refuse => {}
                 Outcome::Put(new) if there => self.update(table, key, Arc::clone(new))?,

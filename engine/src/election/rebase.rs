@@ -76,7 +76,10 @@ impl Txn {
     ) -> Result<(), Error> {
         let (row, deleted) = match (&conflict.decision.outcome, &present) {
             (Outcome::Refuse | Outcome::Defer, _) => return Ok(()),
-            (Outcome::Put(row), _) => (Some(Arc::clone(row)), false),
+            (Outcome::Put(row), _) => {
+                self.check_new_row(table, row)?;
+                (Some(Arc::clone(row)), false)
+            }
             (Outcome::Delete, Some(present)) => (Some(Arc::clone(&present.row)), true),
             (Outcome::Delete, None) | (Outcome::Keep, _) => (None, false),
         };

@@ -55,6 +55,7 @@ impl Txn {
             name,
             mut columns,
             primary_key,
+            checks,
         } = new;
         for column in primary_key.iter().flat_map(|key| &key.columns) {
             columns[*column].not_null = true;
@@ -65,6 +66,7 @@ impl Txn {
             columns,
             primary_key,
             store,
+            checks,
         };
         let table = Arc::new(Table::with_fresh_store(
             def.clone(),
@@ -75,18 +77,18 @@ impl Txn {
     }
 
     /// Drops a table. Waits for its writers.
-    pub async fn drop_table(&mut self, table: &Table) -> Result<(), Error> {
+    pub async fn drop_table(&mut self, table: &Arc<Table>) -> Result<(), Error> {
         self.not_in_candidate("DROP TABLE")?;
         self.lock_table(table, Mode::Exclusive).await?;
         let change = CatalogChange::DropTable {
             oid: table.def.oid,
             store: table.def.store,
         };
-        self.alter(change, None, Some(Arc::clone(&table.store)))
+        self.alter(change, None, Some(Arc::clone(table)))
     }
 
     /// Gives a table a new, empty store. Waits for its writers.
-    pub async fn truncate(&mut self, table: &Table) -> Result<Arc<Table>, Error> {
+    pub async fn truncate(&mut self, table: &Arc<Table>) -> Result<Arc<Table>, Error> {
         self.not_in_candidate("TRUNCATE")?;
         self.lock_table(table, Mode::Exclusive).await?;
         let def = TableDef {
@@ -100,7 +102,7 @@ impl Txn {
         };
         let new = Table::with_fresh_store(def, Arc::clone(&table.lock));
         let new = Arc::new(new.with_rules(self.rules_now(table)));
-        self.alter(change, Some(Arc::clone(&new)), Some(Arc::clone(&table.store)))?;
+        self.alter(change, Some(Arc::clone(&new)), Some(Arc::clone(table)))?;
         Ok(new)
     }
 
@@ -108,7 +110,11 @@ impl Txn {
     ///
     /// # Errors
     /// `UniqueViolation` and `NotNullViolation` for rows that cannot have such a key.
-    pub async fn add_primary_key(&mut self, table: &Table, key: PrimaryKey) -> Result<Arc<Table>, Error> {
+    pub async fn add_primary_key(
+        &mut self,
+        table: &Arc<Table>,
+        key: PrimaryKey,
+    ) -> Result<Arc<Table>, Error> {
         self.not_in_candidate("ALTER TABLE")?;
         if table.def.primary_key.is_some() {
             return Err(Error::PrimaryKeyExists {
@@ -147,8 +153,64 @@ impl Txn {
         let change = CatalogChange::AddPrimaryKey { oid: def.oid, key };
         let new = Table::new(def, store, Arc::clone(&table.lock));
         let new = Arc::new(new.with_rules(Arc::new(rules)));
-        self.alter(change, Some(Arc::clone(&new)), Some(Arc::clone(&table.store)))?;
+        self.alter(change, Some(Arc::clone(&new)), Some(Arc::clone(table)))?;
         Ok(new)
+    }
+
+    /// Gives a table another definition, which `def` makes of the present one once no writer is under way: other names, defaults
+    /// and constraints. The rows must satisfy it; see [`Txn::check_rows`].
+    ///
+    /// # Errors
+    /// `InvalidDefinition`, `DuplicateTable`.
+    ///
+    /// # Panics
+    /// When the definition is not of the table's data, or has another primary key.
+    pub async fn redefine(&mut self, table: &Arc<Table>, def: TableDef) -> Result<Arc<Table>, Error> {
+        self.not_in_candidate("ALTER TABLE")?;
+        let types = |def: &TableDef| def.columns.iter().map(|column| column.ty).collect::<Vec<_>>();
+        let old = &table.def;
+        assert!(
+            (old.oid, old.store) == (def.oid, def.store) && types(old) == types(&def),
+            "a definition of the same data"
+        );
+        check_definition(&def.name, &def.columns, def.primary_key.as_ref())?;
+        if old.name != def.name && self.catalog.table(&def.name).is_some() {
+            return Err(Error::DuplicateTable { name: def.name });
+        }
+        self.lock_table(table, Mode::Exclusive).await?;
+        let new = Arc::new(table.redefined(def.clone(), self.rules_now(table)));
+        let change = CatalogChange::Redefine(def);
+        self.alter(change, Some(Arc::clone(&new)), Some(Arc::clone(table)))?;
+        Ok(new)
+    }
+
+    /// Shows every row of a table to `check`, once no writer is under way.
+    ///
+    /// # Errors
+    /// The first that `check` answers.
+    pub async fn check_rows<E: From<Error>>(
+        &mut self,
+        table: &Table,
+        check: &mut (dyn FnMut(&[u8]) -> Result<(), E> + Send),
+    ) -> Result<(), E> {
+        self.lock_table(table, Mode::Exclusive).await?;
+        // Newer than the snapshot is what others have committed since.
+        let snapshot = std::mem::replace(&mut self.snapshot, self.engine.visible_lsn());
+        let cursor = self.begin_scan(table, KeyRange::all());
+        self.snapshot = snapshot;
+        let mut cursor = cursor?;
+        loop {
+            let batch = cursor.next_batch(REKEY_BATCH)?;
+            if batch.is_empty() {
+                break;
+            }
+            for (_, version) in &batch {
+                check(&version.row)?;
+            }
+            turn().await;
+        }
+        self.depend_on(cursor.depends_on());
+        Ok(())
     }
 
     /// Gives a table other collision rules. Waits for its writers.
@@ -183,12 +245,7 @@ impl Txn {
         if let Some(column) = table.rules.mixes(&rules).filter(|_| open) {
             return Err(refused(RuleError::Mixed { column: name(column) }));
         }
-        let new = Table::new(
-            table.def.clone(),
-            Arc::clone(&table.store),
-            Arc::clone(&table.lock),
-        );
-        let new = Arc::new(new.with_rules(Arc::new(rules.clone())));
+        let new = Arc::new(table.ruled(Arc::new(rules.clone())));
         let change = CatalogChange::SetRules {
             oid: table.def.oid,
             rules,
@@ -278,7 +335,7 @@ impl Txn {
         &mut self,
         change: CatalogChange,
         table: Option<Arc<Table>>,
-        retires: Option<Arc<Store>>,
+        retires: Option<Arc<Table>>,
     ) -> Result<(), Error> {
         // Whoever replays a commit makes its changes one after the other: a base or an adoption among definitions of
         // the same tables would not mean the same then.

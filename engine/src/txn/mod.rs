@@ -308,12 +308,10 @@ impl Txn {
     async fn lock_table(&mut self, table: &Table, mode: Mode) -> Result<(), Error> {
         self.take_lock(&table.lock, mode, &table.def.name).await?;
         let replaced = self.ddl.iter().any(|applied| {
-            applied
-                .retires
-                .as_ref()
-                .is_some_and(|retired| Arc::ptr_eq(retired, &table.store))
+            let retired = applied.retires.as_ref();
+            retired.is_some_and(|retired| retired.is_same(table))
         });
-        if replaced || table.store.is_retired() {
+        if replaced || table.is_retired() || table.store.is_retired() {
             let table = table.def.name.clone();
             return Err(match self.isolation {
                 Isolation::ReadCommitted => Error::TableChanged { table },
@@ -404,7 +402,7 @@ const _: () = {
     const fn send<T: Send + 'static>() {}
     send::<Txn>();
     send::<ScanCursor>();
-    fn _futures_are_send(txn: &mut Txn, table: &Table) {
+    fn _futures_are_send(txn: &mut Txn, table: &Arc<Table>) {
         fn send(_: impl Send) {}
         send(txn.lock(table, &[]));
         send(txn.insert(table, None, Vec::new()));

@@ -207,6 +207,7 @@ pub fn new_table(name: &str, keyed: bool) -> NewTable {
         name: name.to_owned(),
         columns: vec![column("id", DataType::Int4), column("value", DataType::Int8)],
         primary_key: keyed.then(|| primary_key(name)),
+        ..NewTable::default()
     }
 }
 

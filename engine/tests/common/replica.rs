@@ -95,7 +95,7 @@ impl Replica {
                     let layout = self.layouts[old].clone();
                     self.layouts.insert(*new, layout);
                 }
-                CatalogChange::AddPrimaryKey { .. } => {}
+                CatalogChange::AddPrimaryKey { .. } | CatalogChange::Redefine(_) => {}
                 CatalogChange::Election(ElectionChange::CreateBranch { store, columns, .. }) => {
                     self.create(*store, columns);
                 }

@@ -61,6 +61,7 @@ fn change(u: &mut Unstructured<'_>) -> Result<CatalogChange> {
                     false => None,
                 },
                 store,
+                checks: Vec::new(),
             })
         }
         1 => CatalogChange::DropTable { oid, store },

@@ -60,6 +60,7 @@ pub fn create(engine: &Arc<Engine>, rows: i64) -> Arc<Table> {
             name: "t_key".into(),
             columns: vec![0],
         }),
+        ..NewTable::default()
     }))
     .unwrap();
     apply(&mut txn, &table, &(0..rows).map(|id| (id, Some(id))).collect());

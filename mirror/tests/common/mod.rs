@@ -29,6 +29,7 @@ pub fn filled(engine: &Arc<Engine>, name: &str, other: &str, rows: i64) -> Arc<T
             name: format!("{name}_key"),
             columns: vec![0],
         }),
+        ..NewTable::default()
     };
     let table = block_on(txn.create_table(new)).unwrap();
     for id in 0..rows {

@@ -1,7 +1,7 @@
 //! Objects as the SQL that makes them.
 
 use crate::analytic::quote_ident;
-use scry_engine::{PrimaryKey, Table};
+use scry_engine::{CheckDef, PrimaryKey, Table};
 
 /// Column numbers of a key, from 1.
 pub fn key_columns(key: &PrimaryKey) -> Vec<i64> {
@@ -19,6 +19,11 @@ fn column_names(table: &Table, key: &PrimaryKey) -> String {
 /// `PRIMARY KEY (a, b)`.
 pub fn constraint_definition(table: &Table, key: &PrimaryKey) -> String {
     format!("PRIMARY KEY ({})", column_names(table, key))
+}
+
+/// `CHECK ((a > 0))`.
+pub fn check_definition(check: &CheckDef) -> String {
+    format!("CHECK (({}))", check.expression)
 }
 
 /// `CREATE UNIQUE INDEX t_pkey ON public.t USING btree (a, b)`.

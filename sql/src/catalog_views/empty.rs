@@ -83,8 +83,6 @@ empty! {
     "information_schema"."referential_constraints": "constraint_catalog name, constraint_schema name, \
         constraint_name name, unique_constraint_schema name, unique_constraint_name name, update_rule text, \
         delete_rule text";
-    "information_schema"."check_constraints": "constraint_catalog name, constraint_schema name, \
-        constraint_name name, check_clause text";
     "information_schema"."constraint_column_usage": "table_schema name, table_name name, column_name name, \
         constraint_schema name, constraint_name name";
     "information_schema"."sequences": "sequence_catalog name, sequence_schema name, sequence_name name, data_type text";

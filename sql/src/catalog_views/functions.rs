@@ -1,6 +1,6 @@
 //! Functions that need the session or the catalog.
 
-use super::describe::{constraint_definition, index_definition};
+use super::describe::{check_definition, constraint_definition, index_definition};
 use super::objects;
 use super::relations::{relations, schema_oid, visible};
 use super::types::{by_name, format_type};
@@ -251,10 +251,21 @@ fn definition_function(name: &str, scope: &Scope) -> Option<Arc<ScalarUDF>> {
                 |args, _| Ok(args[0].clone()),
             )
         }
-        "pg_get_constraintdef" => of_oid("pg_get_constraintdef", flagged(1), move |oid| {
-            let table = catalog.by_oid(objects::table_of_constraint(oid)?)?;
-            Some(constraint_definition(table, table.def.primary_key.as_ref()?))
-        }),
+        "pg_get_constraintdef" => {
+            of_oid(
+                "pg_get_constraintdef",
+                flagged(1),
+                move |oid| match objects::constraint(oid)? {
+                    objects::Constraint::PrimaryKey { table } => {
+                        let table = catalog.by_oid(table)?;
+                        Some(constraint_definition(table, table.def.primary_key.as_ref()?))
+                    }
+                    objects::Constraint::Check { table, number } => {
+                        Some(check_definition(catalog.by_oid(table)?.def.checks.get(number)?))
+                    }
+                },
+            )
+        }
         "pg_get_indexdef" => {
             let arity = Arity::optional(1, &[OID, OID, DataType::Boolean]);
             ClosureFunction::function(

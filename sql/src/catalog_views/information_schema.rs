@@ -1,12 +1,12 @@
 //! The SQL standard's views of tables, columns and keys.
 
 use super::objects;
-use super::relations::{keyed, tables};
+use super::relations::{checked, keyed, tables};
 use super::types::format_type;
 use super::view::{Cell, View, row};
 use crate::analytic::{DATABASE, Scope};
 use crate::types as sql_types;
-use scry_engine::DataType;
+use scry_engine::{DataType, Table};
 
 const SCHEMA: &str = "information_schema";
 
@@ -82,22 +82,23 @@ pub const VIEWS: &[View] = &[
                   table_schema name, table_name name, constraint_type text, is_deferrable text, \
                   initially_deferred text, enforced text",
         rows: |scope| {
-            keyed(scope)
-                .map(|(table, key)| {
-                    row![
-                        DATABASE,
-                        "public",
-                        key.name.clone(),
-                        DATABASE,
-                        "public",
-                        table.def.name.clone(),
-                        "PRIMARY KEY",
-                        "NO",
-                        "NO",
-                        "YES",
-                    ]
-                })
-                .collect()
+            let row = |table: &Table, name: &str, kind: &'static str| {
+                row![
+                    DATABASE,
+                    "public",
+                    name.to_owned(),
+                    DATABASE,
+                    "public",
+                    table.def.name.clone(),
+                    kind,
+                    "NO",
+                    "NO",
+                    "YES",
+                ]
+            };
+            let keys = keyed(scope).map(|(table, key)| row(table, &key.name, "PRIMARY KEY"));
+            let checks = checked(scope).map(|(table, _, check)| row(table, &check.name, "CHECK"));
+            keys.chain(checks).collect()
         },
     },
     View {
@@ -124,6 +125,19 @@ pub const VIEWS: &[View] = &[
                 }
             }
             rows
+        },
+    },
+    View {
+        schema: SCHEMA,
+        name: "check_constraints",
+        columns: "constraint_catalog name, constraint_schema name, constraint_name name, check_clause text",
+        rows: |scope| {
+            checked(scope)
+                .map(|(_, _, check)| {
+                    let clause = format!("(({}))", check.expression);
+                    row![DATABASE, "public", check.name.clone(), clause]
+                })
+                .collect()
         },
     },
 ];

@@ -30,6 +30,9 @@ pub const C_COLLATION: u32 = 950;
 const INDEX_BASE: u32 = 1 << 30;
 const CONSTRAINT_BASE: u32 = 2 << 30;
 const DEFAULT_BASE: u32 = 3 << 30;
+/// Above those of primary keys, with room for so many of a table.
+const CHECK_BASE: u32 = 1 << 29;
+const CHECKS_MAX: u32 = 256;
 
 /// The oid of the index under a table's primary key.
 pub fn key_index(table: u32) -> u32 {
@@ -46,11 +49,33 @@ pub fn key_constraint(table: u32) -> u32 {
     CONSTRAINT_BASE.wrapping_add(table)
 }
 
-/// The table of such a constraint.
-pub fn table_of_constraint(constraint: u32) -> Option<u32> {
-    constraint
-        .checked_sub(CONSTRAINT_BASE)
-        .filter(|table| *table < INDEX_BASE)
+/// The oid of the n-th CHECK constraint of a table.
+pub fn check_constraint(table: u32, number: usize) -> u32 {
+    (table.wrapping_mul(CHECKS_MAX).wrapping_add(number as u32) % CHECK_BASE) | CONSTRAINT_BASE | CHECK_BASE
+}
+
+/// A constraint that an oid names.
+pub enum Constraint {
+    PrimaryKey {
+        table: u32,
+    },
+    /// The table, as far as the oid tells, and the constraint's number.
+    Check {
+        table: u32,
+        number: usize,
+    },
+}
+
+/// The constraint that has this oid.
+pub fn constraint(oid: u32) -> Option<Constraint> {
+    let derived = oid.checked_sub(CONSTRAINT_BASE).filter(|oid| *oid < INDEX_BASE)?;
+    Some(match derived.checked_sub(CHECK_BASE) {
+        None => Constraint::PrimaryKey { table: derived },
+        Some(check) => Constraint::Check {
+            table: check / CHECKS_MAX,
+            number: (check % CHECKS_MAX) as usize,
+        },
+    })
 }
 
 /// The oid of a column's default. Columns are numbered from 1.

@@ -5,7 +5,7 @@ use super::objects::{self, PG_CATALOG, PUBLIC, ROLE};
 use super::view::{Cell, View, row};
 use crate::analytic::Scope;
 use crate::types as sql_types;
-use scry_engine::{PrimaryKey, Table};
+use scry_engine::{CheckDef, PrimaryKey, Table};
 use std::sync::Arc;
 
 pub const VIEWS: &[View] = &[
@@ -146,6 +146,14 @@ pub fn tables(scope: &Scope) -> impl Iterator<Item = &Arc<Table>> {
     scope.catalog.tables()
 }
 
+/// CHECK constraints, each with its table and its number there.
+pub fn checked(scope: &Scope) -> impl Iterator<Item = (&Arc<Table>, usize, &CheckDef)> {
+    tables(scope).flat_map(|table| {
+        let checks = table.def.checks.iter().enumerate();
+        checks.map(move |(number, check)| (table, number, check))
+    })
+}
+
 /// Tables with a primary key.
 pub fn keyed(scope: &Scope) -> impl Iterator<Item = (&Arc<Table>, &PrimaryKey)> {
     tables(scope).filter_map(|table| Some((table, table.def.primary_key.as_ref()?)))
@@ -164,6 +172,7 @@ struct Class {
     access_method: u32,
     tuples: f64,
     columns: usize,
+    checks: usize,
     indexed: bool,
 }
 
@@ -189,7 +198,7 @@ impl Class {
             "p",
             self.kind,
             self.columns,
-            0,
+            self.checks,
             false,
             false,
             false,
@@ -217,6 +226,7 @@ fn classes(scope: &Scope) -> Vec<Vec<Cell>> {
         access_method: objects::HEAP,
         tuples: table.live_rows() as f64,
         columns: table.def.columns.len(),
+        checks: table.def.checks.len(),
         indexed: table.def.primary_key.is_some(),
     });
     let key_indexes = keyed(scope).map(|(table, key)| Class {
@@ -227,6 +237,7 @@ fn classes(scope: &Scope) -> Vec<Vec<Cell>> {
         access_method: objects::BTREE,
         tuples: table.live_rows() as f64,
         columns: key.columns.len(),
+        checks: 0,
         indexed: false,
     });
     let views = super::all().enumerate().map(|(number, view)| Class {
@@ -237,6 +248,7 @@ fn classes(scope: &Scope) -> Vec<Vec<Cell>> {
         access_method: 0,
         tuples: 0.0,
         columns: view.column_list().count(),
+        checks: 0,
         indexed: false,
     });
     user_tables
@@ -403,37 +415,68 @@ fn indexes(scope: &Scope) -> Vec<Vec<Cell>> {
         .collect()
 }
 
+/// One row of `pg_constraint`.
+struct Constraint {
+    oid: u32,
+    name: String,
+    kind: &'static str,
+    table: u32,
+    index: u32,
+    columns: Vec<i64>,
+    condition: Option<String>,
+}
+
+impl Constraint {
+    fn row(self) -> Vec<Cell> {
+        row![
+            self.oid,
+            self.name,
+            PUBLIC,
+            self.kind,
+            false,
+            false,
+            true,
+            self.table,
+            0,
+            self.index,
+            0,
+            0,
+            " ",
+            " ",
+            " ",
+            true,
+            0,
+            self.kind != "c",
+            Cell::Ints(self.columns),
+            Cell::Null,
+            Cell::Null,
+            Cell::Null,
+            Cell::Null,
+            Cell::Null,
+            Cell::Null,
+            self.condition,
+        ]
+    }
+}
+
 fn constraints(scope: &Scope) -> Vec<Vec<Cell>> {
-    keyed(scope)
-        .map(|(table, key)| {
-            row![
-                objects::key_constraint(table.def.oid),
-                key.name.clone(),
-                PUBLIC,
-                "p",
-                false,
-                false,
-                true,
-                table.def.oid,
-                0,
-                objects::key_index(table.def.oid),
-                0,
-                0,
-                " ",
-                " ",
-                " ",
-                true,
-                0,
-                true,
-                Cell::Ints(key_columns(key)),
-                Cell::Null,
-                Cell::Null,
-                Cell::Null,
-                Cell::Null,
-                Cell::Null,
-                Cell::Null,
-                Cell::Null,
-            ]
-        })
-        .collect()
+    let keys = keyed(scope).map(|(table, key)| Constraint {
+        oid: objects::key_constraint(table.def.oid),
+        name: key.name.clone(),
+        kind: "p",
+        table: table.def.oid,
+        index: objects::key_index(table.def.oid),
+        columns: key_columns(key),
+        condition: None,
+    });
+    let checks = checked(scope).map(|(table, number, check)| Constraint {
+        oid: objects::check_constraint(table.def.oid, number),
+        name: check.name.clone(),
+        kind: "c",
+        table: table.def.oid,
+        index: 0,
+        columns: Vec::new(),
+        condition: Some(check.expression.clone()),
+    });
+    keys.chain(checks).map(Constraint::row).collect()
 }

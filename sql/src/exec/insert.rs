@@ -1,5 +1,6 @@
 //! INSERT: rows from VALUES or a query, ON CONFLICT, RETURNING.
 
+use crate::constraint;
 use crate::error::{Error, SqlState};
 use crate::exec::context::{self, Exec};
 use crate::exec::update;
@@ -46,7 +47,9 @@ pub fn encode<'v>(
         }
         row
     });
-    Ok((row?, key))
+    let row = row?;
+    constraint::check(table, &row, exec.facts)?;
+    Ok((row, key))
 }
 
 /// One INSERT statement at work.

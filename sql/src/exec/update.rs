@@ -1,5 +1,6 @@
 //! UPDATE and DELETE by row plan.
 
+use crate::constraint;
 use crate::error::Error;
 use crate::exec::context::{self, Exec};
 use crate::exec::message;
@@ -42,7 +43,9 @@ pub fn changed(
         .zip(&values)
         .map(|(assignment, value)| (assignment.column, value.datum()))
         .collect();
-    Ok(table.layout.update(old, &changes)?.into())
+    let row = table.layout.update(old, &changes)?;
+    constraint::check(table, &row, exec.facts)?;
+    Ok(row.into())
 }
 
 /// Replaces a locked row, under its own key or, when key columns change, under a new one.

@@ -1,15 +1,16 @@
 //! CREATE TABLE: from syntax to the engine's definition.
 
+use crate::constraint;
 use crate::error::{Error, SqlState};
 use crate::expr;
 use crate::plan::parse;
 use crate::plan::scalar::{Binder, Facts, ParamTypes, Refusal};
 use scry_engine::row::MAX_COLUMNS;
-use scry_engine::{ColumnDef, NewTable, PrimaryKey};
+use scry_engine::{CheckDef, ColumnDef, NewTable, PrimaryKey, TableDef};
 use sqlparser::ast::{self, ColumnOption, TableConstraint};
 
 /// Longest identifier, as in PostgreSQL; longer ones are cut there and refused here.
-const MAX_NAME_BYTES: usize = 63;
+pub const MAX_NAME_BYTES: usize = 63;
 
 /// Storage parameters of PostgreSQL that clients send (pgbench) and that mean nothing here.
 const STORAGE_PARAMETERS: [&str; 6] = [
@@ -21,7 +22,7 @@ const STORAGE_PARAMETERS: [&str; 6] = [
     "oids",
 ];
 
-fn check_name(name: &str) -> Result<(), Error> {
+pub fn check_name(name: &str) -> Result<(), Error> {
     if name.len() > MAX_NAME_BYTES {
         return Err(Error::new(
             SqlState::NAME_TOO_LONG,
@@ -119,7 +120,7 @@ fn check_clauses(create: &ast::CreateTable) -> Result<(), Error> {
 }
 
 /// A default must be an expression of the column's type that needs no row.
-fn check_default(default: &ast::Expr, column: &ColumnDef, facts: &Facts<'_>) -> Result<(), Error> {
+pub fn check_default(default: &ast::Expr, column: &ColumnDef, facts: &Facts<'_>) -> Result<(), Error> {
     let mut types = ParamTypes::default();
     match Binder::new(&mut types, facts).assigned(default, column) {
         Ok(_) => Ok(()),
@@ -145,6 +146,7 @@ pub fn definition(create: &ast::CreateTable, facts: &Facts<'_>) -> Result<NewTab
     }
     let mut columns: Vec<ColumnDef> = Vec::with_capacity(create.columns.len());
     let mut key: Option<(Option<String>, Vec<String>)> = None;
+    let mut conditions: Vec<(Option<String>, &ast::Expr)> = Vec::new();
     for column in &create.columns {
         let column_name = parse::ident(&column.name);
         check_name(&column_name)?;
@@ -178,7 +180,9 @@ pub fn definition(create: &ast::CreateTable, facts: &Facts<'_>) -> Result<NewTab
                 }
                 ColumnOption::Unique(_) => return Err(Error::unsupported("UNIQUE constraint")),
                 ColumnOption::ForeignKey(_) => return Err(Error::unsupported("FOREIGN KEY constraint")),
-                ColumnOption::Check(_) => return Err(Error::unsupported("CHECK constraint")),
+                ColumnOption::Check(check) => {
+                    conditions.push((option.name.as_ref().map(parse::ident), &check.expr));
+                }
                 ColumnOption::Generated { .. } | ColumnOption::Identity(_) => {
                     return Err(Error::unsupported("GENERATED column"));
                 }
@@ -214,7 +218,9 @@ pub fn definition(create: &ast::CreateTable, facts: &Facts<'_>) -> Result<NewTab
                 return Err(Error::unsupported("UNIQUE constraint"));
             }
             TableConstraint::ForeignKey(_) => return Err(Error::unsupported("FOREIGN KEY constraint")),
-            TableConstraint::Check(_) => return Err(Error::unsupported("CHECK constraint")),
+            TableConstraint::Check(check) => {
+                conditions.push((check.name.as_ref().map(parse::ident), &check.expr));
+            }
             other => return Err(Error::unsupported(format!("constraint {other}"))),
         }
     }
@@ -225,11 +231,37 @@ pub fn definition(create: &ast::CreateTable, facts: &Facts<'_>) -> Result<NewTab
             columns: key_columns(&names, &columns)?,
         }),
     };
+    let checks = checks(&name, &columns, primary_key.as_ref(), conditions)?;
     Ok(NewTable {
         name,
         columns,
         primary_key,
+        checks,
     })
+}
+
+/// The CHECK constraints: first those that have names, so that the others get names beside them.
+fn checks(
+    table: &str,
+    columns: &[ColumnDef],
+    primary_key: Option<&PrimaryKey>,
+    conditions: Vec<(Option<String>, &ast::Expr)>,
+) -> Result<Vec<CheckDef>, Error> {
+    let mut def = TableDef {
+        name: table.to_owned(),
+        columns: columns.to_vec(),
+        primary_key: primary_key.cloned(),
+        ..TableDef::default()
+    };
+    let (named, unnamed): (Vec<_>, Vec<_>) = conditions.into_iter().partition(|(name, _)| name.is_some());
+    for (name, condition) in named.into_iter().chain(unnamed) {
+        if let Some(name) = &name {
+            check_name(name)?;
+        }
+        let check = constraint::definition(name, condition, &def)?;
+        def.checks.push(check);
+    }
+    Ok(def.checks)
 }
 
 fn column_type(ty: &ast::DataType) -> Result<scry_engine::DataType, Error> {

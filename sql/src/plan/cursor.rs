@@ -144,6 +144,22 @@ impl<'a> Cursor<'a> {
         Err(self.unexpected())
     }
 
+    /// Skips to the comma outside of parentheses that ends an item, or to the end; returns the text before it.
+    pub fn through_item(&mut self) -> Result<&'a str, Error> {
+        let start = self.peek().ok_or_else(|| self.unexpected())?.start;
+        let mut depth = 0usize;
+        while let Some(token) = self.peek() {
+            match token.kind {
+                Kind::LeftParen => depth += 1,
+                Kind::RightParen => depth = depth.saturating_sub(1),
+                Kind::Comma if depth == 0 => return Ok(&self.sql[start..token.start]),
+                _ => {}
+            }
+            self.at += 1;
+        }
+        Ok(&self.sql[start..])
+    }
+
     /// The text from here to the end.
     pub fn rest(&self) -> &'a str {
         self.peek().map_or("", |token| &self.sql[token.start..])

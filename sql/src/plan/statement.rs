@@ -185,18 +185,10 @@ pub enum Statement {
         if_exists: bool,
     },
     Truncate(Vec<String>),
-    /// Collision rules of a table and its columns.
-    SetRules {
+    AlterTable {
         table: String,
-        changes: Vec<RuleChange>,
         if_exists: bool,
-    },
-    AddPrimaryKey {
-        table: String,
-        constraint: Option<String>,
-        columns: Vec<String>,
-        if_exists: bool,
-        only_noop: bool,
+        actions: Vec<AlterAction>,
     },
     Election(Box<ElectionStatement>),
     /// A function that stands for a statement.
@@ -224,6 +216,46 @@ impl NotifyStatement {
             NotifyStatement::Notify { .. } => "NOTIFY",
         }
     }
+}
+
+/// One thing that an ALTER TABLE does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AlterAction {
+    /// There is one owner.
+    OwnerTo,
+    /// Collision rules of the table and its columns.
+    SetRules(Vec<RuleChange>),
+    AddPrimaryKey {
+        constraint: Option<String>,
+        columns: Vec<String>,
+    },
+    AddCheck {
+        constraint: Option<String>,
+        /// The condition's text.
+        condition: String,
+    },
+    DropConstraint {
+        name: String,
+        if_exists: bool,
+    },
+    RenameConstraint {
+        from: String,
+        to: String,
+    },
+    SetDefault {
+        column: String,
+        /// The expression's text; `None`: DROP DEFAULT.
+        default: Option<String>,
+    },
+    SetNotNull {
+        column: String,
+        not_null: bool,
+    },
+    RenameColumn {
+        from: String,
+        to: String,
+    },
+    RenameTo(String),
 }
 
 /// One option of ALTER TABLE … SET or RESET.

@@ -3,6 +3,7 @@
 use super::Session;
 use crate::collision as rules;
 use crate::conflicts::{self, Action, Entry};
+use crate::constraint;
 use crate::error::{Error, SqlState};
 use crate::exec::context;
 use crate::notify::Message;
@@ -178,6 +179,7 @@ fn check(table: &Arc<Table>, key: &Key, row: &Row) -> Result<(), Error> {
             return Err(context::not_null(table, number));
         }
     }
+    constraint::check(table, row, &rules::timeless_facts())?;
     if table.key_columns().is_some() && table.key_of(row).as_ref() != Some(key) {
         return Err(Error::new(
             SqlState::INVALID_PARAMETER_VALUE,

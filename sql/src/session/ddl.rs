@@ -1,24 +1,23 @@
-//! CREATE TABLE, DROP TABLE, TRUNCATE, ALTER TABLE at work.
+//! CREATE TABLE, DROP TABLE and TRUNCATE at work.
 
 use super::portal::{Params, Portal};
 use super::run::Advance;
 use super::{Notice, Session};
-use crate::collision;
 use crate::error::{Error, SqlState};
 use crate::exec::message::Formats;
 use crate::plan::create_table;
 use crate::plan::planner::Kind;
 use crate::plan::select::no_such_table;
-use crate::plan::statement::{RuleChange, Statement};
+use crate::plan::statement::Statement;
 use crate::session::prepared::Prepared;
 use crate::tags::CommandTag;
 use bytes::BytesMut;
-use scry_engine::{ColumnDef, NewTable, PrimaryKey, Table, Txn};
+use scry_engine::{ColumnDef, NewTable, Table, Txn};
 use sqlparser::ast;
 use std::sync::Arc;
 
 /// A notice, which tells and fails nothing.
-fn notice(code: SqlState, message: String) -> Notice {
+pub(super) fn notice(code: SqlState, message: String) -> Notice {
     Notice(Error::new(code, message))
 }
 
@@ -40,35 +39,25 @@ impl Session {
             }
             Statement::DropTable { names, if_exists } => self.drop_tables(names, *if_exists).await?,
             Statement::Truncate(names) => self.truncate(names).await?,
-            Statement::AddPrimaryKey {
+            Statement::AlterTable {
                 table,
-                constraint,
-                columns,
                 if_exists,
-                only_noop,
-            } => {
-                self.add_key(table, constraint.as_deref(), columns, *if_exists, *only_noop)
-                    .await?;
-            }
-            Statement::SetRules {
-                table,
-                changes,
-                if_exists,
-            } => self.set_rules(table, changes, *if_exists).await?,
+                actions,
+            } => self.alter_table(table, *if_exists, actions).await?,
             _ => return Err(Error::internal("not a definition statement")),
         }
         self.transaction.wrote(tag);
         Ok(Advance::Complete(CommandTag::Plain(tag)))
     }
 
-    fn open_txn(&mut self) -> Result<&mut Txn, Error> {
+    pub(super) fn open_txn(&mut self) -> Result<&mut Txn, Error> {
         self.transaction
             .txn()
             .ok_or_else(|| Error::internal("a definition without transaction"))
     }
 
     /// The table's latest form: own changes included.
-    fn table(&mut self, name: &str) -> Result<Option<Arc<Table>>, Error> {
+    pub(super) fn table(&mut self, name: &str) -> Result<Option<Arc<Table>>, Error> {
         Ok(self.open_txn()?.catalog().table(name).cloned())
     }
 
@@ -128,94 +117,6 @@ impl Session {
         Ok(())
     }
 
-    /// The table of an ALTER TABLE; `None`: there is none, and that was allowed.
-    fn altered(&mut self, name: &str, if_exists: bool) -> Result<Option<Arc<Table>>, Error> {
-        let table = self.table(name)?;
-        if table.is_none() {
-            if !if_exists {
-                return Err(no_such_table(name));
-            }
-            let text = format!("relation \"{name}\" does not exist, skipping");
-            self.notices.push(notice(SqlState::SUCCESSFUL_COMPLETION, text));
-        }
-        Ok(table)
-    }
-
-    async fn set_rules(&mut self, name: &str, changes: &[RuleChange], if_exists: bool) -> Result<(), Error> {
-        let Some(table) = self.altered(name, if_exists)? else {
-            return Ok(());
-        };
-        let mut rules = (*table.rules).clone();
-        for change in changes {
-            let (column, value) = (change.column.as_deref(), change.value.as_deref());
-            collision::change(&mut rules, &table, column, &change.option, value)?;
-        }
-        let Some(txn) = self.transaction.txn() else {
-            return Err(Error::internal("a definition without transaction"));
-        };
-        self.interrupt.locking(txn.set_rules(&table, rules)).await??;
-        Ok(())
-    }
-
-    async fn add_key(
-        &mut self,
-        name: &str,
-        constraint: Option<&str>,
-        columns: &[String],
-        if_exists: bool,
-        only_noop: bool,
-    ) -> Result<(), Error> {
-        let Some(table) = self.altered(name, if_exists)? else {
-            return Ok(());
-        };
-        if only_noop {
-            return Ok(());
-        }
-        if table.def.primary_key.is_some() {
-            return Err(Error::new(
-                SqlState::INVALID_TABLE_DEFINITION,
-                format!("multiple primary keys for table \"{name}\" are not allowed"),
-            ));
-        }
-        let columns = columns
-            .iter()
-            .map(|column| {
-                table.column(column).ok_or_else(|| {
-                    Error::new(
-                        SqlState::UNDEFINED_COLUMN,
-                        format!("column \"{column}\" of relation \"{name}\" does not exist"),
-                    )
-                })
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        let key = PrimaryKey {
-            name: constraint.map_or_else(|| create_table::key_name(name), str::to_owned),
-            columns,
-        };
-        let Some(txn) = self.transaction.txn() else {
-            return Err(Error::internal("a definition without transaction"));
-        };
-        let names: Vec<&str> = key
-            .columns
-            .iter()
-            .map(|column| table.def.columns[*column].name.as_str())
-            .collect();
-        let names = names.join(", ");
-        let added = self.interrupt.locking(txn.add_primary_key(&table, key)).await?;
-        added.map_err(|error| {
-            let mut error = Error::from(error);
-            if error.code == SqlState::UNIQUE_VIOLATION {
-                // The engine knows the values; their names are known here.
-                error.detail = error
-                    .detail
-                    .take()
-                    .map(|detail| detail.replacen("Key (", &format!("Key ({names})=("), 1));
-            }
-            error
-        })?;
-        Ok(())
-    }
-
     /// CREATE TABLE … AS: the table from the query's columns, then INSERT … SELECT.
     async fn create_as(&mut self, create: &ast::CreateTable) -> Result<Advance, Error> {
         let Some(query) = &create.query else {
@@ -251,6 +152,7 @@ impl Session {
             name: name.clone(),
             columns,
             primary_key: None,
+            ..NewTable::default()
         };
         if !self.create(new, create.if_not_exists).await? {
             return Ok(Advance::Complete(CommandTag::Plain("CREATE TABLE AS")));

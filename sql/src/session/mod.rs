@@ -15,6 +15,7 @@
 //! - an answer that depends on a commit leaves only when that commit is durable (`run`);
 //! - a plan runs only against the catalog version that it was made for (`run`).
 
+mod alter;
 mod api;
 mod arrow;
 mod call;

@@ -248,8 +248,7 @@ impl Session {
             Statement::CreateTable(_)
             | Statement::DropTable { .. }
             | Statement::Truncate(_)
-            | Statement::SetRules { .. }
-            | Statement::AddPrimaryKey { .. } => self.ddl(&prepared.statement).await,
+            | Statement::AlterTable { .. } => self.ddl(&prepared.statement).await,
             Statement::Election(statement) => self.election(statement, &pending.portal.formats, out).await,
             Statement::Insert(_)
             | Statement::Update(_)

@@ -110,6 +110,7 @@ impl Harness {
                 name: name.to_owned(),
                 columns,
                 primary_key,
+                ..NewTable::default()
             }))
             .unwrap();
         txn.commit("CREATE TABLE").unwrap();

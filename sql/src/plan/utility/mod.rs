@@ -1,6 +1,7 @@
 //! Hand-written parsers of utility statements: they are frequent (BEGIN, COMMIT), small, and full of PostgreSQL's own
 //! syntax. Everything else goes to sqlparser.
 
+mod alter;
 mod election;
 mod notify;
 mod setting;
@@ -13,7 +14,7 @@ use crate::plan::lex::{self, Kind};
 use crate::plan::parse;
 use crate::plan::statement::{ExplainOptions, FetchCount, IsolationLevel, Statement, TransactionModes};
 use setting::{discard, reset, set, show};
-use table::{alter, drop_table, lock, options, tables_with_columns, truncate, vacuum};
+use table::{drop_table, lock, options, tables_with_columns, truncate, vacuum};
 
 /// Words with which an utility statement begins.
 fn is_utility(word: &str) -> bool {
@@ -157,7 +158,7 @@ pub fn parse(sql: &str) -> Result<Option<Statement>, Error> {
         },
         "truncate" => truncate(&mut cursor)?,
         "alter" if cursor.word("candidate") => election::alter(&mut cursor)?,
-        "alter" => alter(&mut cursor)?,
+        "alter" => alter::table(&mut cursor)?,
         _ => return Ok(None),
     };
     cursor.expect_end()?;

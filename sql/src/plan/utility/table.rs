@@ -1,10 +1,10 @@
-//! VACUUM, LOCK, DROP TABLE, TRUNCATE, ALTER TABLE: statements that name tables.
+//! VACUUM, LOCK, DROP TABLE, TRUNCATE: statements that name tables.
 
 use crate::error::Error;
 use crate::plan::cursor::Cursor;
 use crate::plan::lex::Kind;
 use crate::plan::parse;
-use crate::plan::statement::{RuleChange, Statement};
+use crate::plan::statement::Statement;
 
 /// `(option [value], …)` of VACUUM and ANALYZE; their values do not matter here.
 pub(super) fn options(cursor: &mut Cursor<'_>) -> Result<(), Error> {
@@ -39,7 +39,7 @@ pub(super) fn vacuum(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
 }
 
 /// A table's name; the schema may be `public`.
-fn table_name(cursor: &mut Cursor<'_>) -> Result<String, Error> {
+pub(super) fn table_name(cursor: &mut Cursor<'_>) -> Result<String, Error> {
     let mut parts = cursor.dotted()?;
     let name = parts.pop().unwrap_or_default();
     parse::check_schema(&parts, &name)?;
@@ -91,123 +91,4 @@ pub(super) fn truncate(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
         cursor.word("restrict");
     }
     Ok(Statement::Truncate(names))
-}
-
-pub(super) fn alter(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
-    if !cursor.word("table") {
-        let kind = cursor
-            .peek()
-            .map_or("", |token| token.text(cursor.sql))
-            .to_ascii_uppercase();
-        return Err(Error::unsupported(format!("ALTER {kind}")));
-    }
-    let if_exists = cursor.words(&["if", "exists"]);
-    cursor.word("only");
-    let table = table_name(cursor)?;
-    // pg_dump and ORMs set owners; there is one owner.
-    if cursor.words(&["owner", "to"]) {
-        cursor.identifier()?;
-        return Ok(Statement::AddPrimaryKey {
-            table,
-            constraint: None,
-            columns: Vec::new(),
-            if_exists,
-            only_noop: true,
-        });
-    }
-    if ["set", "reset", "alter"].iter().any(|word| cursor.at_word(word)) {
-        let changes = rule_changes(cursor)?;
-        return Ok(Statement::SetRules {
-            table,
-            changes,
-            if_exists,
-        });
-    }
-    if !cursor.word("add") {
-        return Err(unsupported_action(cursor));
-    }
-    let constraint = if cursor.word("constraint") {
-        Some(cursor.identifier()?)
-    } else {
-        None
-    };
-    for (word, what) in [
-        ("foreign", "FOREIGN KEY constraint"),
-        ("unique", "UNIQUE constraint"),
-        ("check", "CHECK constraint"),
-        ("exclude", "EXCLUDE constraint"),
-    ] {
-        if cursor.at_word(word) {
-            return Err(Error::unsupported(what));
-        }
-    }
-    if !cursor.words(&["primary", "key"]) {
-        return Err(Error::unsupported("ALTER TABLE … ADD COLUMN"));
-    }
-    if cursor.at_word("using") {
-        return Err(Error::unsupported("PRIMARY KEY USING INDEX"));
-    }
-    let columns = cursor.identifier_list()?;
-    if cursor.word("with") {
-        options(cursor)?;
-    }
-    if cursor.words(&["using", "index", "tablespace"]) {
-        cursor.identifier()?;
-    }
-    if cursor.at_word("deferrable") || cursor.at_word("initially") {
-        return Err(Error::unsupported("DEFERRABLE constraint"));
-    }
-    cursor.words(&["not", "deferrable"]);
-    Ok(Statement::AddPrimaryKey {
-        table,
-        constraint,
-        columns,
-        if_exists,
-        only_noop: false,
-    })
-}
-
-/// `[ALTER [COLUMN] c] {SET (option = value, …) | RESET (option, …)}`, separated by commas.
-fn rule_changes(cursor: &mut Cursor<'_>) -> Result<Vec<RuleChange>, Error> {
-    let mut changes = Vec::new();
-    loop {
-        let column = match cursor.word("alter") {
-            true => {
-                cursor.word("column");
-                Some(cursor.identifier()?)
-            }
-            false => None,
-        };
-        let sets = cursor.word("set");
-        if !(sets || cursor.word("reset")) || !cursor.kind(Kind::LeftParen) {
-            return Err(unsupported_action(cursor));
-        }
-        loop {
-            let option = cursor.dotted()?.join(".");
-            let value = match sets {
-                true => {
-                    cursor.operator("=");
-                    Some(cursor.string().or_else(|_| cursor.identifier())?)
-                }
-                false => None,
-            };
-            changes.push(RuleChange {
-                column: column.clone(),
-                option,
-                value,
-            });
-            if !cursor.kind(Kind::Comma) {
-                break;
-            }
-        }
-        cursor.expect(Kind::RightParen)?;
-        if !cursor.kind(Kind::Comma) {
-            return Ok(changes);
-        }
-    }
-}
-
-fn unsupported_action(cursor: &Cursor<'_>) -> Error {
-    let action = cursor.peek().map_or("", |token| token.text(cursor.sql));
-    Error::unsupported(format!("ALTER TABLE … {}", action.to_ascii_uppercase()))
 }

@@ -1,0 +1,188 @@
+//! ALTER TABLE.
+
+use super::table::{options, table_name};
+use crate::error::Error;
+use crate::plan::cursor::Cursor;
+use crate::plan::lex::Kind;
+use crate::plan::statement::{AlterAction, RuleChange, Statement};
+
+pub(super) fn table(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
+    if !cursor.word("table") {
+        let kind = cursor
+            .peek()
+            .map_or("", |token| token.text(cursor.sql))
+            .to_ascii_uppercase();
+        return Err(Error::unsupported(format!("ALTER {kind}")));
+    }
+    let if_exists = cursor.words(&["if", "exists"]);
+    cursor.word("only");
+    let table = table_name(cursor)?;
+    cursor.operator("*");
+    let mut actions = vec![action(cursor)?];
+    while cursor.kind(Kind::Comma) {
+        actions.push(action(cursor)?);
+    }
+    Ok(Statement::AlterTable {
+        table,
+        if_exists,
+        actions,
+    })
+}
+
+fn action(cursor: &mut Cursor<'_>) -> Result<AlterAction, Error> {
+    // pg_dump and ORMs set owners.
+    if cursor.words(&["owner", "to"]) {
+        cursor.identifier()?;
+        return Ok(AlterAction::OwnerTo);
+    }
+    if cursor.word("rename") {
+        return rename(cursor);
+    }
+    if cursor.word("add") {
+        return add(cursor);
+    }
+    if cursor.word("alter") {
+        return alter_column(cursor);
+    }
+    if cursor.words(&["drop", "constraint"]) {
+        let if_exists = cursor.words(&["if", "exists"]);
+        let name = cursor.identifier()?;
+        if !cursor.word("cascade") {
+            cursor.word("restrict");
+        }
+        return Ok(AlterAction::DropConstraint { name, if_exists });
+    }
+    if cursor.word("drop") {
+        return Err(Error::unsupported("ALTER TABLE … DROP COLUMN"));
+    }
+    if cursor.at_word("set") || cursor.at_word("reset") {
+        return Ok(AlterAction::SetRules(rule_options(cursor, None)?));
+    }
+    Err(unsupported(cursor))
+}
+
+/// Behind RENAME.
+fn rename(cursor: &mut Cursor<'_>) -> Result<AlterAction, Error> {
+    if cursor.word("to") {
+        return Ok(AlterAction::RenameTo(cursor.identifier()?));
+    }
+    let constraint = cursor.word("constraint");
+    if !constraint {
+        cursor.word("column");
+    }
+    let from = cursor.identifier()?;
+    cursor.expect_word("to")?;
+    let to = cursor.identifier()?;
+    Ok(match constraint {
+        true => AlterAction::RenameConstraint { from, to },
+        false => AlterAction::RenameColumn { from, to },
+    })
+}
+
+/// Behind ADD.
+fn add(cursor: &mut Cursor<'_>) -> Result<AlterAction, Error> {
+    let constraint = match cursor.word("constraint") {
+        true => Some(cursor.identifier()?),
+        false => None,
+    };
+    for (word, what) in [
+        ("foreign", "FOREIGN KEY constraint"),
+        ("unique", "UNIQUE constraint"),
+        ("exclude", "EXCLUDE constraint"),
+    ] {
+        if cursor.at_word(word) {
+            return Err(Error::unsupported(what));
+        }
+    }
+    if cursor.word("check") {
+        cursor.expect(Kind::LeftParen)?;
+        let condition = cursor.through_closing()?.to_owned();
+        cursor.words(&["no", "inherit"]);
+        if cursor.words(&["not", "valid"]) {
+            return Err(Error::unsupported("NOT VALID"));
+        }
+        return Ok(AlterAction::AddCheck {
+            constraint,
+            condition,
+        });
+    }
+    if !cursor.words(&["primary", "key"]) {
+        return Err(Error::unsupported("ALTER TABLE … ADD COLUMN"));
+    }
+    if cursor.at_word("using") {
+        return Err(Error::unsupported("PRIMARY KEY USING INDEX"));
+    }
+    let columns = cursor.identifier_list()?;
+    if cursor.word("with") {
+        options(cursor)?;
+    }
+    if cursor.words(&["using", "index", "tablespace"]) {
+        cursor.identifier()?;
+    }
+    not_deferrable(cursor)?;
+    Ok(AlterAction::AddPrimaryKey { constraint, columns })
+}
+
+fn not_deferrable(cursor: &mut Cursor<'_>) -> Result<(), Error> {
+    if cursor.at_word("deferrable") || cursor.at_word("initially") {
+        return Err(Error::unsupported("DEFERRABLE constraint"));
+    }
+    cursor.words(&["not", "deferrable"]);
+    Ok(())
+}
+
+/// Behind ALTER.
+fn alter_column(cursor: &mut Cursor<'_>) -> Result<AlterAction, Error> {
+    cursor.word("column");
+    let column = cursor.identifier()?;
+    if cursor.words(&["set", "default"]) {
+        let default = Some(cursor.through_item()?.trim_end().to_owned());
+        return Ok(AlterAction::SetDefault { column, default });
+    }
+    if cursor.words(&["drop", "default"]) {
+        return Ok(AlterAction::SetDefault {
+            column,
+            default: None,
+        });
+    }
+    for (word, not_null) in [("set", true), ("drop", false)] {
+        if cursor.words(&[word, "not", "null"]) {
+            return Ok(AlterAction::SetNotNull { column, not_null });
+        }
+    }
+    Ok(AlterAction::SetRules(rule_options(cursor, Some(column))?))
+}
+
+/// `SET (option = value, …)` or `RESET (option, …)`.
+fn rule_options(cursor: &mut Cursor<'_>, column: Option<String>) -> Result<Vec<RuleChange>, Error> {
+    let sets = cursor.word("set");
+    if !(sets || cursor.word("reset")) || !cursor.kind(Kind::LeftParen) {
+        return Err(unsupported(cursor));
+    }
+    let mut changes = Vec::new();
+    loop {
+        let option = cursor.dotted()?.join(".");
+        let value = match sets {
+            true => {
+                cursor.operator("=");
+                Some(cursor.string().or_else(|_| cursor.identifier())?)
+            }
+            false => None,
+        };
+        changes.push(RuleChange {
+            column: column.clone(),
+            option,
+            value,
+        });
+        if !cursor.kind(Kind::Comma) {
+            break;
+        }
+    }
+    cursor.expect(Kind::RightParen)?;
+    Ok(changes)
+}
+
+fn unsupported(cursor: &Cursor<'_>) -> Error {
+    let action = cursor.peek().map_or("", |token| token.text(cursor.sql));
+    Error::unsupported(format!("ALTER TABLE … {}", action.to_ascii_uppercase()))
+}

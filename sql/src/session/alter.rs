@@ -1,0 +1,248 @@
+//! ALTER TABLE at work.
+
+use super::Session;
+use super::ddl::notice;
+use crate::collision;
+use crate::constraint;
+use crate::error::{Error, SqlState};
+use crate::plan::dml;
+use crate::plan::select::no_such_table;
+use crate::plan::statement::{AlterAction, RuleChange};
+use crate::plan::{create_table, parse};
+use scry_engine::collision::ColumnRule;
+use scry_engine::{PrimaryKey, Table, TableDef};
+use std::sync::Arc;
+
+impl Session {
+    pub(super) async fn alter_table(
+        &mut self,
+        name: &str,
+        if_exists: bool,
+        actions: &[AlterAction],
+    ) -> Result<(), Error> {
+        let Some(mut table) = self.table(name)? else {
+            if !if_exists {
+                return Err(no_such_table(name));
+            }
+            let text = format!("relation \"{name}\" does not exist, skipping");
+            self.notices.push(notice(SqlState::SUCCESSFUL_COMPLETION, text));
+            return Ok(());
+        };
+        for action in actions {
+            self.alter(&table, action).await?;
+            // What the next action changes is what this one has left.
+            let now = self.open_txn()?.catalog().by_oid(table.def.oid).cloned();
+            table = now.ok_or_else(|| no_such_table(name))?;
+        }
+        Ok(())
+    }
+
+    async fn alter(&mut self, table: &Arc<Table>, action: &AlterAction) -> Result<(), Error> {
+        let mut def = table.def.clone();
+        match action {
+            AlterAction::OwnerTo => return Ok(()),
+            AlterAction::SetRules(changes) => return self.set_rules(table, changes).await,
+            AlterAction::AddPrimaryKey { constraint, columns } => {
+                return self.add_key(table, constraint.as_deref(), columns).await;
+            }
+            AlterAction::AddCheck {
+                constraint: name,
+                condition,
+            } => {
+                if let Some(name) = name {
+                    create_table::check_name(name)?;
+                }
+                let parsed = parse::expression(condition).map_err(Error::nowhere)?;
+                let check = constraint::definition(name.clone(), &parsed, &def).map_err(Error::nowhere)?;
+                self.check_rows(table, constraint::validator(&check, table)?)
+                    .await?;
+                def.checks.push(check);
+            }
+            AlterAction::DropConstraint { name, if_exists } => {
+                let found = def.checks.iter().position(|check| check.name == *name);
+                if let Some(found) = found {
+                    def.checks.remove(found);
+                } else if constraint::is_taken(name, &def) {
+                    return Err(Error::unsupported("dropping a primary key"));
+                } else {
+                    let text = no_constraint(name, &def);
+                    if !if_exists {
+                        return Err(Error::new(SqlState::UNDEFINED_OBJECT, text));
+                    }
+                    let text = format!("{text}, skipping");
+                    self.notices.push(notice(SqlState::SUCCESSFUL_COMPLETION, text));
+                    return Ok(());
+                }
+            }
+            AlterAction::RenameConstraint { from, to } => {
+                create_table::check_name(to)?;
+                if constraint::is_taken(to, &def) {
+                    return Err(constraint::already_exists(to, &def.name));
+                }
+                match def.checks.iter().position(|check| check.name == *from) {
+                    Some(check) => to.clone_into(&mut def.checks[check].name),
+                    None if constraint::is_taken(from, &def) => {
+                        return Err(Error::unsupported("renaming a primary key"));
+                    }
+                    None => {
+                        return Err(Error::new(
+                            SqlState::UNDEFINED_OBJECT,
+                            no_constraint_for(from, &def),
+                        ));
+                    }
+                }
+            }
+            AlterAction::SetDefault { column, default } => {
+                let number = dml::column(table, column)?;
+                let parsed = default.as_deref().map(parse::expression).transpose();
+                let parsed = parsed.map_err(Error::nowhere)?;
+                if let Some(parsed) = &parsed {
+                    create_table::check_default(parsed, &def.columns[number], &self.facts())
+                        .map_err(Error::nowhere)?;
+                }
+                def.columns[number].default = parsed.map(|parsed| parsed.to_string());
+            }
+            AlterAction::SetNotNull { column, not_null } => {
+                let number = dml::column(table, column)?;
+                let is_key = table.key_columns().is_some_and(|key| key.contains(&number));
+                if !not_null && is_key {
+                    return Err(Error::new(
+                        SqlState::INVALID_TABLE_DEFINITION,
+                        format!("column \"{column}\" is in a primary key"),
+                    ));
+                }
+                if *not_null && !def.columns[number].not_null {
+                    self.check_rows(table, |row: &[u8]| match table.layout.row(row).is_null(number) {
+                        false => Ok(()),
+                        true => Err(Error::from(scry_engine::Error::NotNullViolation {
+                            table: table.def.name.clone(),
+                            column: column.clone(),
+                        })),
+                    })
+                    .await?;
+                }
+                def.columns[number].not_null = *not_null;
+            }
+            AlterAction::RenameColumn { from, to } => rename_column(table, &mut def, from, to)?,
+            AlterAction::RenameTo(name) => {
+                create_table::check_name(name)?;
+                name.clone_into(&mut def.name);
+            }
+        }
+        let Some(txn) = self.transaction.txn() else {
+            return Err(Error::internal("a definition without transaction"));
+        };
+        self.interrupt.locking(txn.redefine(table, def)).await??;
+        Ok(())
+    }
+
+    /// Shows all rows of a table to `check`.
+    async fn check_rows(
+        &mut self,
+        table: &Table,
+        mut check: impl FnMut(&[u8]) -> Result<(), Error> + Send,
+    ) -> Result<(), Error> {
+        let Some(txn) = self.transaction.txn() else {
+            return Err(Error::internal("a definition without transaction"));
+        };
+        let checking = txn.check_rows(table, &mut check);
+        self.interrupt.locking(checking).await?
+    }
+
+    async fn set_rules(&mut self, table: &Table, changes: &[RuleChange]) -> Result<(), Error> {
+        let mut rules = (*table.rules).clone();
+        for change in changes {
+            let (column, value) = (change.column.as_deref(), change.value.as_deref());
+            collision::change(&mut rules, table, column, &change.option, value)?;
+        }
+        let Some(txn) = self.transaction.txn() else {
+            return Err(Error::internal("a definition without transaction"));
+        };
+        self.interrupt.locking(txn.set_rules(table, rules)).await??;
+        Ok(())
+    }
+
+    async fn add_key(
+        &mut self,
+        table: &Arc<Table>,
+        constraint: Option<&str>,
+        columns: &[String],
+    ) -> Result<(), Error> {
+        let name = &table.def.name;
+        if table.def.primary_key.is_some() {
+            return Err(Error::new(
+                SqlState::INVALID_TABLE_DEFINITION,
+                format!("multiple primary keys for table \"{name}\" are not allowed"),
+            ));
+        }
+        let columns = columns.iter().map(|column| dml::column(table, column));
+        let key = PrimaryKey {
+            name: constraint.map_or_else(|| create_table::key_name(name), str::to_owned),
+            columns: columns.collect::<Result<Vec<_>, _>>()?,
+        };
+        let Some(txn) = self.transaction.txn() else {
+            return Err(Error::internal("a definition without transaction"));
+        };
+        let names: Vec<&str> = key
+            .columns
+            .iter()
+            .map(|column| table.def.columns[*column].name.as_str())
+            .collect();
+        let names = names.join(", ");
+        let added = self.interrupt.locking(txn.add_primary_key(table, key)).await?;
+        added.map_err(|error| {
+            let mut error = Error::from(error);
+            if error.code == SqlState::UNIQUE_VIOLATION {
+                // The engine knows the values; their names are known here.
+                error.detail = error
+                    .detail
+                    .take()
+                    .map(|detail| detail.replacen("Key (", &format!("Key ({names})=("), 1));
+            }
+            error
+        })?;
+        Ok(())
+    }
+}
+
+fn no_constraint(name: &str, def: &TableDef) -> String {
+    format!(
+        "constraint \"{name}\" of relation \"{}\" does not exist",
+        def.name
+    )
+}
+
+fn no_constraint_for(name: &str, def: &TableDef) -> String {
+    format!("constraint \"{name}\" for table \"{}\" does not exist", def.name)
+}
+
+/// Gives a column another name, in the conditions that name it, too.
+fn rename_column(table: &Table, def: &mut TableDef, from: &str, to: &str) -> Result<(), Error> {
+    create_table::check_name(to)?;
+    let number = table.column(from).ok_or_else(|| {
+        Error::new(
+            SqlState::UNDEFINED_COLUMN,
+            format!("column \"{from}\" does not exist"),
+        )
+    })?;
+    if table.column(to).is_some() {
+        return Err(Error::new(
+            SqlState::DUPLICATE_COLUMN,
+            format!(
+                "column \"{to}\" of relation \"{}\" already exists",
+                table.def.name
+            ),
+        ));
+    }
+    let by_name = |rule: &ColumnRule| matches!(rule, ColumnRule::Expression(_));
+    if table.rules.columns.iter().any(|(_, rule)| by_name(rule)) {
+        return Err(Error::unsupported(
+            "renaming a column of a table with collision rules that are expressions",
+        ));
+    }
+    to.clone_into(&mut def.columns[number].name);
+    for check in &mut def.checks {
+        check.expression = constraint::renamed(&check.expression, from, to)?;
+    }
+    Ok(())
+}
