@@ -267,6 +267,13 @@ impl LayerCursor {
         Ok(())
     }
 
+    /// The error that something is wrong with the block that the cursor is in.
+    pub(crate) fn damaged(&self, what: &'static str) -> Option<Error> {
+        let cursor = self.cursor.as_ref()?;
+        let data = cursor.data.as_ref()?;
+        Some(cursor.run.damaged(data.place.offset, what))
+    }
+
     #[inline]
     pub(crate) fn is_over(&self) -> bool {
         self.cursor.is_none()

@@ -220,7 +220,7 @@ pub(crate) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(taken.try_into().ok()?))
 }
 
-fn block_checksum(stored: &[u8], number: u64, offset: u64) -> u32 {
+pub(crate) fn block_checksum(stored: &[u8], number: u64, offset: u64) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(stored);
     let mut place = [0; 16];

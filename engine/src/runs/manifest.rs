@@ -1,6 +1,7 @@
 //! The manifest: which runs there are, and the checkpoint's bytes beside them (`format`). It is replaced as a whole.
 
 use crate::error::Error;
+use crate::runs::compaction::plan::LEVELS;
 use crate::runs::folder::Folder;
 use crate::runs::format::{
     HEADER_BYTES, MANIFEST_MAGIC, check_header, damaged, header, take_bytes, u32_at, u64_at,
@@ -87,6 +88,7 @@ impl Manifest {
         let mut numbers: Vec<u64> = names().map(|run| run.number).collect();
         numbers.sort_unstable();
         let holds = *at == bytes.len()
+            && levels.len() <= LEVELS
             && numbers.windows(2).all(|pair| pair[0] != pair[1])
             && numbers.last().is_none_or(|last| *last < next_number);
         holds.then_some(Manifest {

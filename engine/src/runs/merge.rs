@@ -5,6 +5,7 @@ use crate::runs::cursor::{LayerCursor, Reading};
 use crate::runs::set::Layer;
 use scry_wal::{Lsn, Ordinal};
 use std::cmp::Reverse;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// A binary heap of cursors, the least on top. Mostly the next entry comes from the same layer as the last one, and
@@ -58,6 +59,16 @@ impl Merge {
     #[inline]
     pub(crate) fn row(&self) -> Option<&[u8]> {
         self.heap.first()?.row()
+    }
+
+    /// The error that something is wrong with the run that the merge is in.
+    pub(crate) fn damaged(&self, what: &'static str) -> Error {
+        let error = self.heap.first().and_then(|cursor| cursor.damaged(what));
+        error.unwrap_or(Error::DamagedFile {
+            path: PathBuf::new(),
+            offset: 0,
+            what,
+        })
     }
 
     #[inline]

@@ -243,6 +243,14 @@ impl<'m> Merger<'m> {
         let mut space = None;
         while !self.merge.is_over() {
             let is_new = self.until.is_none() || self.merge.key() != self.key;
+            let follows = if is_new {
+                self.until.is_none() || self.merge.key() > self.key.as_slice()
+            } else {
+                self.until.is_some_and(|until| self.merge.lsn() <= until)
+            };
+            if !follows {
+                return Err(self.merge.damaged("entries are out of order"));
+            }
             if is_new && space != Some(SpaceId::of(self.merge.key())) {
                 let found = SpaceId::of(self.merge.key());
                 if !(self.keep.is_live)(found) {
@@ -266,7 +274,20 @@ impl<'m> Merger<'m> {
             }
         }
         self.end_key()?;
+        self.check_ends()?;
         self.out.finish().map(Some)
+    }
+
+    /// What was read last lies where the runs said that all they have does: the new ones overlap no others.
+    fn check_ends(&self) -> Result<(), Error> {
+        let runs = || self.inputs.iter().flat_map(|layer| layer.runs());
+        let is_inside = self.key.is_empty()
+            || runs().any(|run| run.meta.first.as_slice() <= self.key.as_slice())
+                && runs().any(|run| run.meta.last.as_slice() >= self.key.as_slice());
+        match runs().next() {
+            Some(run) if !is_inside => Err(run.damaged(0, "keys lie outside of what the meta block says")),
+            _ => Ok(()),
+        }
     }
 
     fn skip_to(&mut self, space: SpaceId) -> Result<(), Error> {
@@ -293,9 +314,13 @@ impl<'m> Merger<'m> {
 
     fn begin_key(&mut self) -> Result<(), Error> {
         self.end_key()?;
+        let is_first = self.key.is_empty();
         self.key.clear();
         self.key.extend_from_slice(self.merge.key());
         self.until = None;
+        if is_first {
+            self.check_ends()?;
+        }
         let Some((level, at)) = &mut self.next_level else {
             return Ok(());
         };

@@ -3,6 +3,7 @@
 mod basic;
 mod crash;
 mod damage;
+mod hostile;
 mod kit;
 mod model;
 mod threads;
