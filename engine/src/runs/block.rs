@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 use std::ops::Range;
 
 /// Every so many entries one has its whole key, where a search can begin.
-const RESTART_ENTRIES: usize = 16;
+const RESTART_ENTRIES: usize = 8;
 
 /// One entry, its row where it lies in the block.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,18 +45,15 @@ impl BlockBuilder {
             common_prefix(&self.last_key, key)
         };
         self.entries += 1;
+        let row_bytes = row.map_or(0, <[u8]>::len);
+        let follows = varint_bytes(lsn.get()) + varint_bytes(ordinal.get()) + row_bytes;
         put_varint(&mut self.bytes, shared as u64);
         put_varint(&mut self.bytes, (key.len() - shared) as u64);
+        put_varint(&mut self.bytes, (follows as u64) << 1 | u64::from(row.is_some()));
         self.bytes.extend_from_slice(&key[shared..]);
         put_varint(&mut self.bytes, lsn.get());
         put_varint(&mut self.bytes, ordinal.get());
-        match row {
-            Some(row) => {
-                put_varint(&mut self.bytes, row.len() as u64 + 1);
-                self.bytes.extend_from_slice(row);
-            }
-            None => self.bytes.push(0),
-        }
+        self.bytes.extend_from_slice(row.unwrap_or_default());
         self.last_key.truncate(shared);
         self.last_key.extend_from_slice(&key[shared..]);
     }
@@ -152,12 +149,8 @@ impl<'b> DataBlock<'b> {
 
     #[inline]
     fn restart_key(&self, index: usize) -> Option<&'b [u8]> {
-        let mut at = self.restart(index)?;
-        if take_varint(self.bytes, &mut at)? != 0 {
-            return None;
-        }
-        let length = take_length(self.bytes, &mut at)?;
-        take_bytes(&self.bytes[..self.end], &mut at, length)
+        let parts = Parts::take(&self.bytes[..self.end], self.restart(index)?)?;
+        (parts.shared == 0).then_some(parts.rest)
     }
 
     /// Where to begin to look for a key: the last restart that is below it.
@@ -185,16 +178,13 @@ impl<'b> DataBlock<'b> {
         let mut matched = 0;
         let mut length_before = 0;
         while position < self.end {
-            let shared = take_length(bytes, &mut position)?;
-            let rest = take_length(bytes, &mut position)?;
-            let rest = take_bytes(bytes, &mut position, rest)?;
+            let parts = Parts::take(bytes, position)?;
+            let Parts { shared, rest, .. } = parts;
             if shared > length_before {
                 return None;
             }
             length_before = shared + rest.len();
-            let lsn = Lsn::new(take_varint(bytes, &mut position)?);
-            let ordinal = Ordinal::new(take_varint(bytes, &mut position)?);
-            let row = take_row(bytes, &mut position)?;
+            position = parts.end;
             if shared == 0 {
                 matched = 0;
             }
@@ -211,8 +201,12 @@ impl<'b> DataBlock<'b> {
             };
             match order {
                 Ordering::Less => {}
-                Ordering::Equal if lsn > at => {}
-                Ordering::Equal => return Some(Found::Version(Entry { lsn, ordinal, row })),
+                Ordering::Equal => {
+                    let entry = parts.version(bytes)?;
+                    if entry.lsn <= at {
+                        return Some(Found::Version(entry));
+                    }
+                }
                 Ordering::Greater => return Some(Found::Nothing),
             }
         }
@@ -223,19 +217,13 @@ impl<'b> DataBlock<'b> {
     #[inline]
     pub(crate) fn entry(&self, position: usize, key: &mut Vec<u8>) -> Option<(Entry, usize)> {
         let bytes = &self.bytes[..self.end];
-        let mut position = position;
-        let shared = take_length(bytes, &mut position)?;
-        let rest = take_length(bytes, &mut position)?;
-        let rest = take_bytes(bytes, &mut position, rest)?;
-        if shared > key.len() {
+        let parts = Parts::take(bytes, position)?;
+        if parts.shared > key.len() {
             return None;
         }
-        key.truncate(shared);
-        key.extend_from_slice(rest);
-        let lsn = Lsn::new(take_varint(bytes, &mut position)?);
-        let ordinal = Ordinal::new(take_varint(bytes, &mut position)?);
-        let row = take_row(bytes, &mut position)?;
-        Some((Entry { lsn, ordinal, row }, position))
+        key.truncate(parts.shared);
+        key.extend_from_slice(parts.rest);
+        Some((parts.version(bytes)?, parts.end))
     }
 
     /// Where a cursor begins that looks for a key.
@@ -244,13 +232,99 @@ impl<'b> DataBlock<'b> {
     }
 }
 
-#[inline]
-fn take_row(bytes: &[u8], position: &mut usize) -> Option<Option<Range<usize>>> {
-    let length = take_length(bytes, position)?;
-    if length == 0 {
-        return Some(None);
+/// An entry, its version still to be read.
+struct Parts<'b> {
+    shared: usize,
+    rest: &'b [u8],
+    version: usize,
+    has_row: bool,
+    end: usize,
+}
+
+impl<'b> Parts<'b> {
+    #[inline(always)]
+    fn take(bytes: &'b [u8], mut at: usize) -> Option<Parts<'b>> {
+        let shared = take_length(bytes, &mut at)?;
+        let rest = take_length(bytes, &mut at)?;
+        let follows = take_length(bytes, &mut at)?;
+        let rest = take_bytes(bytes, &mut at, rest)?;
+        let version = at;
+        take_bytes(bytes, &mut at, follows >> 1)?;
+        Some(Parts {
+            shared,
+            rest,
+            version,
+            has_row: follows & 1 == 1,
+            end: at,
+        })
     }
-    let begin = *position;
-    take_bytes(bytes, position, length - 1)?;
-    Some(Some(begin..*position))
+
+    #[inline]
+    fn version(&self, bytes: &[u8]) -> Option<Entry> {
+        let bytes = &bytes[..self.end];
+        let mut at = self.version;
+        let lsn = Lsn::new(take_varint(bytes, &mut at)?);
+        let ordinal = Ordinal::new(take_varint(bytes, &mut at)?);
+        let row = self.has_row.then_some(at..self.end);
+        (self.has_row || at == self.end).then_some(Entry { lsn, ordinal, row })
+    }
+}
+
+fn varint_bytes(value: u64) -> usize {
+    (70 - value.leading_zeros() as usize).max(7) / 7
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn varints_are_as_long_as_they_are_said_to_be() {
+        for shift in 0..64 {
+            for value in [1_u64 << shift, (1 << shift) - 1, u64::MAX >> shift] {
+                let mut bytes = Vec::new();
+                put_varint(&mut bytes, value);
+                assert_eq!(bytes.len(), varint_bytes(value), "{value}");
+                assert_eq!(take_varint(&bytes, &mut 0), Some(value));
+                for length in 0..bytes.len() {
+                    assert_eq!(take_varint(&bytes[..length], &mut 0), None);
+                }
+            }
+        }
+        assert_eq!(take_varint(&[0xff; 10], &mut 0), None);
+    }
+
+    #[test]
+    fn every_version_is_found_and_nothing_else() {
+        let mut builder = BlockBuilder::default();
+        let keys: Vec<Vec<u8>> = (0..100_u8)
+            .map(|n| [b"key".as_slice(), &[n, n / 3]].concat())
+            .collect();
+        for (number, key) in keys.iter().enumerate().filter(|(number, _)| number % 2 == 0) {
+            for lsn in (1..=number as u64 % 23).rev() {
+                let row = [number as u8, lsn as u8];
+                let row = (lsn % 5 > 0).then_some(row.as_slice());
+                builder.add(key, Lsn::new(lsn * 2), Ordinal::new(lsn << 40), row);
+            }
+        }
+        let bytes = builder.finish();
+        let block = DataBlock::parse(bytes).unwrap();
+        for (number, key) in keys.iter().enumerate() {
+            let newest = if number % 2 == 0 { number as u64 % 23 } else { 0 };
+            for at in 0..50 {
+                let found = block.find(key, Lsn::new(at)).unwrap();
+                let lsn = (at / 2).min(newest);
+                if lsn == 0 {
+                    assert!(matches!(found, Found::Nothing | Found::Beyond), "{key:?} at {at}");
+                    continue;
+                }
+                let Found::Version(entry) = found else {
+                    panic!("{key:?} at {at} is not found");
+                };
+                assert_eq!((entry.lsn.get(), entry.ordinal.get()), (lsn * 2, lsn << 40));
+                let row = entry.row.map(|row| &bytes[row]);
+                assert_eq!(row, (lsn % 5 > 0).then_some([number as u8, lsn as u8].as_slice()));
+            }
+        }
+    }
 }

@@ -29,11 +29,14 @@
 //!
 //! | varint | bytes that the internal key shares with that of the entry before |
 //! |---|---|
-//! | varint, bytes | length of the rest, and the rest |
+//! | varint | bytes of its rest |
+//! | varint | twice the bytes of all that follows it, and 1 when there is a row |
+//! | bytes | the rest of the internal key |
 //! | varint | LSN |
 //! | varint | ordinal |
-//! | varint, bytes | 0: deleted; else the length of the row and 1, and the row |
+//! | bytes | the row |
 //!
+//! so that a search passes by an entry without a look at its version,
 //! then the offset (u32) of each *restart*, an entry that shares nothing, and their number (u32). The first entry is one.
 //!
 //! **An index block** holds the length (u32) of a filter, the filter (`filter`), and of each of the group's data blocks,
@@ -169,15 +172,25 @@ pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
 }
 
 /// Reads a varint at `at` and moves behind it.
-#[inline]
+#[inline(always)]
 pub(crate) fn take_varint(bytes: &[u8], at: &mut usize) -> Option<u64> {
     let first = *bytes.get(*at)?;
     *at += 1;
     if first < 0x80 {
         return Some(u64::from(first));
     }
-    let mut value = u64::from(first & 0x7f);
-    let mut shift = 7;
+    let second = *bytes.get(*at)?;
+    let value = u64::from(first & 0x7f) | u64::from(second & 0x7f) << 7;
+    *at += 1;
+    if second < 0x80 {
+        return Some(value);
+    }
+    take_rest(bytes, at, value)
+}
+
+/// The third byte of a varint and those after it.
+fn take_rest(bytes: &[u8], at: &mut usize, mut value: u64) -> Option<u64> {
+    let mut shift = 14;
     loop {
         let byte = *bytes.get(*at)?;
         *at += 1;
@@ -194,7 +207,7 @@ pub(crate) fn take_varint(bytes: &[u8], at: &mut usize) -> Option<u64> {
 }
 
 /// Reads a varint that is a length, and moves behind it.
-#[inline]
+#[inline(always)]
 pub(crate) fn take_length(bytes: &[u8], at: &mut usize) -> Option<usize> {
     usize::try_from(take_varint(bytes, at)?).ok()
 }

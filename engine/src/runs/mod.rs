@@ -112,7 +112,7 @@ impl Default for RunsOptions {
             cache_bytes: 256 << 20,
             file_bytes: 64 << 20,
             block_bytes: 8 << 10,
-            compression_fresh: Compression::None,
+            compression_fresh: Compression::Lz4,
             compression: Compression::Lz4,
             base_bytes: 256 << 20,
             compaction_bytes_per_s: None,
