@@ -84,7 +84,7 @@ fn whenever_the_power_goes_all_or_nothing_of_a_step_is_there() {
             pair.apply(&Op::Flush(vec![(0, 1, Some(5)), (1, 2, None)]))
                 .unwrap();
             pair.apply(&Op::Reopen).unwrap();
-            pair.model.check(&pair.runs.current()).unwrap();
+            pair.check_files();
         }
     }
     assert!(both[0] > 10 && both[1] > 10, "{both:?}");
