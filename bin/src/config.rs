@@ -18,6 +18,7 @@ use crate::server::{HANDSHAKES_MAX, Limits};
 pub struct Config {
     pub server: ServerConfig,
     pub log: LogConfig,
+    pub rows: RowsConfig,
     pub transactions: TransactionsConfig,
     pub mirror: MirrorConfig,
     pub analytic: AnalyticConfig,
@@ -103,6 +104,28 @@ pub enum LogBackend {
     Auto,
     IoUring,
     Blocking,
+}
+
+/// `[rows]`: where rows are.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RowsConfig {
+    /// Memory for rows, in MiB. Beyond it, those that nobody was interested in lately are in files only.
+    pub memory_mib: u64,
+    /// Blocks of files kept in memory, in MiB.
+    pub cache_mib: usize,
+    /// A checkpoint is made when the trail has grown by so much, in MiB; a restart replays no more than about that. 0: never.
+    pub checkpoint_mib: u64,
+}
+
+impl Default for RowsConfig {
+    fn default() -> Self {
+        Self {
+            memory_mib: 4096,
+            cache_mib: 256,
+            checkpoint_mib: 512,
+        }
+    }
 }
 
 /// `[transactions]`
@@ -248,6 +271,7 @@ impl Config {
         let Self {
             server,
             log,
+            rows,
             transactions,
             mirror,
             analytic,
@@ -268,6 +292,9 @@ impl Config {
             ("log.in_flight_max", log.in_flight_max as u64, 1, 32),
             ("log.recent_mib", log.recent_mib as u64, 1, 65_536),
             ("log.buffer_mib", log.buffer_mib as u64, 1, 65_536),
+            ("rows.memory_mib", rows.memory_mib, 1, 1 << 24),
+            ("rows.cache_mib", rows.cache_mib as u64, 1, 1 << 24),
+            ("rows.checkpoint_mib", rows.checkpoint_mib, 0, 1 << 24),
             (
                 "transactions.memory_mib_max",
                 transactions.memory_mib_max,
@@ -311,7 +338,7 @@ mod tests {
         let text = include_str!("../../docs/scry.toml");
         assert_eq!(parse(text).expect("valid"), Config::default());
         let keys = text.lines().filter(|line| line.split_once('=').is_some()).count();
-        assert_eq!(keys, 20, "a key was added here or there only");
+        assert_eq!(keys, 23, "a key was added here or there only");
     }
 
     #[test]

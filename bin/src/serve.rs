@@ -285,6 +285,7 @@ fn runtime(worker_threads: usize) -> io::Result<tokio::runtime::Runtime> {
 fn options(config: &Config) -> DatabaseOptions {
     let Config {
         log,
+        rows,
         transactions,
         mirror,
         analytic,
@@ -301,6 +302,12 @@ fn options(config: &Config) -> DatabaseOptions {
     options.engine.log.max_in_flight = log.in_flight_max;
     options.engine.log.recent_bytes = log.recent_mib << 20;
     options.engine.log.buffer_bytes = log.buffer_mib << 20;
+    options.engine.rows_bytes_max = rows.memory_mib << 20;
+    options.engine.runs.cache_bytes = rows.cache_mib << 20;
+    options.engine.checkpoint_log_bytes = rows.checkpoint_mib << 20;
+    if rows.checkpoint_mib == 0 {
+        options.engine.checkpoint_dirty_bytes = 0;
+    }
     options.engine.transaction_bytes_max = transactions.memory_mib_max << 20;
     options.election_creators = Some(elections.creators.clone()).filter(|users| !users.is_empty());
     options.base_retention_bytes = Some(elections.base_retention_mib << 20).filter(|bytes| *bytes > 0);

@@ -11,7 +11,9 @@ use crate::error::Error;
 use crate::key::Key;
 use crate::locks::TableLock;
 use crate::row::RowLayout;
+use crate::runs::SpaceId;
 use crate::store::Store;
+use crate::store::backing::Home;
 use crate::types::{DataType, Value};
 use scry_wal::{Lsn, StoreId};
 use std::any::Any;
@@ -142,9 +144,9 @@ impl Table {
     }
 
     /// A table whose store is new and empty.
-    pub(crate) fn with_fresh_store(def: TableDef, lock: Arc<TableLock>) -> Table {
+    pub(crate) fn with_fresh_store(home: Home, def: TableDef, lock: Arc<TableLock>) -> Table {
         let types: Vec<DataType> = def.columns.iter().map(|column| column.ty).collect();
-        let store = Arc::new(Store::new(def.store, Arc::new(RowLayout::new(&types))));
+        let store = Arc::new(Store::new(home, def.store, Arc::new(RowLayout::new(&types))));
         Table::new(def, store, lock)
     }
 
@@ -241,7 +243,15 @@ impl Catalog {
     }
 
     pub(crate) fn all_tables(&self) -> impl Iterator<Item = &Arc<Table>> {
-        self.tables.by_oid.values()
+        self.tables.all()
+    }
+
+    /// The stores whose rows this catalog shows: of tables, of the bases of elections, of what candidates changed. Each once, by space.
+    pub(crate) fn stores(&self) -> BTreeMap<SpaceId, Arc<Store>> {
+        let of_elections = self.elections.iter().flat_map(|election| election.tables());
+        let all = self.all_tables().chain(of_elections);
+        all.map(|table| (table.store.home.space, Arc::clone(&table.store)))
+            .collect()
     }
 
     pub fn elections(&self) -> &Elections {
@@ -294,6 +304,10 @@ impl Catalog {
 }
 
 impl Tables {
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Table>> {
+        self.by_oid.values()
+    }
+
     /// The table that has this store.
     pub(crate) fn by_store(&self, store: StoreId) -> Option<&Arc<Table>> {
         self.by_oid.values().find(|table| table.def.store == store)

@@ -112,7 +112,7 @@ impl CatalogChange {
 
     /// Reads one change, which must fill `bytes`.
     pub fn decode(bytes: &[u8]) -> Result<CatalogChange, CatalogChangeError> {
-        let mut reader = Reader { bytes, at: 0 };
+        let mut reader = Reader::new(bytes);
         if reader.u8()? != FORMAT {
             return Err(CatalogChangeError {
                 offset: 0,
@@ -149,9 +149,7 @@ impl CatalogChange {
                 }
             },
         };
-        if reader.at != bytes.len() {
-            return Err(reader.error("bytes after the end"));
-        }
+        reader.end()?;
         Ok(change)
     }
 }
@@ -216,6 +214,18 @@ pub(crate) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Reader<'a> {
+        Reader { bytes, at: 0 }
+    }
+
+    /// Refuses bytes that were not read.
+    pub(crate) fn end(&self) -> Result<(), CatalogChangeError> {
+        match self.at == self.bytes.len() {
+            true => Ok(()),
+            false => Err(self.error("bytes after the end")),
+        }
+    }
+
     pub(crate) fn error(&self, what: &'static str) -> CatalogChangeError {
         CatalogChangeError {
             offset: self.at,

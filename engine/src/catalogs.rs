@@ -1,6 +1,7 @@
 //! The committed catalogs: the newest, and the older ones that snapshots still look at.
 
-use crate::catalog::Catalog;
+use crate::catalog::{AppliedChange, Catalog};
+use crate::checkpoint::{Definition, needed};
 use parking_lot::Mutex;
 use scry_wal::Lsn;
 use std::collections::VecDeque;
@@ -12,13 +13,16 @@ pub(crate) struct Catalogs {
     lsn: AtomicU64,
     /// Oldest first; never empty.
     history: Mutex<VecDeque<(Lsn, Arc<Catalog>)>>,
+    /// The changes that made the newest.
+    definitions: Mutex<Vec<Definition>>,
 }
 
 impl Catalogs {
-    pub(crate) fn new(lsn: Lsn, catalog: Arc<Catalog>) -> Catalogs {
+    pub(crate) fn new(lsn: Lsn, catalog: Arc<Catalog>, definitions: Vec<Definition>) -> Catalogs {
         Catalogs {
             lsn: AtomicU64::new(lsn.get()),
             history: Mutex::new(VecDeque::from([(lsn, catalog)])),
+            definitions: Mutex::new(definitions),
         }
     }
 
@@ -42,10 +46,23 @@ impl Catalogs {
         (*lsn, Arc::clone(catalog))
     }
 
-    /// A commit's catalog.
-    pub(crate) fn install(&self, lsn: Lsn, catalog: Arc<Catalog>) {
+    /// A commit's catalog, and the changes that made it. Inside of the commit's critical section.
+    pub(crate) fn install(&self, lsn: Lsn, catalog: Arc<Catalog>, changes: &[AppliedChange]) {
+        let made = changes.iter().map(|applied| Definition::new(lsn, applied));
+        self.definitions.lock().extend(made);
         self.history.lock().push_back((lsn, catalog));
         self.lsn.store(lsn.get(), Ordering::Release);
+    }
+
+    /// The definitions up to the commit at `lsn`, at which the catalog was `catalog`; what nobody can see any more is forgotten.
+    pub(crate) fn definitions(&self, lsn: Lsn, catalog: &Catalog) -> Vec<Definition> {
+        let mut definitions = self.definitions.lock();
+        let end = definitions.partition_point(|definition| definition.lsn <= lsn);
+        let mut kept = needed(&definitions[..end], catalog);
+        let found = kept.clone();
+        kept.extend(definitions.drain(end..));
+        *definitions = kept;
+        found
     }
 
     /// Lets go of the catalogs that no snapshot at or after `horizon` sees.

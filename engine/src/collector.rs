@@ -10,18 +10,18 @@
 //! - Tentative identities whose drop record found no room in the log: whoever follows the log keeps their rows until
 //!   they end. The record is written as soon as there is room; until then a restart does as well.
 
+use crate::background::Background;
 use crate::catalogs::Catalogs;
 use crate::locks::RowRef;
 use crate::pins::Pins;
 use crate::snapshots::Snapshots;
 use crate::store::entry::Burial;
 use crate::sweep::Sweep;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use scry_wal::record::encode_tentative_drop;
 use scry_wal::{Log, Lsn, TentativeId};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How long what is out of sight may lie around on an idle server.
@@ -41,7 +41,7 @@ pub(crate) struct Grave {
 
 pub(crate) struct Collector {
     shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Background,
 }
 
 struct Shared {
@@ -52,8 +52,6 @@ struct Shared {
     graves: Mutex<VecDeque<Grave>>,
     /// Tentative identities to be ended.
     drops: Mutex<Vec<TentativeId>>,
-    stopped: Mutex<bool>,
-    wake: Condvar,
 }
 
 impl Collector {
@@ -70,17 +68,15 @@ impl Collector {
             pins,
             graves: Mutex::default(),
             drops: Mutex::default(),
-            stopped: Mutex::new(false),
-            wake: Condvar::new(),
         });
         let of_thread = Arc::clone(&shared);
-        let thread = std::thread::Builder::new()
-            .name("scry-collector".to_owned())
-            .spawn(move || of_thread.run())?;
-        Ok(Collector {
-            shared,
-            thread: Mutex::new(Some(thread)),
-        })
+        let mut sweep = Sweep::default();
+        let mut held_back = VecDeque::new();
+        let thread = Background::start("scry-collector", INTERVAL, move |_| {
+            of_thread.step(&mut sweep, &mut held_back);
+            false
+        })?;
+        Ok(Collector { shared, thread })
     }
 
     pub(crate) fn bury(&self, graves: Vec<Grave>) {
@@ -95,34 +91,21 @@ impl Collector {
 
     /// Ends the thread.
     pub(crate) fn stop(&self) {
-        *self.shared.stopped.lock() = true;
-        self.shared.wake.notify_all();
-        if let Some(thread) = self.thread.lock().take() {
-            // It has nothing to say; a panic in it was already reported.
-            let _ = thread.join();
-        }
+        self.thread.stop();
     }
 }
 
 impl Shared {
-    fn run(&self) {
-        let mut sweep = Sweep::default();
-        let mut held_back = VecDeque::new();
-        let mut stopped = self.stopped.lock();
-        while !*stopped {
-            self.wake.wait_for(&mut stopped, INTERVAL);
-            parking_lot::MutexGuard::unlocked(&mut stopped, || {
-                let horizon = self.snapshots.advance();
-                // After the horizon: a pin that is made later lies beyond it.
-                let pins = self.pins.list().unwrap_or_default();
-                self.catalogs.forget(horizon);
-                // A commit's LSN lies within its frame, which is durable as a whole.
-                let durable = Lsn::new(self.log.durable_lsn().get().saturating_sub(1));
-                self.collect(horizon.min(durable), &pins, &mut held_back);
-                sweep.step(&self.catalogs.latest().1, horizon, &pins);
-                self.write_drops();
-            });
-        }
+    fn step(&self, sweep: &mut Sweep, held_back: &mut VecDeque<Grave>) {
+        let horizon = self.snapshots.advance();
+        // After the horizon: a pin that is made later lies beyond it.
+        let pins = self.pins.list().unwrap_or_default();
+        self.catalogs.forget(horizon);
+        // A commit's LSN lies within its frame, which is durable as a whole.
+        let durable = Lsn::new(self.log.durable_lsn().get().saturating_sub(1));
+        self.collect(horizon.min(durable), &pins, held_back);
+        sweep.step(&self.catalogs.latest().1, horizon, &pins);
+        self.write_drops();
     }
 
     fn collect(&self, limit: Lsn, pins: &[Lsn], held_back: &mut VecDeque<Grave>) {

@@ -20,7 +20,7 @@ use crate::collector::Grave;
 use crate::error::Error;
 use crate::locks::{Firsts, Holder, RowRef};
 use crate::overlay::{Logged, Pending};
-use crate::store::Growth;
+use crate::store::{DirtyRows, Growth};
 use crate::txn::Txn;
 use scry_wal::record::{encode_catalog, encode_commit};
 use scry_wal::{Commit, CommitSlots, Lsn, Micros, NodeId, Ordinal, StoreRange, StoreRanges};
@@ -94,8 +94,8 @@ impl Txn {
             self.finish();
             return Ok(None);
         }
-        self.install();
-        let (lsn, firsts) = match self.enter_log(&holder, prepared) {
+        let growths = self.install();
+        let (lsn, firsts) = match self.enter_log(&holder, prepared, &growths) {
             Ok(done) => done,
             Err(error) => {
                 self.take_back();
@@ -104,7 +104,9 @@ impl Txn {
         };
         self.count_election();
         // From here on the tentative records belong to the commit.
-        self.tentative = None;
+        if let Some(id) = self.tentative.take() {
+            self.engine.checkpoints.end_tentative(id);
+        }
         self.release_rows(Some((lsn, &firsts)));
         self.release_tables();
         self.finish();
@@ -170,13 +172,17 @@ impl Txn {
         })
     }
 
-    /// Puts the new versions on their chains, pending.
-    fn install(&mut self) {
+    /// Puts the new versions on their chains, pending. Answers by how much the stores will grow.
+    fn install(&mut self) -> SmallVec<[Growth; 4]> {
         let horizon = self.engine.snapshots.horizon();
         let pins = self.engine.pins.list();
         // A commit's LSN lies within its frame, which is durable as a whole.
         let durable = Lsn::new(self.engine.log().durable_lsn().get().saturating_sub(1));
         let mut superseded: SmallVec<[u64; 4]> = SmallVec::from_elem(0, self.overlay.stores.len());
+        let mut growths: SmallVec<[Growth; 4]> =
+            SmallVec::from_elem(Growth::default(), self.overlay.stores.len());
+        let mut dirty: SmallVec<[DirtyRows; 4]> = SmallVec::new();
+        dirty.resize_with(self.overlay.stores.len(), DirtyRows::default);
         for pending in self.overlay.changes.iter_mut() {
             let Some(entry) = &pending.entry else { continue };
             let (row, local) = match &pending.logged {
@@ -184,17 +190,33 @@ impl Txn {
                 Logged::Gone if pending.base.is_some() => (None, 0),
                 Logged::Gone | Logged::Nothing => continue,
             };
-            let left = entry.lock().push(row, local, horizon, durable, pins.as_deref());
+            let row_bytes = row.as_ref().map_or(0, |row| row.len());
+            let mut state = entry.lock();
+            let left = state.push(row, local, horizon, durable, pins.as_deref());
+            let is_newly_dirty = state.mark_dirty();
+            drop(state);
+            if is_newly_dirty {
+                dirty[pending.store as usize].push(pending.key.clone(), Arc::clone(entry), row_bytes);
+            }
             superseded[pending.store as usize] += u64::from(left);
             pending.installed = true;
+            growths[pending.store as usize] += growth(pending);
         }
-        for (written, count) in self.overlay.stores.iter().zip(superseded) {
+        for ((written, count), dirty) in self.overlay.stores.iter().zip(superseded).zip(dirty) {
             written.store.counters.add_superseded(count);
+            // Before the commit has its place in the log: a checkpoint beyond that place must find them.
+            written.store.add_dirty(dirty);
         }
+        growths
     }
 
     /// The critical section. Answers the commit LSN and the first ordinals of the stores in `ranges`.
-    fn enter_log(&mut self, holder: &Holder, mut prepared: Prepared) -> Result<(Lsn, Firsts), Error> {
+    fn enter_log(
+        &mut self,
+        holder: &Holder,
+        mut prepared: Prepared,
+        growths: &[Growth],
+    ) -> Result<(Lsn, Firsts), Error> {
         let engine = &self.engine;
         let mut firsts = Firsts::new();
         let mut appender = engine.log().lock()?;
@@ -228,6 +250,9 @@ impl Txn {
                 .patch_first_ordinal(&mut prepared.bytes, index, first);
             firsts.push((range.store, first));
         }
+        for (written, growth) in self.overlay.stores.iter().zip(growths) {
+            written.store.counters.add_live(*growth);
+        }
         appender.put(&prepared.bytes, prepared.records, catalog.is_some());
         holder.commit(lsn, firsts.clone());
         let inside = self.inside.iter().flat_map(|inside| &inside.branches);
@@ -249,7 +274,7 @@ impl Txn {
                     retired.store.retire();
                 }
             }
-            engine.catalogs.install(lsn, catalog);
+            engine.catalogs.install(lsn, catalog, &self.ddl);
         }
         engine.snapshots.publish(lsn);
         drop(appender);
@@ -270,9 +295,8 @@ impl Txn {
 
     /// Settles what was installed and gives all row locks back, each row in one step.
     fn release_rows(&mut self, committed: Option<(Lsn, &[(scry_wal::StoreId, Ordinal)])>) {
-        let mut growths: SmallVec<[Growth; 4]> =
-            SmallVec::from_elem(Growth::default(), self.overlay.stores.len());
         let mut graves = Vec::new();
+        let mut memory = 0;
         for mut pending in std::mem::take(&mut self.overlay.changes) {
             let Some(entry) = pending.entry.take() else {
                 continue;
@@ -280,6 +304,7 @@ impl Txn {
             let store = &self.overlay.stores[pending.store as usize].store;
             let mut state = entry.lock();
             let mut tombstone = None;
+            let before = state.weight_of(&pending.key, pending.base.as_ref().map(|base| &base.row));
             if pending.installed
                 && let Some((lsn, firsts)) = committed
             {
@@ -288,7 +313,7 @@ impl Txn {
                     .find(|(id, _)| *id == store.id)
                     .map(|(_, first)| *first);
                 state.settle(lsn, first.unwrap_or_default());
-                growths[pending.store as usize] += growth(&pending);
+                memory += state.recount(&pending.key, before);
                 tombstone = matches!(pending.logged, Logged::Gone).then_some(lsn);
             }
             let row = |key, entry| RowRef {
@@ -310,9 +335,7 @@ impl Txn {
                 store.remove(&pending.key, &entry);
             }
         }
-        for (written, growth) in self.overlay.stores.iter().zip(growths) {
-            written.store.counters.add_live(growth);
-        }
+        self.engine.backing.add_memory(memory);
         if !graves.is_empty() {
             self.engine.collector.bury(graves);
         }

@@ -5,12 +5,15 @@
 //! | `LOCK` | empty; locked (`flock`) by the process that has the directory open |
 //! | `FORMAT` | `scry data directory\nformat 1\n` |
 //! | `wal/` | the log |
+//! | `runs/` | the rows that are not in the log alone, see `runs` |
 
 use crate::error::Error;
+use crate::runs::{Runs, RunsOptions};
 use scry_wal::storage::disk::make_folders;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The format that this version writes, and the newest that it reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -75,6 +78,11 @@ impl DataDirectory {
             path: path.to_owned(),
             _lock: lock,
         })
+    }
+
+    /// Opens the runs; with them comes the state of the last checkpoint.
+    pub(crate) fn open_runs(&self, options: &RunsOptions) -> Result<(Arc<Runs>, Option<Vec<u8>>), Error> {
+        Runs::open(&self.path.join("runs"), *options)
     }
 
     pub(crate) fn wal(&self) -> PathBuf {

@@ -1,8 +1,11 @@
 //! The engine: one data directory, open. And its sessions.
 
+use crate::background::Background;
 use crate::catalog::Catalog;
 use crate::catalogs::Catalogs;
+use crate::checkpoint::{self, Checkpoints, Parts, State};
 use crate::collector::Collector;
+use crate::compactor::Compactor;
 use crate::constraints::RowRules;
 use crate::directory::DataDirectory;
 use crate::error::Error;
@@ -10,8 +13,10 @@ use crate::limits::{Limits, SPILL_BYTES};
 use crate::locks::WaitTable;
 use crate::pins::Pins;
 use crate::recovery;
+use crate::runs::RunsOptions;
 use crate::snapshots::{Slot, Snapshots};
 use crate::stats::{Counters, Stats};
+use crate::store::backing::Backing;
 use crate::txn::{Isolation, Txn};
 use scry_wal::storage::Storage;
 use scry_wal::{Log, LogOptions, Lsn, StoreId, TxnId};
@@ -33,6 +38,14 @@ pub struct EngineOptions {
     /// A transaction with more unlogged changes than this writes them ahead as tentative records. The commit's
     /// critical section copies at most about as much.
     pub spill_bytes: usize,
+    /// Memory for rows. Beyond it, rows that nobody was interested in lately are in files only.
+    pub rows_bytes_max: u64,
+    /// A checkpoint is made when the log has grown by so much since the last one, so that a restart replays no more than about
+    /// that; 0: never.
+    pub checkpoint_log_bytes: u64,
+    /// A checkpoint is made when so much of rows is in memory and in the log alone; 0: never.
+    pub checkpoint_dirty_bytes: u64,
+    pub runs: RunsOptions,
 }
 
 impl Default for EngineOptions {
@@ -43,8 +56,20 @@ impl Default for EngineOptions {
             candidate_bytes_max: 8 << 30,
             lock_waiters_max: 65_536,
             spill_bytes: SPILL_BYTES,
+            rows_bytes_max: 4 << 30,
+            checkpoint_log_bytes: 512 << 20,
+            checkpoint_dirty_bytes: 256 << 20,
+            runs: RunsOptions::default(),
         }
     }
+}
+
+/// What the next of each kind is numbered.
+pub(crate) struct Numbers {
+    pub(crate) txn: AtomicU64,
+    pub(crate) election: AtomicU64,
+    pub(crate) oid: AtomicU32,
+    pub(crate) store: AtomicU32,
 }
 
 /// The row store of one data directory.
@@ -59,10 +84,11 @@ pub struct Engine {
     pub(crate) pins: Arc<Pins>,
     pub(crate) counters: Counters,
     pub(crate) row_rules: OnceLock<Arc<dyn RowRules>>,
-    next_txn: AtomicU64,
-    next_oid: AtomicU32,
-    next_store: AtomicU32,
-    next_election: AtomicU64,
+    numbers: Arc<Numbers>,
+    pub(crate) backing: Arc<Backing>,
+    pub(crate) checkpoints: Arc<Checkpoints>,
+    checkpointer: Background,
+    compactor: Compactor,
     _directory: DataDirectory,
 }
 
@@ -96,26 +122,71 @@ impl Engine {
     ) -> Result<Arc<Engine>, Error> {
         let directory = DataDirectory::open(path)?;
         let wal = directory.wal();
-        let (log, state) = recovery::replay(|replay| open_log(&wal, options.log.clone(), replay))?;
+        let (runs, checkpoint) = directory.open_runs(&options.runs)?;
+        let checkpoint = checkpoint.as_deref().map(State::decode).transpose();
+        let checkpoint = checkpoint.map_err(|error| Error::Corrupt {
+            lsn: Lsn::ZERO,
+            store: None,
+            what: format!("the state of the checkpoint: {error}"),
+        })?;
+        let at = checkpoint.as_ref().map_or(Lsn::ZERO, |state| state.at);
+        let mut log_options = options.log.clone();
+        if let Some(state) = &checkpoint {
+            log_options.restart = state.restart;
+            // What a checkpoint has was durable before.
+            log_options.durable_before = log_options.durable_before.max(at.plus(1));
+        }
+        let backing = Backing::new(runs, checkpoint.as_ref().map_or(1, |state| state.next_space));
+        let (log, state) = recovery::replay(&backing, checkpoint.as_ref(), |replay| {
+            open_log(&wal, log_options, replay)
+        })?;
         let log = Arc::new(log);
         let snapshots = Arc::new(Snapshots::new(state.visible));
         let pins = Arc::clone(state.catalog.elections().pins());
-        let catalogs = Arc::new(Catalogs::new(state.catalog_lsn, Arc::new(state.catalog)));
+        let catalog = Arc::new(state.catalog);
+        let catalogs = Arc::new(Catalogs::new(state.catalog_lsn, catalog, state.definitions));
         let collector = Collector::start(
             Arc::clone(&snapshots),
             Arc::clone(&catalogs),
             Arc::clone(&log),
             Arc::clone(&pins),
         );
-        let collector = collector.map_err(|source| Error::Io {
-            path: path.to_owned(),
-            doing: "start the collector of",
-            source,
-        })?;
+        let no_thread = |which: &'static str| {
+            let path = path.to_owned();
+            move |source| Error::NoThread { path, which, source }
+        };
+        let collector = collector.map_err(no_thread("collects what nobody sees"))?;
         collector.bury(state.graves);
         // For all who read the log.
         collector.end_tentative(&state.unfinished);
+        let numbers = Arc::new(Numbers {
+            txn: AtomicU64::new(state.next_txn),
+            election: AtomicU64::new(state.next_election),
+            oid: AtomicU32::new(state.next_oid),
+            store: AtomicU32::new(state.next_store),
+        });
+        let parts = Parts {
+            log: Arc::clone(&log),
+            catalogs: Arc::clone(&catalogs),
+            snapshots: Arc::clone(&snapshots),
+            pins: Arc::clone(&pins),
+            backing: Arc::clone(&backing),
+            numbers: Arc::clone(&numbers),
+        };
+        let limits = checkpoint::Limits {
+            rows_bytes_max: options.rows_bytes_max,
+            log_bytes: options.checkpoint_log_bytes,
+            dirty_bytes: options.checkpoint_dirty_bytes,
+        };
+        let checkpoints = Arc::new(Checkpoints::new(parts, limits, at));
+        let checkpointer = checkpoints.start().map_err(no_thread("makes checkpoints"))?;
+        let compactor = Compactor::start(&backing, &snapshots, &pins);
+        let compactor = compactor.map_err(no_thread("compacts runs"))?;
         Ok(Arc::new(Engine {
+            backing,
+            checkpoints,
+            checkpointer,
+            compactor,
             waits: WaitTable::new(options.lock_waiters_max),
             limits: Limits::new(log.reservation_max(), options.spill_bytes),
             options,
@@ -126,10 +197,7 @@ impl Engine {
             pins,
             counters: Counters::default(),
             row_rules: OnceLock::new(),
-            next_txn: AtomicU64::new(state.next_txn),
-            next_oid: AtomicU32::new(state.next_oid),
-            next_store: AtomicU32::new(state.next_store),
-            next_election: AtomicU64::new(state.next_election),
+            numbers,
             _directory: directory,
         }))
     }
@@ -138,6 +206,26 @@ impl Engine {
     pub fn set_row_rules(&self, rules: Arc<dyn RowRules>) {
         let fresh = self.row_rules.set(rules).is_ok();
         assert!(fresh, "the rules of rows are set once");
+    }
+
+    /// Writes what is in memory alone into files, so that a restart need not replay it. Answers the LSN up to which all is there. Blocks
+    /// until that is done.
+    ///
+    /// # Errors
+    /// `Io` and others of files; `Log` when the log has failed. Nothing is lost then, and the next checkpoint does it all.
+    pub fn checkpoint(&self) -> Result<Lsn, Error> {
+        self.checkpoints.make()
+    }
+
+    /// Takes rows out of memory that are in files, until all take no more than `EngineOptions::rows_bytes_max` or those left are in use. A
+    /// thread does so by itself.
+    pub fn make_room(&self) {
+        self.checkpoints.make_room(|| false);
+    }
+
+    /// Memory that committed rows take, about.
+    pub fn memory_bytes(&self) -> u64 {
+        self.backing.memory_bytes()
     }
 
     /// The audit trail.
@@ -178,38 +266,53 @@ impl Engine {
     }
 
     pub fn stats(&self) -> Stats {
-        self.counters.read()
+        let (checkpoints, checkpoints_failed) = self.checkpoints.counts();
+        Stats {
+            checkpoints,
+            checkpoints_failed,
+            compactions_failed: self.compactor.failed(),
+            ..self.counters.read()
+        }
     }
 
-    /// Stops the background thread and closes the log. Sessions that are still open can read; their commits fail.
+    /// Makes a checkpoint, stops the background threads and closes the log. Sessions that are still open can read; their commits fail.
     ///
     /// # Errors
-    /// When the log could not be written to its end.
+    /// When the log could not be written to its end, or the checkpoint could not be made; nothing is lost then.
     pub fn close(&self) -> Result<(), Error> {
+        self.checkpointer.stop();
+        let checkpoint = match self.options.checkpoint_log_bytes {
+            0 => Ok(Lsn::ZERO),
+            _ => self.checkpoint(),
+        };
+        self.compactor.stop();
         self.collector.stop();
-        Ok(self.log.close()?)
+        self.log.close()?;
+        checkpoint.map(drop)
     }
 
     pub(crate) fn next_txn_id(&self) -> TxnId {
-        TxnId::new(self.next_txn.fetch_add(1, Ordering::Relaxed))
+        TxnId::new(self.numbers.txn.fetch_add(1, Ordering::Relaxed))
     }
 
     pub(crate) fn next_oid(&self) -> u32 {
-        self.next_oid.fetch_add(1, Ordering::Relaxed)
+        self.numbers.oid.fetch_add(1, Ordering::Relaxed)
     }
 
     /// A number for an election or a candidate.
     pub(crate) fn next_election_id(&self) -> u64 {
-        self.next_election.fetch_add(1, Ordering::Relaxed)
+        self.numbers.election.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(crate) fn next_store_id(&self) -> StoreId {
-        StoreId::new(self.next_store.fetch_add(1, Ordering::Relaxed))
+        StoreId::new(self.numbers.store.fetch_add(1, Ordering::Relaxed))
     }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
+        self.checkpointer.stop();
+        self.compactor.stop();
         self.collector.stop();
     }
 }

@@ -118,6 +118,13 @@ pub enum Error {
         found: u32,
         supported: u32,
     },
+    /// A background thread could not be started.
+    NoThread {
+        path: PathBuf,
+        /// What it does.
+        which: &'static str,
+        source: std::io::Error,
+    },
     /// A file operation failed.
     Io {
         path: PathBuf,
@@ -147,7 +154,7 @@ impl Error {
             | Error::TableChanged { .. }
             | Error::CandidateChanged { .. } => Advice::Retry,
             Error::Corrupt { .. } | Error::DamagedFile { .. } => Advice::Corrupt,
-            Error::Log(_) | Error::Io { .. } => Advice::Unavailable,
+            Error::Log(_) | Error::Io { .. } | Error::NoThread { .. } => Advice::Unavailable,
             _ => Advice::Refuse,
         }
     }
@@ -278,6 +285,9 @@ impl fmt::Display for Error {
                 "{} has format {found}; this version reads formats up to {supported}",
                 path.display()
             ),
+            Error::NoThread { path, which, source } => {
+                write!(f, "start the thread that {which} in {}: {source}", path.display())
+            }
             Error::Io { path, doing, source } => write!(f, "{doing} {}: {source}", path.display()),
             Error::DamagedFile { path, offset, what } => {
                 write!(f, "{} is damaged at byte {offset}: {what}", path.display())
@@ -303,7 +313,7 @@ impl std::error::Error for Error {
         match self {
             Error::Log(source) => Some(source),
             Error::Record(source) => Some(source),
-            Error::Io { source, .. } => Some(source),
+            Error::Io { source, .. } | Error::NoThread { source, .. } => Some(source),
             _ => None,
         }
     }

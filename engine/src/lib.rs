@@ -2,20 +2,22 @@
 //!
 //! In reading order: `types` (what a column can hold), `row` (rows as bytes), `key` (order-preserving keys), `catalog`
 //! and `catalog_change` (tables, and how the log says so), `store` (the memtable: rows, versions, row locks), `locks`
-//! (who waits for whom), `snapshots` (visible LSN and horizon), `overlay` (a transaction's changes), `constraints` (what rows
-//! must satisfy), `runs` (sorted runs: rows on disk), `txn` (what a transaction can do), `commit` (the one critical section), `recovery`
-//! (from the log), `collector`
-//! and `sweep` (what nobody sees any more), `engine` (all of it, open).
+//! (who waits for whom), `snapshots` (visible LSN and horizon), `overlay` (a transaction's changes), `constraints`
+//! (what rows must satisfy), `txn` (what a transaction can do), `commit` (the one critical section), `runs` (rows on disk), `checkpoint` (how they get there),
+//! `recovery` (from checkpoint and log), `collector` and `sweep` (what nobody sees any more), `compactor`, `engine` (all of it, open).
 //!
 //! It knows nothing of SQL text, of Arrow, of sockets, nor of who reads its log.
 
+mod background;
 pub mod catalog;
 pub mod catalog_change;
 mod catalogs;
 mod changes;
+mod checkpoint;
 mod collector;
 pub mod collision;
 mod commit;
+mod compactor;
 mod constraints;
 mod directory;
 pub mod election;

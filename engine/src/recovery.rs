@@ -1,12 +1,17 @@
 //! Rebuilding the row store from the log.
 //!
+//! A checkpoint has all that was committed up to one LSN: rows in the runs, definitions and counters beside them. The log is
+//! replayed from there, without a checkpoint from its beginning; of what lies before only tentative records matter, whose
+//! end may come behind it.
+//!
 //! Every frame is replayed in order. A transaction's plain records are collected until its commit record, which
 //! says the LSN and the first ordinals of everything; tentative records are kept until a commit adopts them or a drop
 //! record ends them. Nobody reads meanwhile, so each row has one version and a deleted row is none
 //! (but for elections, see below).
 //!
 //! What is checked: rows against their layout (once; the getters rely on it from then on), that ordinals follow each
-//! other without a gap, and that every ended version is the one that is there. A contradiction is damage that
+//! other without a gap, and that every ended version is the one that is there, as far as it is in memory: of rows that only
+//! the runs have nothing is read, so that replay is as fast as the log can be read. A contradiction is damage that
 //! checksums could not see, and the engine does not open.
 //!
 //! A transaction that adds a primary key to a table is replayed by ordinals instead of keys: its records may carry
@@ -17,14 +22,19 @@
 use crate::Row;
 use crate::catalog::{AppliedChange, Catalog, FIRST_OID, PrimaryKey, Table, TableDef, key_of};
 use crate::catalog_change::CatalogChange;
+use crate::checkpoint::{Definition, State};
 use crate::collector::Grave;
 use crate::election::branch;
 use crate::election::change::ElectionChange;
 use crate::error::Error;
-use crate::key::Key;
-use crate::locks::{RowRef, TableLock};
+use crate::key::{Key, KeyRange};
+use crate::locks::RowRef;
+use crate::overlay::Version;
+use crate::runs::SpaceId;
+use crate::store::backing::{Backing, Home};
 use crate::store::entry::RowEntry;
-use crate::store::{Growth, Store};
+use crate::store::scan::Met;
+use crate::store::{Counts, Growth, NEWEST, Store};
 use scry_wal::{BoxError, Change, Commit, Ended, Frame, Log, Lsn, Op, Ordinal, Record, StoreId, TentativeId};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -42,16 +52,20 @@ pub(crate) struct Recovered {
     pub(crate) graves: Vec<Grave>,
     /// Tentative identities that the last run left open.
     pub(crate) unfinished: Vec<TentativeId>,
+    /// The changes that made the catalog.
+    pub(crate) definitions: Vec<Definition>,
 }
 
 /// What the log calls with each frame.
 pub(crate) type ReplayFrame<'a> = &'a mut dyn FnMut(&Frame) -> Result<(), BoxError>;
 
-/// Opens the log by `open` and replays all of it.
+/// Opens the log by `open` and replays it upon a checkpoint, if there is one.
 pub(crate) fn replay(
+    backing: &Arc<Backing>,
+    checkpoint: Option<&State>,
     open: impl FnOnce(ReplayFrame<'_>) -> Result<Log, scry_wal::Error>,
 ) -> Result<(Log, Recovered), Error> {
-    let mut replay = Replay::default();
+    let mut replay = Replay::upon(backing, checkpoint)?;
     let mut failure = None;
     let log = open(&mut |frame| {
         replay.frame(frame).map_err(|error| {
@@ -67,8 +81,10 @@ pub(crate) fn replay(
     Ok((log, replay.finish()))
 }
 
-#[derive(Default)]
 struct Replay {
+    backing: Arc<Backing>,
+    /// What was committed up to here is in the runs.
+    upon: Lsn,
     visible: Lsn,
     catalog: Catalog,
     catalog_lsn: Lsn,
@@ -80,6 +96,7 @@ struct Replay {
     last_store: u32,
     last_election: u64,
     graves: Vec<Grave>,
+    definitions: Vec<Definition>,
 }
 
 struct StoreState {
@@ -114,6 +131,71 @@ struct Progress {
 }
 
 impl Replay {
+    /// What the checkpoint says.
+    fn upon(backing: &Arc<Backing>, checkpoint: Option<&State>) -> Result<Replay, Error> {
+        let mut replay = Replay {
+            backing: Arc::clone(backing),
+            upon: Lsn::ZERO,
+            visible: Lsn::ZERO,
+            catalog: Catalog::default(),
+            catalog_lsn: Lsn::ZERO,
+            stores: HashMap::new(),
+            tentative: HashMap::new(),
+            last_txn: 0,
+            last_oid: 0,
+            last_store: 0,
+            last_election: 0,
+            graves: Vec::new(),
+            definitions: Vec::new(),
+        };
+        let Some(state) = checkpoint else {
+            return Ok(replay);
+        };
+        for definition in &state.definitions {
+            replay.define(definition)?;
+        }
+        let counts: HashMap<StoreId, Counts> = state.counts.iter().copied().collect();
+        let set = backing.runs.current();
+        for (space, store) in replay.catalog.stores() {
+            if let Some(counts) = counts.get(&store.id) {
+                store.counters.restore(*counts);
+            }
+            if set.may_have(space) {
+                store.set_has_below();
+            }
+        }
+        replay.upon = state.at;
+        replay.visible = state.at;
+        replay.catalog_lsn = state.catalog_lsn;
+        replay.last_txn = state.next_txn.saturating_sub(1);
+        replay.last_oid = state.next_oid.saturating_sub(1);
+        replay.last_store = state.next_store.saturating_sub(1);
+        replay.last_election = state.next_election.saturating_sub(1);
+        Ok(replay)
+    }
+
+    /// Makes a change of the catalog whose rows are in the runs.
+    fn define(&mut self, definition: &Definition) -> Result<(), Error> {
+        let Definition { lsn, space, change } = definition;
+        match change {
+            CatalogChange::Election(change) => drop(self.elect(*lsn, change, *space)?),
+            change => {
+                if let Some((store, key)) = self.alter(*lsn, change, *space)? {
+                    self.rekey(*lsn, store, &key, Some(HashMap::new()), *space)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A home for a new store, in a space that is known or another.
+    fn home(&self, space: Option<SpaceId>) -> Home {
+        match space {
+            Some(space) => self.backing.home(space),
+            None => self.backing.new_home(),
+        }
+    }
+
     fn frame(&mut self, frame: &Frame) -> Result<(), Error> {
         let mut changes: Vec<(Lsn, Change<'_>)> = Vec::new();
         let mut catalog = Vec::new();
@@ -123,6 +205,7 @@ impl Replay {
             at = lsn;
             match record {
                 Record::Change(change) => changes.push((lsn, change)),
+                Record::Catalog(_) if lsn <= self.upon => {}
                 Record::Catalog(bytes) => {
                     let change = CatalogChange::decode(bytes);
                     catalog.push(change.map_err(|error| corrupt(lsn, None, error.to_string()))?);
@@ -130,6 +213,11 @@ impl Replay {
                 Record::Tentative { id, change } => self.keep_tentative(lsn, id, &change),
                 Record::TentativeDrop(id) => {
                     self.tentative.remove(&id);
+                }
+                Record::Commit(commit) if lsn <= self.upon => {
+                    self.tentative.retain(|id, _| Some(*id) != commit.adopts);
+                    changes.clear();
+                    catalog.clear();
                 }
                 Record::Commit(commit) => {
                     self.commit(lsn, &commit, &catalog, &changes)?;
@@ -179,8 +267,8 @@ impl Replay {
         let mut adoptions = Vec::new();
         for change in catalog {
             match change {
-                CatalogChange::Election(change) => adoptions.extend(self.elect(lsn, change)?),
-                change => new_keys.extend(self.alter(lsn, change)?),
+                CatalogChange::Election(change) => adoptions.extend(self.elect(lsn, change, None)?),
+                change => new_keys.extend(self.alter(lsn, change, None)?),
             }
         }
         let mut progress = HashMap::new();
@@ -193,9 +281,10 @@ impl Replay {
                 return Err(corrupt(lsn, Some(range.store), what));
             }
             state.store.counters.take_ordinals(range.count);
-            let by_ordinal = new_keys
-                .contains_key(&range.store)
-                .then(|| rows_by_ordinal(&state.store));
+            let by_ordinal = match new_keys.contains_key(&range.store) {
+                true => Some(rows_by_ordinal(&state.store)?),
+                false => None,
+            };
             let (first, announced) = (range.first, range.count);
             progress.insert(
                 range.store,
@@ -243,7 +332,7 @@ impl Replay {
             let rows = progress
                 .get_mut(&store)
                 .and_then(|progress| progress.by_ordinal.take());
-            self.rekey(lsn, store, &key, rows)?;
+            self.rekey(lsn, store, &key, rows, None)?;
         }
         self.visible = lsn;
         Ok(())
@@ -329,25 +418,41 @@ impl Replay {
         match (ended, begun) {
             (None, Some((ordinal, row))) => {
                 store.counters.add_live(Growth::of(None, Some(&row)));
-                let new = || Arc::new(RowEntry::committed(lsn, ordinal, Arc::clone(&row)));
-                let (entry, is_new) = store.rows.get_or_insert_with(&Key::from_bytes(key), new);
+                let key = Key::from_bytes(key);
+                let new = || Arc::new(RowEntry::committed(lsn, ordinal, Some(Arc::clone(&row))));
+                let (entry, is_new) = store.rows.get_or_insert_with(&key, new);
+                let mut state = entry.lock();
                 if is_new {
+                    if store.has_below() {
+                        state.set_below();
+                    }
+                    drop(state);
+                    store.changed(&key, &entry, 0);
                     return Ok(());
                 }
-                let mut state = entry.lock();
+                let before = state.weight(key.as_ref());
                 // A deletion that a pin has kept stays until replay is over, though the pin may be gone.
                 if state.newest(store.id).row.is_some() {
                     return Err(wrong("a row with the key of an inserted row exists".to_owned()));
                 }
                 let kept = state.supersede(lsn, ordinal, Some(row), pins.as_deref().unwrap_or_default());
                 store.counters.add_superseded(u64::from(kept));
+                drop(state);
+                store.changed(&key, &entry, before);
                 Ok(())
             }
             (Some(ended), begun) => {
-                let entry = store.rows.get(key);
-                let entry = entry
-                    .ok_or_else(|| wrong(format!("version {ended} ended, but its row does not exist")))?;
+                let Some(entry) = store.rows.get(key) else {
+                    if !store.has_below() {
+                        return Err(wrong(format!(
+                            "version {ended} ended, but its row does not exist"
+                        )));
+                    }
+                    put_unseen(store, key, lsn, begun);
+                    return Ok(());
+                };
                 let mut state = entry.lock();
+                let before = state.weight(key);
                 let newest = state.newest(store.id);
                 if newest.ordinal != ended || newest.row.is_none() {
                     return Err(wrong(format!("version {ended} ended, {} found", newest.ordinal)));
@@ -363,20 +468,24 @@ impl Replay {
                     }
                     (None, pins) => {
                         state.supersede(lsn, Ordinal::default(), None, pins.as_deref().unwrap_or_default());
-                        let gone = state.is_bare_deletion();
-                        drop(state);
-                        if gone {
+                        if state.is_bare_deletion() && !state.is_below() {
+                            store.home.backing.add_memory(state.recount(key, before));
+                            drop(state);
                             store.remove(key, &entry);
-                        } else {
+                            return Ok(());
+                        }
+                        if !state.is_below() {
                             let row = RowRef {
                                 store: Arc::clone(store),
                                 key: Key::from_bytes(key),
-                                entry,
+                                entry: Arc::clone(&entry),
                             };
                             self.graves.push(Grave { lsn, row });
                         }
                     }
                 }
+                drop(state);
+                store.changed(&Key::from_bytes(key), &entry, before);
                 Ok(())
             }
             (None, None) => Ok(()),
@@ -384,7 +493,12 @@ impl Replay {
     }
 
     /// Makes one change of the elections. For an adoption: what is to be adopted, once the commit's ordinals are known.
-    fn elect(&mut self, lsn: Lsn, change: &ElectionChange) -> Result<Option<Adoption>, Error> {
+    fn elect(
+        &mut self,
+        lsn: Lsn,
+        change: &ElectionChange,
+        space: Option<SpaceId>,
+    ) -> Result<Option<Adoption>, Error> {
         let mut adoption = None;
         let mut table = None;
         match change {
@@ -402,7 +516,7 @@ impl Replay {
                 let of_base = known.and_then(|(_, candidate)| candidate.base.tables.by_store(*base));
                 let of_base = of_base
                     .ok_or_else(|| corrupt(lsn, Some(*base), "branch of an unknown store".to_owned()))?;
-                let branch = Arc::new(branch::table(of_base, *store, columns.clone()));
+                let branch = Arc::new(branch::table(self.home(space), of_base, *store, columns.clone()));
                 let has_primary_key = branch.def.primary_key.is_some();
                 self.last_store = self.last_store.max(store.get());
                 let data = Arc::clone(&branch.store);
@@ -492,19 +606,12 @@ impl Replay {
         let state = self.stores.get(&base);
         let store = Arc::clone(&state.ok_or_else(|| wrong("unknown store"))?.store);
         let mut rows = Vec::new();
-        table
-            .store
-            .rows
-            .range(&crate::key::KeyRange::all(), |key, entry| {
-                let state = entry.lock();
-                let newest = state.newest(table.store.id);
-                if let Some(row) = newest.row
-                    && !skipped.contains(&newest.ordinal)
-                {
-                    rows.push((key.clone(), newest.ordinal, Arc::clone(row)));
-                }
-                true
-            });
+        each_newest(&table.store, |key, version| {
+            let ordinal = version.ordinal.unwrap_or_default();
+            if !skipped.contains(&ordinal) {
+                rows.push((key.clone(), ordinal, version.row));
+            }
+        })?;
         for (key, ordinal, row) in rows {
             let proposal = branch::decode(&store.layout, &table, &row);
             let begun = proposal
@@ -522,6 +629,17 @@ impl Replay {
         change: CatalogChange,
         table: Option<Arc<Table>>,
     ) -> Result<(), Error> {
+        let applied = self.apply_change(lsn, change, table)?;
+        self.definitions.push(Definition::new(lsn, &applied));
+        Ok(())
+    }
+
+    fn apply_change(
+        &mut self,
+        lsn: Lsn,
+        change: CatalogChange,
+        table: Option<Arc<Table>>,
+    ) -> Result<AppliedChange, Error> {
         let applied = AppliedChange {
             change,
             table,
@@ -530,11 +648,16 @@ impl Replay {
         let next = self.catalog.with(lsn, std::slice::from_ref(&applied));
         self.catalog = next.map_err(|error| corrupt(lsn, None, error.to_string()))?;
         self.catalog_lsn = lsn;
-        Ok(())
+        Ok(applied)
     }
 
     /// Makes one change of the catalog. For a new primary key: which store is to be keyed anew.
-    fn alter(&mut self, lsn: Lsn, change: &CatalogChange) -> Result<Option<(StoreId, PrimaryKey)>, Error> {
+    fn alter(
+        &mut self,
+        lsn: Lsn,
+        change: &CatalogChange,
+        space: Option<SpaceId>,
+    ) -> Result<Option<(StoreId, PrimaryKey)>, Error> {
         let table_of = |oid: u32| {
             let table = self.catalog.by_oid(oid).cloned();
             table.ok_or_else(|| corrupt(lsn, None, format!("the catalog has no table with oid {oid}")))
@@ -545,8 +668,9 @@ impl Replay {
                 crate::catalog::check_definition(&def.name, &def.columns, def.primary_key.as_ref())
                     .map_err(|error| corrupt(lsn, Some(def.store), error.to_string()))?;
                 Some(Table::with_fresh_store(
+                    self.home(space),
                     def.clone(),
-                    Arc::new(TableLock::default()),
+                    Arc::default(),
                 ))
             }
             CatalogChange::DropTable { oid, .. } => {
@@ -559,7 +683,7 @@ impl Replay {
                     store: *new,
                     ..old.def.clone()
                 };
-                let new = Table::with_fresh_store(def, Arc::clone(&old.lock));
+                let new = Table::with_fresh_store(self.home(space), def, Arc::clone(&old.lock));
                 Some(new.with_rules(Arc::clone(&old.rules)))
             }
             CatalogChange::AddPrimaryKey { oid, key } => {
@@ -609,7 +733,11 @@ impl Replay {
                 },
             );
         }
-        self.change_catalog(lsn, change.clone(), table)?;
+        match new_key {
+            // Recorded with the store that the new key makes.
+            Some(_) => self.apply_change(lsn, change.clone(), table).map(drop)?,
+            None => self.change_catalog(lsn, change.clone(), table)?,
+        }
         Ok(new_key)
     }
 
@@ -620,6 +748,7 @@ impl Replay {
         store_id: StoreId,
         key: &PrimaryKey,
         rows: Option<HashMap<Ordinal, (Lsn, Row)>>,
+        space: Option<SpaceId>,
     ) -> Result<(), Error> {
         // The transaction may have dropped the table after all.
         let Some(state) = self.stores.get(&store_id) else {
@@ -630,12 +759,14 @@ impl Replay {
         };
         let old = Arc::clone(&state.store);
         // In the order of their birth, which often is the order of their keys, too.
-        let mut rows: Vec<_> = rows
-            .unwrap_or_else(|| rows_by_ordinal(&old))
-            .into_iter()
-            .collect();
+        let rows = match rows {
+            Some(rows) => rows,
+            None => rows_by_ordinal(&old)?,
+        };
+        let mut rows: Vec<_> = rows.into_iter().collect();
         rows.sort_unstable_by_key(|(ordinal, _)| *ordinal);
-        let store = Store::with_counters(store_id, Arc::clone(&old.layout), Arc::clone(&old.counters));
+        let (layout, counters) = (Arc::clone(&old.layout), Arc::clone(&old.counters));
+        let store = Store::with_counters(self.home(space), store_id, layout, counters);
         for (ordinal, (version_lsn, row)) in rows {
             let wrong = |what: String| corrupt(lsn, Some(store_id), what);
             let new_key = key_of(&store.layout, &key.columns, &row).map_err(|column| {
@@ -643,8 +774,9 @@ impl Replay {
                     "row {ordinal} has NULL in column {column} of the new key"
                 ))
             })?;
-            let entry = Arc::new(RowEntry::committed(version_lsn, ordinal, row));
-            let (_, is_new) = store.rows.get_or_insert_with(&new_key, || entry);
+            let entry = Arc::new(RowEntry::committed(version_lsn, ordinal, Some(row)));
+            let (entry, is_new) = store.rows.get_or_insert_with(&new_key, || entry);
+            store.changed(&new_key, &entry, 0);
             if !is_new {
                 return Err(wrong(format!("row {ordinal} has the new key of another row")));
             }
@@ -679,8 +811,35 @@ impl Replay {
             next_store: self.last_store + 1,
             next_election: self.last_election + 1,
             graves: self.graves,
+            definitions: self.definitions,
         }
     }
+}
+
+/// Ends a version that only the runs have, and begins another.
+fn put_unseen(store: &Store, key: &[u8], lsn: Lsn, begun: Option<(Ordinal, Row)>) {
+    let growth = Growth::unseen(true, begun.as_ref().map(|(_, row)| &row[..]));
+    store.counters.add_live(growth);
+    let (ordinal, row) = begun.unzip();
+    let entry = RowEntry::committed(lsn, ordinal.unwrap_or_default(), row);
+    entry.lock().set_below();
+    let key = Key::from_bytes(key);
+    let (entry, _) = store.rows.get_or_insert_with(&key, || Arc::new(entry));
+    store.changed(&key, &entry, 0);
+}
+
+/// Calls `visit` with each row of a store.
+fn each_newest(store: &Store, mut visit: impl FnMut(&Key, Version)) -> Result<(), Error> {
+    store.scan(&KeyRange::all(), NEWEST, |key, met| {
+        let version = match met {
+            Met::Entry(entry, _) => entry.lock().newest(store.id).version(),
+            Met::Below(stored) => stored.version(),
+        };
+        if let Some(version) = version {
+            visit(key, version);
+        }
+        true
+    })
 }
 
 fn corrupt(lsn: Lsn, store: Option<StoreId>, what: String) -> Error {
@@ -688,15 +847,10 @@ fn corrupt(lsn: Lsn, store: Option<StoreId>, what: String) -> Error {
 }
 
 /// All rows of a store, each by the ordinal of its one version.
-fn rows_by_ordinal(store: &Store) -> HashMap<Ordinal, (Lsn, Row)> {
+fn rows_by_ordinal(store: &Store) -> Result<HashMap<Ordinal, (Lsn, Row)>, Error> {
     let mut rows = HashMap::new();
-    store.rows.range(&crate::key::KeyRange::all(), |_, entry| {
-        let state = entry.lock();
-        let newest = state.newest(store.id);
-        if let Some(row) = newest.row {
-            rows.insert(newest.ordinal, (newest.lsn, Arc::clone(row)));
-        }
-        true
-    });
-    rows
+    each_newest(store, |_, version| {
+        rows.insert(version.ordinal.unwrap_or_default(), (version.lsn, version.row));
+    })?;
+    Ok(rows)
 }

@@ -20,6 +20,11 @@ pub struct Stats {
     /// Rows that were not what a candidate found, in elections and rebases: those that rules decided, and those deferred.
     pub conflicts_resolved: u64,
     pub conflicts_deferred: u64,
+    /// Checkpoints that were made, and those that failed.
+    pub checkpoints: u64,
+    pub checkpoints_failed: u64,
+    /// Attempts to compact runs that failed.
+    pub compactions_failed: u64,
 }
 
 #[derive(Default)]
@@ -73,6 +78,7 @@ impl Counters {
             elected_rows: self.elected_rows.load(Ordering::Relaxed),
             conflicts_resolved: self.conflicts_resolved.load(Ordering::Relaxed),
             conflicts_deferred: self.conflicts_deferred.load(Ordering::Relaxed),
+            ..Stats::default()
         }
     }
 }

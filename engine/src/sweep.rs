@@ -88,6 +88,7 @@ mod tests {
     use crate::key::Key;
     use crate::locks::{Holder, TableLock};
     use crate::store::Growth;
+    use crate::store::backing::bare_home;
     use crate::store::entry::RowEntry;
     use crate::types::DataType;
     use scry_wal::{Ordinal, StoreId, TxnId};
@@ -111,6 +112,7 @@ mod tests {
             checks: Vec::new(),
         };
         let table = Arc::new(Table::with_fresh_store(
+            bare_home(),
             def.clone(),
             Arc::new(TableLock::default()),
         ));
@@ -122,7 +124,7 @@ mod tests {
         };
         let catalog = Catalog::default().with(Lsn::new(1), &[created]).unwrap();
         for number in 0..ROWS {
-            let entry = RowEntry::committed(Lsn::new(1), Ordinal::new(number), vec![1].into());
+            let entry = RowEntry::committed(Lsn::new(1), Ordinal::new(number), Some(vec![1].into()));
             store.rows.get_or_insert_with(&key(number), || Arc::new(entry));
         }
         for _ in 0..ROWS {

@@ -30,6 +30,7 @@ enum Step {
     Release(usize),
     Commit,
     Rollback,
+    Checkpoint,
     Restart,
 }
 
@@ -47,6 +48,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..3usize).prop_map(Step::Release),
         5 => Just(Step::Commit),
         1 => Just(Step::Rollback),
+        3 => Just(Step::Checkpoint),
     ]
 }
 
@@ -326,13 +328,16 @@ impl World {
         }
     }
 
-    fn restart(&mut self) {
+    fn restart(&mut self, clean: bool) {
         self.open.iter_mut().for_each(|open| *open = None);
         self.table = self.home.create("unused", true);
         let mut txn = self.home.session().begin(Isolation::ReadCommitted);
         block_on(txn.drop_table(&self.table)).unwrap();
         txn.commit("").unwrap();
-        self.home.restart();
+        match clean {
+            true => self.home.restart(),
+            false => self.home.restart_at_once(),
+        }
         self.table = self.home.table("t");
         let expected: Vec<(i32, i64)> = self.latest().clone().into_iter().collect();
         assert_eq!(self.home.rows(&self.table), expected);
@@ -419,7 +424,8 @@ impl World {
             }
             Step::Commit => self.commit(index),
             Step::Rollback => drop(self.open[index].take().map(|open| open.txn.rollback())),
-            Step::Restart => self.restart(),
+            Step::Checkpoint => self.home.checkpoint(),
+            Step::Restart => self.restart(repeatable),
         }
     }
 }
@@ -429,11 +435,11 @@ type Turn = (usize, bool, Step);
 
 fn run(spills: bool, lives: Vec<Vec<Turn>>) {
     let mut world = World::new(spills);
-    for turns in lives {
+    for (number, turns) in lives.into_iter().enumerate() {
         for (index, repeatable, step) in turns {
             world.step(index, repeatable, step);
         }
-        world.step(0, false, Step::Restart);
+        world.step(0, number % 2 == 0, Step::Restart);
     }
     let table = Arc::clone(&world.table);
     world.home.check_replica(&table);

@@ -87,6 +87,7 @@ enum Step {
     Rollback,
     /// The disk takes no further segment, or does again.
     Full(bool),
+    Checkpoint,
     Restart,
 }
 
@@ -106,6 +107,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Rollback),
         1 => Just(Step::Full(true)),
         2 => Just(Step::Full(false)),
+        2 => Just(Step::Checkpoint),
         1 => Just(Step::Restart),
     ]
 }
@@ -118,6 +120,7 @@ struct World {
     engine: Option<Arc<Engine>>,
     committed: State,
     open: Option<Open>,
+    is_full: bool,
 }
 
 struct Open {
@@ -196,6 +199,7 @@ impl World {
             engine: Some(engine),
             committed: State::new(),
             open: None,
+            is_full: false,
         }
     }
 
@@ -222,6 +226,7 @@ impl World {
 
     fn restart(&mut self) {
         self.open = None;
+        self.is_full = false;
         self.disk.set_free_bytes(u64::MAX);
         let engine = self.engine.take().unwrap();
         engine.close().unwrap();
@@ -261,7 +266,18 @@ impl World {
                 }
             }
             Step::Rollback => self.open = None,
-            Step::Full(full) => self.disk.set_free_bytes(if *full { 0 } else { u64::MAX }),
+            Step::Full(full) => {
+                self.is_full = *full;
+                self.disk.set_free_bytes(if *full { 0 } else { u64::MAX });
+            }
+            Step::Checkpoint => {
+                let engine = self.engine.as_ref().unwrap();
+                // A full log cannot say that what was committed is durable.
+                if !self.is_full {
+                    engine.checkpoint().unwrap();
+                }
+                engine.make_room();
+            }
             Step::Restart => self.restart(),
             change => {
                 if let Err(error) = self.open().change(change) {

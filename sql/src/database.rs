@@ -113,6 +113,10 @@ impl ServerStatus for Status {
             ("elected_rows", figure(stats.elected_rows)),
             ("conflicts_resolved", figure(stats.conflicts_resolved)),
             ("conflicts_deferred", figure(stats.conflicts_deferred)),
+            ("checkpoints", figure(stats.checkpoints)),
+            ("checkpoints_failed", figure(stats.checkpoints_failed)),
+            ("compactions_failed", figure(stats.compactions_failed)),
+            ("row_memory_bytes", figure(self.engine.memory_bytes())),
             ("conflicts_predicted", figure(self.analytic.futures().appeared())),
             ("sessions", figure(self.sessions.count())),
             ("visible_lsn", figure(self.engine.visible_lsn().get())),
@@ -134,8 +138,9 @@ impl Database {
         }
         let engine = Engine::open(dir, engine_options).map_err(|error| match error {
             scry_engine::Error::Log(scry_wal::Error::EndMissing { .. }) => Error::from(error).with_hint(format!(
-                "The mirror shows how far the log had come. Put the log's missing files back; to go on without what they held, \
-                 move {} away.",
+                "A checkpoint or the mirror shows how far the log had come. Put the log's missing files back; to go on without what they \
+                 held, move {} and {} away.",
+                dir.join("runs").display(),
                 dir.join(MIRROR_DIRECTORY).display()
             )),
             error => error.into(),

@@ -144,7 +144,7 @@ impl From<scry_engine::Error> for Error {
             E::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
                 Error::new(SqlState::INSUFFICIENT_PRIVILEGE, text)
             }
-            E::Io { .. } => Error::new(SqlState::IO_ERROR, text),
+            E::Io { .. } | E::NoThread { .. } => Error::new(SqlState::IO_ERROR, text),
             E::Corrupt { .. } | E::DamagedFile { .. } => Error::new(SqlState::DATA_CORRUPTED, text),
         }
     }

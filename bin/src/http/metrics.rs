@@ -17,7 +17,7 @@ use std::sync::Arc;
 const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Name in `scry_stat_engine`; name, kind and meaning here.
-const ENGINE: [(&str, &str, Kind, &str); 12] = [
+const ENGINE: [(&str, &str, Kind, &str); 16] = [
     (
         "commits",
         "scry_commits_total",
@@ -71,6 +71,30 @@ const ENGINE: [(&str, &str, Kind, &str); 12] = [
         "scry_conflicts_predicted_total",
         Kind::Counter,
         "Predicted conflicts that appeared when a future was read.",
+    ),
+    (
+        "checkpoints",
+        "scry_checkpoints_total",
+        Kind::Counter,
+        "Checkpoints of rows.",
+    ),
+    (
+        "checkpoints_failed",
+        "scry_checkpoints_failed_total",
+        Kind::Counter,
+        "Checkpoints of rows that failed and are tried again.",
+    ),
+    (
+        "compactions_failed",
+        "scry_compactions_failed_total",
+        Kind::Counter,
+        "Attempts to merge files of rows that failed.",
+    ),
+    (
+        "row_memory_bytes",
+        "scry_row_memory_bytes",
+        Kind::Gauge,
+        "Memory that rows take.",
     ),
     (
         "sessions",

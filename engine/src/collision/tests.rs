@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::catalog::{ColumnDef, PrimaryKey, TableDef};
+use crate::store::backing::bare_home;
 use crate::types::{DataType, Numeric};
 use scry_wal::StoreId;
 use std::sync::Arc;
@@ -48,7 +49,7 @@ fn table(row: &str, columns: &[(&str, &str)], fuzzy: &str) -> Table {
         let rule = ColumnRule::parse(rule, &def.columns[number]).expect("a column rule");
         rules.set_column(number, Some(rule));
     }
-    Table::with_fresh_store(def, Arc::default()).with_rules(Arc::new(rules))
+    Table::with_fresh_store(bare_home(), def, Arc::default()).with_rules(Arc::new(rules))
 }
 
 /// (stock, price in cents, note)

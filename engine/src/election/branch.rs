@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::overlay::Version;
 use crate::row::{RowError, RowLayout};
 use crate::store::Store;
+use crate::store::backing::Home;
 use crate::types::{DataType, Datum};
 use scry_wal::{Ordinal, StoreId};
 use smallvec::SmallVec;
@@ -88,10 +89,10 @@ pub fn columns(base: &[ColumnDef]) -> Vec<ColumnDef> {
 }
 
 /// An empty branch of `base`. New rows of a table without primary key take their keys from the table's own counter.
-pub(crate) fn table(base: &Table, store: StoreId, columns: Vec<ColumnDef>) -> Table {
+pub(crate) fn table(home: Home, base: &Table, store: StoreId, columns: Vec<ColumnDef>) -> Table {
     let types: Vec<DataType> = columns.iter().map(|column| column.ty).collect();
     let counters = Arc::new(base.store.counters.of_branch());
-    let data = Store::with_counters(store, Arc::new(RowLayout::new(&types)), counters);
+    let data = Store::with_counters(home, store, Arc::new(RowLayout::new(&types)), counters);
     let def = TableDef {
         oid: base.def.oid,
         name: base.def.name.clone(),

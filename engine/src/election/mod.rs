@@ -273,6 +273,23 @@ impl Election {
         self.base.expired
     }
 
+    /// The tables whose rows the election keeps: those of bases, and those of branches.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &Arc<Table>> {
+        let candidates = self.candidates();
+        let bases = candidates.map(|candidate| &candidate.base).chain([&self.base]);
+        let branches = self.candidates().flat_map(|candidate| candidate.branches());
+        bases
+            .filter(|base| base.pin.is_some())
+            .flat_map(|base| base.tables.all())
+            .chain(branches.map(|branch| &branch.table))
+    }
+
+    /// The tables of the states that candidates began with, whether these can still be read or not.
+    pub(crate) fn bases(&self) -> impl Iterator<Item = &Arc<Table>> {
+        let candidates = self.candidates().map(|candidate| &candidate.base);
+        candidates.chain([&self.base]).flat_map(|base| base.tables.all())
+    }
+
     /// The candidates, by name.
     pub fn candidates(&self) -> impl Iterator<Item = &Arc<Candidate>> {
         self.candidates.values()
@@ -367,7 +384,9 @@ impl Branch {
         if self.is_changed() || self.table.def.primary_key == base.def.primary_key {
             return None;
         }
-        let fitting = branch::table(base, self.store(), self.table.def.columns.clone());
+        // Nothing is in its space.
+        let home = self.table.store.home.again();
+        let fitting = branch::table(home, base, self.store(), self.table.def.columns.clone());
         Some(Branch {
             base: self.base,
             table: Arc::new(fitting),

@@ -3,6 +3,7 @@ use crate::error::Error;
 use crate::key::Key;
 use crate::row::RowLayout;
 use crate::store::Store;
+use crate::store::backing::bare_home;
 use crate::store::entry::RowEntry;
 use crate::types::DataType;
 use scry_wal::{Lsn, Ordinal, StoreId, TxnId};
@@ -27,6 +28,7 @@ fn holder(id: u64) -> Arc<Holder> {
 /// A row that exists, in a store of its own.
 fn row() -> RowRef {
     let store = Arc::new(Store::new(
+        bare_home(),
         StoreId::new(1),
         Arc::new(RowLayout::new(&[DataType::Bool])),
     ));
@@ -34,7 +36,7 @@ fn row() -> RowRef {
     let entry = Arc::new(RowEntry::committed(
         Lsn::new(1),
         Ordinal::new(0),
-        vec![0, 1].into(),
+        Some(vec![0, 1].into()),
     ));
     store.rows.get_or_insert_with(&key, || Arc::clone(&entry));
     RowRef { store, key, entry }

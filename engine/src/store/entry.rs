@@ -10,14 +10,22 @@
 //! afterwards, in the same step that gives the lock back. So a pending version always has an owner, and a reader
 //! that meets one asks the owner's stamp.
 //!
+//! An entry is all there is of a row, unless it is marked *below*: then the runs may have versions of it, too, and where
+//! the chain has no answer for a snapshot they are asked. A *dirty* entry has versions that no run has; it stands
+//! on its store's list of such rows until a checkpoint has written them.
+//!
 //! Invariants:
 //! - only the owner pushes, settles and takes back versions;
 //! - all versions but the newest are settled, and their LSNs fall strictly from newest to oldest;
+//! - the newest committed version of the row is on the chain, whatever the runs have;
+//! - of an entry that is not dirty the runs have all that somebody may see;
 //! - a dead entry has no owner, is about to leave the memtable, and is never written again.
 
 use crate::Row;
 use crate::locks::Holder;
+use crate::overlay::Version;
 use crate::pins::any_sees;
+use crate::runs::Stored;
 use parking_lot::{Mutex, MutexGuard};
 use scry_wal::{Lsn, Ordinal, StoreId};
 use std::sync::Arc;
@@ -54,8 +62,22 @@ pub(crate) struct RowState {
     pub(crate) contended: bool,
     /// The owner means to delete the row: an inserter of the same key waits for the outcome.
     pub(crate) ending: bool,
-    dead: bool,
+    marks: u8,
 }
+
+/// The entry is about to leave the memtable.
+const DEAD: u8 = 1;
+/// The runs may have versions of the row.
+const BELOW: u8 = 2;
+/// The chain has versions that no run has.
+const DIRTY: u8 = 4;
+/// Somebody read or wrote the row since the last look.
+const USED: u8 = 8;
+/// Its bytes count in the memory that rows take.
+const COUNTED: u8 = 16;
+
+/// What an entry takes in memory beside its key and its newest row: its places in the map, itself, the row's counts.
+const ENTRY_BYTES: usize = 184;
 
 /// What became of a burial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +107,17 @@ pub(crate) struct Seen<'a> {
     pub(crate) row: Option<&'a Row>,
 }
 
+impl Seen<'_> {
+    /// The version, unless it is a deletion.
+    pub(crate) fn version(&self) -> Option<Version> {
+        Some(Version {
+            lsn: self.lsn,
+            ordinal: Some(self.ordinal),
+            row: Arc::clone(self.row?),
+        })
+    }
+}
+
 const NOTHING: StoredVersion = StoredVersion {
     lsn: Lsn::ZERO,
     ordinal: Ordinal::new(0),
@@ -101,15 +134,18 @@ impl RowEntry {
         }
     }
 
-    /// A row with one committed version.
-    pub(crate) fn committed(lsn: Lsn, ordinal: Ordinal, row: Row) -> RowEntry {
+    /// A row with one committed version, or a deletion.
+    pub(crate) fn committed(lsn: Lsn, ordinal: Ordinal, row: Option<Row>) -> RowEntry {
         RowEntry {
-            state: Mutex::new(RowState::unowned(StoredVersion {
-                lsn,
-                ordinal,
-                row: Some(row),
-            })),
+            state: Mutex::new(RowState::unowned(StoredVersion { lsn, ordinal, row })),
         }
+    }
+
+    /// A row as the runs have it.
+    pub(crate) fn from_below(stored: Stored) -> RowEntry {
+        let entry = RowEntry::committed(stored.lsn, stored.ordinal, stored.row);
+        entry.lock().marks |= BELOW | USED;
+        entry
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, RowState> {
@@ -126,8 +162,12 @@ impl RowState {
             slot: 0,
             contended: false,
             ending: false,
-            dead: false,
+            marks: USED,
         }
+    }
+
+    fn is(&self, mark: u8) -> bool {
+        self.marks & mark != 0
     }
 
     pub(crate) fn owner(&self) -> Option<&Arc<Holder>> {
@@ -144,7 +184,7 @@ impl RowState {
 
     /// Gives the row lock to `owner`, who is either its first taker or the next in its queue.
     pub(crate) fn set_owner(&mut self, owner: Arc<Holder>, slot: u32) {
-        assert!(!self.dead, "a row that left the memtable was locked");
+        assert!(!self.is(DEAD), "a row that left the memtable was locked");
         assert!(
             self.newest.lsn != Lsn::MAX,
             "a row lock changed hands over a pending version"
@@ -163,12 +203,131 @@ impl RowState {
         );
         self.owner = None;
         self.ending = false;
-        self.dead = self.is_nothing();
-        self.dead
+        if self.is_nothing() {
+            self.marks |= DEAD;
+        }
+        self.is(DEAD)
     }
 
     pub(crate) fn is_dead(&self) -> bool {
-        self.dead
+        self.is(DEAD)
+    }
+
+    /// Whether the runs may have versions of the row that the chain lacks.
+    pub(crate) fn is_below(&self) -> bool {
+        self.is(BELOW)
+    }
+
+    /// The runs may have versions of the row.
+    pub(crate) fn set_below(&mut self) {
+        self.marks |= BELOW;
+    }
+
+    /// Somebody is interested in the row.
+    pub(crate) fn touch(&mut self) {
+        self.marks |= USED;
+    }
+
+    /// The row is about to have a version that no run has. Answers whether it had none: then it goes on its store's list.
+    #[must_use]
+    pub(crate) fn mark_dirty(&mut self) -> bool {
+        let was_clean = !self.is(DIRTY);
+        self.marks |= DIRTY | USED;
+        was_clean
+    }
+
+    /// Bytes of the newest row.
+    pub(crate) fn newest_bytes(&self) -> usize {
+        self.newest.row.as_ref().map_or(0, |row| row.len())
+    }
+
+    /// What the entry takes in memory, as far as that was counted.
+    pub(crate) fn weight(&self, key: &[u8]) -> u64 {
+        self.weight_of(key, self.newest.row.as_ref())
+    }
+
+    /// As `weight`, if `newest` were the newest row.
+    pub(crate) fn weight_of(&self, key: &[u8], newest: Option<&Row>) -> u64 {
+        match self.is(COUNTED) {
+            true => (ENTRY_BYTES + key.len() + newest.map_or(0, |row| row.len())) as u64,
+            false => 0,
+        }
+    }
+
+    /// Counts the entry: answers by how much the memory that rows take grows, when `before` was counted of it.
+    pub(crate) fn recount(&mut self, key: &[u8], before: u64) -> i64 {
+        self.marks |= COUNTED;
+        self.weight(key).cast_signed() - before.cast_signed()
+    }
+
+    /// Whether nobody would miss the entry: the runs have all of it, nobody holds its lock, and since the last look
+    /// nobody was interested in it.
+    pub(crate) fn may_leave(&mut self) -> bool {
+        let idle = self.owner.is_none() && !self.contended && self.marks & (DIRTY | BELOW) == BELOW;
+        let used = self.is(USED);
+        self.marks &= !USED;
+        idle && !used
+    }
+
+    /// For a checkpoint at `upto`, with the one before it at `last`: the versions that the runs lack and that a snapshot at or after
+    /// `horizon` or one of `pins` may see, newest first. Nothing when all of it is a deletion of what the runs never had.
+    pub(crate) fn versions(
+        &self,
+        (last, upto): (Lsn, Lsn),
+        (horizon, pins): (Lsn, &[Lsn]),
+        store: StoreId,
+    ) -> Vec<Stored> {
+        // What the runs have of it came with a checkpoint. Without that mark they have nothing.
+        let after = if self.is(BELOW) { last } else { Lsn::ZERO };
+        let mut found = Vec::new();
+        let mut until = Lsn::MAX;
+        let newest = &self.newest;
+        let committed = match newest.lsn {
+            Lsn::MAX => self.owner.as_ref().and_then(|owner| owner.committed(store)),
+            lsn => Some((lsn, Ordinal::new(0))),
+        };
+        let first = committed.map(|(lsn, first)| (lsn, first.plus(newest.ordinal.get()), &newest.row));
+        let older = std::iter::successors(self.older.as_deref(), |older| older.next.as_deref());
+        let older = older.map(|Older { version, .. }| (version.lsn, version.ordinal, &version.row));
+        for (lsn, ordinal, row) in first.into_iter().chain(older) {
+            let seen = until > horizon || any_sees(pins, lsn, until);
+            if lsn <= upto && lsn > after && seen {
+                let row = row.clone();
+                found.push(Stored { lsn, ordinal, row });
+            }
+            until = lsn;
+        }
+        if let [Stored { row: None, .. }] = &found[..]
+            && !self.is(BELOW)
+        {
+            found.clear();
+        }
+        found
+    }
+
+    /// The runs have the versions up to `upto`, as far as there were any to be `written`: older ones need not be in memory. Answers whether
+    /// the entry still has versions that no run has.
+    pub(crate) fn flushed(&mut self, upto: Lsn, written: bool) -> bool {
+        if written {
+            self.marks |= BELOW;
+            if self.newest.lsn <= upto {
+                drop_chain(self.older.take());
+            } else {
+                let mut place = &mut self.older;
+                while place.as_ref().is_some_and(|older| older.version.lsn > upto) {
+                    // Reborrowed as a whole, as in `prune`.
+                    place = match place {
+                        Some(link) => &mut link.next,
+                        None => break,
+                    };
+                }
+                drop_chain(place.take());
+            }
+        }
+        if self.newest.lsn <= upto && !self.is_nothing() {
+            self.marks &= !DIRTY;
+        }
+        self.is(DIRTY)
     }
 
     fn is_nothing(&self) -> bool {
@@ -244,8 +403,8 @@ impl RowState {
             self.keep_pinned(version, horizon, pins);
             return true;
         }
-        if version.row.is_none() && version.lsn <= horizon.min(durable) {
-            // No snapshot sees anything at or behind this deletion.
+        if version.row.is_none() && version.lsn <= horizon.min(durable) && self.marks & BELOW == 0 {
+            // No snapshot sees anything at or behind this deletion; and no run, that only the deletion hides.
             drop_chain(self.older.take());
             return false;
         }
@@ -342,13 +501,17 @@ impl RowState {
             // Whoever inserts the row again may still roll back.
             return Burial::Waits;
         }
-        if self.dead || self.newest.row.is_some() || self.newest.lsn > limit {
+        if self.is(DEAD) || self.newest.row.is_some() || self.newest.lsn > limit {
+            return Burial::Off;
+        }
+        if self.is(BELOW) {
+            // Without the deletion the row would be there again. Once the runs have it the entry leaves as any other.
             return Burial::Off;
         }
         if self.forget(limit, pins) != Behind::Nothing {
             return Burial::Waits;
         }
-        self.dead = true;
+        self.marks |= DEAD;
         Burial::Done
     }
 

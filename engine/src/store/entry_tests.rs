@@ -30,7 +30,7 @@ fn read(entry: &RowEntry, snapshot: u64) -> Option<String> {
 
 #[test]
 fn a_snapshot_sees_the_newest_version_at_or_before_it() {
-    let entry = RowEntry::committed(Lsn::new(10), Ordinal::new(0), row("a"));
+    let entry = RowEntry::committed(Lsn::new(10), Ordinal::new(0), Some(row("a")));
     write(&entry, 20, Some("b"), 0);
     write(&entry, 30, None, 0);
     write(&entry, 40, Some("d"), 0);
@@ -49,7 +49,7 @@ fn a_snapshot_sees_the_newest_version_at_or_before_it() {
 
 #[test]
 fn versions_that_no_snapshot_can_reach_go_and_the_others_stay() {
-    let entry = RowEntry::committed(Lsn::new(10), Ordinal::new(0), row("a"));
+    let entry = RowEntry::committed(Lsn::new(10), Ordinal::new(0), Some(row("a")));
     for lsn in [20, 30, 40] {
         write(&entry, lsn, Some("x"), 0);
     }
@@ -72,7 +72,7 @@ fn versions_that_no_snapshot_can_reach_go_and_the_others_stay() {
 
 #[test]
 fn a_deletion_that_is_not_durable_stays_so_that_who_finds_no_row_depends_on_it() {
-    let entry = RowEntry::committed(Lsn::new(10), Ordinal::new(0), row("a"));
+    let entry = RowEntry::committed(Lsn::new(10), Ordinal::new(0), Some(row("a")));
     write(&entry, 20, None, 0);
     for (durable, depends_on) in [(19, Some(20)), (20, None)] {
         let mut state = entry.lock();
@@ -88,7 +88,7 @@ fn a_deletion_that_is_not_durable_stays_so_that_who_finds_no_row_depends_on_it()
 
 #[test]
 fn what_nobody_reaches_is_forgotten_and_the_rest_is_not() {
-    let entry = RowEntry::committed(Lsn::new(10), Ordinal::new(0), row("a"));
+    let entry = RowEntry::committed(Lsn::new(10), Ordinal::new(0), Some(row("a")));
     for lsn in [20, 30, 40] {
         write(&entry, lsn, Some("x"), 0);
     }
@@ -114,7 +114,7 @@ fn what_nobody_reaches_is_forgotten_and_the_rest_is_not() {
 
 #[test]
 fn a_pending_version_becomes_visible_through_its_owners_stamp() {
-    let entry = RowEntry::committed(Lsn::new(10), Ordinal::new(0), row("old"));
+    let entry = RowEntry::committed(Lsn::new(10), Ordinal::new(0), Some(row("old")));
     let owner = holder(1);
     entry.lock().set_owner(Arc::clone(&owner), 7);
     entry.lock().push(Some(row("new")), 3, Lsn::ZERO, Lsn::MAX, None);
@@ -129,7 +129,7 @@ fn a_pending_version_becomes_visible_through_its_owners_stamp() {
 
 #[test]
 fn a_version_taken_back_leaves_the_row_as_it_was() {
-    let entry = RowEntry::committed(Lsn::new(10), Ordinal::new(0), row("old"));
+    let entry = RowEntry::committed(Lsn::new(10), Ordinal::new(0), Some(row("old")));
     write(&entry, 20, Some("newer"), 0);
     entry.lock().set_owner(holder(1), 0);
     entry
@@ -149,7 +149,7 @@ fn a_version_taken_back_leaves_the_row_as_it_was() {
 
 #[test]
 fn only_a_deleted_and_unlocked_row_at_or_before_the_limit_is_buried() {
-    let entry = RowEntry::committed(Lsn::new(10), Ordinal::new(0), row("a"));
+    let entry = RowEntry::committed(Lsn::new(10), Ordinal::new(0), Some(row("a")));
     let bury = |limit| entry.lock().bury(Lsn::new(limit), &[]);
     assert_eq!(bury(99), Burial::Off, "a live row");
     write(&entry, 20, None, 0);
@@ -165,12 +165,12 @@ fn only_a_deleted_and_unlocked_row_at_or_before_the_limit_is_buried() {
 fn a_deleted_row_that_a_pin_sees_waits_for_the_pin_and_no_other_does() {
     let pins = [Lsn::new(15)];
     let bury = |entry: &RowEntry, pins| entry.lock().bury(Lsn::new(99), pins);
-    let seen = RowEntry::committed(Lsn::new(10), Ordinal::new(0), row("a"));
+    let seen = RowEntry::committed(Lsn::new(10), Ordinal::new(0), Some(row("a")));
     write(&seen, 20, None, 0);
     assert_eq!(bury(&seen, &pins[..]), Burial::Waits);
     assert_eq!(read(&seen, 15).as_deref(), Some("a"));
     assert_eq!(bury(&seen, &[]), Burial::Done);
-    let younger = RowEntry::committed(Lsn::new(16), Ordinal::new(0), row("b"));
+    let younger = RowEntry::committed(Lsn::new(16), Ordinal::new(0), Some(row("b")));
     write(&younger, 20, None, 0);
     assert_eq!(bury(&younger, &pins[..]), Burial::Done);
 }
@@ -178,7 +178,7 @@ fn a_deleted_row_that_a_pin_sees_waits_for_the_pin_and_no_other_does() {
 #[test]
 fn beside_what_a_pin_sees_a_row_keeps_one_version_for_snapshots() {
     let pins = [Lsn::new(15), Lsn::new(25)];
-    let entry = RowEntry::committed(Lsn::new(10), Ordinal::new(0), row("10"));
+    let entry = RowEntry::committed(Lsn::new(10), Ordinal::new(0), Some(row("10")));
     let write = |lsn: u64, horizon| {
         let mut state = entry.lock();
         state.set_owner(holder(lsn), 0);
@@ -205,7 +205,7 @@ fn beside_what_a_pin_sees_a_row_keeps_one_version_for_snapshots() {
 
 #[test]
 fn a_very_long_chain_is_freed_without_recursion() {
-    let entry = RowEntry::committed(Lsn::new(1), Ordinal::new(0), row("a"));
+    let entry = RowEntry::committed(Lsn::new(1), Ordinal::new(0), Some(row("a")));
     for lsn in 2..200_000 {
         write(&entry, lsn, Some("x"), 0);
     }

@@ -1,7 +1,7 @@
 //! The ordered map from keys to rows: what of a store is in memory.
 //!
 //! It is one source of rows, not the store itself: callers ask for entries, ranges and removals, and never for
-//! "all there is", so that sealed runs can stand beside it.
+//! "all there is": the runs stand below it.
 //!
 //! Three levels of sorted arrays: branches of leaves of rows. Beside each array of keys stands one of their first eight
 //! bytes, so that a search stays within a few cache lines. (A skip list costs a cache miss for each of its twenty-odd
@@ -55,6 +55,21 @@ fn leaf_of<'a>(index: &'a Sorted<Branch>, key: &[u8]) -> &'a Leaf {
     branch.value(branch.floor(key))
 }
 
+/// The leaf into whose range the key falls, and the first key of the one behind it.
+fn leaf_and_next<'a>(index: &'a Sorted<Branch>, key: &[u8]) -> (Option<&'a Key>, &'a Leaf) {
+    let at = index.floor(key);
+    let branch = index.value(at);
+    let leaf_at = branch.floor(key);
+    let next = if leaf_at + 1 < branch.len() {
+        Some(branch.key(leaf_at + 1))
+    } else if at + 1 < index.len() {
+        Some(index.key(at + 1))
+    } else {
+        None
+    };
+    (next, branch.value(leaf_at))
+}
+
 impl Memtable {
     /// Calls `found` with the row of `key`, dead or alive, with locks of the map held: it must be short and take no
     /// other lock than the row's. This saves a point read the traffic on the row's reference count.
@@ -76,15 +91,25 @@ impl Memtable {
         key: &Key,
         make: impl FnOnce() -> Arc<RowEntry>,
     ) -> (Arc<RowEntry>, bool) {
+        let found = self.get_or_insert_if(key, || Some(make()));
+        found.expect("what is made without condition is there")
+    }
+
+    /// As `get_or_insert_with`; `None` when there is no row and `make`, which is called with locks of the map held, makes none.
+    pub(crate) fn get_or_insert_if(
+        &self,
+        key: &Key,
+        make: impl FnOnce() -> Option<Arc<RowEntry>>,
+    ) -> Option<(Arc<RowEntry>, bool)> {
         {
             let index = self.index.read();
             let mut leaf = leaf_of(&index, key.as_ref()).write();
             match leaf.search(key.as_ref()) {
-                Ok(place) => return (Arc::clone(leaf.value(place)), false),
+                Ok(place) => return Some((Arc::clone(leaf.value(place)), false)),
                 Err(place) if leaf.len() < LEAF_ROWS => {
-                    let row = make();
+                    let row = make()?;
                     leaf.insert(place, key.clone(), Arc::clone(&row));
-                    return (row, true);
+                    return Some((row, true));
                 }
                 Err(_) => {}
             }
@@ -95,13 +120,13 @@ impl Memtable {
         let leaf_at = branch.floor(key.as_ref());
         let leaf = branch.value_mut(leaf_at).get_mut();
         let place = match leaf.search(key.as_ref()) {
-            Ok(place) => return (Arc::clone(leaf.value(place)), false),
+            Ok(place) => return Some((Arc::clone(leaf.value(place)), false)),
             Err(place) => place,
         };
-        let row = make();
+        let row = make()?;
         if leaf.len() < LEAF_ROWS {
             leaf.insert(place, key.clone(), Arc::clone(&row));
-            return (row, true);
+            return Some((row, true));
         }
         let right = if place == leaf.len() {
             // Keys that rise, as in loads and logs: the full leaf stays full.
@@ -125,23 +150,49 @@ impl Memtable {
             let right = branch.split_off(half);
             index.insert(at + 1, right.key(0).clone(), right);
         }
-        (row, true)
+        Some((row, true))
     }
 
-    /// Takes a dead row out of the map, unless somebody else did.
-    pub(crate) fn remove(&self, key: &[u8], row: &Arc<RowEntry>) {
+    /// Takes those rows out of one leaf, the one into whose range `from` falls, that `leaves` says yes of; it is called with the
+    /// leaf locked. Answers where the next leaf begins.
+    pub(crate) fn sift(
+        &self,
+        from: &[u8],
+        mut leaves: impl FnMut(&Key, &Arc<RowEntry>) -> bool,
+    ) -> Option<Key> {
+        let (next, is_empty) = {
+            let index = self.index.read();
+            let (next, leaf) = leaf_and_next(&index, from);
+            let mut leaf = leaf.write();
+            leaf.retain(|key, row| !leaves(key, row));
+            (next.cloned(), leaf.len() == 0)
+        };
+        if is_empty {
+            self.remove_empty_leaf(from);
+        }
+        next
+    }
+
+    /// Copies the rows of one leaf that lie in the range; answers where the next leaf begins, if that is in it.
+    pub(crate) fn leaf(&self, range: &KeyRange, batch: &mut Vec<(Key, Arc<RowEntry>)>) -> Option<Key> {
+        self.read_leaf(&range.lower, &range.upper, batch)
+    }
+
+    /// Takes a dead row out of the map, unless somebody else did. Answers whether it was this call.
+    pub(crate) fn remove(&self, key: &[u8], row: &Arc<RowEntry>) -> bool {
         let is_empty = {
             let index = self.index.read();
             let mut leaf = leaf_of(&index, key).write();
             match leaf.search(key) {
                 Ok(place) if Arc::ptr_eq(leaf.value(place), row) => leaf.remove(place),
-                _ => return,
+                _ => return false,
             }
             leaf.len() == 0
         };
         if is_empty {
             self.remove_empty_leaf(key);
         }
+        true
     }
 
     /// A branch keeps its first leaf, which bears its key, for as long as it has another.
@@ -189,22 +240,13 @@ impl Memtable {
             Bound::Included(key) | Bound::Excluded(key) => key.as_ref(),
             Bound::Unbounded => &[],
         };
-        let at = index.floor(from);
-        let branch = index.value(at);
-        let leaf_at = branch.floor(from);
-        let next = if leaf_at + 1 < branch.len() {
-            Some(branch.key(leaf_at + 1))
-        } else if at + 1 < index.len() {
-            Some(index.key(at + 1))
-        } else {
-            None
-        };
+        let (next, leaf) = leaf_and_next(&index, from);
         let next = next.filter(|first| match upper {
             Bound::Included(upper) => *first <= upper,
             Bound::Excluded(upper) => *first < upper,
             Bound::Unbounded => true,
         });
-        let leaf = branch.value(leaf_at).read();
+        let leaf = leaf.read();
         let begin = match (leaf.search(from), lower) {
             (Ok(place), Bound::Excluded(_)) => place + 1,
             (Ok(place) | Err(place), _) => place,
@@ -243,7 +285,7 @@ mod tests {
         Arc::new(RowEntry::committed(
             Lsn::new(1),
             Ordinal::new(number),
-            vec![].into(),
+            Some(vec![].into()),
         ))
     }
 

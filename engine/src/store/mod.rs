@@ -1,13 +1,26 @@
-//! The data of one table.
+//! The data of one table: rows in memory, and below them those that the runs have.
+//!
+//! The memtable has every row that is locked, every row that changed since the last checkpoint, and as many others as
+//! there is memory for. Whoever reads asks the memtable first and the runs second; in this order, because a row leaves the memtable
+//! only when the runs have it. Whoever locks or inserts needs an entry: it is made from what the runs have, inside of the leaf's
+//! lock and only while the runs are still the ones that were asked.
 
+pub(crate) mod backing;
 pub(crate) mod entry;
 pub(crate) mod memtable;
+pub(crate) mod scan;
 mod sorted;
 
-use crate::key::Key;
+use crate::error::Error;
+use crate::key::{Key, KeyRange};
+use crate::overlay::Version;
 use crate::row::RowLayout;
+use crate::runs::Stored;
+use backing::Home;
 use entry::RowEntry;
 use memtable::Memtable;
+use parking_lot::Mutex;
+use scan::{Met, Next, StoreScan};
 use scry_wal::{Lsn, Ordinal, StoreId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -19,6 +32,10 @@ pub(crate) struct Store {
     pub(crate) layout: Arc<RowLayout>,
     pub(crate) rows: Memtable,
     pub(crate) counters: Arc<StoreCounters>,
+    pub(crate) home: Home,
+    dirty: Mutex<DirtyRows>,
+    /// Whether the runs may have anything of this store. Set before they do, and never taken back.
+    has_below: AtomicBool,
     /// Set when a committed DDL statement put another store in this one's place, or nothing. Whoever gets the
     /// table's lock afterwards must not write here.
     retired: AtomicBool,
@@ -41,20 +58,168 @@ pub(crate) struct StoreCounters {
     swept: AtomicU64,
 }
 
+/// The rows that have versions which no run has.
+#[derive(Default)]
+pub(crate) struct DirtyRows {
+    pub(crate) rows: Vec<(Key, Arc<RowEntry>)>,
+    pub(crate) bytes: u64,
+}
+
+impl DirtyRows {
+    /// Adds a row of which `row_bytes` are to be written.
+    pub(crate) fn push(&mut self, key: Key, entry: Arc<RowEntry>, row_bytes: usize) {
+        self.bytes += (key.len() + row_bytes) as u64;
+        self.rows.push((key, entry));
+    }
+}
+
 impl Store {
-    pub(crate) fn new(id: StoreId, layout: Arc<RowLayout>) -> Store {
-        Store::with_counters(id, layout, Arc::default())
+    pub(crate) fn new(home: Home, id: StoreId, layout: Arc<RowLayout>) -> Store {
+        Store::with_counters(home, id, layout, Arc::default())
     }
 
     /// The same data under other keys.
-    pub(crate) fn with_counters(id: StoreId, layout: Arc<RowLayout>, counters: Arc<StoreCounters>) -> Store {
+    pub(crate) fn with_counters(
+        home: Home,
+        id: StoreId,
+        layout: Arc<RowLayout>,
+        counters: Arc<StoreCounters>,
+    ) -> Store {
         Store {
             id,
             layout,
             rows: Memtable::default(),
             counters,
+            home,
+            dirty: Mutex::default(),
+            has_below: AtomicBool::new(false),
             retired: AtomicBool::new(false),
         }
+    }
+
+    /// What the runs have of a row for a snapshot.
+    pub(crate) fn read_below(&self, key: &[u8], at: Lsn) -> Result<Option<Stored>, Error> {
+        match self.has_below() {
+            true => self.home.backing.runs.current().get(self.home.space, key, at),
+            false => Ok(None),
+        }
+    }
+
+    /// Whether the runs may have anything of this store.
+    pub(crate) fn has_below(&self) -> bool {
+        self.has_below.load(Ordering::Acquire)
+    }
+
+    /// The runs are about to have something of this store.
+    pub(crate) fn set_has_below(&self) {
+        self.has_below.store(true, Ordering::Release);
+    }
+
+    /// The entry of a row, made when only the runs have the row; `None` when there is none.
+    pub(crate) fn fetch(&self, key: &[u8]) -> Result<Option<Arc<RowEntry>>, Error> {
+        loop {
+            if let Some(entry) = self.rows.get(key) {
+                return Ok(Some(entry));
+            }
+            if !self.has_below() {
+                return Ok(None);
+            }
+            let set = self.home.backing.runs.current();
+            let Some(stored) = set.get(self.home.space, key, Lsn::MAX)? else {
+                return Ok(None);
+            };
+            let is_current = || Arc::ptr_eq(&set, &self.home.backing.runs.current());
+            let key = Key::from_bytes(key);
+            let made = self
+                .rows
+                .get_or_insert_if(&key, || is_current().then(|| self.raise(&key, stored)));
+            if let Some((entry, _)) = made {
+                return Ok(Some(entry));
+            }
+        }
+    }
+
+    /// The entry of a row, made from what the runs have, else the one that `make` makes. With it, whether `make` made it. `fresh` says
+    /// that the runs cannot have the row.
+    pub(crate) fn place(
+        &self,
+        key: &Key,
+        fresh: bool,
+        make: impl Fn() -> Arc<RowEntry>,
+    ) -> Result<(Arc<RowEntry>, bool), Error> {
+        loop {
+            if fresh || !self.has_below() {
+                let is_whole = || fresh || !self.has_below();
+                match self.rows.get_or_insert_if(key, || is_whole().then(&make)) {
+                    Some(placed) => return Ok(placed),
+                    None => continue,
+                }
+            }
+            let set = self.home.backing.runs.current();
+            let below = set.get(self.home.space, key.as_ref(), Lsn::MAX)?;
+            let is_below = below.is_some();
+            let is_current = || Arc::ptr_eq(&set, &self.home.backing.runs.current());
+            let placed = self.rows.get_or_insert_if(key, || {
+                is_current().then(|| match below {
+                    Some(stored) => self.raise(key, stored),
+                    None => make(),
+                })
+            });
+            if let Some((entry, is_new)) = placed {
+                return Ok((entry, is_new && !is_below));
+            }
+        }
+    }
+
+    /// An entry of what the runs have.
+    fn raise(&self, key: &Key, stored: Stored) -> Arc<RowEntry> {
+        let entry = RowEntry::from_below(stored);
+        self.home
+            .backing
+            .add_memory(entry.lock().recount(key.as_ref(), 0));
+        Arc::new(entry)
+    }
+
+    /// Walks over what a snapshot sees, in key order, until `visit` answers false.
+    pub(crate) fn scan(
+        &self,
+        range: &KeyRange,
+        at: Lsn,
+        mut visit: impl FnMut(&Key, Met<'_>) -> bool,
+    ) -> Result<(), Error> {
+        StoreScan::new(range.clone(), at).run(self, |key, met| match visit(key, met) {
+            true => Next::On,
+            false => Next::Stop,
+        })
+    }
+
+    /// Counts an entry that has new committed versions which no run has; `before` was counted of it.
+    pub(crate) fn changed(&self, key: &Key, entry: &Arc<RowEntry>, before: u64) {
+        let mut state = entry.lock();
+        let mut dirty = DirtyRows::default();
+        if state.mark_dirty() {
+            dirty.push(key.clone(), Arc::clone(entry), state.newest_bytes());
+        }
+        self.home.backing.add_memory(state.recount(key.as_ref(), before));
+        drop(state);
+        self.add_dirty(dirty);
+    }
+
+    /// Rows that are about to have versions which no run has.
+    pub(crate) fn add_dirty(&self, added: DirtyRows) {
+        if !added.rows.is_empty() {
+            self.home.backing.add_dirty(added.bytes);
+            let mut dirty = self.dirty.lock();
+            dirty.bytes += added.bytes;
+            dirty.rows.extend(added.rows);
+        }
+    }
+
+    /// Those rows, for who writes them. What is left of them comes back by `add_dirty`.
+    pub(crate) fn take_dirty(&self) -> DirtyRows {
+        let taken = std::mem::take(&mut *self.dirty.lock());
+        self.home.backing.take_dirty(taken.bytes);
+        taken
     }
 
     pub(crate) fn retire(&self) {
@@ -67,11 +232,75 @@ impl Store {
 
     /// Takes a dead entry out of the map.
     pub(crate) fn remove(&self, key: &[u8], entry: &Arc<RowEntry>) {
-        self.rows.remove(key, entry);
+        if self.rows.remove(key, entry) {
+            let weight = entry.lock().weight(key);
+            self.home.backing.add_memory(-weight.cast_signed());
+        }
+    }
+
+    /// Takes those rows of one leaf, the one where `from` is or would be, out of memory that nobody would miss. Answers where the next
+    /// leaf begins, and how many rows were looked at.
+    pub(crate) fn evict(&self, from: &[u8]) -> (Option<Key>, usize) {
+        let (mut freed, mut looks) = (0, 0);
+        let next = self.rows.sift(from, |key, entry| {
+            looks += 1;
+            // Nobody can take hold of it now: that needs the leaf.
+            if Arc::strong_count(entry) > 1 {
+                return false;
+            }
+            let mut state = entry.lock();
+            let leaves = state.may_leave();
+            if leaves {
+                freed += state.weight(key.as_ref());
+            }
+            leaves
+        });
+        self.home.backing.add_memory(-freed.cast_signed());
+        (next, looks)
     }
 }
 
+impl Drop for Store {
+    fn drop(&mut self) {
+        // Of a store that was dropped or truncated: its rows go with it.
+        let mut weight = 0;
+        self.rows.range(&KeyRange::all(), |key, entry| {
+            weight += entry.lock().weight(key.as_ref());
+            true
+        });
+        self.home.backing.add_memory(-weight.cast_signed());
+        self.take_dirty();
+    }
+}
+
+/// What a store's counters say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) next_ordinal: u64,
+    pub(crate) next_row_id: u64,
+    pub(crate) live_rows: i64,
+    pub(crate) live_bytes: i64,
+}
+
 impl StoreCounters {
+    /// Exact while nobody is inside of the commit's critical section.
+    pub(crate) fn counts(&self) -> Counts {
+        Counts {
+            next_ordinal: self.next_ordinal.load(Ordering::Relaxed),
+            next_row_id: self.next_row_id.load(Ordering::Relaxed),
+            live_rows: self.live_rows.load(Ordering::Relaxed),
+            live_bytes: self.live_bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// During recovery: what a checkpoint says.
+    pub(crate) fn restore(&self, counts: Counts) {
+        self.next_ordinal.store(counts.next_ordinal, Ordering::Relaxed);
+        self.next_row_id.fetch_max(counts.next_row_id, Ordering::Relaxed);
+        self.live_rows.store(counts.live_rows, Ordering::Relaxed);
+        self.live_bytes.store(counts.live_bytes, Ordering::Relaxed);
+    }
+
     /// Counters of a store whose hidden keys must not meet those of this one.
     pub(crate) fn of_branch(&self) -> StoreCounters {
         StoreCounters {
@@ -153,6 +382,20 @@ impl StoreCounters {
     }
 }
 
+impl Stored {
+    /// The version, unless it is a deletion.
+    pub(crate) fn version(self) -> Option<Version> {
+        Some(Version {
+            lsn: self.lsn,
+            ordinal: Some(self.ordinal),
+            row: self.row?,
+        })
+    }
+}
+
+/// As new as can be, but for what is not committed.
+pub(crate) const NEWEST: Lsn = Lsn::new(Lsn::MAX.get() - 1);
+
 /// By how much changes make a store grow.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Growth {
@@ -161,6 +404,14 @@ pub(crate) struct Growth {
 }
 
 impl Growth {
+    /// Of a row that was there, or was not, and is `new`; of which bytes is not known.
+    pub(crate) fn unseen(was_there: bool, new: Option<&[u8]>) -> Growth {
+        Growth {
+            rows: i64::from(new.is_some()) - i64::from(was_there),
+            bytes: 0,
+        }
+    }
+
     /// Of a row that was `old` and is `new`.
     pub(crate) fn of(old: Option<&[u8]>, new: Option<&[u8]>) -> Growth {
         let bytes = |row: Option<&[u8]>| row.map_or(0, <[u8]>::len).cast_signed() as i64;

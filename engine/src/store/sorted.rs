@@ -97,6 +97,23 @@ impl<T> Sorted<T> {
         self.values.remove(place);
     }
 
+    /// Takes out what `stays` says no of.
+    pub(crate) fn retain(&mut self, mut stays: impl FnMut(&Key, &T) -> bool) {
+        let kept: Vec<bool> = self
+            .keys
+            .iter()
+            .zip(&self.values)
+            .map(|(key, value)| stays(key, value))
+            .collect();
+        if kept.iter().all(|kept| *kept) {
+            return;
+        }
+        let (mut prefixes, mut keys, mut values) = (kept.iter(), kept.iter(), kept.iter());
+        self.prefixes.retain(|_| prefixes.next() == Some(&true));
+        self.keys.retain(|_| keys.next() == Some(&true));
+        self.values.retain(|_| values.next() == Some(&true));
+    }
+
     /// Takes what stands at `place` and behind it into arrays of their own.
     pub(crate) fn split_off(&mut self, place: usize) -> Sorted<T> {
         Sorted {

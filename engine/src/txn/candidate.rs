@@ -238,7 +238,12 @@ impl Txn {
                 reason: "too many columns for a candidate to change it",
             });
         }
-        let made = Arc::new(branch::table(table, store, columns.clone()));
+        let made = Arc::new(branch::table(
+            table.store.home.another(),
+            table,
+            store,
+            columns.clone(),
+        ));
         self.holder();
         let change = ElectionChange::CreateBranch {
             candidate,
@@ -260,15 +265,18 @@ impl Txn {
             .at;
         let store = &table.store;
         let found = store.rows.with(key, |entry| {
-            let state = entry.lock();
-            let seen = state.read(at, store.id)?;
-            Some(Version {
-                lsn: seen.lsn,
-                ordinal: Some(seen.ordinal),
-                row: Arc::clone(seen.row?),
-            })
+            let mut state = entry.lock();
+            state.touch();
+            match state.read(at, store.id) {
+                Some(seen) => Some(seen.version()),
+                None if state.is_below() => None,
+                None => Some(None),
+            }
         });
-        let found = found.flatten();
+        let found = match found.flatten() {
+            Some(found) => found,
+            None => store.read_below(key, at)?.and_then(|stored| stored.version()),
+        };
         if let Some(found) = &found {
             self.depend_on(found.lsn);
         }

@@ -14,10 +14,11 @@ use crate::collision::{RuleError, Rules};
 use crate::election::ElectionState;
 use crate::error::Error;
 use crate::key::{Key, KeyRange};
-use crate::locks::{Mode, TableLock};
+use crate::locks::Mode;
 use crate::overlay::{Undo, Version};
-use crate::store::Store;
 use crate::store::entry::RowEntry;
+use crate::store::scan::Met;
+use crate::store::{NEWEST, Store};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -68,10 +69,8 @@ impl Txn {
             store,
             checks,
         };
-        let table = Arc::new(Table::with_fresh_store(
-            def.clone(),
-            Arc::new(TableLock::default()),
-        ));
+        let home = self.engine.backing.new_home();
+        let table = Arc::new(Table::with_fresh_store(home, def.clone(), Arc::default()));
         self.alter(CatalogChange::CreateTable(def), Some(Arc::clone(&table)), None)?;
         Ok(table)
     }
@@ -100,7 +99,7 @@ impl Txn {
             old: table.def.store,
             new: def.store,
         };
-        let new = Table::with_fresh_store(def, Arc::clone(&table.lock));
+        let new = Table::with_fresh_store(table.store.home.another(), def, Arc::clone(&table.lock));
         let new = Arc::new(new.with_rules(self.rules_now(table)));
         self.alter(change, Some(Arc::clone(&new)), Some(Arc::clone(table)))?;
         Ok(new)
@@ -125,7 +124,8 @@ impl Txn {
         self.lock_table(table, Mode::Exclusive).await?;
 
         let layout = Arc::clone(&table.layout);
-        let store = Store::with_counters(table.def.store, layout, Arc::clone(&table.store.counters));
+        let counters = Arc::clone(&table.store.counters);
+        let store = Store::with_counters(table.store.home.another(), table.def.store, layout, counters);
         let mut moved = Vec::new();
         let mut left = KeyRange::all();
         while let Some(last) = self.rekey_batch(table, &key, &store, &left, &mut moved)? {
@@ -278,21 +278,20 @@ impl Txn {
         let mut count = 0;
         let mut last = None;
         let mut failure = None;
-        table.store.rows.range(left, |old_key, entry| {
+        table.store.scan(left, NEWEST, |old_key, met| {
             count += 1;
             if count == REKEY_BATCH {
                 last = Some(old_key.clone());
             }
             // Under the exclusive lock nothing is pending but what is this transaction's own.
-            let state = entry.lock();
-            let own = self.own_slot(&state).map(|slot| (slot, self.overlay.get(slot)));
-            let newest = state.newest(store.id);
-            let base = newest.row.map(|row| Version {
-                lsn: newest.lsn,
-                ordinal: Some(newest.ordinal),
-                row: Arc::clone(row),
-            });
-            drop(state);
+            let (own, base) = match met {
+                Met::Entry(entry, _) => {
+                    let state = entry.lock();
+                    let own = self.own_slot(&state).map(|slot| (slot, self.overlay.get(slot)));
+                    (own, state.newest(store.id).version())
+                }
+                Met::Below(stored) => (None, stored.version()),
+            };
             let row = match own {
                 Some((_, pending)) => pending.current_row().cloned(),
                 None => base.as_ref().map(|base| Arc::clone(&base.row)),
@@ -313,7 +312,7 @@ impl Txn {
                 Err(error) => failure = Some(error),
             }
             failure.is_none() && count < REKEY_BATCH
-        });
+        })?;
         match failure {
             Some(error) => Err(error),
             None => Ok(last),
@@ -368,7 +367,7 @@ fn place(
 ) -> Result<(Key, Arc<RowEntry>), Error> {
     let entry = Arc::new(match (base, own) {
         (Some(base), own) => {
-            let entry = RowEntry::committed(base.lsn, base.ordinal.unwrap_or_default(), base.row);
+            let entry = RowEntry::committed(base.lsn, base.ordinal.unwrap_or_default(), Some(base.row));
             if let Some((Some(holder), slot)) = own {
                 entry.lock().set_owner(Arc::clone(holder), slot);
             }
@@ -385,5 +384,6 @@ fn place(
             key: key_values(&table.layout, &key.columns, row),
         });
     }
+    store.changed(&new_key, &entry, 0);
     Ok((new_key, entry))
 }

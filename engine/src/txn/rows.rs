@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::key::Key;
 use crate::locks::{Holder, Outcome, Request, RowRef};
 use crate::overlay::{Now, Pending, Version};
-use crate::store::entry::{RowEntry, RowState, Seen};
+use crate::store::entry::{RowEntry, RowState};
 use scry_wal::Lsn;
 use std::sync::Arc;
 
@@ -29,15 +29,6 @@ enum Attempt<T> {
     Busy(Arc<RowEntry>),
 }
 
-fn version(seen: &Seen<'_>) -> Option<Version> {
-    let row = Arc::clone(seen.row?);
-    Some(Version {
-        lsn: seen.lsn,
-        ordinal: Some(seen.ordinal),
-        row,
-    })
-}
-
 impl Txn {
     /// The row of a key: the transaction's own write, else what the snapshot sees.
     ///
@@ -53,18 +44,26 @@ impl Txn {
     pub(super) fn get_plain(&mut self, table: &Table, key: &[u8]) -> Result<Option<Version>, Error> {
         let store = &table.store;
         let found = store.rows.with(key, |entry| {
-            let state = entry.lock();
+            let mut state = entry.lock();
+            state.touch();
             if let Some(slot) = self.own_slot(&state)
                 && !matches!(self.overlay.get(slot).now, Now::Untouched)
             {
-                return (Lsn::ZERO, self.overlay.get(slot).current());
+                return Some((Lsn::ZERO, self.overlay.get(slot).current()));
             }
             match state.read(self.snapshot, store.id) {
-                Some(seen) => (seen.lsn, version(&seen)),
-                None => (Lsn::ZERO, None),
+                Some(seen) => Some((seen.lsn, seen.version())),
+                None if state.is_below() => None,
+                None => Some((Lsn::ZERO, None)),
             }
         });
-        let (lsn, found) = found.unwrap_or((Lsn::ZERO, None));
+        let (lsn, found) = match found.flatten() {
+            Some(found) => found,
+            None => match store.read_below(key, self.snapshot)? {
+                Some(stored) => (stored.lsn, stored.version()),
+                None => return Ok(None),
+            },
+        };
         self.depend_on(lsn);
         Ok(found)
     }
@@ -119,7 +118,7 @@ impl Txn {
         key: &[u8],
         holder: &Arc<Holder>,
     ) -> Result<Attempt<Option<Version>>, Error> {
-        let Some(entry) = table.store.rows.get(key) else {
+        let Some(entry) = table.store.fetch(key)? else {
             return Ok(Attempt::Done(None));
         };
         let mut state = entry.lock();
@@ -133,7 +132,7 @@ impl Txn {
         }
         let (lsn, base) = {
             let newest = state.newest(table.store.id);
-            (newest.lsn, version(&newest))
+            (newest.lsn, newest.version())
         };
         // What another transaction is about to insert is not there yet, and nothing to wait for.
         if state.owner().is_some() && base.is_some() {
@@ -162,7 +161,7 @@ impl Txn {
         let (lsn, base) = {
             let state = row.entry.lock();
             let newest = state.newest(table.store.id);
-            (newest.lsn, version(&newest))
+            (newest.lsn, newest.version())
         };
         self.depend_on(lsn);
         if let Err(conflict) = self.check_conflict(table, lsn) {
@@ -274,6 +273,8 @@ impl Txn {
         self.room_if_full().await?;
         self.check_bounds()?;
         self.check_row(table, &row)?;
+        // A number that was never given before.
+        let is_fresh = key.is_none();
         let key = match key {
             Some(key) => key,
             None => table.store.counters.hidden_key(),
@@ -281,7 +282,7 @@ impl Txn {
         self.check_key(table, &key)?;
         let holder = self.holder();
         loop {
-            match self.try_insert(table, store, &key, &row, &holder) {
+            match self.try_insert(table, store, (&key, is_fresh), &row, &holder)? {
                 Attempt::Done(None) => return Ok(InsertOutcome::Inserted(key)),
                 Attempt::Done(Some(existing)) => return Ok(InsertOutcome::Exists(existing)),
                 Attempt::Again => {}
@@ -297,7 +298,7 @@ impl Txn {
                     let (lsn, existing) = {
                         let state = place.entry.lock();
                         let newest = state.newest(table.store.id);
-                        (newest.lsn, version(&newest))
+                        (newest.lsn, newest.version())
                     };
                     self.depend_on(lsn);
                     if let Some(existing) = existing {
@@ -321,45 +322,44 @@ impl Txn {
         &mut self,
         table: &Table,
         store: u32,
-        key: &Key,
+        (key, is_fresh): (&Key, bool),
         row: &Row,
         holder: &Arc<Holder>,
-    ) -> Attempt<Option<Version>> {
+    ) -> Result<Attempt<Option<Version>>, Error> {
         let slot = self.overlay.next_slot();
-        let (entry, is_new) = table
-            .store
-            .rows
-            .get_or_insert_with(key, || Arc::new(RowEntry::locked(Arc::clone(holder), slot)));
+        let (entry, is_new) = table.store.place(key, is_fresh, || {
+            Arc::new(RowEntry::locked(Arc::clone(holder), slot))
+        })?;
         if !is_new {
             let mut state = entry.lock();
             if let Some(own) = state.slot_of(holder) {
                 drop(state);
                 if let Some(existing) = self.overlay.get(own).current() {
-                    return Attempt::Done(Some(existing));
+                    return Ok(Attempt::Done(Some(existing)));
                 }
                 let undo_below = self.undo_below();
                 self.overlay.write(own, Now::Row(Arc::clone(row)), undo_below);
-                return Attempt::Done(None);
+                return Ok(Attempt::Done(None));
             }
             if state.is_dead() {
                 drop(state);
                 table.store.remove(key, &entry);
-                return Attempt::Again;
+                return Ok(Attempt::Again);
             }
             let (lsn, existing) = {
                 let newest = state.newest(table.store.id);
-                (newest.lsn, version(&newest))
+                (newest.lsn, newest.version())
             };
             if let Some(existing) = existing
                 && (state.owner().is_none() || !state.ending)
             {
                 drop(state);
                 self.depend_on(lsn);
-                return Attempt::Done(Some(existing));
+                return Ok(Attempt::Done(Some(existing)));
             }
             if state.owner().is_some() {
                 drop(state);
-                return Attempt::Busy(entry);
+                return Ok(Attempt::Busy(entry));
             }
             state.set_owner(Arc::clone(holder), slot);
             drop(state);
@@ -372,7 +372,7 @@ impl Txn {
             None,
             Now::Row(Arc::clone(row)),
         ));
-        Attempt::Done(None)
+        Ok(Attempt::Done(None))
     }
 
     /// Replaces a row that this transaction has locked or written; the key stays.

@@ -6,12 +6,14 @@ use crate::election::Base;
 use crate::error::Error;
 use crate::key::{Key, KeyRange};
 use crate::overlay::{Now, Version};
+use crate::runs::Stored;
 use crate::snapshots::Slot;
 use crate::store::Store;
-use crate::store::entry::RowEntry;
+use crate::store::entry::{RowEntry, RowState};
+use crate::store::scan::{Met, Next, StoreScan};
 use scry_wal::Lsn;
 use std::collections::{HashMap, VecDeque};
-use std::ops::{Bound, ControlFlow};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 impl Txn {
@@ -39,27 +41,22 @@ impl Txn {
     ) -> Result<(), Error> {
         let store = &table.store;
         let mut depends_on = Lsn::ZERO;
-        store.rows.range(range, |key, entry| {
-            let state = entry.lock();
-            let own = self.own_slot(&state).map(|slot| self.overlay.get(slot));
-            let found = match own {
-                Some(pending) if !matches!(pending.now, Now::Untouched) => pending.current(),
-                _ => match state.read(self.snapshot, store.id) {
-                    Some(seen) => {
-                        depends_on = depends_on.max(seen.lsn);
-                        let (lsn, ordinal) = (seen.lsn, Some(seen.ordinal));
-                        seen.row.map(|row| Version {
-                            lsn,
-                            ordinal,
-                            row: Arc::clone(row),
-                        })
+        store.scan(range, self.snapshot, |key, met| {
+            let (lsn, found) = match met {
+                Met::Entry(entry, below) => {
+                    let state = entry.lock();
+                    match self.own_slot(&state).map(|slot| self.overlay.get(slot)) {
+                        Some(pending) if !matches!(pending.now, Now::Untouched) => {
+                            (Lsn::ZERO, pending.current())
+                        }
+                        _ => seen_by(self.snapshot, store, &state, below),
                     }
-                    None => None,
-                },
+                }
+                Met::Below(stored) => (stored.lsn, stored.version()),
             };
-            drop(state);
+            depends_on = depends_on.max(lsn);
             found.is_none_or(|version| visit(key, &version).is_continue())
-        });
+        })?;
         self.depend_on(depends_on);
         Ok(())
     }
@@ -94,8 +91,7 @@ impl Txn {
         Ok(ScanCursor {
             store: Arc::clone(&table.store),
             slot,
-            snapshot: self.snapshot,
-            range,
+            rows: StoreScan::new(range, self.snapshot),
             done: false,
             depends_on: Lsn::ZERO,
             own,
@@ -114,8 +110,7 @@ impl Txn {
         ScanCursor {
             store: Arc::clone(&table.store),
             slot: self.engine.snapshots.register(),
-            snapshot: base.at,
-            range,
+            rows: StoreScan::new(range, base.at),
             done: false,
             depends_on: self.depends_on,
             own: HashMap::new(),
@@ -131,9 +126,7 @@ impl Txn {
 pub struct ScanCursor {
     store: Arc<Store>,
     slot: Arc<Slot>,
-    snapshot: Lsn,
-    /// What is left.
-    range: KeyRange,
+    rows: StoreScan,
     done: bool,
     depends_on: Lsn,
     /// The transaction's rows by the address of their entry, which is kept so that no other takes its address.
@@ -161,13 +154,20 @@ impl ScanCursor {
             return Ok(batch);
         }
         let mut depends_on = self.depends_on;
-        let (store, snapshot, own) = (&self.store, self.snapshot, &self.own);
+        let (store, snapshot, own) = (&self.store, self.rows.at(), &self.own);
         let mut none = VecDeque::new();
         let laid_over = match &mut self.inside {
             Some(inside) => &mut inside.rows,
             None => &mut none,
         };
-        store.rows.range(&self.range, |key, entry| {
+        let end = |batch: &Vec<_>| {
+            if batch.len() < max_rows {
+                Next::On
+            } else {
+                Next::Stop
+            }
+        };
+        self.rows.run(store, |key, met| {
             let mut replaced = false;
             while let Some((next, _)) = laid_over.front()
                 && next <= key
@@ -179,31 +179,24 @@ impl ScanCursor {
                 }
             }
             if replaced {
-                return batch.len() < max_rows;
+                return end(&batch);
             }
             if batch.len() == max_rows {
-                return false;
+                return Next::Stay;
             }
-            let found = match own.get(&(Arc::as_ptr(entry) as usize)) {
-                Some((_, own)) => own.clone(),
-                None => match entry.lock().read(snapshot, store.id) {
-                    Some(seen) => {
-                        depends_on = depends_on.max(seen.lsn);
-                        let (lsn, ordinal) = (seen.lsn, Some(seen.ordinal));
-                        seen.row.map(|row| Version {
-                            lsn,
-                            ordinal,
-                            row: Arc::clone(row),
-                        })
-                    }
-                    None => None,
+            let (lsn, found) = match met {
+                Met::Entry(entry, below) => match own.get(&(Arc::as_ptr(entry) as usize)) {
+                    Some((_, own)) => (Lsn::ZERO, own.clone()),
+                    None => seen_by(snapshot, store, &entry.lock(), below),
                 },
+                Met::Below(stored) => (stored.lsn, stored.version()),
             };
+            depends_on = depends_on.max(lsn);
             if let Some(version) = found {
                 batch.push((key.clone(), version));
             }
-            batch.len() < max_rows
-        });
+            end(&batch)
+        })?;
         // Behind the last row of the table.
         while batch.len() < max_rows
             && let Some((key, version)) = laid_over.pop_front()
@@ -211,21 +204,27 @@ impl ScanCursor {
             batch.extend(version.map(|version| (key, version)));
         }
         self.depends_on = depends_on;
-        match batch.last() {
-            Some((last, _)) if batch.len() == max_rows => self.range.lower = Bound::Excluded(last.clone()),
-            _ => self.done = true,
-        }
+        self.done = batch.len() < max_rows;
         Ok(batch)
     }
 
     /// The LSN that the cursor reads at.
     pub fn snapshot(&self) -> Lsn {
-        self.snapshot
+        self.rows.at()
     }
 
     /// The highest LSN of the rows read so far: see `Txn::depends_on`.
     pub fn depends_on(&self) -> Lsn {
         self.depends_on
+    }
+}
+
+/// What a snapshot sees of a row: its entry, and what the runs have for that snapshot. With it, the LSN of the version, deletion or not.
+fn seen_by(at: Lsn, store: &Store, state: &RowState, below: Option<Stored>) -> (Lsn, Option<Version>) {
+    match (state.read(at, store.id), below) {
+        (Some(seen), _) => (seen.lsn, seen.version()),
+        (None, Some(stored)) => (stored.lsn, stored.version()),
+        (None, None) => (Lsn::ZERO, None),
     }
 }
 

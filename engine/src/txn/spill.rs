@@ -60,9 +60,10 @@ impl Txn {
             return Ok(());
         }
         let mut appender = self.engine.log().lock()?;
-        appender.reserve(records.len())?;
+        let lsn = appender.reserve(records.len())?;
         // From here on the log has something that only a commit or a drop record ends.
         self.tentative = Some(id);
+        self.engine.checkpoints.begin_tentative(id, lsn);
         appender.put(records, count, false);
         Ok(())
     }
@@ -99,6 +100,7 @@ impl Txn {
     /// Ends what was written ahead. When the log is gone, recovery does it.
     pub(super) fn drop_tentative(&mut self) {
         if let Some(id) = self.tentative.take() {
+            self.engine.checkpoints.end_tentative(id);
             self.engine.collector.end_tentative(&[id]);
         }
     }

@@ -24,9 +24,14 @@ pub fn poll_once<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// Small segments: they are quickly made, and a few transactions cross from one to the next.
+/// Small segments: they are quickly made, and a few transactions cross from one to the next. Checkpoints are made all the time, and what
+/// is in files leaves memory at once.
 pub fn options() -> EngineOptions {
-    let mut options = EngineOptions::default();
+    let mut options = EngineOptions {
+        rows_bytes_max: 0,
+        checkpoint_log_bytes: 1,
+        ..EngineOptions::default()
+    };
     options.log.segment_bytes = 64 << 10;
     options.log.backend = scry_wal::Backend::Blocking;
     options
@@ -91,7 +96,21 @@ impl Home {
         self.engine().session(SessionInfo::default())
     }
 
-    /// Closes the engine and opens it again from its log.
+    /// Writes everything into files and takes out of memory what is not in use.
+    pub fn checkpoint(&self) {
+        self.engine().checkpoint().unwrap();
+        self.engine().make_room();
+    }
+
+    /// As `restart`, without a checkpoint at the end.
+    pub fn restart_at_once(&mut self) {
+        let engine = self.engine.take().unwrap();
+        assert_eq!(Arc::strong_count(&engine), 1, "no session outlives the restart");
+        drop(engine);
+        self.open().unwrap();
+    }
+
+    /// Closes the engine and opens it again from its files.
     pub fn restart(&mut self) {
         let engine = self.engine.take().unwrap();
         engine.close().unwrap();

@@ -42,6 +42,8 @@ enum Step {
     DropElection(usize),
     /// Everything is waited for that was committed.
     Acknowledge,
+    /// What is in memory alone goes into files, and leaves memory.
+    Checkpoint,
 }
 
 fn election(number: usize) -> String {
@@ -192,6 +194,11 @@ impl World {
         let mut model = self.model.clone();
         match step {
             Step::Acknowledge => return self.acknowledge(),
+            Step::Checkpoint => {
+                alive(self.home.engine().checkpoint())?.unwrap();
+                self.home.engine().make_room();
+                return self.acknowledge();
+            }
             Step::Begin(session, inside) => self.begin_session(*session, *inside),
             Step::Write(session, changes) => return self.write(*session, changes),
             Step::Rollback(session) => self.sessions[*session] = None,
@@ -433,6 +440,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (of(), number()).prop_map(|(of, number)| Step::DropCandidate(of, number)),
         1 => of().prop_map(Step::DropElection),
         4 => Just(Step::Acknowledge),
+        4 => Just(Step::Checkpoint),
     ]
 }
 
@@ -482,7 +490,7 @@ proptest! {
 }
 
 /// Two elections from beginning to end, with everything that writes.
-fn story() -> Vec<Step> {
+fn story(checkpoints: bool) -> Vec<Step> {
     use OnConflict::{Defer, Resolve};
     use Step::*;
     let rows = |range: std::ops::Range<i32>, value| range.map(|key| (key, Some(value))).collect();
@@ -529,19 +537,19 @@ fn story() -> Vec<Step> {
         CreateCandidate(0, 1),
         DropElection(0),
     ];
-    let acknowledged = |step| [step, Acknowledge];
+    let acknowledged = |step| [step, if checkpoints { Checkpoint } else { Acknowledge }];
     steps.into_iter().flat_map(acknowledged).collect()
 }
 
 #[test]
 fn a_crash_at_every_single_write_of_a_story_leaves_every_election_whole() {
-    for spill_bytes in [300, 1 << 20] {
+    for (spill_bytes, checkpoints) in [(300, false), (1 << 20, false), (300, true), (1 << 20, true)] {
         let mut untouched = false;
         for writes in 0.. {
             for seed in 0..3 {
                 let mut world = World::new(Ruled::Proposed, spill_bytes, seed);
                 world.disk().fail_after(writes, Fault::Crash);
-                untouched = world.live(&story());
+                untouched = world.live(&story(checkpoints));
                 if untouched {
                     assert_eq!(world.acknowledged, world.home.engine().visible_lsn());
                 }

@@ -1,0 +1,99 @@
+//! The definitions: every change of the catalog that is still of importance, in the order of the log.
+//!
+//! A checkpoint keeps the catalog as the list of the changes that made it, so that what a restart does with a catalog
+//! is one thing, from the log and from a checkpoint. What nobody can see any more is left out: changes of
+//! tables that neither the newest catalog nor the base of an election has, and of elections that were forgotten.
+
+use crate::catalog::{AppliedChange, Catalog};
+use crate::catalog_change::CatalogChange;
+use crate::election::change::ElectionChange;
+use crate::runs::SpaceId;
+use scry_wal::Lsn;
+use std::collections::{HashMap, HashSet};
+
+/// One change of the catalog, by the commit at `lsn`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Definition {
+    pub(crate) lsn: Lsn,
+    /// The space of the store that it made.
+    pub(crate) space: Option<SpaceId>,
+    pub(crate) change: CatalogChange,
+}
+
+impl Definition {
+    pub(crate) fn new(lsn: Lsn, applied: &AppliedChange) -> Definition {
+        let makes_store = matches!(
+            applied.change,
+            CatalogChange::CreateTable(_)
+                | CatalogChange::Truncate { .. }
+                | CatalogChange::AddPrimaryKey { .. }
+                | CatalogChange::Election(ElectionChange::CreateBranch { .. })
+        );
+        let table = applied.table.as_ref().filter(|_| makes_store);
+        Definition {
+            lsn,
+            space: table.map(|table| table.store.home.space),
+            change: applied.change.clone(),
+        }
+    }
+}
+
+/// What a change is about.
+enum Subject {
+    Table(u32),
+    Election(u64),
+    Candidate(u64),
+}
+
+fn subject(change: &CatalogChange) -> Subject {
+    match change {
+        CatalogChange::CreateTable(def) | CatalogChange::Redefine(def) => Subject::Table(def.oid),
+        CatalogChange::DropTable { oid, .. }
+        | CatalogChange::Truncate { oid, .. }
+        | CatalogChange::AddPrimaryKey { oid, .. }
+        | CatalogChange::SetRules { oid, .. } => Subject::Table(*oid),
+        CatalogChange::Election(change) => match change {
+            ElectionChange::CreateElection { id, .. } => Subject::Election(*id),
+            ElectionChange::CreateCandidate { election, .. }
+            | ElectionChange::EndElection { election, .. }
+            | ElectionChange::ForgetElection { election }
+            | ElectionChange::Score { election, .. }
+            | ElectionChange::Grant { election, .. }
+            | ElectionChange::Expire { election, .. } => Subject::Election(*election),
+            ElectionChange::CreateBranch { candidate, .. }
+            | ElectionChange::Adopt { candidate, .. }
+            | ElectionChange::EndCandidate { candidate, .. }
+            | ElectionChange::Rebase { candidate }
+            | ElectionChange::Decide { candidate, .. }
+            | ElectionChange::Discard { candidate, .. }
+            | ElectionChange::Record { candidate, .. }
+            | ElectionChange::AlterCandidate { candidate, .. } => Subject::Candidate(*candidate),
+        },
+    }
+}
+
+/// The definitions that made `catalog`, without those that nobody can see any more.
+pub(crate) fn needed(definitions: &[Definition], catalog: &Catalog) -> Vec<Definition> {
+    let of_elections = catalog.elections().iter();
+    let elections: HashSet<u64> = of_elections.map(|election| election.id).collect();
+    let bases = catalog.elections().iter().flat_map(|election| election.bases());
+    let tables = catalog.all_tables().chain(bases);
+    let tables: HashSet<u32> = tables.map(|table| table.def.oid).collect();
+    let candidates: HashMap<u64, u64> = definitions
+        .iter()
+        .filter_map(|definition| match &definition.change {
+            CatalogChange::Election(ElectionChange::CreateCandidate { election, id, .. }) => {
+                Some((*id, *election))
+            }
+            _ => None,
+        })
+        .collect();
+    let is_needed = |definition: &&Definition| match subject(&definition.change) {
+        Subject::Table(oid) => tables.contains(&oid),
+        Subject::Election(id) => elections.contains(&id),
+        Subject::Candidate(id) => candidates
+            .get(&id)
+            .is_some_and(|election| elections.contains(election)),
+    };
+    definitions.iter().filter(is_needed).cloned().collect()
+}

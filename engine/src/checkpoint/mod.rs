@@ -1,0 +1,323 @@
+//! Checkpoints: what is in memory alone goes into the runs, so that a restart need not replay the log from its beginning, and rows
+//! may leave memory.
+//!
+//! A checkpoint is the state at one LSN, `at`: the newest visible commit when it began. It is taken in these steps:
+//!
+//! 1. inside of the commit's critical section, where nothing moves: `at`, the counters, the catalog, which tentative records are open;
+//!    a snapshot slot holds `at`, so that no version that it needs goes away;
+//! 2. once the commit at `at` is durable, the dirty rows of each store are taken and their versions up to `at` are written into one run,
+//!    in the order of spaces and keys; commits go on meanwhile, and what they make dirty is for the next checkpoint;
+//! 3. the manifest names the new run and the state (`state`), in one step;
+//! 4. the written rows are marked: the runs have them. Those that were changed again since stay dirty.
+//!
+//! Memory: when rows take more than they may, clean ones that nobody was interested in lately leave (a clock over all leaves).
+//!
+//! Invariants:
+//! - a checkpoint has all commits up to `at` and nothing of later ones, however long it takes;
+//! - a row that committed after `at` was captured is on its store's list before it can leave it: commits put rows there before
+//!   they take their place in the log;
+//! - a checkpoint that fails changes nothing: its rows go back to their lists.
+
+mod journal;
+mod state;
+
+pub(crate) use journal::{Definition, needed};
+pub(crate) use state::State;
+
+use crate::background::Background;
+use crate::catalog::Catalog;
+use crate::catalogs::Catalogs;
+use crate::engine::Numbers;
+use crate::error::Error;
+use crate::pins::Pins;
+use crate::runs::{SpaceId, Stored};
+use crate::snapshots::{Slot, Snapshots};
+use crate::store::backing::Backing;
+use crate::store::{DirtyRows, Store};
+use parking_lot::Mutex;
+use scry_wal::{Log, Lsn, TentativeId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// How often the thread looks whether there is something to do.
+const INTERVAL: Duration = Duration::from_millis(50);
+
+/// How long after a failure the next checkpoint is tried.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Rows that eviction looks at before it asks whether the engine is being closed.
+const EVICT_LOOKS: usize = 16_384;
+
+/// Walks over all leaves without freeing enough, after which eviction gives up: everything is locked, dirty or in use.
+const EVICT_WALKS: usize = 3;
+
+/// When checkpoints are made, and how much memory rows may take; see `EngineOptions`.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) rows_bytes_max: u64,
+    pub(crate) log_bytes: u64,
+    pub(crate) dirty_bytes: u64,
+}
+
+/// What checkpoints are made of.
+pub(crate) struct Parts {
+    pub(crate) log: Arc<Log>,
+    pub(crate) catalogs: Arc<Catalogs>,
+    pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) pins: Arc<Pins>,
+    pub(crate) backing: Arc<Backing>,
+    pub(crate) numbers: Arc<Numbers>,
+}
+
+/// Makes checkpoints and room in memory.
+pub(crate) struct Checkpoints {
+    parts: Parts,
+    limits: Limits,
+    /// The last one; held while one is made.
+    last: Mutex<Lsn>,
+    /// Where the first record of each open tentative identity stands.
+    tentative: Mutex<BTreeMap<TentativeId, Lsn>>,
+    /// Where eviction goes on: the space, and the key in it.
+    hand: Mutex<(u32, Vec<u8>)>,
+    made: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// The engine at one moment.
+struct Captured {
+    state: State,
+    catalog: Arc<Catalog>,
+    stores: Vec<Arc<Store>>,
+}
+
+/// A store's rows that a checkpoint has taken.
+struct Taken {
+    store: Arc<Store>,
+    dirty: DirtyRows,
+    /// By row, whether there was anything to write.
+    written: Vec<bool>,
+}
+
+impl Checkpoints {
+    /// After the one at `last`.
+    pub(crate) fn new(parts: Parts, limits: Limits, last: Lsn) -> Checkpoints {
+        Checkpoints {
+            parts,
+            limits,
+            last: Mutex::new(last),
+            tentative: Mutex::default(),
+            hand: Mutex::default(),
+            made: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+        }
+    }
+
+    /// From here on the log has records of `id`, the first at `lsn`. Inside of the append lock.
+    pub(crate) fn begin_tentative(&self, id: TentativeId, lsn: Lsn) {
+        self.tentative.lock().entry(id).or_insert(lsn);
+    }
+
+    /// Nobody will ask for the records of `id` any more.
+    pub(crate) fn end_tentative(&self, id: TentativeId) {
+        self.tentative.lock().remove(&id);
+    }
+
+    /// How many were made, and how many failed.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        (
+            self.made.load(Ordering::Relaxed),
+            self.failed.load(Ordering::Relaxed),
+        )
+    }
+
+    /// Makes one; see `Engine::checkpoint`.
+    pub(crate) fn make(&self) -> Result<Lsn, Error> {
+        let mut last = self.last.lock();
+        let slot = self.parts.snapshots.register();
+        let Captured {
+            mut state,
+            catalog,
+            stores,
+        } = self.capture(&slot)?;
+        if state.at == *last {
+            return Ok(state.at);
+        }
+        state.definitions = self.parts.catalogs.definitions(state.at, &catalog);
+        let done = self.write(*last, &state, stores);
+        slot.release();
+        let count = if done.is_ok() { &self.made } else { &self.failed };
+        count.fetch_add(1, Ordering::Relaxed);
+        done?;
+        *last = state.at;
+        Ok(state.at)
+    }
+
+    /// The state but for the rows and the definitions. `slot` holds its LSN from then on.
+    fn capture(&self, slot: &Slot) -> Result<Captured, Error> {
+        let Parts {
+            log,
+            catalogs,
+            snapshots,
+            backing,
+            numbers,
+            ..
+        } = &self.parts;
+        // Gathered before; in the critical section they are only counted.
+        let stores_of = |catalog: &Catalog| catalog.stores().into_values().collect();
+        let (mut catalog_lsn, mut catalog) = catalogs.latest();
+        let mut stores: Vec<Arc<Store>> = stores_of(&catalog);
+        let nothing_moves = log.lock()?;
+        if catalogs.lsn() != catalog_lsn {
+            (catalog_lsn, catalog) = catalogs.latest();
+            stores = stores_of(&catalog);
+        }
+        let at = snapshots.visible();
+        snapshots.share(slot, at);
+        let counts = stores.iter().map(|store| (store.id, store.counters.counts()));
+        let first_tentative = self.tentative.lock().values().min().copied();
+        let state = State {
+            at,
+            restart: first_tentative.map_or(at, |first| first.min(at)),
+            catalog_lsn,
+            next_txn: numbers.txn.load(Ordering::Relaxed),
+            next_election: numbers.election.load(Ordering::Relaxed),
+            next_oid: numbers.oid.load(Ordering::Relaxed),
+            next_store: numbers.store.load(Ordering::Relaxed),
+            next_space: backing.next_space(),
+            definitions: Vec::new(),
+            counts: counts.collect(),
+        };
+        drop(nothing_moves);
+        Ok(Captured {
+            state,
+            catalog,
+            stores,
+        })
+    }
+
+    fn write(&self, last: Lsn, state: &State, stores: Vec<Arc<Store>>) -> Result<(), Error> {
+        self.parts.log.wait_durable(state.at)?;
+        let take = |store: Arc<Store>| Taken {
+            dirty: store.take_dirty(),
+            store,
+            written: Vec::new(),
+        };
+        let mut taken: Vec<Taken> = stores.into_iter().map(take).collect();
+        taken.retain(|taken| !taken.dirty.rows.is_empty());
+        let installed = self.write_rows(last, state, &mut taken);
+        for Taken {
+            store,
+            dirty,
+            written,
+        } in taken
+        {
+            let mut left = DirtyRows::default();
+            for (index, (key, entry)) in dirty.rows.into_iter().enumerate() {
+                let mut row = entry.lock();
+                let stays = installed.is_err() || row.flushed(state.at, written[index]);
+                if stays && !row.is_dead() {
+                    let bytes = row.newest_bytes();
+                    drop(row);
+                    left.push(key, entry, bytes);
+                }
+            }
+            store.add_dirty(left);
+        }
+        installed
+    }
+
+    /// Writes the taken rows and makes the checkpoint valid.
+    fn write_rows(&self, last: Lsn, state: &State, taken: &mut [Taken]) -> Result<(), Error> {
+        let runs = &self.parts.backing.runs;
+        let mut writer = runs.begin_flush();
+        let horizon = self.parts.snapshots.horizon();
+        let pins = self.parts.pins.list().unwrap_or_default();
+        for Taken {
+            store,
+            dirty,
+            written,
+        } in taken
+        {
+            dirty.rows.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+            for (key, entry) in &dirty.rows {
+                let row = entry.lock();
+                let versions: Vec<Stored> = row.versions((last, state.at), (horizon, &pins), store.id);
+                drop(row);
+                written.push(!versions.is_empty());
+                if !versions.is_empty() {
+                    store.set_has_below();
+                    writer.add(store.home.space, key.as_ref(), &versions)?;
+                }
+            }
+        }
+        runs.install(writer, &state.encode())?;
+        Ok(())
+    }
+
+    /// Takes rows out of memory until they take no more than they may, or everything left is in use, or it is `stopped`.
+    pub(crate) fn make_room(&self, stopped: impl Fn() -> bool) {
+        let (limit, backing) = (self.limits.rows_bytes_max, &self.parts.backing);
+        if backing.memory_bytes() <= limit {
+            return;
+        }
+        let mut hand = self.hand.lock();
+        let (mut walks, mut looks) = (0, 0);
+        let stores = self.parts.catalogs.latest().1.stores();
+        while backing.memory_bytes() > limit {
+            let (space, from) = &*hand;
+            let next = stores.range(SpaceId::new(*space)..).next();
+            let Some((next, store)) = next else {
+                *hand = (0, Vec::new());
+                walks += 1;
+                if walks > EVICT_WALKS {
+                    return;
+                }
+                continue;
+            };
+            let from = if next.get() == *space {
+                from.as_slice()
+            } else {
+                &[]
+            };
+            let (next_leaf, looked) = store.evict(from);
+            *hand = match next_leaf {
+                Some(key) => (next.get(), key.as_ref().to_vec()),
+                None => (next.get() + 1, Vec::new()),
+            };
+            looks += looked;
+            if looks >= EVICT_LOOKS {
+                looks = 0;
+                if stopped() {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn is_due(&self, last: Lsn) -> bool {
+        let Limits {
+            log_bytes,
+            dirty_bytes,
+            ..
+        } = self.limits;
+        let behind = self.parts.snapshots.visible().get().saturating_sub(last.get());
+        log_bytes > 0 && behind >= log_bytes
+            || dirty_bytes > 0 && self.parts.backing.dirty_bytes() >= dirty_bytes
+    }
+
+    /// Starts the thread that makes checkpoints when they are due, and room.
+    pub(crate) fn start(self: &Arc<Self>) -> std::io::Result<Background> {
+        let checkpoints = Arc::clone(self);
+        let mut not_before = Instant::now();
+        Background::start("scry-checkpoint", INTERVAL, move |stop| {
+            let last = *checkpoints.last.lock();
+            if checkpoints.is_due(last) && Instant::now() >= not_before && checkpoints.make().is_err() {
+                not_before = Instant::now() + RETRY;
+            }
+            checkpoints.make_room(|| stop.is_asked());
+            false
+        })
+    }
+}

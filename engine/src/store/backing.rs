@@ -1,0 +1,115 @@
+//! What stands behind the memtables of all stores: the runs, and the count of what rows take in memory.
+//!
+//! Each store object has a *home*: its space among the runs. As long as somebody holds the home the space is alive;
+//! compaction drops the spaces of which nobody does.
+
+use crate::runs::{Runs, SpaceId};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+
+pub(crate) struct Backing {
+    pub(crate) runs: Arc<Runs>,
+    next_space: AtomicU32,
+    /// By space, how many homes there are of it.
+    alive: Mutex<HashMap<SpaceId, usize>>,
+    /// Of committed rows and their entries.
+    memory_bytes: AtomicI64,
+    /// Of those that no run has; what of them was written again since counts once.
+    dirty_bytes: AtomicU64,
+}
+
+impl Backing {
+    pub(crate) fn new(runs: Arc<Runs>, next_space: u32) -> Arc<Backing> {
+        Arc::new(Backing {
+            runs,
+            next_space: AtomicU32::new(next_space),
+            alive: Mutex::default(),
+            memory_bytes: AtomicI64::new(0),
+            dirty_bytes: AtomicU64::new(0),
+        })
+    }
+
+    /// A space of its own.
+    pub(crate) fn new_home(self: &Arc<Self>) -> Home {
+        self.home(SpaceId::new(self.next_space.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// A space that there is.
+    pub(crate) fn home(self: &Arc<Self>, space: SpaceId) -> Home {
+        *self.alive.lock().entry(space).or_default() += 1;
+        let backing = Arc::clone(self);
+        Home { backing, space }
+    }
+
+    /// The number of the next space.
+    pub(crate) fn next_space(&self) -> u32 {
+        self.next_space.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_alive(&self, space: SpaceId) -> bool {
+        self.alive.lock().contains_key(&space)
+    }
+
+    pub(crate) fn add_memory(&self, bytes: i64) {
+        if bytes != 0 {
+            self.memory_bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.memory_bytes.load(Ordering::Relaxed).max(0).unsigned_abs()
+    }
+
+    pub(crate) fn add_dirty(&self, bytes: u64) {
+        self.dirty_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn take_dirty(&self, bytes: u64) {
+        let before = self.dirty_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        debug_assert!(before >= bytes, "more was written than was to be");
+    }
+
+    pub(crate) fn dirty_bytes(&self) -> u64 {
+        self.dirty_bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// A store's space among the runs, held.
+pub(crate) struct Home {
+    pub(crate) backing: Arc<Backing>,
+    pub(crate) space: SpaceId,
+}
+
+impl Home {
+    /// The same space once more.
+    pub(crate) fn again(&self) -> Home {
+        self.backing.home(self.space)
+    }
+
+    /// Another space beside it.
+    pub(crate) fn another(&self) -> Home {
+        self.backing.new_home()
+    }
+}
+
+/// A home whose runs have nothing.
+#[cfg(test)]
+pub(crate) fn bare_home() -> Home {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (runs, _) = Runs::open(folder.path(), crate::runs::RunsOptions::default()).expect("no runs");
+    Backing::new(runs, 1).new_home()
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let mut alive = self.backing.alive.lock();
+        if let Some(count) = alive.get_mut(&self.space) {
+            *count -= 1;
+            if *count == 0 {
+                alive.remove(&self.space);
+            }
+        }
+    }
+}

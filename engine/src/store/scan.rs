@@ -1,0 +1,165 @@
+//! Walking over a store in key order: the rows in memory and those that only the runs have.
+//!
+//! Rows leave memory for the runs while a walk is under way. What keeps it whole is the order in which the two are
+//! looked at: a leaf of the memtable is copied first, and the runs that are asked beside it are those of a moment after that.
+//! A row that was not in the leaf had left before, so these runs have it. Entries that were copied keep their chains, wherever
+//! they are by now.
+
+use super::Store;
+use super::entry::RowEntry;
+use crate::error::Error;
+use crate::key::{Key, KeyRange};
+use crate::runs::{RunRange, RunSet, Stored};
+use scry_wal::Lsn;
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// One key of a walk.
+pub(crate) enum Met<'a> {
+    /// The row is in memory; with it, what the runs have for the walk's snapshot, if it may be asked.
+    Entry(&'a Arc<RowEntry>, Option<Stored>),
+    /// What the runs have for the walk's snapshot.
+    Below(Stored),
+}
+
+/// What a visitor says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    On,
+    /// Enough: the walk goes on behind this key another time.
+    Stop,
+    /// Enough, and this key is to be visited again.
+    Stay,
+}
+
+/// A walk that goes on where it stopped.
+pub(crate) struct StoreScan {
+    /// What is left.
+    left: KeyRange,
+    at: Lsn,
+    done: bool,
+    below: Option<Box<Below>>,
+}
+
+/// The runs beside the memtable, as of one moment.
+struct Below {
+    set: Arc<RunSet>,
+    rows: RunRange,
+    next: Option<(Key, Stored)>,
+}
+
+impl StoreScan {
+    /// Over what a snapshot sees. The caller keeps it held.
+    pub(crate) fn new(range: KeyRange, at: Lsn) -> StoreScan {
+        StoreScan {
+            left: range,
+            at,
+            done: false,
+            below: None,
+        }
+    }
+
+    /// The snapshot.
+    pub(crate) fn at(&self) -> Lsn {
+        self.at
+    }
+
+    /// Calls `visit` with each key until it has enough or there are no more. Locks nothing meanwhile.
+    pub(crate) fn run(
+        &mut self,
+        store: &Store,
+        mut visit: impl FnMut(&Key, Met<'_>) -> Next,
+    ) -> Result<(), Error> {
+        let mut batch = Vec::new();
+        while !self.done {
+            let next_leaf = store.rows.leaf(&self.left, &mut batch);
+            self.look_below(store)?;
+            for (key, entry) in batch.drain(..) {
+                while let Some((key, stored)) = self.below_before(Some(&key))? {
+                    let next = visit(&key, Met::Below(stored));
+                    if self.ends(key, next) {
+                        return Ok(());
+                    }
+                }
+                let stored = self.below_at(&key)?;
+                let next = visit(&key, Met::Entry(&entry, stored));
+                if self.ends(key, next) {
+                    return Ok(());
+                }
+            }
+            while let Some((key, stored)) = self.below_before(next_leaf.as_ref())? {
+                let next = visit(&key, Met::Below(stored));
+                if self.ends(key, next) {
+                    return Ok(());
+                }
+            }
+            match next_leaf {
+                Some(first) => self.left.lower = Bound::Included(first),
+                None => self.done = true,
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes where the walk stops, if the visitor of `key` says so.
+    fn ends(&mut self, key: Key, next: Next) -> bool {
+        self.left.lower = match next {
+            Next::On => return false,
+            Next::Stop => Bound::Excluded(key),
+            Next::Stay => {
+                // What the runs have of the key was handed out already.
+                self.below = None;
+                Bound::Included(key)
+            }
+        };
+        true
+    }
+
+    /// Takes the runs as they are now.
+    fn look_below(&mut self, store: &Store) -> Result<(), Error> {
+        if !store.has_below() {
+            return Ok(());
+        }
+        let set = store.home.backing.runs.current();
+        if self
+            .below
+            .as_ref()
+            .is_some_and(|below| Arc::ptr_eq(&below.set, &set))
+        {
+            return Ok(());
+        }
+        let mut rows = set.range(store.home.space, &self.left, self.at)?;
+        let next = rows.next()?;
+        self.below = Some(Box::new(Below { set, rows, next }));
+        Ok(())
+    }
+
+    /// The next row of the runs, if it lies before `key`.
+    fn below_before(&mut self, key: Option<&Key>) -> Result<Option<(Key, Stored)>, Error> {
+        let Some(below) = &mut self.below else {
+            return Ok(None);
+        };
+        match &below.next {
+            Some((next, _)) if key.is_none_or(|key| next < key) => below.take(),
+            _ => Ok(None),
+        }
+    }
+
+    /// What the runs have of `key`.
+    fn below_at(&mut self, key: &Key) -> Result<Option<Stored>, Error> {
+        let Some(below) = &mut self.below else {
+            return Ok(None);
+        };
+        match &below.next {
+            Some((next, _)) if next == key => Ok(below.take()?.map(|(_, stored)| stored)),
+            _ => Ok(None),
+        }
+    }
+}
+
+impl Below {
+    fn take(&mut self) -> Result<Option<(Key, Stored)>, Error> {
+        let next = self.rows.next()?;
+        Ok(std::mem::replace(&mut self.next, next))
+    }
+}
