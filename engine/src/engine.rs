@@ -13,7 +13,7 @@ use crate::limits::{Limits, SPILL_BYTES};
 use crate::locks::WaitTable;
 use crate::pins::Pins;
 use crate::recovery;
-use crate::runs::RunsOptions;
+use crate::runs::{RunsOptions, RunsStats};
 use crate::snapshots::{Slot, Snapshots};
 use crate::stats::{Counters, Stats};
 use crate::store::backing::Backing;
@@ -23,6 +23,7 @@ use scry_wal::{Log, LogOptions, Lsn, StoreId, TxnId};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 /// How an engine is opened.
 #[derive(Clone, Debug)]
@@ -221,6 +222,16 @@ impl Engine {
     /// thread does so by itself.
     pub fn make_room(&self) {
         self.checkpoints.make_room(|| false);
+    }
+
+    /// How long who is about to commit should wait first, so that checkpoints and compaction keep up: most often not at all.
+    pub fn admission_delay(&self) -> Duration {
+        self.checkpoints.admission.delay()
+    }
+
+    /// What the files of rows are, and what was done with them.
+    pub fn runs_stats(&self) -> RunsStats {
+        self.backing.runs.stats()
     }
 
     /// Memory that committed rows take, about.

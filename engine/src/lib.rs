@@ -8,6 +8,7 @@
 //!
 //! It knows nothing of SQL text, of Arrow, of sockets, nor of who reads its log.
 
+mod admission;
 mod background;
 pub mod catalog;
 pub mod catalog_change;

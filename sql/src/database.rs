@@ -116,6 +116,10 @@ impl ServerStatus for Status {
             ("checkpoints", figure(stats.checkpoints)),
             ("checkpoints_failed", figure(stats.checkpoints_failed)),
             ("compactions_failed", figure(stats.compactions_failed)),
+            (
+                "admission_delay_us",
+                figure(self.engine.admission_delay().as_micros()),
+            ),
             ("row_memory_bytes", figure(self.engine.memory_bytes())),
             ("conflicts_predicted", figure(self.analytic.futures().appeared())),
             ("sessions", figure(self.sessions.count())),

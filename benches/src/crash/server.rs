@@ -50,6 +50,14 @@ impl Server {
                 return Err(format!("initdb ended with {status}").into());
             }
         }
+        if kind == Kind::Scry {
+            // Checkpoints and compaction are always under way, and hardly a row is in memory.
+            fs::create_dir_all(&data)?;
+            fs::write(
+                data.join("scry.toml"),
+                "[rows]\nmemory_mib = 1\ncache_mib = 4\ncheckpoint_mib = 1\n",
+            )?;
+        }
         let database = if kind == Kind::Postgres {
             "postgres"
         } else {

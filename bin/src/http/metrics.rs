@@ -17,7 +17,7 @@ use std::sync::Arc;
 const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Name in `scry_stat_engine`; name, kind and meaning here.
-const ENGINE: [(&str, &str, Kind, &str); 16] = [
+const ENGINE: [(&str, &str, Kind, &str); 17] = [
     (
         "commits",
         "scry_commits_total",
@@ -89,6 +89,12 @@ const ENGINE: [(&str, &str, Kind, &str); 16] = [
         "scry_compactions_failed_total",
         Kind::Counter,
         "Attempts to merge files of rows that failed.",
+    ),
+    (
+        "admission_delay_us",
+        "scry_admission_delay_us",
+        Kind::Gauge,
+        "How long commits wait for checkpoints and compaction to keep up, in microseconds.",
     ),
     (
         "row_memory_bytes",

@@ -24,6 +24,7 @@ mod state;
 pub(crate) use journal::{Definition, needed};
 pub(crate) use state::State;
 
+use crate::admission::Admission;
 use crate::background::Background;
 use crate::catalog::Catalog;
 use crate::catalogs::Catalogs;
@@ -46,6 +47,9 @@ const INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long after a failure the next checkpoint is tried.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// Rows that a checkpoint writes between two looks at whether commits must be slowed down: some tens of milliseconds.
+const LOOK_ROWS: usize = 16_384;
 
 /// Rows that eviction looks at before it asks whether the engine is being closed.
 const EVICT_LOOKS: usize = 16_384;
@@ -81,6 +85,7 @@ pub(crate) struct Checkpoints {
     tentative: Mutex<BTreeMap<TentativeId, Lsn>>,
     /// Where eviction goes on: the space, and the key in it.
     hand: Mutex<(u32, Vec<u8>)>,
+    pub(crate) admission: Admission,
     made: AtomicU64,
     failed: AtomicU64,
 }
@@ -109,6 +114,7 @@ impl Checkpoints {
             last: Mutex::new(last),
             tentative: Mutex::default(),
             hand: Mutex::default(),
+            admission: Admission::default(),
             made: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         }
@@ -241,7 +247,10 @@ impl Checkpoints {
         } in taken
         {
             dirty.rows.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-            for (key, entry) in &dirty.rows {
+            for (number, (key, entry)) in dirty.rows.iter().enumerate() {
+                if number.is_multiple_of(LOOK_ROWS) {
+                    self.look();
+                }
                 let row = entry.lock();
                 let versions: Vec<Stored> = row.versions((last, state.at), (horizon, &pins), store.id);
                 drop(row);
@@ -296,6 +305,13 @@ impl Checkpoints {
         }
     }
 
+    /// Has commits wait as long as it takes to keep up.
+    fn look(&self) {
+        let backing = &self.parts.backing;
+        let (dirty_bytes, due_bytes) = (backing.dirty_bytes(), self.limits.dirty_bytes);
+        self.admission.look(dirty_bytes, due_bytes, &backing.runs.stats());
+    }
+
     fn is_due(&self, last: Lsn) -> bool {
         let Limits {
             log_bytes,
@@ -317,6 +333,7 @@ impl Checkpoints {
                 not_before = Instant::now() + RETRY;
             }
             checkpoints.make_room(|| stop.is_asked());
+            checkpoints.look();
             false
         })
     }

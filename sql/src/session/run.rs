@@ -263,7 +263,7 @@ impl Session {
         Ok(())
     }
 
-    /// Waits until the log has room for a commit: here, where it keeps nobody else waiting, and not in the commit's
+    /// Waits until the log has room for a commit, and a little while when checkpoints do not keep up: here, where it keeps nobody else waiting, and not in the commit's
     /// critical section. Without room the transaction is rolled back.
     pub(super) async fn room(&mut self) -> Result<(), Error> {
         if !self.transaction.would_write() {
@@ -272,6 +272,10 @@ impl Session {
         if let Err(error) = self.log.room().await {
             self.transaction.rollback(&mut self.settings);
             return Err(error.into());
+        }
+        let delay = self.database.engine().admission_delay();
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
         }
         Ok(())
     }
