@@ -131,3 +131,50 @@ fn a_stop_ends_a_compaction_that_waits() {
     assert_eq!(folder.names(), before);
     assert_eq!(compact(), Compacted::Stopped);
 }
+
+#[test]
+fn a_flush_during_a_merge_of_flushes_stays_before_it() {
+    let options = crate::runs::RunsOptions {
+        base_bytes: 1 << 20,
+        ..small_options()
+    };
+    let (runs, _) = Runs::open_in(Arc::new(SimFolder::default()), options).unwrap();
+    let flush = |lsn, keys: u32| {
+        let mut writer = runs.begin_flush();
+        for key in 0..keys {
+            writer.add(SPACE, &key.to_be_bytes(), &[version(lsn)]).unwrap();
+        }
+        runs.install(writer, b"").unwrap();
+    };
+    let is_flushed = std::cell::Cell::new(true);
+    // Asked at each step of a compaction, so that something can be done in the midst of it.
+    let is_live = |_| {
+        if !is_flushed.replace(true) {
+            flush(17, 1);
+        }
+        true
+    };
+    let compact = || {
+        let keep = Keep {
+            horizon: Lsn::ZERO,
+            pins: &[],
+            is_live: &is_live,
+        };
+        runs.compact_once(&keep).unwrap()
+    };
+    let mut big = 1..13;
+    while big.start < 6 || runs.stats().fresh_layers > 0 {
+        flush(big.next().unwrap(), KEYS);
+        while compact() != Compacted::Nothing {}
+    }
+    for lsn in 13..17 {
+        flush(lsn, 1);
+    }
+    let below = runs.stats().levels[1..].to_vec();
+    is_flushed.set(false);
+    assert!(matches!(compact(), Compacted::Merged { .. }));
+    assert_eq!(runs.stats().levels[1..], below, "not merged with each other");
+    assert_eq!(runs.stats().fresh_layers, 2);
+    let newest = |at| runs.current().get(SPACE, &[0; 4], Lsn::new(at)).unwrap();
+    assert_eq!((newest(99), newest(16)), (Some(version(17)), Some(version(16))));
+}
