@@ -71,7 +71,7 @@ impl Ends {
             ));
         }
         let read = |place: BlockPlace, kind| -> Result<Block, Error> {
-            let stored = read_place(file, place, path)?;
+            let stored = read_place(file, place, || path.to_owned())?;
             let block = open_block(&stored, kind, name.number, place.offset);
             block.map_err(|what| damaged(path, place.offset, what))
         };
@@ -220,7 +220,7 @@ impl Run {
         if !lies_inside {
             return Err(self.damaged(place.offset, "an index names a place outside of the file"));
         }
-        read_place(self.file.as_ref(), place, &self.path())
+        read_place(self.file.as_ref(), place, || self.path())
     }
 
     /// The newest version of a key at or below `at`.
@@ -281,10 +281,15 @@ impl Drop for Run {
     }
 }
 
-fn read_place(file: &dyn FileReader, place: BlockPlace, path: &Path) -> Result<Vec<u8>, Error> {
+/// `path` is asked for when something is wrong.
+fn read_place(
+    file: &dyn FileReader,
+    place: BlockPlace,
+    path: impl Fn() -> PathBuf,
+) -> Result<Vec<u8>, Error> {
     if place.bytes as usize > BLOCK_BYTES_MAX {
         return Err(damaged(
-            path,
+            &path(),
             place.offset,
             "an index names a block that is too long",
         ));
@@ -293,10 +298,10 @@ fn read_place(file: &dyn FileReader, place: BlockPlace, path: &Path) -> Result<V
     match file.read_at(place.offset, &mut stored) {
         Ok(()) => Ok(stored),
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-            Err(damaged(path, place.offset, "the file ends inside of a block"))
+            Err(damaged(&path(), place.offset, "the file ends inside of a block"))
         }
         Err(source) => Err(Error::Io {
-            path: path.to_owned(),
+            path: path(),
             doing: "read",
             source,
         }),

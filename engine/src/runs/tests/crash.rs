@@ -10,7 +10,7 @@ use std::sync::Arc;
 fn story() -> Vec<Op> {
     let mut random = Random::new(7);
     let mut story = Vec::new();
-    for flush in 0..9_u32 {
+    for flush in 0..12_u32 {
         let count = if flush % 4 == 3 { 5 } else { 60 };
         let writes = (0..count).map(|_| {
             let row = (random.below(5) > 0).then(|| random.below(70) as u16);
@@ -21,7 +21,7 @@ fn story() -> Vec<Op> {
         if flush == 4 {
             story.push(Op::Pin);
         }
-        if flush == 7 {
+        if flush == 9 {
             story.push(Op::Kill(2));
         }
         story.push(Op::Compact(2));
