@@ -1,13 +1,23 @@
 //! A folder on the disk.
+//!
+//! Of many files only some are open at once: what was not read for the longest is closed, and opened again when it is read.
 
 use super::{FileReader, FileWriter, Folder};
+use parking_lot::{Mutex, RwLock};
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+/// Files that stay open. A process may have 1024 open where nobody has changed that, and connections need theirs.
+const OPEN_FILES_MAX: usize = 400;
 
 pub(crate) struct DiskFolder {
     path: PathBuf,
+    open: Arc<OpenFiles>,
 }
 
 impl DiskFolder {
@@ -16,6 +26,7 @@ impl DiskFolder {
         scry_wal::storage::disk::make_folders(path)?;
         Ok(DiskFolder {
             path: path.to_owned(),
+            open: Arc::new(OpenFiles::new(OPEN_FILES_MAX)),
         })
     }
 }
@@ -37,8 +48,16 @@ impl Folder for DiskFolder {
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn FileReader>> {
-        let file = File::open(self.path(name))?;
-        Ok(Box::new(DiskReader { file }))
+        let reader = DiskReader {
+            slot: Arc::new(Slot {
+                path: self.path(name),
+                file: RwLock::new(None),
+                is_used: AtomicBool::new(false),
+            }),
+            open: Arc::clone(&self.open),
+        };
+        reader.file()?;
+        Ok(Box::new(reader))
     }
 
     fn replace(&self, from: &str, to: &str) -> io::Result<()> {
@@ -68,16 +87,121 @@ impl FileWriter for DiskWriter {
     }
 }
 
+/// The files that are open, by the time since when.
+struct OpenFiles {
+    limit: usize,
+    queue: Mutex<VecDeque<Weak<Slot>>>,
+}
+
+/// A file that may be open.
+struct Slot {
+    path: PathBuf,
+    file: RwLock<Option<Arc<File>>>,
+    /// It was read since it was last considered to be closed.
+    is_used: AtomicBool,
+}
+
 struct DiskReader {
-    file: File,
+    slot: Arc<Slot>,
+    open: Arc<OpenFiles>,
+}
+
+impl OpenFiles {
+    fn new(limit: usize) -> OpenFiles {
+        OpenFiles {
+            limit,
+            queue: Mutex::default(),
+        }
+    }
+
+    /// Takes note of a file, and closes others when there are too many. Whoever reads one of these just now keeps it meanwhile.
+    fn opened(&self, slot: &Arc<Slot>) {
+        let mut queue = self.queue.lock();
+        queue.push_back(Arc::downgrade(slot));
+        if queue.len() > self.limit {
+            queue.retain(|slot| slot.strong_count() > 0);
+        }
+        // Those that are read all the time do not keep it busy for ever.
+        let mut patience = queue.len();
+        while queue.len() > self.limit
+            && let Some(oldest) = queue.pop_front()
+        {
+            let Some(slot) = oldest.upgrade() else { continue };
+            if patience > 0 && slot.is_used.swap(false, Ordering::Relaxed) {
+                patience -= 1;
+                queue.push_back(oldest);
+            } else {
+                *slot.file.write() = None;
+            }
+        }
+    }
+}
+
+impl DiskReader {
+    fn file(&self) -> io::Result<Arc<File>> {
+        self.slot.is_used.store(true, Ordering::Relaxed);
+        if let Some(file) = &*self.slot.file.read() {
+            return Ok(Arc::clone(file));
+        }
+        let opened = Arc::new(File::open(&self.slot.path)?);
+        let mut file = self.slot.file.write();
+        if let Some(file) = &*file {
+            return Ok(Arc::clone(file));
+        }
+        *file = Some(Arc::clone(&opened));
+        drop(file);
+        self.open.opened(&self.slot);
+        Ok(opened)
+    }
 }
 
 impl FileReader for DiskReader {
     fn bytes(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
+        Ok(self.file()?.metadata()?.len())
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(buffer, offset)
+        self.file()?.read_exact_at(buffer, offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_of_many_files_are_open_and_all_can_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut disk = DiskFolder::new(folder.path()).unwrap();
+        disk.open = Arc::new(OpenFiles::new(5));
+        let readers: Vec<(String, Box<dyn FileReader>)> = (0..30)
+            .map(|number| {
+                let name = format!("file {number:02}");
+                disk.create(&name).unwrap().append(name.as_bytes()).unwrap();
+                let reader = disk.open(&name).unwrap();
+                (name, reader)
+            })
+            .collect();
+        let is_open = |slot: &Weak<Slot>| slot.upgrade().is_some_and(|slot| slot.file.read().is_some());
+        let open = || {
+            let queue = disk.open.queue.lock();
+            assert!(
+                queue.iter().all(is_open),
+                "a closed file is taken for an open one"
+            );
+            queue.len()
+        };
+        for round in 0..3 {
+            for (name, reader) in &readers {
+                let mut found = [0; 7];
+                reader.read_at(0, &mut found).unwrap();
+                assert_eq!(found, name.as_bytes(), "round {round}");
+                assert_eq!(open(), 5);
+            }
+        }
+        drop(readers);
+        disk.open("file 01").unwrap();
+        let left = disk.open.queue.lock().iter().filter(|slot| is_open(slot)).count();
+        assert_eq!(left, 0, "dropped files are closed");
     }
 }
