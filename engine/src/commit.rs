@@ -20,6 +20,7 @@ use crate::collector::Grave;
 use crate::error::Error;
 use crate::locks::{Firsts, Holder, RowRef};
 use crate::overlay::{Logged, Pending};
+use crate::serial::WriteSet;
 use crate::store::{DirtyRows, Growth};
 use crate::txn::Txn;
 use scry_wal::record::{encode_catalog, encode_commit};
@@ -69,8 +70,8 @@ impl Txn {
     /// `Log::durable(lsn)`.
     ///
     /// # Errors
-    /// `Log` when the log refuses, `DuplicateTable` when another commit took a name; the transaction is rolled
-    /// back then.
+    /// `Log` when the log refuses, `DuplicateTable` when another commit took a name, `ReadConflict` and `SnapshotTooOld` under
+    /// SERIALIZABLE; the transaction is rolled back then.
     pub fn commit(mut self, tag: &str) -> Result<Option<Lsn>, Error> {
         let Some(holder) = self.holder_if_any().cloned() else {
             self.finish();
@@ -94,8 +95,10 @@ impl Txn {
             self.finish();
             return Ok(None);
         }
+        self.validate_reads()?;
+        let written = self.watched_writes();
         let growths = self.install();
-        let (lsn, firsts) = match self.enter_log(&holder, prepared, &growths) {
+        let (lsn, firsts) = match self.enter_log(&holder, prepared, &growths, written) {
             Ok(done) => done,
             Err(error) => {
                 self.take_back();
@@ -216,10 +219,12 @@ impl Txn {
         holder: &Holder,
         mut prepared: Prepared,
         growths: &[Growth],
+        written: Option<WriteSet>,
     ) -> Result<(Lsn, Firsts), Error> {
         let engine = &self.engine;
         let mut firsts = Firsts::new();
         let mut appender = engine.log().lock()?;
+        self.validate_rest()?;
         let latest = match (&self.inside, self.ddl.is_empty()) {
             (None, true) => None,
             _ => Some(engine.catalogs.latest().1),
@@ -277,6 +282,11 @@ impl Txn {
             engine.catalogs.install(lsn, catalog, &self.ddl);
         }
         engine.snapshots.publish(lsn);
+        // After the LSN was published: a watch that begins later has a snapshot that sees this commit.
+        if engine.serial.is_watched() {
+            let written = written.unwrap_or_else(|| self.coarse_writes());
+            engine.serial.record(lsn, written, engine.snapshots.horizon());
+        }
         drop(appender);
         keep_buffer(prepared.bytes);
         Ok((lsn, firsts))

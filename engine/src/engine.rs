@@ -10,10 +10,11 @@ use crate::constraints::RowRules;
 use crate::directory::DataDirectory;
 use crate::error::Error;
 use crate::limits::{Limits, SPILL_BYTES};
-use crate::locks::WaitTable;
+use crate::locks::{Shares, WaitTable};
 use crate::pins::Pins;
 use crate::recovery;
 use crate::runs::{RunsOptions, RunsStats};
+use crate::serial::Serial;
 use crate::snapshots::{Slot, Snapshots};
 use crate::stats::{Counters, Stats};
 use crate::store::backing::Backing;
@@ -81,6 +82,7 @@ pub struct Engine {
     pub(crate) catalogs: Arc<Catalogs>,
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) waits: WaitTable,
+    pub(crate) shares: Shares,
     pub(crate) collector: Collector,
     pub(crate) pins: Arc<Pins>,
     pub(crate) counters: Counters,
@@ -90,6 +92,7 @@ pub struct Engine {
     pub(crate) checkpoints: Arc<Checkpoints>,
     checkpointer: Background,
     compactor: Compactor,
+    pub(crate) serial: Arc<Serial>,
     _directory: DataDirectory,
 }
 
@@ -189,6 +192,7 @@ impl Engine {
             checkpointer,
             compactor,
             waits: WaitTable::new(options.lock_waiters_max),
+            shares: Shares::default(),
             limits: Limits::new(log.reservation_max(), options.spill_bytes),
             options,
             log,
@@ -199,6 +203,7 @@ impl Engine {
             counters: Counters::default(),
             row_rules: OnceLock::new(),
             numbers,
+            serial: Arc::default(),
             _directory: directory,
         }))
     }
@@ -274,6 +279,11 @@ impl Engine {
             catalog_lsn,
             catalog: Arc::downgrade(&catalog),
         }
+    }
+
+    /// How many rows are locked by transactions that share them.
+    pub fn shared_rows(&self) -> usize {
+        self.shares.len()
     }
 
     pub fn stats(&self) -> Stats {

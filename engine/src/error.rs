@@ -27,8 +27,12 @@ pub enum Error {
     Record(RecordError),
     /// Waiting for this lock would have closed a circle of waits.
     Deadlock { waiting_for: String },
-    /// Under REPEATABLE READ another transaction changed the row after the snapshot was taken.
+    /// Another transaction changed the row after the snapshot was taken that the whole transaction reads at.
     SerializationFailure { table: String },
+    /// Under SERIALIZABLE: a commit after the snapshot wrote into what the transaction has read. `None`: into no table.
+    ReadConflict { table: Option<String> },
+    /// Under SERIALIZABLE: there were so many commits after the snapshot that what they wrote is not known any more.
+    SnapshotTooOld,
     /// The table was truncated, dropped or altered after the statement resolved it: resolve it again.
     TableChanged { table: String },
     /// Two rows with one primary key.
@@ -151,6 +155,8 @@ impl Error {
         match self {
             Error::Deadlock { .. }
             | Error::SerializationFailure { .. }
+            | Error::ReadConflict { .. }
+            | Error::SnapshotTooOld
             | Error::TableChanged { .. }
             | Error::CandidateChanged { .. } => Advice::Retry,
             Error::Corrupt { .. } | Error::DamagedFile { .. } => Advice::Corrupt,
@@ -169,6 +175,19 @@ impl fmt::Display for Error {
             Error::SerializationFailure { table } => {
                 write!(f, "a row of \"{table}\" was changed by a concurrent transaction")
             }
+            Error::ReadConflict { table: Some(table) } => {
+                write!(
+                    f,
+                    "what the transaction read of \"{table}\" was changed by a later commit"
+                )
+            }
+            Error::ReadConflict { table: None } => {
+                f.write_str("what the transaction read was changed by a later commit")
+            }
+            Error::SnapshotTooOld => write!(
+                f,
+                "too much was committed since the transaction's snapshot to tell whether it changed what was read"
+            ),
             Error::TableChanged { table } => {
                 write!(f, "table \"{table}\" was changed by a concurrent transaction")
             }

@@ -2,9 +2,10 @@
 //!
 //! In reading order: `types` (what a column can hold), `row` (rows as bytes), `key` (order-preserving keys), `catalog`
 //! and `catalog_change` (tables, and how the log says so), `store` (the memtable: rows, versions, row locks), `locks`
-//! (who waits for whom), `snapshots` (visible LSN and horizon), `overlay` (a transaction's changes), `constraints`
-//! (what rows must satisfy), `txn` (what a transaction can do), `commit` (the one critical section), `runs` (rows on disk), `checkpoint` (how they get there),
-//! `recovery` (from checkpoint and log), `collector` and `sweep` (what nobody sees any more), `compactor`, `engine` (all of it, open).
+//! (who waits for whom), `snapshots` (visible LSN and horizon), `serial` (what SERIALIZABLE compares), `overlay` (a transaction's
+//! changes), `constraints` (what rows must satisfy), `txn` (what a transaction can do), `commit` (the one critical section), `runs`
+//! (rows on disk), `checkpoint` (how they get there), `recovery` (from checkpoint and log), `collector` and `sweep` (what nobody sees
+//! any more), `compactor`, `engine` (all of it, open).
 //!
 //! It knows nothing of SQL text, of Arrow, of sockets, nor of who reads its log.
 
@@ -32,6 +33,7 @@ mod pins;
 mod recovery;
 pub mod row;
 pub mod runs;
+mod serial;
 mod snapshots;
 mod stats;
 mod store;

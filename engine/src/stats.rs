@@ -13,7 +13,8 @@ pub struct Stats {
     pub lock_waits: u64,
     /// Waits refused because they would never have ended.
     pub deadlocks: u64,
-    /// REPEATABLE READ transactions that met a newer version.
+    /// REPEATABLE READ and SERIALIZABLE transactions that met a newer version, and SERIALIZABLE ones of which a later commit changed
+    /// what they had read.
     pub serialization_failures: u64,
     /// Rows that elections have changed.
     pub elected_rows: u64,

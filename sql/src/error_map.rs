@@ -57,6 +57,12 @@ impl From<scry_engine::Error> for Error {
                 "could not serialize access due to concurrent update",
             )
             .with_detail(text),
+            E::ReadConflict { .. } | E::SnapshotTooOld => Error::new(
+                SqlState::SERIALIZATION_FAILURE,
+                "could not serialize access due to read/write dependencies among transactions",
+            )
+            .with_detail(text)
+            .with_hint("The transaction might succeed if retried."),
             E::TableChanged { table } => Error::new(SqlState::SERIALIZATION_FAILURE, text).with_table(table),
             E::UniqueViolation {
                 table,

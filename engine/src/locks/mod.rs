@@ -7,12 +7,16 @@
 //!
 //! A transaction waits for one lock at a time, so "who waits for whom" is read off the queues when a new wait
 //! begins. A wait that would close a circle is refused with `Deadlock`; hence there is never a circle.
+//!
+//! A row's lock has one owner; that several transactions keep a row from being written is said beside it (`Shares`).
 
 mod holder;
+mod shares;
 mod table;
 mod wait;
 
 pub(crate) use holder::{Firsts, Holder};
+pub(crate) use shares::{Place, Shares};
 pub(crate) use table::{Mode, TableLock};
 pub(crate) use wait::{Outcome, Request, RowRef, WaitTable};
 

@@ -77,8 +77,15 @@ impl EngineSession {
     /// Begins a transaction inside of a candidate.
     ///
     /// # Errors
-    /// `UndefinedElection`, `ElectionEnded`, `UndefinedCandidate`, `CandidateEnded`, `BaseExpired`.
+    /// `UndefinedElection`, `ElectionEnded`, `UndefinedCandidate`, `CandidateEnded`, `BaseExpired`; `NotInCandidate` under
+    /// SERIALIZABLE.
     pub fn begin_in(&mut self, election: &str, candidate: &str, isolation: Isolation) -> Result<Txn, Error> {
+        if isolation == Isolation::Serializable {
+            // What it reads changes with the candidate's branches, and these by commits of their own.
+            return Err(Error::NotInCandidate {
+                what: "a SERIALIZABLE transaction",
+            });
+        }
         let mut txn = self.begin(isolation);
         let (election, candidate) = txn.open_candidate(election, candidate)?;
         candidate.check_base(&election)?;
@@ -296,7 +303,7 @@ impl Txn {
 
     /// `Txn::lock` inside of a candidate.
     pub(super) async fn lock_inside(&mut self, table: &Table, key: &[u8]) -> Result<Option<Version>, Error> {
-        if self.get_inside(table, key)?.is_none() && self.isolation == Isolation::RepeatableRead {
+        if self.get_inside(table, key)?.is_none() && self.isolation.keeps_snapshot() {
             return Ok(None);
         }
         let branch = self.open_branch(table)?;

@@ -6,7 +6,8 @@
 //!
 //! READ COMMITTED takes a snapshot for each statement and, where it has to wait for a row, goes on with the newest
 //! committed version. REPEATABLE READ keeps the snapshot of its first statement and fails where it would have to
-//! overwrite something newer.
+//! overwrite something newer. SERIALIZABLE does the same, notes what it reads, and fails at its commit when a later commit
+//! wrote there (`crate::serial`).
 //!
 //! Locks of a commit are given back before the commit is durable. So every read notes the highest LSN that it
 //! depends on, and the caller holds the answer back until that LSN is durable.
@@ -18,9 +19,11 @@
 
 mod candidate;
 mod ddl;
+mod reads;
 mod rows;
 mod savepoints;
 mod scan;
+mod share;
 mod spill;
 mod turn;
 
@@ -36,6 +39,7 @@ use crate::engine::{Engine, SessionInfo};
 use crate::error::Error;
 use crate::locks::{Holder, Mode, Outcome, Request, RowRef, TableLock};
 use crate::overlay::{Now, Overlay, OwnWrites, Undo};
+use crate::serial::Reads;
 use crate::snapshots::Slot;
 use scry_wal::{Lsn, StoreId, TentativeId, TxnId};
 use smallvec::SmallVec;
@@ -48,6 +52,16 @@ pub enum Isolation {
     ReadCommitted,
     /// The whole transaction sees what was committed before its first statement began.
     RepeatableRead,
+    /// The same; and it commits only if all that it read is still so. What it does is then as if the transactions of
+    /// this level had run one after the other.
+    Serializable,
+}
+
+impl Isolation {
+    /// Whether the whole transaction reads at one snapshot.
+    pub fn keeps_snapshot(self) -> bool {
+        self != Isolation::ReadCommitted
+    }
 }
 
 /// The most rows that one transaction can touch: slots and local indexes have 32 bits.
@@ -77,6 +91,7 @@ pub struct Txn {
     /// Whether `ddl` ever had anything: what was written ahead may name stores that were rolled back since.
     had_ddl: bool,
     table_locks: SmallVec<[(Arc<TableLock>, Mode); 4]>,
+    shared: share::Shared,
     savepoints: Vec<savepoints::Savepoint>,
     next_savepoint: u64,
     /// Set once changes were written ahead.
@@ -86,6 +101,10 @@ pub struct Txn {
     pub(crate) inside: Option<Inside>,
     /// The candidate that it elects.
     pub(crate) electing: Option<Electing>,
+    /// Under SERIALIZABLE, what it has read.
+    reads: Option<Box<Reads>>,
+    /// No commit after the snapshot and up to here wrote what was read.
+    validated: Lsn,
 }
 
 impl Txn {
@@ -97,6 +116,8 @@ impl Txn {
         catalog_lsn: Lsn,
         catalog: Arc<Catalog>,
     ) -> Txn {
+        // Before the snapshot: the ring must have all that the snapshot does not see.
+        let watch = (isolation == Isolation::Serializable).then(|| engine.serial.watch());
         let snapshot = engine.snapshots.take(&slot);
         let mut txn = Txn {
             engine,
@@ -114,12 +135,15 @@ impl Txn {
             ddl: Vec::new(),
             had_ddl: false,
             table_locks: SmallVec::new(),
+            shared: share::Shared::new(),
             savepoints: Vec::new(),
             next_savepoint: 0,
             tentative: None,
             finished: false,
             inside: None,
             electing: None,
+            reads: watch.map(|watch| Box::new(Reads::new(watch))),
+            validated: Lsn::ZERO,
         };
         txn.follow_catalog();
         txn
@@ -138,7 +162,7 @@ impl Txn {
     /// a fresh snapshot.
     pub fn statement(&mut self) {
         self.statement_slots = self.overlay.next_slot();
-        if self.isolation == Isolation::ReadCommitted || !self.begun {
+        if !self.isolation.keeps_snapshot() || !self.begun {
             self.begun = true;
             self.snapshot = self.engine.snapshots.take(&self.slot);
             self.follow_catalog();
@@ -278,28 +302,40 @@ impl Txn {
         if held.is_some_and(|index| self.table_locks[index].1 == Mode::Exclusive || mode == Mode::Shared) {
             return Ok(());
         }
-        let holder = self.holder();
-        if !lock.try_lock(&holder, mode) {
-            let request = Request::Table {
-                lock: Arc::clone(lock),
-                mode,
-            };
-            match self
-                .engine
-                .waits
-                .request(&holder, request)
-                .map_err(|error| self.refused(error, name))?
-            {
-                Outcome::Granted | Outcome::Gone => {}
-                Outcome::Wait(wait) => {
-                    self.engine.counters.lock_wait();
-                    wait.await;
-                }
-            }
-        }
+        self.acquire(lock, mode, name).await?;
         match held {
             Some(index) => self.table_locks[index].1 = mode,
             None => self.table_locks.push((Arc::clone(lock), mode)),
+        }
+        Ok(())
+    }
+
+    /// Takes a lock that is no row's own; the caller sees to it that it is given back.
+    pub(super) async fn acquire(
+        &mut self,
+        lock: &Arc<TableLock>,
+        mode: Mode,
+        name: &str,
+    ) -> Result<(), Error> {
+        let holder = self.holder();
+        if lock.try_lock(&holder, mode) {
+            return Ok(());
+        }
+        let request = Request::Table {
+            lock: Arc::clone(lock),
+            mode,
+        };
+        match self
+            .engine
+            .waits
+            .request(&holder, request)
+            .map_err(|error| self.refused(error, name))?
+        {
+            Outcome::Granted | Outcome::Gone => {}
+            Outcome::Wait(wait) => {
+                self.engine.counters.lock_wait();
+                wait.await;
+            }
         }
         Ok(())
     }
@@ -315,7 +351,7 @@ impl Txn {
             let table = table.def.name.clone();
             return Err(match self.isolation {
                 Isolation::ReadCommitted => Error::TableChanged { table },
-                Isolation::RepeatableRead => Error::SerializationFailure { table },
+                Isolation::RepeatableRead | Isolation::Serializable => Error::SerializationFailure { table },
             });
         }
         Ok(())
@@ -377,6 +413,7 @@ impl Txn {
     }
 
     pub(crate) fn release_tables(&mut self) {
+        self.release_shared();
         if let Some(holder) = &self.holder {
             for (lock, _) in self.table_locks.drain(..) {
                 self.engine.waits.release_table(&lock, holder);
@@ -405,6 +442,7 @@ const _: () = {
     fn _futures_are_send(txn: &mut Txn, table: &Arc<Table>) {
         fn send(_: impl Send) {}
         send(txn.lock(table, &[]));
+        send(txn.share(table, &[]));
         send(txn.insert(table, None, Vec::new()));
         send(txn.truncate(table));
         send(txn.room());

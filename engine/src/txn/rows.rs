@@ -1,6 +1,6 @@
 //! Reading, locking and writing single rows.
 
-use super::{CHANGES_MAX, Isolation, Txn};
+use super::{CHANGES_MAX, Txn};
 use crate::Row;
 use crate::catalog::Table;
 use crate::error::Error;
@@ -43,6 +43,7 @@ impl Txn {
 
     pub(super) fn get_plain(&mut self, table: &Table, key: &[u8]) -> Result<Option<Version>, Error> {
         let store = &table.store;
+        self.note_read(store.id, key);
         let found = store.rows.with(key, |entry| {
             let mut state = entry.lock();
             state.touch();
@@ -79,7 +80,7 @@ impl Txn {
     /// `None` when there is no row (any more), and then nothing is locked. The caller checks its condition again.
     ///
     /// # Errors
-    /// `SerializationFailure` under REPEATABLE READ when the row changed after the snapshot, `Deadlock` when the
+    /// `SerializationFailure` under REPEATABLE READ and SERIALIZABLE when the row changed after the snapshot, `Deadlock` when the
     /// wait would never end, `TableChanged` when the table was replaced after the statement resolved it.
     pub async fn lock(&mut self, table: &Table, key: &[u8]) -> Result<Option<Version>, Error> {
         match self.inside {
@@ -89,6 +90,16 @@ impl Txn {
     }
 
     pub(super) async fn lock_plain(&mut self, table: &Table, key: &[u8]) -> Result<Option<Version>, Error> {
+        let found = self.lock_row(table, key).await?;
+        if found.is_some() {
+            self.exclude_sharers(table, key).await?;
+        }
+        Ok(found)
+    }
+
+    /// Takes the row's own lock, which keeps nobody out who shares the row already.
+    pub(super) async fn lock_row(&mut self, table: &Table, key: &[u8]) -> Result<Option<Version>, Error> {
+        self.note_read(table.store.id, key);
         let store = self.enter(table).await?;
         self.room_if_full().await?;
         self.check_bounds()?;
@@ -182,9 +193,9 @@ impl Txn {
         Ok(Some(base))
     }
 
-    /// Under REPEATABLE READ nothing newer than the snapshot may be overwritten.
-    fn check_conflict(&self, table: &Table, newest: Lsn) -> Result<(), Error> {
-        if self.isolation == Isolation::RepeatableRead && newest > self.snapshot {
+    /// With a snapshot for the whole transaction nothing newer may be overwritten.
+    pub(super) fn check_conflict(&self, table: &Table, newest: Lsn) -> Result<(), Error> {
+        if self.isolation.keeps_snapshot() && newest > self.snapshot {
             self.engine.counters.conflict();
             return Err(Error::SerializationFailure {
                 table: table.def.name.clone(),
@@ -249,7 +260,8 @@ impl Txn {
     /// inserted or is deleting the same key.
     ///
     /// # Errors
-    /// As `lock`; and the limits of rows, keys and transactions.
+    /// As `lock`; and the limits of rows, keys and transactions. Under SERIALIZABLE `SerializationFailure` also when the key is
+    /// taken by a row that the snapshot does not see.
     pub async fn insert(
         &mut self,
         table: &Table,
@@ -276,7 +288,10 @@ impl Txn {
         // A number that was never given before.
         let is_fresh = key.is_none();
         let key = match key {
-            Some(key) => key,
+            Some(key) => {
+                self.note_read(table.store.id, key.as_ref());
+                key
+            }
             None => table.store.counters.hidden_key(),
         };
         self.check_key(table, &key)?;
@@ -284,7 +299,10 @@ impl Txn {
         loop {
             match self.try_insert(table, store, (&key, is_fresh), &row, &holder)? {
                 Attempt::Done(None) => return Ok(InsertOutcome::Inserted(key)),
-                Attempt::Done(Some(existing)) => return Ok(InsertOutcome::Exists(existing)),
+                Attempt::Done(Some(existing)) => {
+                    self.check_taken(table, &existing)?;
+                    return Ok(InsertOutcome::Exists(existing));
+                }
                 Attempt::Again => {}
                 Attempt::Busy(entry) => {
                     let place = RowRef {
@@ -303,6 +321,7 @@ impl Txn {
                     self.depend_on(lsn);
                     if let Some(existing) = existing {
                         self.engine.waits.release_row(&place);
+                        self.check_taken(table, &existing)?;
                         return Ok(InsertOutcome::Exists(existing));
                     }
                     self.overlay.push(Pending::locked(

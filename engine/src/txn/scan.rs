@@ -40,6 +40,7 @@ impl Txn {
         visit: &mut dyn FnMut(&[u8], &Version) -> ControlFlow<()>,
     ) -> Result<(), Error> {
         let store = &table.store;
+        self.note_scan(store.id, range);
         let mut depends_on = Lsn::ZERO;
         store.scan(range, self.snapshot, |key, met| {
             let (lsn, found) = match met {
@@ -71,6 +72,7 @@ impl Txn {
         if self.inside.is_some() {
             return self.begin_scan_inside(table, range);
         }
+        self.note_scan(table.store.id, &range);
         let slot = self.engine.snapshots.register();
         self.engine.snapshots.share(&slot, self.snapshot);
         let mut own = HashMap::new();

@@ -111,7 +111,7 @@ impl<'p> Inserter<'p> {
                 .interrupt
                 .locking(exec.txn.insert(table, key.clone(), row.clone()))
                 .await??;
-            let InsertOutcome::Exists(_) = outcome else {
+            let InsertOutcome::Exists(existing) = outcome else {
                 if let (OnConflict::Update { .. }, Some(key)) = (&self.plan.conflict, &key) {
                     self.touched.insert(key.as_ref().to_vec());
                 }
@@ -121,6 +121,15 @@ impl<'p> Inserter<'p> {
             };
             let (assignments, filter) = match &self.plan.conflict {
                 OnConflict::Fail => return Err(context::unique_violation(table, &row, exec.facts)),
+                OnConflict::Nothing
+                    if exec.txn.isolation().keeps_snapshot() && existing.lsn > exec.txn.snapshot() =>
+                {
+                    // The row for which this one is left out is none that the transaction can see.
+                    return Err(Error::new(
+                        SqlState::SERIALIZATION_FAILURE,
+                        "could not serialize access due to concurrent update",
+                    ));
+                }
                 OnConflict::Nothing => return Ok(()),
                 OnConflict::Update { assignments, filter } => (assignments, filter),
             };

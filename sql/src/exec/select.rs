@@ -286,9 +286,9 @@ pub async fn collect(exec: &mut Exec<'_>, plan: &SelectPlan, out: &mut BytesMut)
             format!("cannot sort more than {MAX_SORTED} rows on the primary"),
         )
     };
-    if let Some(wait) = plan.locking {
+    if let Some(locking) = plan.locking {
         let mut targets = Targets::open(exec, table, &plan.access, false)?;
-        while let Some((_, version)) = targets.next_locked(exec, table, &plan.filter, wait).await? {
+        while let Some((_, version)) = targets.next_locked(exec, table, &plan.filter, locking).await? {
             found.push((sort_values(exec, plan, table, &version)?, version));
             if found.len() > MAX_SORTED {
                 return Err(too_many());
@@ -361,13 +361,13 @@ async fn lock_in_order(
     mut left: u64,
     out: &mut BytesMut,
 ) -> Result<u64, Error> {
-    let (Some(table), Some(wait)) = (&plan.table, plan.locking) else {
+    let (Some(table), Some(locking)) = (&plan.table, plan.locking) else {
         return Err(Error::internal("a locking SELECT without table"));
     };
     let mut rows = 0;
     let mut targets = Targets::open(exec, table, &plan.access, false)?;
     while left > 0 {
-        let Some((_, version)) = targets.next_locked(exec, table, &plan.filter, wait).await? else {
+        let Some((_, version)) = targets.next_locked(exec, table, &plan.filter, locking).await? else {
             break;
         };
         if skip > 0 {

@@ -1,15 +1,15 @@
 //! Finding and locking the rows that a statement writes.
 //!
 //! Rows are found at the statement's snapshot and locked one by one. Under READ COMMITTED the lock answers with the
-//! newest version, on which the condition is checked again; under REPEATABLE READ the engine refuses a newer one.
+//! newest version, on which the condition is checked again; under the other levels the engine refuses a newer one.
 
 use crate::error::{Error, SqlState};
 use crate::exec::context::Exec;
 use crate::exec::interrupt::CHECK_EVERY;
 use crate::plan::access::{self, Access};
-use crate::plan::row::LockWait;
+use crate::plan::row::{LockWait, Locking};
 use crate::plan::scalar::{self, Scalar};
-use scry_engine::{Isolation, Key, KeyRange, ScanCursor, Table, Version};
+use scry_engine::{Key, KeyRange, ScanCursor, Table, Txn, Version};
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -127,11 +127,11 @@ impl Targets {
         exec: &mut Exec<'_>,
         table: &Table,
         filter: &[Scalar],
-        wait: LockWait,
+        locking: Locking,
     ) -> Result<Option<(Key, Version)>, Error> {
         while let Some(key) = self.next(exec, table, filter)? {
             // A row that the snapshot does not show, or shows not to match, is not waited for.
-            if !self.checked && (!filter.is_empty() || exec.txn.isolation() == Isolation::RepeatableRead) {
+            if !self.checked && (!filter.is_empty() || exec.txn.isolation().keeps_snapshot()) {
                 let Some(version) = exec.txn.get(table, key.as_ref())? else {
                     continue;
                 };
@@ -139,22 +139,28 @@ impl Targets {
                     continue;
                 }
             }
-            let version = match wait {
+            let version = match locking.wait {
                 LockWait::Wait => {
                     exec.interrupt
-                        .locking(exec.txn.lock(table, key.as_ref()))
+                        .locking(take(exec.txn, table, key.as_ref(), locking.shared))
                         .await??
                 }
-                LockWait::NoWait | LockWait::Skip => match at_once(exec.txn.lock(table, key.as_ref())) {
-                    Some(result) => result?,
-                    None if wait == LockWait::Skip => continue,
-                    None => {
-                        return Err(Error::new(
-                            SqlState::LOCK_NOT_AVAILABLE,
-                            format!("could not obtain lock on row in relation \"{}\"", table.def.name),
-                        ));
+                LockWait::NoWait | LockWait::Skip => {
+                    match at_once(take(exec.txn, table, key.as_ref(), locking.shared)) {
+                        Some(result) => result?,
+                        None if locking.wait == LockWait::Skip => {
+                            // It may have the row, and wait for those who share it.
+                            exec.txn.unlock_unwritten(table, key.as_ref());
+                            continue;
+                        }
+                        None => {
+                            return Err(Error::new(
+                                SqlState::LOCK_NOT_AVAILABLE,
+                                format!("could not obtain lock on row in relation \"{}\"", table.def.name),
+                            ));
+                        }
                     }
-                },
+                }
             };
             let Some(version) = version else {
                 continue;
@@ -167,6 +173,18 @@ impl Targets {
             exec.txn.unlock_unwritten(table, key.as_ref());
         }
         Ok(None)
+    }
+}
+
+async fn take(
+    txn: &mut Txn,
+    table: &Table,
+    key: &[u8],
+    shared: bool,
+) -> Result<Option<Version>, scry_engine::Error> {
+    match shared {
+        true => txn.share(table, key).await,
+        false => txn.lock(table, key).await,
     }
 }
 

@@ -6,7 +6,7 @@ use crate::exec::context::{self, Exec};
 use crate::exec::message;
 use crate::exec::targets::Targets;
 use crate::expr::Evaluated;
-use crate::plan::row::{Assignment, DeletePlan, LockWait, Projection, UpdatePlan};
+use crate::plan::row::{Assignment, DeletePlan, Locking, Projection, UpdatePlan};
 use crate::plan::scalar::{self, Env};
 use bytes::BytesMut;
 use scry_engine::{Datum, InsertOutcome, Key, Row, Table};
@@ -99,7 +99,7 @@ pub async fn update(exec: &mut Exec<'_>, plan: &UpdatePlan, out: &mut BytesMut) 
     let mut count = 0;
     let mut targets = Targets::open(exec, table, &plan.access, plan.rekeys)?;
     while let Some((key, version)) = targets
-        .next_locked(exec, table, &plan.filter, LockWait::Wait)
+        .next_locked(exec, table, &plan.filter, Locking::FOR_WRITING)
         .await?
     {
         let env = exec.env().with_row(table.layout.row(&version.row));
@@ -118,7 +118,7 @@ pub async fn delete(exec: &mut Exec<'_>, plan: &DeletePlan, out: &mut BytesMut) 
     let mut count = 0;
     let mut targets = Targets::open(exec, table, &plan.access, false)?;
     while let Some((key, version)) = targets
-        .next_locked(exec, table, &plan.filter, LockWait::Wait)
+        .next_locked(exec, table, &plan.filter, Locking::FOR_WRITING)
         .await?
     {
         if plan.returning.is_some() {

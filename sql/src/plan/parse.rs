@@ -6,8 +6,9 @@ use crate::error::{Error, SqlState};
 use crate::plan::statement::Statement;
 use crate::plan::{call, listening, split, syntax, utility};
 use sqlparser::ast;
+use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
-use sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
 /// sqlparser's own bound on recursion; `split::MAX_NESTING` levels of parentheses stay below it.
 const RECURSION_LIMIT: usize = 500;
@@ -15,10 +16,54 @@ const RECURSION_LIMIT: usize = 500;
 const DIALECT: ScryDialect = ScryDialect;
 
 fn parser(sql: &str) -> Result<Parser<'static>, Error> {
-    Parser::new(&DIALECT)
+    let tokens = Tokenizer::new(&DIALECT, sql)
+        .tokenize_with_location()
+        .map_err(|error| syntax::from_parser(error.into(), sql))?;
+    Ok(Parser::new(&DIALECT)
         .with_recursion_limit(RECURSION_LIMIT)
-        .try_with_sql(sql)
-        .map_err(|error| syntax::from_parser(error, sql))
+        .with_tokens_with_locations(without_key_locks(tokens)))
+}
+
+/// FOR NO KEY UPDATE becomes FOR UPDATE, and FOR KEY SHARE becomes FOR SHARE: sqlparser does not know them, and they are
+/// served by the stronger ones.
+fn without_key_locks(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let word = |token: &TokenWithSpan| match &token.token {
+        Token::Word(word) if word.quote_style.is_none() => Some(word.keyword),
+        _ => None,
+    };
+    let meant = |tokens: &[TokenWithSpan]| tokens.iter().any(|token| word(token) == Some(Keyword::KEY));
+    if !meant(&tokens) {
+        return tokens;
+    }
+    // Places of words, blanks and comments left out.
+    let words: Vec<(usize, Keyword)> = tokens
+        .iter()
+        .enumerate()
+        .filter(|(_, token)| !matches!(token.token, Token::Whitespace(_)))
+        .map(|(place, token)| (place, word(token).unwrap_or(Keyword::NoKeyword)))
+        .collect();
+    let mut superfluous = Vec::new();
+    for window in words.windows(3) {
+        if let [(_, Keyword::FOR), (key, Keyword::KEY), (_, Keyword::SHARE)] = window {
+            superfluous.push(*key);
+        }
+    }
+    for window in words.windows(4) {
+        if let [
+            (_, Keyword::FOR),
+            (no, Keyword::NO),
+            (key, Keyword::KEY),
+            (_, Keyword::UPDATE),
+        ] = window
+        {
+            superfluous.extend([*no, *key]);
+        }
+    }
+    superfluous.sort_unstable();
+    for place in superfluous.into_iter().rev() {
+        tokens.remove(place);
+    }
+    tokens
 }
 
 /// Parses one statement. `sql` has passed `split::statements`, which bounds its depth.

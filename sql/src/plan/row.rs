@@ -29,6 +29,22 @@ pub enum LockWait {
     Skip,
 }
 
+/// The lock clause of a SELECT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Locking {
+    /// FOR SHARE and FOR KEY SHARE; else FOR UPDATE and FOR NO KEY UPDATE.
+    pub shared: bool,
+    pub wait: LockWait,
+}
+
+impl Locking {
+    /// What UPDATE and DELETE do.
+    pub const FOR_WRITING: Locking = Locking {
+        shared: false,
+        wait: LockWait::Wait,
+    };
+}
+
 /// One key of ORDER BY, by output value.
 pub struct SortKey {
     pub value: Scalar,
@@ -42,7 +58,7 @@ pub struct SelectPlan {
     /// All must be true.
     pub filter: Vec<Scalar>,
     pub projection: Projection,
-    pub locking: Option<LockWait>,
+    pub locking: Option<Locking>,
     /// Empty when the access path's order serves.
     pub order: Vec<SortKey>,
     pub limit: Option<Scalar>,
@@ -137,7 +153,10 @@ impl RowPlan {
     /// Whether it writes rows or locks them.
     pub fn writes(&self) -> Option<&'static str> {
         match self {
-            RowPlan::Select(plan) => plan.locking.map(|_| "SELECT FOR UPDATE"),
+            RowPlan::Select(plan) => plan.locking.map(|locking| match locking.shared {
+                true => "SELECT FOR SHARE",
+                false => "SELECT FOR UPDATE",
+            }),
             RowPlan::Insert(_) => Some("INSERT"),
             RowPlan::Update(_) => Some("UPDATE"),
             RowPlan::Delete(_) => Some("DELETE"),

@@ -5,7 +5,7 @@ use crate::error::{Error, SqlState};
 use crate::plan::access::{self, Access};
 use crate::plan::output_name::output_name;
 use crate::plan::parse;
-use crate::plan::row::{LockWait, Output, Projection, SelectPlan, SortKey};
+use crate::plan::row::{LockWait, Locking, Output, Projection, SelectPlan, SortKey};
 use crate::plan::scalar::{Binder, Refusal, Scalar};
 use crate::session::ColumnDescription;
 use crate::types;
@@ -204,25 +204,40 @@ fn limits(query: &ast::Query) -> Result<(Option<&ast::Expr>, Option<&ast::Expr>)
     }
 }
 
-/// The lock clause of a query.
-fn locking(query: &ast::Query, alias: Option<&str>) -> Result<Option<LockWait>, Refusal> {
-    let mut found = None;
+/// The lock clauses of a query: of several the strongest counts, and the one that waits least.
+fn locking(query: &ast::Query, alias: Option<&str>) -> Result<Option<Locking>, Refusal> {
+    let mut found: Option<Locking> = None;
     for lock in &query.locks {
         if let Some(of) = &lock.of {
             let name = parse::table(of)?;
             if Some(name.as_str()) != alias {
                 return Err(Error::new(
                     SqlState::UNDEFINED_TABLE,
-                    format!("relation \"{name}\" in FOR UPDATE clause not found in FROM clause"),
+                    format!(
+                        "relation \"{name}\" in FOR {} clause not found in FROM clause",
+                        lock.lock_type
+                    ),
                 )
                 .at(of.span().start)
                 .into());
             }
         }
-        found = Some(match lock.nonblock {
+        let wait = match lock.nonblock {
             None => LockWait::Wait,
             Some(ast::NonBlock::Nowait) => LockWait::NoWait,
             Some(ast::NonBlock::SkipLocked) => LockWait::Skip,
+        };
+        let shared = matches!(lock.lock_type, ast::LockType::Share);
+        found = Some(match found {
+            None => Locking { shared, wait },
+            Some(before) => Locking {
+                shared: shared && before.shared,
+                wait: match (before.wait, wait) {
+                    (LockWait::NoWait, _) | (_, LockWait::NoWait) => LockWait::NoWait,
+                    (LockWait::Skip, _) | (_, LockWait::Skip) => LockWait::Skip,
+                    _ => LockWait::Wait,
+                },
+            },
         });
     }
     Ok(found)

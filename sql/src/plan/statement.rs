@@ -8,6 +8,7 @@ use sqlparser::ast;
 pub enum IsolationLevel {
     ReadCommitted,
     RepeatableRead,
+    Serializable,
 }
 
 impl IsolationLevel {
@@ -16,16 +17,17 @@ impl IsolationLevel {
         match self {
             IsolationLevel::ReadCommitted => "read committed",
             IsolationLevel::RepeatableRead => "repeatable read",
+            IsolationLevel::Serializable => "serializable",
         }
     }
 
-    /// READ UNCOMMITTED behaves as READ COMMITTED, as in PostgreSQL. SERIALIZABLE is refused: a weaker level must not
-    /// pass for it.
+    /// READ UNCOMMITTED behaves as READ COMMITTED, as in PostgreSQL.
     pub fn from_name(name: &str) -> Option<Self> {
-        const NAMES: [(&str, IsolationLevel); 3] = [
+        const NAMES: [(&str, IsolationLevel); 4] = [
             ("read committed", IsolationLevel::ReadCommitted),
             ("read uncommitted", IsolationLevel::ReadCommitted),
             ("repeatable read", IsolationLevel::RepeatableRead),
+            ("serializable", IsolationLevel::Serializable),
         ];
         NAMES
             .iter()

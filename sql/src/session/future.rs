@@ -32,6 +32,14 @@ impl Session {
         let Some(txn) = self.transaction.txn() else {
             return Err(Error::internal("a query without transaction"));
         };
+        for read in plan.futures() {
+            txn.note_store_read(read.table.def.store);
+        }
+        for table in plan.tables() {
+            txn.note_store_read(table.def.store);
+        }
+        // Which candidates there are, and what they have changed.
+        txn.note_definitions_read();
         let need = Need::Exactly(txn.snapshot());
         let present = match primary {
             true => Some(self.primary_source(plan).await?),
@@ -114,6 +122,9 @@ impl Session {
             let Some(branch) = candidate.changes_of(&read.table)?.cloned() else {
                 continue;
             };
+            if let Some(txn) = self.transaction.txn() {
+                txn.note_store_read(branch.store());
+            }
             let rows = snapshot.table(branch.store());
             let rows = rows.ok_or_else(|| Error::internal("the mirror lacks a branch of its snapshot"))?;
             found.push(Changed {

@@ -129,9 +129,12 @@ impl Session {
         let Some(txn) = self.transaction.txn() else {
             return Err(Error::internal("a query without transaction"));
         };
+        for table in plan.tables() {
+            txn.note_store_read(table.def.store);
+        }
         let need = match txn.isolation() {
             Isolation::ReadCommitted => Need::AtLeast(txn.depends_on()),
-            Isolation::RepeatableRead => Need::Exactly(txn.snapshot()),
+            Isolation::RepeatableRead | Isolation::Serializable => Need::Exactly(txn.snapshot()),
         };
         let own = match txn.has_writes() {
             true => plan

@@ -159,6 +159,9 @@ impl Transaction {
         let isolation = match self.isolation {
             IsolationLevel::ReadCommitted => Isolation::ReadCommitted,
             IsolationLevel::RepeatableRead => Isolation::RepeatableRead,
+            // What only reads is at its place in the order of commits at any snapshot; and it stays read-only once it was used.
+            IsolationLevel::Serializable if self.read_only => Isolation::RepeatableRead,
+            IsolationLevel::Serializable => Isolation::Serializable,
         };
         let txn = match self.txn.take() {
             Some(txn) => txn,

@@ -188,8 +188,8 @@ fn modes(cursor: &mut Cursor<'_>) -> Result<TransactionModes, Error> {
                     IsolationLevel::ReadCommitted
                 } else if cursor.words(&["repeatable", "read"]) {
                     IsolationLevel::RepeatableRead
-                } else if cursor.at_word("serializable") {
-                    return Err(Error::unsupported("isolation level SERIALIZABLE"));
+                } else if cursor.word("serializable") {
+                    IsolationLevel::Serializable
                 } else {
                     return Err(cursor.unexpected());
                 },
@@ -199,7 +199,7 @@ fn modes(cursor: &mut Cursor<'_>) -> Result<TransactionModes, Error> {
         } else if cursor.words(&["read", "write"]) {
             modes.read_only = Some(false);
         } else if cursor.word("deferrable") || cursor.words(&["not", "deferrable"]) {
-            // Without SERIALIZABLE there is nothing to defer.
+            // A serializable transaction that only reads is right at any snapshot: there is nothing to wait for.
         } else {
             return Err(cursor.unexpected());
         }

@@ -56,7 +56,7 @@ const fn report(name: &'static str, default: &'static str, kind: Kind) -> Defini
 pub const SERVER_VERSION: &str = "15.0";
 
 /// In alphabetical order, as SHOW ALL lists them. Names are matched without regard to case.
-pub(super) static DEFINITIONS: [Definition; 65] = [
+pub(super) static DEFINITIONS: [Definition; 66] = [
     report("application_name", "", Kind::Text),
     define(
         "backslash_quote",
@@ -100,6 +100,7 @@ pub(super) static DEFINITIONS: [Definition; 65] = [
     define("geqo", "on", Kind::Bool),
     define("gin_pending_list_limit", "4MB", Kind::Text),
     define("idle_in_transaction_session_timeout", "0", Kind::Millis),
+    define("idle_session_timeout", "0", Kind::Millis),
     report("in_hot_standby", "off", Kind::Fixed),
     report("integer_datetimes", "on", Kind::Fixed),
     report("IntervalStyle", "postgres", Kind::Only(&["postgres"])),
@@ -298,9 +299,6 @@ pub(super) fn checked(definition: &Definition, value: &str) -> Result<String, Er
         Kind::TimeZone => TimeZone::parse(value)?.name().to_owned(),
         Kind::Future if value.is_empty() => String::new(),
         Kind::Future => FutureName::parse(value)?.to_string(),
-        Kind::Isolation if value.eq_ignore_ascii_case("serializable") => {
-            return Err(Error::unsupported("isolation level SERIALIZABLE"));
-        }
         Kind::Isolation => IsolationLevel::from_name(value)
             .ok_or_else(bad)?
             .name()

@@ -1,0 +1,61 @@
+//! Shared locks of rows.
+//!
+//! A row's own lock has one owner. Whoever only wants the row to stay as it is (FOR SHARE, FOR KEY SHARE) takes it for a
+//! moment, enters the row here, and gives it back; so any number of transactions can share a row. Whoever takes a
+//! row's lock to keep it looks here next, and waits, with the row's lock in hand, for those who share the row: later
+//! ones queue for the row's lock behind it, so that nobody is overtaken.
+//!
+//! What is shared is a lock as tables have it, with the same queue and the same search for circles. While no row is shared,
+//! taking a row's lock costs one load more.
+//!
+//! Invariant: a row enters only under its own lock. So whoever holds that sees all who share the row.
+
+use super::TableLock;
+use crate::key::Key;
+use parking_lot::Mutex;
+use scry_wal::StoreId;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Which row.
+pub(crate) type Place = (StoreId, Key);
+
+#[derive(Default)]
+pub(crate) struct Shares {
+    count: AtomicUsize,
+    rows: Mutex<HashMap<Place, Arc<TableLock>>>,
+}
+
+impl Shares {
+    /// The shared lock of a row, if anybody has it. For who holds the row's own lock.
+    pub(crate) fn find(&self, store: StoreId, key: &[u8]) -> Option<Arc<TableLock>> {
+        if self.count.load(Ordering::SeqCst) == 0 {
+            return None;
+        }
+        self.rows.lock().get(&(store, Key::from_bytes(key))).cloned()
+    }
+
+    /// The shared lock of a row, made when there is none. For who holds the row's own lock.
+    pub(crate) fn enter(&self, store: StoreId, key: &[u8]) -> Arc<TableLock> {
+        let mut rows = self.rows.lock();
+        let lock = rows.entry((store, Key::from_bytes(key))).or_default();
+        let lock = Arc::clone(lock);
+        self.count.store(rows.len(), Ordering::SeqCst);
+        lock
+    }
+
+    /// A lock that the caller has given back: forgotten when nobody else knows it.
+    pub(crate) fn leave(&self, place: &Place, lock: Arc<TableLock>) {
+        let mut rows = self.rows.lock();
+        // The map's and the caller's. Others get theirs from the map, under this lock.
+        if Arc::strong_count(&lock) == 2 {
+            rows.remove(place);
+            self.count.store(rows.len(), Ordering::SeqCst);
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.rows.lock().len()
+    }
+}
