@@ -16,6 +16,7 @@ use futures::FutureExt;
 use scry_sql::error::{Severity, SqlState};
 use scry_sql::{Error, Executed, ParsedStatement, Session};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
 use super::handshakes::Handshake;
@@ -56,6 +57,7 @@ pub async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, han
                 session,
                 message_bytes_max: shared.limits.message_bytes_max,
                 skip_to_sync: false,
+                idle: true,
                 _place: place,
             };
             let end = match AssertUnwindSafe(connection.run()).catch_unwind().await {
@@ -94,6 +96,7 @@ fn say_goodbye(end: &End, output: &mut Output) {
             warn!(%error, "protocol violation");
             answer::wire_error(&mut output.open, error);
         }
+        End::Idle(error) => answer::error(&mut output.open, error),
         End::Stopping => {
             let text = "terminating connection due to administrator command";
             backend::error_response(&mut output.open, &Report::fatal("57P01", text));
@@ -126,6 +129,8 @@ pub(super) struct Connection {
     pub message_bytes_max: usize,
     /// An extended-protocol error: nothing counts until Sync.
     skip_to_sync: bool,
+    /// ReadyForQuery was the last thing said.
+    idle: bool,
     /// Given back when the session is gone.
     _place: Place,
 }
@@ -266,14 +271,30 @@ impl Connection {
     /// Waits until a whole message stands in the input; what is to be sent is sent before. Notifications that come
     /// meanwhile are sent at once.
     pub(super) async fn next_frame(&mut self) -> Result<Frame, End> {
+        let mut limit = None;
         loop {
             match frontend::frame(self.input.bytes(), self.message_bytes_max)? {
-                Ok(frame) => return Ok(frame),
+                Ok(frame) => {
+                    self.idle = false;
+                    return Ok(frame);
+                }
                 Err(wanted) => {
                     self.link.flush_ready(&mut self.output).await?;
+                    if self.idle && limit.is_none() {
+                        let idle = self.session.idle_limit();
+                        limit = idle.map(|(limit, error)| (Instant::now() + limit, error));
+                    }
                     let Self { link, session, .. } = self;
                     let interrupted = |waker: &Waker| session.poll_notified(waker);
-                    match link.fill(&mut self.input, wanted, interrupted).await? {
+                    let filling = link.fill(&mut self.input, wanted, interrupted);
+                    let filled = match &limit {
+                        None => filling.await,
+                        Some((deadline, error)) => match tokio::time::timeout_at(*deadline, filling).await {
+                            Ok(filled) => filled,
+                            Err(_elapsed) => return Err(End::Idle(Box::new(Error::clone(error)))),
+                        },
+                    };
+                    match filled? {
                         Filled::Bytes => {}
                         Filled::Interrupted => {
                             answer::notifications(&mut self.output.open, &mut self.session);
@@ -334,6 +355,7 @@ impl Connection {
             Err(error) => self.report(&error)?,
         }
         answer::ready(&mut self.output.open, &mut self.session);
+        self.idle = true;
         self.link.settle(&mut self.output).await
     }
 

@@ -48,6 +48,8 @@ pub enum End {
     Panicked(String),
     /// The session is refused; the reason has been written.
     Refused,
+    /// The client was silent for longer than the session allows.
+    Idle(Box<scry_sql::Error>),
 }
 
 impl From<io::Error> for End {

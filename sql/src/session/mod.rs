@@ -54,7 +54,7 @@ pub use arrow::ArrowRows;
 pub use cancel::CancelHandle;
 
 use crate::database::{Database, Present};
-use crate::error::Error;
+use crate::error::{Error, SqlState};
 use crate::exec::copy::CopyIn;
 use crate::exec::interrupt::Interrupt;
 use crate::expr::Facts;
@@ -68,6 +68,7 @@ use settings::Settings;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 use transaction::Transaction;
 
 /// The one database's name.
@@ -189,6 +190,28 @@ impl Session {
     /// For ReadyForQuery.
     pub fn transaction_status(&self) -> TransactionStatus {
         self.transaction.status()
+    }
+
+    /// How long the client may be silent after ReadyForQuery, and what it is told otherwise, which ends the session.
+    pub fn idle_limit(&self) -> Option<(Duration, Error)> {
+        let active = self.settings.active();
+        match self.transaction.status() {
+            TransactionStatus::Idle => Some((
+                active.idle_timeout?,
+                Error::new(
+                    SqlState::IDLE_SESSION_TIMEOUT,
+                    "terminating connection due to idle-session timeout",
+                ),
+            )),
+            TransactionStatus::InTransaction | TransactionStatus::Failed => Some((
+                active.idle_in_transaction_timeout?,
+                Error::new(
+                    SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+                    "terminating connection due to idle-in-transaction timeout",
+                ),
+            )),
+        }
+        .map(|(limit, error)| (limit, error.fatal()))
     }
 
     /// Shared with whoever serves cancel requests.
