@@ -1,7 +1,8 @@
 //! Golden scripts: `testdata/sessions/*.txt`, each in a database of its own.
 //!
 //! A block is SQL, a line `----`, the expected lines, an empty line. `@name` on the line before the SQL chooses a session,
-//! `@name of user` one of another user than the tests' own. Data of a
+//! `@name of user` one of another user than the tests' own. `@name waits`: the SQL is begun and waits for a lock; a later `@name goes on`,
+//! without SQL, takes it to its end. Data of a
 //! COPY FROM stands behind the SQL after a line `data:`. `UPDATE_SCRIPTS=1` writes what came out into the files.
 //! The first line may set `# candidate_bytes_max = n`. An LSN is shown as `LSN`: it depends on which commits shared a write.
 
@@ -12,11 +13,55 @@ use scry_sql::{DatabaseOptions, Session};
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
+
+/// What a block does in its session.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    Runs,
+    /// Begins, and has to wait for a lock.
+    Waits,
+    /// Goes on where it waited.
+    GoesOn,
+}
+
+impl How {
+    fn suffix(self) -> &'static str {
+        match self {
+            How::Runs => "",
+            How::Waits => " waits",
+            How::GoesOn => " goes on",
+        }
+    }
+}
+
+/// A session, or what it is waiting in.
+enum Place {
+    Free(Box<Session>),
+    Waiting(JoinHandle<(Box<Session>, Vec<String>)>),
+}
+
+/// Runs a block until it waits for a lock.
+async fn until_waiting(fixture: &Fixture, mut session: Box<Session>, sql: String) -> Place {
+    let waits = || fixture.database.engine().stats().lock_waits;
+    let before = waits();
+    let running = tokio::spawn(async move {
+        let lines = script(&mut session, &sql, None).await;
+        (session, lines)
+    });
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while waits() == before && !running.is_finished() && Instant::now() < deadline {
+        tokio::task::yield_now().await;
+    }
+    Place::Waiting(running)
+}
 
 struct Block {
     /// Comment lines before it.
     comments: Vec<String>,
     session: String,
+    how: How,
     sql: String,
     data: Option<String>,
     expected: Vec<String>,
@@ -34,6 +79,7 @@ fn parse(text: &str) -> Vec<Block> {
         let mut block = Block {
             comments: std::mem::take(&mut comments),
             session: "main".into(),
+            how: How::Runs,
             sql: String::new(),
             data: None,
             expected: Vec::new(),
@@ -44,7 +90,10 @@ fn parse(text: &str) -> Vec<Block> {
                 break;
             }
             if let Some(name) = line.strip_prefix('@') {
-                block.session = name.to_owned();
+                let suffixes = [How::Waits, How::GoesOn];
+                let how = suffixes.into_iter().find(|how| name.ends_with(how.suffix()));
+                block.how = how.unwrap_or(How::Runs);
+                block.session = name.strip_suffix(block.how.suffix()).unwrap_or(name).to_owned();
             } else if line == "data:" {
                 block.data = Some(String::new());
             } else if let Some(data) = &mut block.data {
@@ -93,16 +142,36 @@ fn run_file(path: &Path) -> Result<(), String> {
     let mut failures = String::new();
     let mut updated = String::new();
     common::run(async {
-        let mut sessions: HashMap<String, Session> = HashMap::new();
+        let mut sessions: HashMap<String, Place> = HashMap::new();
         for block in &blocks {
-            let session = sessions.entry(block.session.clone()).or_insert_with(|| {
-                match block.session.split_once(" of ") {
+            let place = sessions.remove(&block.session).unwrap_or_else(|| {
+                Place::Free(Box::new(match block.session.split_once(" of ") {
                     Some((_, user)) => fixture.session_of(user),
                     None => fixture.session(),
-                }
+                }))
             });
             let data = block.data.as_deref().map(str::as_bytes);
-            let found = script(session, &block.sql, data).await;
+            let (place, found) = match (place, block.how) {
+                (Place::Free(mut session), How::Runs) => {
+                    let found = script(&mut session, &block.sql, data).await;
+                    (Place::Free(session), found)
+                }
+                (Place::Free(session), How::Waits) => {
+                    match until_waiting(&fixture, session, block.sql.clone()).await {
+                        Place::Waiting(running) if running.is_finished() => {
+                            let (session, found) = running.await.expect("the session goes on");
+                            (Place::Free(session), found)
+                        }
+                        place => (place, Vec::new()),
+                    }
+                }
+                (Place::Waiting(running), How::GoesOn) => {
+                    let (session, found) = running.await.expect("the session goes on");
+                    (Place::Free(session), found)
+                }
+                (place, _) => (place, vec!["the session cannot do that now".to_owned()]),
+            };
+            sessions.insert(block.session.clone(), place);
             let found: Vec<String> = found.iter().map(|line| without_lsns(line)).collect();
             let found = found.join("\n");
             let expected = block.expected.join("\n");
@@ -117,13 +186,16 @@ fn run_file(path: &Path) -> Result<(), String> {
                 let _ = writeln!(updated, "{comment}");
             }
             if block.session != "main" {
-                let _ = writeln!(updated, "@{}", block.session);
+                let _ = writeln!(updated, "@{}{}", block.session, block.how.suffix());
             }
             updated.push_str(&block.sql);
             if let Some(data) = &block.data {
                 let _ = write!(updated, "data:\n{data}");
             }
-            let _ = writeln!(updated, "----\n{found}");
+            let _ = writeln!(updated, "----");
+            if !found.is_empty() {
+                let _ = writeln!(updated, "{found}");
+            }
         }
     });
     fixture.database.close().map_err(|error| error.to_string())?;
