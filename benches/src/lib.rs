@@ -8,9 +8,11 @@
 //! - [`client`]: connections, as the usual `PG*` environment variables say, and text results;
 //! - [`random`]: a small seeded generator, so that a run can be repeated;
 //! - [`tpch`]: TPC-H tables from the `tpchgen` crate, loading by COPY, comparison with reference answers;
-//! - [`crash`]: load, `kill -9`, restart, check.
+//! - [`crash`]: load, `kill -9`, restart, check;
+//! - [`histories`]: random concurrent transactions, and whether their isolation level allows what they saw.
 
 pub mod client;
 pub mod crash;
+pub mod histories;
 pub mod random;
 pub mod tpch;

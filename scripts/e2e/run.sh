@@ -8,15 +8,15 @@ here=$(dirname "${BASH_SOURCE[0]}")
 size=${1:-small}
 target=${2:-scry}
 [ $# -le 2 ] || chosen=("${@:3}")
-: "${chosen:=psql_check clients pgbench tpch hostile crash}"
+: "${chosen:=psql_check clients pgbench tpch hostile crash histories}"
 
 case $size in
   small)
-    export SECONDS_EACH=${SECONDS_EACH:-2} RUNS=${RUNS:-5} CLIENTS=${CLIENTS:-1 64}
+    export SECONDS_EACH=${SECONDS_EACH:-2} RUNS=${RUNS:-5} HISTORY_SECONDS=${HISTORY_SECONDS:-20} CLIENTS=${CLIENTS:-1 64}
     export SCALE_PGBENCH=${SCALE_PGBENCH:-1} SCALE_TPCH=${SCALE_TPCH:-0.01}
     ;;
   full)
-    export SECONDS_EACH=${SECONDS_EACH:-5} RUNS=${RUNS:-100} CLIENTS=${CLIENTS:-1 4 16 64} REQUIRED=1
+    export SECONDS_EACH=${SECONDS_EACH:-5} RUNS=${RUNS:-100} HISTORY_SECONDS=${HISTORY_SECONDS:-1800} CLIENTS=${CLIENTS:-1 4 16 64} REQUIRED=1
     export SCALE_PGBENCH=${SCALE_PGBENCH:-10} SCALE_TPCH=${SCALE_TPCH:-1}
     ;;
   *) die "the size is small or full, not $size" ;;
