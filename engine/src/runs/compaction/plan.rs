@@ -26,6 +26,9 @@ const TIER_GROWTH: u64 = 2;
 /// A run is written again when this part of its entries, or of its bytes, is certain to go.
 const GARBAGE_SHARE: u64 = 4;
 
+/// Deletions that are this part of the entries that they may lie above are brought down without waiting for others.
+const DELETED_SHARE: u64 = 8;
+
 /// A run below this part of the usual length is merged with its neighbours when they are merged.
 const SMALL_SHARE: u64 = 4;
 
@@ -243,6 +246,15 @@ fn with_small_neighbours(
     stretch
 }
 
+/// The stretch of a level that lies below flushes.
+fn covered(fresh: &[Level<'_>], level: &Level<'_>) -> std::ops::Range<usize> {
+    let first = fresh.iter().filter_map(|layer| layer.runs.first());
+    let last = fresh.iter().filter_map(|layer| layer.runs.last());
+    let first = first.map(|run| run.meta.first.as_slice()).min();
+    let last = last.map(|run| run.meta.last.as_slice()).max();
+    overlapping(level, first.unwrap_or_default(), last.unwrap_or_default())
+}
+
 fn merge_fresh(fresh: &[Level<'_>], levels: &[Level<'_>], targets: &Targets, sizes: Sizes) -> Plan {
     let base = &levels[targets.base];
     // What overlaps nothing below it goes down as it is.
@@ -270,11 +282,7 @@ fn merge_fresh(fresh: &[Level<'_>], levels: &[Level<'_>], targets: &Targets, siz
         newer += layer.bytes;
         tier += 1;
     }
-    let first = fresh.iter().filter_map(|layer| layer.runs.first());
-    let last = fresh.iter().filter_map(|layer| layer.runs.last());
-    let first = first.map(|run| run.meta.first.as_slice()).min();
-    let last = last.map(|run| run.meta.last.as_slice()).max();
-    let stretch = overlapping(base, first.unwrap_or_default(), last.unwrap_or_default());
+    let stretch = covered(fresh, base);
     let all: u64 = fresh.iter().map(|layer| layer.bytes).sum();
     let below = total(&base.runs[stretch.clone()]);
     // A base that is not larger is better written again than the flushes merged for themselves.
@@ -331,6 +339,12 @@ fn is_much(garbage: u64, entries: u64) -> bool {
     garbage > 0 && garbage >= entries.div_ceil(GARBAGE_SHARE)
 }
 
+/// Whether so many deletions are worth it that these runs are written again.
+fn is_worth(deletions: u64, below: &[Candidate<'_>]) -> bool {
+    let entries: u64 = below.iter().map(|run| run.meta.entries).sum();
+    deletions.saturating_mul(DELETED_SHARE) >= entries
+}
+
 /// Nothing is too large: deletions are brought down to what they delete, and a run of which much is certain to go when it is written
 /// again is written again.
 fn clean(
@@ -343,7 +357,9 @@ fn clean(
     let all = || fresh.iter().flat_map(|layer| &layer.runs).map(|run| run.meta);
     let seen = all().any(|meta| is_seen_before(meta.lsn_max, keep));
     let deletions = all().map(|meta| meta.deletions).sum();
-    if !seen && is_much(deletions, all().map(|meta| meta.entries).sum()) {
+    let is_many = is_much(deletions, all().map(|meta| meta.entries).sum());
+    let base = &levels[targets.base];
+    if !seen && is_many && is_worth(deletions, &base.runs[covered(fresh, base)]) {
         return merge_fresh(fresh, levels, targets, sizes);
     }
     for (number, level) in levels.iter().enumerate() {
@@ -379,7 +395,11 @@ fn clean_run(
     let covers = |below: &Level<'_>| !overlapping(below, &meta.first, &meta.last).is_empty();
     let is_bottom = !levels[number + 1..].iter().any(covers);
     if !is_bottom && is_much(deletions, meta.entries) {
-        return down(run, number, &levels[number + 1], sizes);
+        let below = &levels[number + 1];
+        let stretch = overlapping(below, &meta.first, &meta.last);
+        if is_worth(deletions, &below.runs[stretch]) {
+            return down(run, number, below, sizes);
+        }
     }
     let garbage = superseded + if is_bottom { deletions } else { 0 };
     let dead = dead_bytes(run, keep) >= meta.content_bytes.div_ceil(GARBAGE_SHARE);

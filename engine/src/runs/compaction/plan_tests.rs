@@ -258,10 +258,18 @@ fn deletions_go_where_nothing_is_below() {
     );
     // A flush of deletions does not wait for others.
     assert_eq!(
-        decide_with(&[vec![(3, 10, run)]], &covered[1..], 500, &[], &[]),
+        decide_with(&[vec![(3, 10, run.clone())]], &covered[1..], 500, &[], &[]),
         Plan::Merge {
             parts: vec![vec![3], vec![2]],
             into: Target::Level(LAST),
         }
     );
+    // They do where they are few for what would be written again.
+    let mut large = meta(1, 5, 30);
+    large.entries = 401;
+    let large = vec![(LAST, vec![(2, 9000, large)])];
+    let waits = decide_with(&[vec![(3, 10, run.clone())]], &large, 500, &[], &[]);
+    assert_eq!(waits, Plan::Nothing);
+    let upper = [(LAST - 1, vec![(1, 900, run)]), large[0].clone()];
+    assert_eq!(decide_with(&[], &upper, 500, &[], &[]), Plan::Nothing);
 }
