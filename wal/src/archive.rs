@@ -83,6 +83,7 @@ pub(crate) fn archive_sealed(shared: &Shared) -> Result<Option<Lsn>, Error> {
         base = geometry.end(base);
         consumers.advance(NAME, Lsn::new(base))?;
     }
+    consumers.write()?;
     Ok(Some(Lsn::new(base)))
 }
 

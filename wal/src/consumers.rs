@@ -319,7 +319,7 @@ impl Consumers {
     }
 
     /// Replaces the file, if it does not say what is.
-    fn write(&self) -> Result<(), Error> {
+    pub(crate) fn write(&self) -> Result<(), Error> {
         let _alone = self.file.lock();
         let bytes = {
             let mut state = self.state.lock();

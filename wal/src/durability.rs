@@ -73,8 +73,10 @@ impl Durability {
         }
     }
 
+    /// Sequentially consistent, as its store: who waits for room says so and then looks here, the writer stores this and
+    /// then looks who waits ([`crate::space::Space::is_waited_for`]). One of the two must see the other.
     pub(crate) fn raw(&self) -> u64 {
-        self.raw.load(Ordering::Acquire)
+        self.raw.load(Ordering::SeqCst)
     }
 
     pub(crate) fn frame(&self) -> u64 {
@@ -114,8 +116,9 @@ impl Durability {
             raw >= self.raw() && frame >= raw,
             "the durable position only rises"
         );
-        self.raw.store(raw, Ordering::Release);
-        self.frame.store(frame, Ordering::SeqCst);
+        self.raw.store(raw, Ordering::SeqCst);
+        // Who waits for it looks under the lock that is taken next.
+        self.frame.store(frame, Ordering::Release);
         let mut waiters = self.waiters.lock();
         while waiters.front().is_some_and(|(lsn, _)| *lsn < frame) {
             woken.extend(waiters.pop_front().map(|(_, waker)| waker));
