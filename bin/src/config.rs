@@ -83,6 +83,8 @@ pub struct LogConfig {
     pub recent_mib: usize,
     /// Records that wait to be written before commits have to wait, in MiB.
     pub buffer_mib: usize,
+    /// Folder to which sealed segments are copied; empty for none.
+    pub archive: PathBuf,
 }
 
 impl Default for LogConfig {
@@ -93,6 +95,7 @@ impl Default for LogConfig {
             in_flight_max: 16,
             recent_mib: 64,
             buffer_mib: 32,
+            archive: PathBuf::new(),
         }
     }
 }
@@ -338,7 +341,7 @@ mod tests {
         let text = include_str!("../../docs/scry.toml");
         assert_eq!(parse(text).expect("valid"), Config::default());
         let keys = text.lines().filter(|line| line.split_once('=').is_some()).count();
-        assert_eq!(keys, 23, "a key was added here or there only");
+        assert_eq!(keys, 24, "a key was added here or there only");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use futures::future::OptionFuture;
 use scry_sql::{Database, DatabaseOptions, PLANNING_STACK_BYTES};
-use scry_wal::Backend;
+use scry_wal::{Archive, Backend};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
@@ -302,6 +302,7 @@ fn options(config: &Config) -> DatabaseOptions {
     options.engine.log.max_in_flight = log.in_flight_max;
     options.engine.log.recent_bytes = log.recent_mib << 20;
     options.engine.log.buffer_bytes = log.buffer_mib << 20;
+    options.engine.log.archive = (!log.archive.as_os_str().is_empty()).then(|| Archive::folder(&log.archive));
     options.engine.rows_bytes_max = rows.memory_mib << 20;
     options.engine.runs.cache_bytes = rows.cache_mib << 20;
     options.engine.checkpoint_log_bytes = rows.checkpoint_mib << 20;

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use scry_wal::Lsn;
@@ -18,6 +18,9 @@ pub struct Args {
     /// Directory of the database
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
+    /// Folder with archived segments, which are checked together with the directory's
+    #[arg(long, value_name = "FOLDER")]
+    pub archive: Option<PathBuf>,
 }
 
 /// Why the directory could not be checked at all. Damage is not among these.
@@ -73,7 +76,7 @@ pub fn run(args: &Args) -> Result<Verdict, VerifyError> {
 pub fn verify(args: &Args, mut out: impl Write) -> Result<Verdict, VerifyError> {
     let dir = DataDir::find(&args.dir).map_err(VerifyError::DataDir)?;
     let began = Instant::now();
-    let (log, end) = verify_log(&dir, &mut out)?;
+    let (log, end) = verify_log(&dir, args.archive.as_deref(), &mut out)?;
     let (mirror, upto) = verify_mirror(&dir, &mut out)?;
     let together = verify_together(end, upto, &mut out)?;
     let (verdict, words) = match [log, mirror, together].contains(&Verdict::Damaged) {
@@ -105,9 +108,13 @@ fn verify_together(end: Lsn, upto: Option<Lsn>, out: &mut impl Write) -> Result<
 }
 
 /// The verdict, and where the trail ends.
-fn verify_log(dir: &DataDir, out: &mut impl Write) -> Result<(Verdict, Lsn), VerifyError> {
+fn verify_log(
+    dir: &DataDir,
+    archive: Option<&Path>,
+    out: &mut impl Write,
+) -> Result<(Verdict, Lsn), VerifyError> {
     let report = match dir.wal.is_dir() {
-        true => scry_wal::verify(&dir.wal).map_err(VerifyError::Log)?,
+        true => scry_wal::verify_with(&dir.wal, archive).map_err(VerifyError::Log)?,
         false => scry_wal::Report::default(),
     };
     if report.segments == 0 && report.problem.is_none() {

@@ -1,6 +1,7 @@
 //! What goes on in a server that no client asked about, told in its log: what opening found, and troubles as they come
 //! and go. And what is to be done now and then.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use scry_sql::Database;
@@ -35,7 +36,10 @@ pub fn tell_closing(database: &Database) {
 pub async fn watch(database: &Database) {
     let mut known = Troubles::default();
     loop {
-        let now = Troubles::of(database);
+        let now = Troubles {
+            archive: archive(database).await,
+            ..Troubles::of(database)
+        };
         now.tell(&known);
         known = now;
         // What keeps it from being done is told as what refuses commits.
@@ -46,10 +50,24 @@ pub async fn watch(database: &Database) {
     }
 }
 
+/// Copies full segments of the trail to the archive; returns why that cannot be done.
+async fn archive(database: &Database) -> Option<String> {
+    let engine = Arc::clone(database.engine());
+    let done = tokio::task::spawn_blocking(move || engine.log().archive_sealed()).await;
+    match done {
+        Ok(archived) => archived.err().map(|error| error.to_string()),
+        Err(panic) => Some(panic.to_string()),
+    }
+}
+
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Troubles {
     /// Why commits are refused.
     log: Option<String>,
+    /// Why full segments of the trail are not archived.
+    archive: Option<String>,
+    /// Consumers of the trail that were dropped.
+    dropped: Vec<String>,
     /// Why the mirror does not follow.
     mirror: Option<String>,
     /// Why the mirror cannot write what it has in memory.
@@ -59,7 +77,17 @@ struct Troubles {
 impl Troubles {
     fn of(database: &Database) -> Self {
         let status = database.mirror().status();
+        let consumers = database.engine().log().consumers().list();
+        let dropped = consumers.into_iter().filter_map(|consumer| {
+            let dropped = consumer.dropped?;
+            Some(format!(
+                "\"{}\" needed LSN {} when the trail had come to LSN {}",
+                consumer.name, consumer.needs, dropped.at
+            ))
+        });
         Self {
+            archive: None,
+            dropped: dropped.collect(),
             log: database.engine().log().trouble().map(|error| error.to_string()),
             mirror: status.stopped.map(|error| error.to_string()),
             checkpoint: status.sealing.map(|error| error.to_string()),
@@ -71,6 +99,16 @@ impl Troubles {
             (Some(text), before) if Some(text) != before.as_ref() => error!("commits are refused: {text}"),
             (None, Some(_)) => info!("commits are taken again"),
             _ => {}
+        }
+        match (&self.archive, &known.archive) {
+            (Some(text), before) if Some(text) != before.as_ref() => {
+                error!("the audit trail cannot be archived; it will be tried again: {text}");
+            }
+            (None, Some(_)) => info!("the audit trail is archived again"),
+            _ => {}
+        }
+        for text in self.dropped.iter().filter(|text| !known.dropped.contains(text)) {
+            error!("a consumer of the audit trail had fallen too far behind and was dropped: {text}");
         }
         match (&self.mirror, &known.mirror) {
             (Some(text), before) if Some(text) != before.as_ref() => {

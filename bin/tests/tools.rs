@@ -74,6 +74,220 @@ fn the_trail_names_who_changed_what_from_what_to_what() {
     assert!(text(&output.stderr).contains("nowhere"));
 }
 
+/// The lines of `scry log --audit`, without its header.
+fn audit(home: &Home, table: &str, key: &[&str], further: &[&str]) -> Vec<String> {
+    let keys = key.iter().flat_map(|value| ["--key", value]);
+    let arguments: Vec<&str> = ["log", "--audit", "--table", table]
+        .into_iter()
+        .chain(keys)
+        .chain(further.iter().copied())
+        .collect();
+    let output = tool(&arguments, &home.data());
+    assert!(output.status.success(), "{output:?}");
+    let lines = text(&output.stdout);
+    lines
+        .lines()
+        .filter(|line| !line.starts_with("LSN "))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// That these lines hold these texts, one after the other and no more.
+fn tells(lines: &[String], wanted: &[&[&str]]) {
+    assert_eq!(lines.len(), wanted.len(), "{lines:#?}");
+    for (line, parts) in lines.iter().zip(wanted) {
+        for part in *parts {
+            assert!(line.contains(part), "{part} in {lines:#?}");
+        }
+    }
+}
+
+#[test]
+fn the_story_of_one_row_names_who_and_when_and_from_what() {
+    let home = Home::new();
+    let server = home.start();
+    let mut ann = server.raw();
+    ann.send(&startup(&[
+        ("user", "ann"),
+        ("database", "scry"),
+        ("application_name", "till 7"),
+    ]));
+    ann.until_ready();
+    let mut raw = server.session();
+    run(&mut raw, "CREATE TABLE lamp (id int PRIMARY KEY, colour text)");
+    run(&mut ann, "INSERT INTO lamp VALUES (7, 'red'), (8, 'red')");
+    run(&mut raw, "UPDATE lamp SET colour = 'blue' WHERE id = 7");
+    run(&mut raw, "UPDATE lamp SET colour = 'grey' WHERE id = 8");
+    run(&mut ann, "UPDATE lamp SET id = 9 WHERE id = 7");
+    run(&mut raw, "INSERT INTO lamp VALUES (7, 'new')");
+    run(&mut raw, "BEGIN; DELETE FROM lamp WHERE id = 7; ROLLBACK");
+    run(&mut raw, "TRUNCATE lamp");
+    let ann = [" ann ", "application till 7", "client 127.0.0.1"];
+    let story = audit(&home, "lamp", &["7"], &[]);
+    assert_eq!(
+        story
+            .iter()
+            .filter(|line| ann.iter().all(|part| line.contains(part)))
+            .count(),
+        story.iter().filter(|line| line.contains(" ann ")).count(),
+    );
+    assert!(
+        story[0].contains("INSERT") && story[0].contains("→ id=7, colour='red'"),
+        "{story:#?}"
+    );
+    assert!(story[0].contains(" ann "), "{story:#?}");
+    assert!(
+        story[1].contains(" tester ") && story[1].contains("colour: 'red' → 'blue'"),
+        "{story:#?}"
+    );
+    // The change of the key takes the row away from this one, whether as one record or as two.
+    assert!(story[2].contains(" ann "), "{story:#?}");
+    let end = &story[story.len() - 2..];
+    assert!(end[0].contains("→ id=7, colour='new'"), "{story:#?}");
+    assert!(
+        end[1].contains("TRUNCATE") && end[1].contains(" tester "),
+        "{story:#?}"
+    );
+    assert!(story.iter().all(|line| !line.contains("grey")), "{story:#?}");
+    let moved = audit(&home, "lamp", &["9"], &[]);
+    assert!(moved[0].contains(" ann ") && moved[0].contains('9'), "{moved:#?}");
+
+    let json = audit(&home, "lamp", &["8"], &["--json"]);
+    tells(
+        &json,
+        &[
+            &[
+                r#""op":"INSERT""#,
+                r#""user":"ann""#,
+                r#""application":"till 7""#,
+                r#""client":"#,
+            ],
+            &[r#""before":{"colour":"red"},"after":{"colour":"grey"}"#],
+            &[r#""op":"TRUNCATE""#],
+        ],
+    );
+    let from = story[1].split_whitespace().next().expect("an LSN");
+    let later = audit(&home, "lamp", &["7"], &["--from", from, "--limit", "1"]);
+    assert_eq!(later, [story[1].clone()]);
+}
+
+#[test]
+fn the_story_of_a_row_spans_keys_of_all_kinds_and_what_candidates_made_of_it() {
+    let home = Home::new();
+    let server = home.start();
+    let mut raw = server.session();
+    run(
+        &mut raw,
+        "CREATE TABLE seat (hall text, number int, who text, PRIMARY KEY (hall, number))",
+    );
+    run(
+        &mut raw,
+        "INSERT INTO seat VALUES ('a', 1, 'ann'), ('a', 2, 'bob'), ('b', 1, 'eve')",
+    );
+    run(&mut raw, "DELETE FROM seat WHERE hall = 'a' AND number = 1");
+    tells(
+        &audit(&home, "seat", &["a", "1"], &[]),
+        &[&["INSERT", "who='ann'"], &["DELETE", "who='ann' →"]],
+    );
+    // Rows that were there before the table had its key.
+    run(&mut raw, "CREATE TABLE late (k int NOT NULL, v text)");
+    run(&mut raw, "INSERT INTO late VALUES (1, 'early'), (2, 'other')");
+    run(&mut raw, "ALTER TABLE late ADD PRIMARY KEY (k)");
+    run(&mut raw, "UPDATE late SET v = 'keyed' WHERE k = 1");
+    tells(
+        &audit(&home, "late", &["1"], &[]),
+        &[&["INSERT", "v='early'"], &["UPDATE", "v: 'early' → 'keyed'"]],
+    );
+    // What a candidate did counts from its adoption on, and stands under its name.
+    run(&mut raw, "CREATE ELECTION spring");
+    run(&mut raw, "CREATE CANDIDATE up IN spring");
+    run(&mut raw, "SET scry.candidate = 'spring/up'");
+    run(&mut raw, "UPDATE late SET v = 'candidate' WHERE k = 1");
+    run(&mut raw, "RESET scry.candidate");
+    run(&mut raw, "ELECT CANDIDATE up IN spring");
+    let story = audit(&home, "late", &["1"], &[]);
+    tells(
+        &story[2..],
+        &[
+            &["\"spring/up\".late", "v='candidate'"],
+            &["ADOPT", "candidate spring/up"],
+        ],
+    );
+    let other = audit(&home, "late", &["2"], &[]);
+    assert_eq!(other.len(), 1, "{other:#?}");
+
+    for (key, wanted) in [
+        (vec!["1"], "(hall, number)"),
+        (vec!["a", "1", "2"], "(hall, number)"),
+    ] {
+        let keys = key.iter().flat_map(|value| ["--key", value]);
+        let arguments: Vec<&str> = ["log", "--audit", "--table", "seat"]
+            .into_iter()
+            .chain(keys)
+            .collect();
+        let output = tool(&arguments, &home.data());
+        assert!(!output.status.success());
+        assert!(text(&output.stderr).contains(wanted), "{output:?}");
+    }
+    assert_eq!(audit(&home, "seat", &["a", "77"], &[]), [""; 0]);
+}
+
+#[test]
+fn what_was_archived_is_read_and_checked_with_the_rest() {
+    let home = Home::with_archive();
+    let server = home.start();
+    let mut raw = server.session();
+    run(&mut raw, "CREATE TABLE t (k int PRIMARY KEY, v text)");
+    run(&mut raw, "INSERT INTO t VALUES (1, 'first')");
+    for k in 2..60 {
+        run(
+            &mut raw,
+            &format!("INSERT INTO t VALUES ({k}, repeat('x', 100000))"),
+        );
+    }
+    run(&mut raw, "UPDATE t SET v = 'last' WHERE k = 1");
+    let segments = |folder: &std::path::Path| {
+        let Ok(entries) = fs::read_dir(folder) else {
+            return Vec::new();
+        };
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.expect("entry").file_name().into_string().expect("text"))
+            .filter(|name| name.ends_with(".wal"))
+            .collect();
+        names.sort();
+        names
+    };
+    let deadline = std::time::Instant::now() + common::DEADLINE;
+    while segments(&home.archive()).len() < 5 {
+        assert!(std::time::Instant::now() < deadline, "{}", home.log());
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    server.signal("TERM");
+    assert!(server.wait().success());
+    // As if they had been recycled.
+    for name in &segments(&home.archive())[..5] {
+        let (kept, copy) = (home.data().join("wal").join(name), home.archive().join(name));
+        assert_eq!(fs::read(&kept).expect("segment"), fs::read(copy).expect("copy"));
+        fs::remove_file(kept).expect("removed");
+    }
+    let archive = home.archive();
+    let archive = archive.to_str().expect("text");
+    let output = tool(&["log", "--table", "t"], &home.data());
+    assert!(text(&output.stderr).contains("--archive"), "{output:?}");
+    tells(
+        &audit(&home, "t", &["1"], &["--archive", archive]),
+        &[&["INSERT", "v='first'"], &["UPDATE", "v: 'first' → 'last'"]],
+    );
+    let output = tool(&["verify"], &home.data());
+    assert!(text(&output.stdout).contains("it begins at LSN"), "{output:?}");
+    let output = tool(&["verify", "--archive", archive], &home.data());
+    let verdict = text(&output.stdout);
+    assert!(
+        verdict.contains("sound") && !verdict.contains("it begins"),
+        "{verdict}"
+    );
+}
+
 #[test]
 fn verify_says_what_it_checked_and_finds_one_changed_byte() {
     let home = Home::new();

@@ -18,6 +18,9 @@ pub struct Who<'a> {
     txn: Option<TxnId>,
     time: Option<Micros>,
     user: &'a str,
+    client: &'a str,
+    application: &'a str,
+    tag: &'a str,
 }
 
 impl<'a> Who<'a> {
@@ -26,7 +29,25 @@ impl<'a> Who<'a> {
             txn: Some(commit.txn),
             time: Some(commit.time),
             user: commit.user,
+            client: commit.client,
+            application: commit.application,
+            tag: commit.tag,
         }
+    }
+}
+
+impl Who<'_> {
+    /// What has no column of its own.
+    fn notes(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let notes = [
+            ("tag", self.tag),
+            ("application", self.application),
+            ("client", self.client),
+        ];
+        notes
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(name, value)| (name, value.to_owned()))
     }
 }
 
@@ -58,6 +79,18 @@ impl Line {
             op,
             ..Self::default()
         }
+    }
+
+    pub fn lsn(&self) -> Lsn {
+        self.lsn
+    }
+
+    /// Says whose it is, in full.
+    pub fn sign(&mut self, who: &Who<'_>) {
+        self.time = who.time.map(time).unwrap_or_default();
+        self.txn = who.txn.map_or_else(String::new, |txn| txn.get().to_string());
+        who.user.clone_into(&mut self.user);
+        self.note.extend(who.notes());
     }
 
     pub fn change(
@@ -285,15 +318,7 @@ impl Line {
 
     pub fn commit(lsn: Lsn, who: &Who<'_>, commit: &Commit<'_>) -> Self {
         let mut line = Self::new(lsn, who, "COMMIT");
-        for (name, value) in [
-            ("tag", commit.tag),
-            ("application", commit.application),
-            ("client", commit.client),
-        ] {
-            if !value.is_empty() {
-                line.note.push((name, value.to_owned()));
-            }
-        }
+        line.note.extend(who.notes());
         if let Some(id) = commit.adopts {
             line.note.push(("adopts", id.get().to_string()));
         }
@@ -399,7 +424,7 @@ fn store_name(store: StoreId) -> String {
     format!("store {}", store.get())
 }
 
-fn raw(column: &str, bytes: &[u8]) -> Named {
+pub fn raw(column: &str, bytes: &[u8]) -> Named {
     let value = match <[u8; 8]>::try_from(bytes) {
         Ok(row_id) if column == "row" => u64::from_be_bytes(row_id).to_string(),
         _ => bytes.iter().fold(String::from("\\x"), |mut text, byte| {

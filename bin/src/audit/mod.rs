@@ -1,4 +1,4 @@
-//! `scry log`: the audit trail, record by record, for people and for programs.
+//! `scry log`: the audit trail, record by record or for one row (`--audit`), for people and for programs.
 //!
 //! The directory may be closed or served by another process: only whole frames are read, and
 //! nothing is written. Table and column names come from the catalog changes in the trail itself.
@@ -7,10 +7,11 @@
 
 mod line;
 mod names;
+mod row;
 
 use std::fmt;
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use scry_engine::CatalogChange;
 use scry_wal::{Change, Commit, Frame, Lsn, Record, TentativeId, inspect};
@@ -18,6 +19,7 @@ use scry_wal::{Change, Commit, Frame, Lsn, Record, TentativeId, inspect};
 use crate::data_dir::{DataDir, DataDirError};
 use line::{Line, Style, Who};
 use names::Names;
+use row::RowAudit;
 
 /// The command's arguments.
 #[derive(Debug, Clone, clap::Args)]
@@ -31,6 +33,15 @@ pub struct Args {
     /// Only changes of this table
     #[arg(long, value_name = "TABLE")]
     pub table: Option<String>,
+    /// The whole story of one row: who changed it, when, from what to what
+    #[arg(long, requires_all = ["table", "key"])]
+    pub audit: bool,
+    /// The row's key, once for each of its columns in their order; without a primary key, the row's number
+    #[arg(long, value_name = "VALUE", requires = "audit", allow_hyphen_values = true)]
+    pub key: Vec<String>,
+    /// Folder with archived segments, for what the directory does not have any more
+    #[arg(long, value_name = "FOLDER")]
+    pub archive: Option<PathBuf>,
     /// End after this many lines
     #[arg(long, value_name = "LINES")]
     pub limit: Option<u64>,
@@ -52,7 +63,14 @@ pub enum AuditError {
         at: Lsn,
         source: scry_engine::CatalogChangeError,
     },
-    UnknownTable(String),
+    UnknownTable {
+        table: String,
+        begin: Lsn,
+    },
+    Key {
+        table: String,
+        columns: Vec<String>,
+    },
     Output(io::Error),
 }
 
@@ -63,7 +81,22 @@ impl fmt::Display for AuditError {
             Self::Log(error) => error.fmt(f),
             Self::Record { frame, source } => write!(f, "a record of the frame at {frame}: {source}"),
             Self::Catalog { at, source } => write!(f, "the record at {at}: {source}"),
-            Self::UnknownTable(name) => write!(f, "no table \"{name}\" was ever made in this trail"),
+            Self::UnknownTable { table, begin } if *begin > Lsn::ZERO => write!(
+                f,
+                "no table \"{table}\" was made in this trail from LSN {begin} on, where it begins: --archive FOLDER adds what was before"
+            ),
+            Self::UnknownTable { table, .. } => {
+                write!(f, "no table \"{table}\" was ever made in this trail")
+            }
+            Self::Key { table, columns } if columns.is_empty() => write!(
+                f,
+                "the table \"{table}\" has no primary key: give the row's number as the one --key"
+            ),
+            Self::Key { table, columns } => write!(
+                f,
+                "the key of \"{table}\" is ({}): give --key once for each, in this order",
+                columns.join(", ")
+            ),
             Self::Output(error) => write!(f, "cannot write: {error}"),
         }
     }
@@ -76,7 +109,7 @@ impl std::error::Error for AuditError {
             Self::Log(error) => Some(error),
             Self::Record { source, .. } => Some(source),
             Self::Catalog { source, .. } => Some(source),
-            Self::UnknownTable(_) => None,
+            Self::UnknownTable { .. } | Self::Key { .. } => None,
             Self::Output(error) => Some(error),
         }
     }
@@ -101,11 +134,22 @@ pub fn run(args: &Args) -> Result<(), AuditError> {
 pub fn print(args: &Args, out: impl Write) -> Result<(), AuditError> {
     let dir = DataDir::find(&args.dir).map_err(AuditError::DataDir)?;
     let style = if args.json { Style::Json } else { Style::Columns };
-    let (names, end) = gather(&dir)?;
+    let archive = args.archive.as_deref();
+    let Gathered { names, begin, end } = gather(&dir, archive)?;
     if let Some(table) = args.table.as_deref()
         && !names.ever_known(table)
     {
-        return Err(AuditError::UnknownTable(table.to_owned()));
+        return Err(AuditError::UnknownTable {
+            table: table.to_owned(),
+            begin,
+        });
+    }
+    if begin > args.from {
+        // Not among the lines, which programs read.
+        eprintln!("scry: the trail begins at LSN {begin} here");
+    }
+    if let (true, Some(table)) = (args.audit, args.table.as_deref()) {
+        return audit(args, &dir, &names, end, table, out);
     }
     let mut printer = Printer {
         names,
@@ -116,7 +160,7 @@ pub fn print(args: &Args, out: impl Write) -> Result<(), AuditError> {
         left: args.limit.unwrap_or(u64::MAX),
     };
     style.header(&mut printer.out).map_err(AuditError::Output)?;
-    for frame in inspect::frames(&dir.wal, args.from)? {
+    for frame in inspect::frames_with(&dir.wal, archive, args.from)? {
         let frame = frame?;
         if printer.left == 0 || frame.end() > end {
             break;
@@ -126,26 +170,75 @@ pub fn print(args: &Args, out: impl Write) -> Result<(), AuditError> {
     printer.out.flush().map_err(AuditError::Output)
 }
 
-/// All names of the trail, and how far it reached when they were gathered.
-fn gather(dir: &DataDir) -> Result<(Names, Lsn), AuditError> {
+/// Prints the story of one row. What a candidate did to it, or a transaction wrote ahead, may stand long before the commit
+/// that counts, so the trail is read from its beginning wherever the lines begin.
+fn audit(
+    args: &Args,
+    dir: &DataDir,
+    names: &Names,
+    end: Lsn,
+    table: &str,
+    out: impl Write,
+) -> Result<(), AuditError> {
+    let columns = names.key_columns(table);
+    if args.key.len() != columns.len().max(1) {
+        return Err(AuditError::Key {
+            table: table.to_owned(),
+            columns,
+        });
+    }
+    let style = if args.json { Style::Json } else { Style::Columns };
+    let mut story = RowAudit::new(names, out, style, table, &args.key);
+    story.from = args.from;
+    story.left = args.limit.unwrap_or(u64::MAX);
+    style.header(&mut story.out).map_err(AuditError::Output)?;
+    for frame in inspect::frames_with(&dir.wal, args.archive.as_deref(), Lsn::ZERO)? {
+        let frame = frame?;
+        if story.left == 0 || frame.end() > end {
+            break;
+        }
+        story.frame(&frame)?;
+    }
+    if story.printed == 0 {
+        eprintln!("scry: no change of this row stands in the trail");
+    }
+    story.out.flush().map_err(AuditError::Output)
+}
+
+/// What a first pass over the trail finds.
+struct Gathered {
+    names: Names,
+    /// Where the trail begins.
+    begin: Lsn,
+    /// How far it reached.
+    end: Lsn,
+}
+
+fn gather(dir: &DataDir, archive: Option<&Path>) -> Result<Gathered, AuditError> {
     let (mut names, mut end) = (Names::default(), Lsn::ZERO);
-    for frame in inspect::frames(&dir.wal, Lsn::ZERO)? {
+    let frames = inspect::frames_with(&dir.wal, archive, Lsn::ZERO)?;
+    let begin = frames.begin();
+    for frame in frames {
         let frame = frame?;
         end = frame.end();
         if !frame.has_catalog() {
             continue;
         }
         for record in frame.records() {
-            let (lsn, record) = record.map_err(|source| AuditError::Record {
-                frame: frame.lsn(),
-                source,
-            })?;
+            let (lsn, record) = record.map_err(|source| record_error(&frame, source))?;
             if let Record::Catalog(bytes) = record {
                 names.apply(lsn, &catalog_change(lsn, bytes)?);
             }
         }
     }
-    Ok((names, end))
+    Ok(Gathered { names, begin, end })
+}
+
+fn record_error(frame: &Frame, source: scry_wal::RecordError) -> AuditError {
+    AuditError::Record {
+        frame: frame.lsn(),
+        source,
+    }
 }
 
 fn catalog_change(at: Lsn, bytes: &[u8]) -> Result<CatalogChange, AuditError> {
@@ -175,10 +268,7 @@ impl<W: Write> Printer<'_, W> {
         // the commit says whose they are. Tentative records belong to no commit in sight.
         let mut held = Vec::new();
         for record in frame.records() {
-            let (lsn, record) = record.map_err(|source| AuditError::Record {
-                frame: frame.lsn(),
-                source,
-            })?;
+            let (lsn, record) = record.map_err(|source| record_error(frame, source))?;
             match record {
                 Record::Change(change) => held.push(Held::Change(lsn, None, change)),
                 Record::Catalog(bytes) => held.push(Held::Catalog(lsn, bytes)),

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use scry_engine::collision::Rules;
 use scry_engine::{CatalogChange, ColumnDef, DataType, Datum, ElectionChange, Key, PrimaryKey, RowLayout};
 use scry_sql::types::{TimeZone, as_text};
-use scry_wal::{Lsn, StoreId};
+use scry_wal::{Change, Lsn, Op, StoreId};
+
+use super::line::raw;
 
 /// What decodes the rows of one store.
 struct Store {
@@ -159,6 +161,74 @@ impl Names {
         self.tables
             .get(&self.stores.get(&store)?.table)
             .map(String::as_str)
+    }
+
+    /// The table that the store holds rows of, its own or a candidate's.
+    pub fn base_table(&self, store: StoreId) -> Option<&str> {
+        self.tables
+            .get(&self.stores.get(&store)?.table)
+            .map(String::as_str)
+    }
+
+    /// Whether the store holds what a candidate changes.
+    pub fn is_branch(&self, store: StoreId) -> bool {
+        self.branches.contains_key(&store)
+    }
+
+    /// The columns of the key that a table of this name had last; nothing when it has hidden row ids.
+    pub fn key_columns(&self, table: &str) -> Vec<String> {
+        let newest = self
+            .stores
+            .iter()
+            .filter(|(id, _)| !self.is_branch(**id) && self.base_table(**id) == Some(table))
+            .map(|(_, store)| store)
+            .max_by_key(|store| store.created);
+        let Some((store, (_, key))) = newest.and_then(|store| Some((store, store.keys.last()?))) else {
+            return Vec::new();
+        };
+        let columns = key.columns.iter().filter_map(|index| store.columns.get(*index));
+        columns.map(|column| column.name.clone()).collect()
+    }
+
+    /// The keys, as text, under which the row stood before and after a change: those of the primary key that its store had
+    /// last, even where it had none yet; else the hidden row id.
+    pub fn keys_of(&self, change: &Change<'_>) -> Vec<Vec<String>> {
+        let Some(store) = self.stores.get(&change.store) else {
+            return Vec::new();
+        };
+        let Some((_, key)) = store.keys.last() else {
+            return vec![raw("row", change.key).value.into_iter().collect()];
+        };
+        let image = match change.op {
+            Op::Insert | Op::Update => change.after,
+            Op::Delete => change.before,
+        };
+        if store.layout.validate(image).is_err() {
+            return Vec::new();
+        }
+        let row = store.layout.row(image);
+        let text = |index: usize, datum: &Datum<'_>| {
+            let column = store.columns.get(index)?;
+            as_text(datum, &column.ty, &TimeZone::utc())
+        };
+        let present: Option<Vec<String>> = key
+            .columns
+            .iter()
+            .map(|index| text(*index, &row.get(*index)))
+            .collect();
+        let mut keys: Vec<_> = present.into_iter().collect();
+        if change.op == Op::Update
+            && let Ok(before) = store.layout.decode_before(change.before)
+            && before.iter().any(|(index, _)| key.columns.contains(index))
+        {
+            let of_old = |index: &usize| match before.iter().find(|(changed, _)| changed == index) {
+                Some((_, datum)) => text(*index, datum),
+                None => text(*index, &row.get(*index)),
+            };
+            let old: Option<Vec<String>> = key.columns.iter().map(of_old).collect();
+            keys.extend(old);
+        }
+        keys
     }
 
     /// The table that a catalog change is about.

@@ -31,6 +31,19 @@ impl Home {
         Self { dir }
     }
 
+    /// With segments of one MiB that are archived.
+    pub fn with_archive() -> Self {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let archive = dir.path().join("archive");
+        let config = format!("[log]\nsegment_mib = 1\narchive = {archive:?}\n");
+        std::fs::write(dir.path().join("scry.toml"), config).expect("configuration");
+        Self { dir }
+    }
+
+    pub fn archive(&self) -> PathBuf {
+        self.dir.path().join("archive")
+    }
+
     pub fn data(&self) -> PathBuf {
         self.dir.path().join("data")
     }
