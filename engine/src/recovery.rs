@@ -33,8 +33,9 @@ use crate::overlay::Version;
 use crate::runs::SpaceId;
 use crate::store::backing::{Backing, Home};
 use crate::store::entry::RowEntry;
+use crate::store::memtable::Found;
 use crate::store::scan::Met;
-use crate::store::{Counts, Growth, NEWEST, Store};
+use crate::store::{Counts, Growth, Store};
 use scry_wal::{BoxError, Change, Commit, Ended, Frame, Log, Lsn, Op, Ordinal, Record, StoreId, TentativeId};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -161,7 +162,7 @@ impl Replay {
                 store.counters.restore(*counts);
             }
             if set.may_have(space) {
-                store.set_has_below();
+                store.set_below();
             }
         }
         replay.upon = state.at;
@@ -419,11 +420,19 @@ impl Replay {
             (None, Some((ordinal, row))) => {
                 store.counters.add_live(Growth::of(None, Some(&row)));
                 let key = Key::from_bytes(key);
-                let new = || Arc::new(RowEntry::committed(lsn, ordinal, Some(Arc::clone(&row))));
-                let (entry, is_new) = store.rows.get_or_insert_with(&key, new);
+                let mut is_below = false;
+                let made = store.rows.get_or_insert_if(&key, |has_gaps| {
+                    is_below = has_gaps;
+                    Some(Arc::new(RowEntry::committed(
+                        lsn,
+                        ordinal,
+                        Some(Arc::clone(&row)),
+                    )))
+                });
+                let (entry, is_new) = made.expect("it is always made");
                 let mut state = entry.lock();
                 if is_new {
-                    if store.has_below() {
+                    if is_below {
                         state.set_below();
                     }
                     drop(state);
@@ -442,14 +451,17 @@ impl Replay {
                 Ok(())
             }
             (Some(ended), begun) => {
-                let Some(entry) = store.rows.get(key) else {
-                    if !store.has_below() {
+                let entry = match store.rows.find(key, Arc::clone) {
+                    Found::Row(entry) => entry,
+                    Found::Nothing => {
                         return Err(wrong(format!(
                             "version {ended} ended, but its row does not exist"
                         )));
                     }
-                    put_unseen(store, key, lsn, begun);
-                    return Ok(());
+                    Found::NotHere => {
+                        put_unseen(store, key, lsn, begun);
+                        return Ok(());
+                    }
                 };
                 let mut state = entry.lock();
                 let before = state.weight(key);
@@ -830,7 +842,7 @@ fn put_unseen(store: &Store, key: &[u8], lsn: Lsn, begun: Option<(Ordinal, Row)>
 
 /// Calls `visit` with each row of a store.
 fn each_newest(store: &Store, mut visit: impl FnMut(&Key, Version)) -> Result<(), Error> {
-    store.scan(&KeyRange::all(), NEWEST, |key, met| {
+    store.scan_newest(&KeyRange::all(), |key, met| {
         let version = match met {
             Met::Entry(entry, _) => entry.lock().newest(store.id).version(),
             Met::Below(stored) => stored.version(),

@@ -5,9 +5,10 @@
 //!
 //! 1. inside of the commit's critical section, where nothing moves: `at`, the counters, the catalog, which tentative records are open;
 //!    a snapshot slot holds `at`, so that no version that it needs goes away;
-//! 2. once the commit at `at` is durable, the dirty rows of each store are taken and their versions up to `at` are written into one run,
-//!    in the order of spaces and keys; commits go on meanwhile, and what they make dirty is for the next checkpoint;
-//! 3. the manifest names the new run and the state (`state`), in one step;
+//! 2. the dirty rows of each store are taken and their versions up to `at` are written into one run, in the order of spaces and keys; commits
+//!    go on meanwhile, and what they make dirty is for the next checkpoint; then the slot lets go, for a row that is updated all the time keeps
+//!    every version since a snapshot that is held;
+//! 3. once the commit at `at` is durable, the manifest names the new run and the state (`state`), in one step;
 //! 4. the written rows are marked: the runs have them. Those that were changed again since stay dirty.
 //!
 //! Memory: when rows take more than they may, clean ones that nobody was interested in lately leave (a clock over all leaves).
@@ -31,7 +32,7 @@ use crate::catalogs::Catalogs;
 use crate::engine::Numbers;
 use crate::error::Error;
 use crate::pins::Pins;
-use crate::runs::{SpaceId, Stored};
+use crate::runs::{FlushWriter, SpaceId, Stored};
 use crate::snapshots::{Slot, Snapshots};
 use crate::store::backing::Backing;
 use crate::store::{DirtyRows, Store};
@@ -151,7 +152,7 @@ impl Checkpoints {
             return Ok(state.at);
         }
         state.definitions = self.parts.catalogs.definitions(state.at, &catalog);
-        let done = self.write(*last, &state, stores);
+        let done = self.write(*last, &state, stores, &slot);
         slot.release();
         let count = if done.is_ok() { &self.made } else { &self.failed };
         count.fetch_add(1, Ordering::Relaxed);
@@ -203,8 +204,7 @@ impl Checkpoints {
         })
     }
 
-    fn write(&self, last: Lsn, state: &State, stores: Vec<Arc<Store>>) -> Result<(), Error> {
-        self.parts.log.wait_durable(state.at)?;
+    fn write(&self, last: Lsn, state: &State, stores: Vec<Arc<Store>>, slot: &Slot) -> Result<(), Error> {
         let take = |store: Arc<Store>| Taken {
             dirty: store.take_dirty(),
             store,
@@ -212,7 +212,12 @@ impl Checkpoints {
         };
         let mut taken: Vec<Taken> = stores.into_iter().map(take).collect();
         taken.retain(|taken| !taken.dirty.rows.is_empty());
-        let installed = self.write_rows(last, state, &mut taken);
+        let installed = self.write_rows(last, state, &mut taken).and_then(|writer| {
+            slot.release();
+            self.parts.log.wait_durable(state.at)?;
+            self.parts.backing.runs.install(writer, &state.encode())?;
+            Ok(())
+        });
         for Taken {
             store,
             dirty,
@@ -234,8 +239,8 @@ impl Checkpoints {
         installed
     }
 
-    /// Writes the taken rows and makes the checkpoint valid.
-    fn write_rows(&self, last: Lsn, state: &State, taken: &mut [Taken]) -> Result<(), Error> {
+    /// Writes the taken rows.
+    fn write_rows(&self, last: Lsn, state: &State, taken: &mut [Taken]) -> Result<FlushWriter, Error> {
         let runs = &self.parts.backing.runs;
         let mut writer = runs.begin_flush();
         let horizon = self.parts.snapshots.horizon();
@@ -256,13 +261,11 @@ impl Checkpoints {
                 drop(row);
                 written.push(!versions.is_empty());
                 if !versions.is_empty() {
-                    store.set_has_below();
                     writer.add(store.home.space, key.as_ref(), &versions)?;
                 }
             }
         }
-        runs.install(writer, &state.encode())?;
-        Ok(())
+        Ok(writer)
     }
 
     /// Takes rows out of memory until they take no more than they may, or everything left is in use, or it is `stopped`.

@@ -13,6 +13,9 @@
 //! leaves the map only after it was marked dead under its own mutex; whoever meets a dead one helps to remove it and
 //! looks again.
 //!
+//! A leaf is *complete* as long as no row of its range has left it for the runs: what is not there does not exist, and nobody need
+//! ask the runs.
+//!
 //! Lock order: index, leaf, row. Visitors of ranges are called with none of the map's locks held.
 //!
 //! Invariants:
@@ -33,7 +36,34 @@ const LEAF_ROWS: usize = 128;
 /// Leaves of a full branch. With it, a hundred million rows have fewer than two thousand branches.
 const BRANCH_LEAVES: usize = 512;
 
-type Leaf = RwLock<Sorted<Arc<RowEntry>>>;
+type Leaf = RwLock<Rows>;
+
+/// The rows of a leaf.
+#[derive(Default)]
+struct Rows {
+    sorted: Sorted<Arc<RowEntry>>,
+    /// Some row of the leaf's range may be in the runs only.
+    has_gaps: bool,
+}
+
+/// What became of a search.
+pub(crate) enum Found<T> {
+    Row(T),
+    /// There is no such row.
+    Nothing,
+    /// There is no such row in memory.
+    NotHere,
+}
+
+impl<T> Found<T> {
+    fn missing(has_gaps: bool) -> Found<T> {
+        match has_gaps {
+            true => Found::NotHere,
+            false => Found::Nothing,
+        }
+    }
+}
+
 type Branch = Sorted<Box<Leaf>>;
 
 pub(crate) struct Memtable {
@@ -73,16 +103,37 @@ fn leaf_and_next<'a>(index: &'a Sorted<Branch>, key: &[u8]) -> (Option<&'a Key>,
 impl Memtable {
     /// Calls `found` with the row of `key`, dead or alive, with locks of the map held: it must be short and take no
     /// other lock than the row's. This saves a point read the traffic on the row's reference count.
-    pub(crate) fn with<T>(&self, key: &[u8], found: impl FnOnce(&Arc<RowEntry>) -> T) -> Option<T> {
+    pub(crate) fn find<T>(&self, key: &[u8], found: impl FnOnce(&Arc<RowEntry>) -> T) -> Found<T> {
         let index = self.index.read();
         let leaf = leaf_of(&index, key).read();
-        let place = leaf.search(key).ok()?;
-        Some(found(leaf.value(place)))
+        match leaf.sorted.search(key) {
+            Ok(place) => Found::Row(found(leaf.sorted.value(place))),
+            Err(_) => Found::missing(leaf.has_gaps),
+        }
     }
 
-    /// The row of `key`, dead or alive.
+    /// As `find`, for a row that is in memory if there is anything to be found of it.
+    pub(crate) fn with<T>(&self, key: &[u8], found: impl FnOnce(&Arc<RowEntry>) -> T) -> Option<T> {
+        match self.find(key, found) {
+            Found::Row(found) => Some(found),
+            Found::Nothing | Found::NotHere => None,
+        }
+    }
+
+    /// The row of `key`, dead or alive, if it is in memory.
+    #[cfg(test)]
     pub(crate) fn get(&self, key: &[u8]) -> Option<Arc<RowEntry>> {
         self.with(key, Arc::clone)
+    }
+
+    /// During recovery: rows are in the runs that are not here.
+    pub(crate) fn set_gaps(&self) {
+        let index = self.index.read();
+        for branch in (0..index.len()).map(|at| index.value(at)) {
+            for leaf in (0..branch.len()).map(|at| branch.value(at)) {
+                leaf.write().has_gaps = true;
+            }
+        }
     }
 
     /// The row of `key`; when there is none, the one that `make` makes. With it, whether it was made.
@@ -91,24 +142,25 @@ impl Memtable {
         key: &Key,
         make: impl FnOnce() -> Arc<RowEntry>,
     ) -> (Arc<RowEntry>, bool) {
-        let found = self.get_or_insert_if(key, || Some(make()));
+        let found = self.get_or_insert_if(key, |_| Some(make()));
         found.expect("what is made without condition is there")
     }
 
-    /// As `get_or_insert_with`; `None` when there is no row and `make`, which is called with locks of the map held, makes none.
+    /// As `get_or_insert_with`; `None` when there is no row and `make` makes none. It is called with locks of the map held, and told whether
+    /// the runs may have the row.
     pub(crate) fn get_or_insert_if(
         &self,
         key: &Key,
-        make: impl FnOnce() -> Option<Arc<RowEntry>>,
+        make: impl FnOnce(bool) -> Option<Arc<RowEntry>>,
     ) -> Option<(Arc<RowEntry>, bool)> {
         {
             let index = self.index.read();
             let mut leaf = leaf_of(&index, key.as_ref()).write();
-            match leaf.search(key.as_ref()) {
-                Ok(place) => return Some((Arc::clone(leaf.value(place)), false)),
-                Err(place) if leaf.len() < LEAF_ROWS => {
-                    let row = make()?;
-                    leaf.insert(place, key.clone(), Arc::clone(&row));
+            match leaf.sorted.search(key.as_ref()) {
+                Ok(place) => return Some((Arc::clone(leaf.sorted.value(place)), false)),
+                Err(place) if leaf.sorted.len() < LEAF_ROWS => {
+                    let row = make(leaf.has_gaps)?;
+                    leaf.sorted.insert(place, key.clone(), Arc::clone(&row));
                     return Some((row, true));
                 }
                 Err(_) => {}
@@ -118,12 +170,16 @@ impl Memtable {
         let at = index.floor(key.as_ref());
         let branch = index.value_mut(at);
         let leaf_at = branch.floor(key.as_ref());
-        let leaf = branch.value_mut(leaf_at).get_mut();
+        let Rows {
+            sorted: leaf,
+            has_gaps,
+        } = branch.value_mut(leaf_at).get_mut();
+        let has_gaps = *has_gaps;
         let place = match leaf.search(key.as_ref()) {
             Ok(place) => return Some((Arc::clone(leaf.value(place)), false)),
             Err(place) => place,
         };
-        let row = make()?;
+        let row = make(has_gaps)?;
         if leaf.len() < LEAF_ROWS {
             leaf.insert(place, key.clone(), Arc::clone(&row));
             return Some((row, true));
@@ -140,7 +196,12 @@ impl Memtable {
             }
             right
         };
-        branch.insert(leaf_at + 1, right.key(0).clone(), Box::new(RwLock::new(right)));
+        let key = right.key(0).clone();
+        let right = Rows {
+            sorted: right,
+            has_gaps,
+        };
+        branch.insert(leaf_at + 1, key, Box::new(RwLock::new(right)));
         if branch.len() > BRANCH_LEAVES {
             let half = if leaf_at + 2 == branch.len() {
                 branch.len() - 1
@@ -153,7 +214,7 @@ impl Memtable {
         Some((row, true))
     }
 
-    /// Takes those rows out of one leaf, the one into whose range `from` falls, that `leaves` says yes of; it is called with the
+    /// Takes those rows out of one leaf, the one into whose range `from` falls, that `leaves` says yes of and the runs have; it is called with the
     /// leaf locked. Answers where the next leaf begins.
     pub(crate) fn sift(
         &self,
@@ -164,8 +225,10 @@ impl Memtable {
             let index = self.index.read();
             let (next, leaf) = leaf_and_next(&index, from);
             let mut leaf = leaf.write();
-            leaf.retain(|key, row| !leaves(key, row));
-            (next.cloned(), leaf.len() == 0)
+            let before = leaf.sorted.len();
+            leaf.sorted.retain(|key, row| !leaves(key, row));
+            leaf.has_gaps |= leaf.sorted.len() < before;
+            (next.cloned(), leaf.sorted.len() == 0)
         };
         if is_empty {
             self.remove_empty_leaf(from);
@@ -173,8 +236,13 @@ impl Memtable {
         next
     }
 
-    /// Copies the rows of one leaf that lie in the range; answers where the next leaf begins, if that is in it.
-    pub(crate) fn leaf(&self, range: &KeyRange, batch: &mut Vec<(Key, Arc<RowEntry>)>) -> Option<Key> {
+    /// Copies the rows of one leaf that lie in the range; answers where the next leaf begins, if that is in it, and whether the runs may have
+    /// others in between.
+    pub(crate) fn leaf(
+        &self,
+        range: &KeyRange,
+        batch: &mut Vec<(Key, Arc<RowEntry>)>,
+    ) -> (Option<Key>, bool) {
         self.read_leaf(&range.lower, &range.upper, batch)
     }
 
@@ -183,11 +251,11 @@ impl Memtable {
         let is_empty = {
             let index = self.index.read();
             let mut leaf = leaf_of(&index, key).write();
-            match leaf.search(key) {
-                Ok(place) if Arc::ptr_eq(leaf.value(place), row) => leaf.remove(place),
+            match leaf.sorted.search(key) {
+                Ok(place) if Arc::ptr_eq(leaf.sorted.value(place), row) => leaf.sorted.remove(place),
                 _ => return false,
             }
-            leaf.len() == 0
+            leaf.sorted.len() == 0
         };
         if is_empty {
             self.remove_empty_leaf(key);
@@ -201,11 +269,18 @@ impl Memtable {
         let at = index.floor(key);
         let branch = index.value_mut(at);
         let leaf_at = branch.floor(key);
-        if leaf_at > 0 && branch.value_mut(leaf_at).get_mut().len() == 0 {
+        if leaf_at > 0 && branch.value_mut(leaf_at).get_mut().sorted.len() == 0 {
+            let has_gaps = branch.value_mut(leaf_at).get_mut().has_gaps;
             branch.remove(leaf_at);
+            // The range falls to the leaf before it.
+            branch.value_mut(leaf_at - 1).get_mut().has_gaps |= has_gaps;
         }
-        if at > 0 && branch.len() == 1 && branch.value_mut(0).get_mut().len() == 0 {
+        if at > 0 && branch.len() == 1 && branch.value_mut(0).get_mut().sorted.len() == 0 {
+            let has_gaps = branch.value_mut(0).get_mut().has_gaps;
             index.remove(at);
+            let before = index.value_mut(at - 1);
+            let last = before.len() - 1;
+            before.value_mut(last).get_mut().has_gaps |= has_gaps;
         }
     }
 
@@ -215,7 +290,7 @@ impl Memtable {
         let mut lower = range.lower.clone();
         let mut batch: Vec<(Key, Arc<RowEntry>)> = Vec::new();
         loop {
-            let next = self.read_leaf(&lower, &range.upper, &mut batch);
+            let (next, _) = self.read_leaf(&lower, &range.upper, &mut batch);
             for (key, row) in batch.drain(..) {
                 if !visit(&key, &row) {
                     return;
@@ -234,7 +309,7 @@ impl Memtable {
         lower: &Bound<Key>,
         upper: &Bound<Key>,
         batch: &mut Vec<(Key, Arc<RowEntry>)>,
-    ) -> Option<Key> {
+    ) -> (Option<Key>, bool) {
         let index = self.index.read();
         let from: &[u8] = match lower {
             Bound::Included(key) | Bound::Excluded(key) => key.as_ref(),
@@ -247,6 +322,7 @@ impl Memtable {
             Bound::Unbounded => true,
         });
         let leaf = leaf.read();
+        let (leaf, has_gaps) = (&leaf.sorted, leaf.has_gaps);
         let begin = match (leaf.search(from), lower) {
             (Ok(place), Bound::Excluded(_)) => place + 1,
             (Ok(place) | Err(place), _) => place,
@@ -264,7 +340,7 @@ impl Memtable {
                     .map(|(key, row)| (key.clone(), Arc::clone(row))),
             );
         }
-        next.cloned()
+        (next.cloned(), has_gaps)
     }
 
     #[cfg(test)]

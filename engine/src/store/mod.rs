@@ -1,8 +1,8 @@
 //! The data of one table: rows in memory, and below them those that the runs have.
 //!
 //! The memtable has every row that is locked, every row that changed since the last checkpoint, and as many others as
-//! there is memory for. Whoever reads asks the memtable first and the runs second; in this order, because a row leaves the memtable
-//! only when the runs have it. Whoever locks or inserts needs an entry: it is made from what the runs have, inside of the leaf's
+//! there is memory for. Whoever reads asks the memtable first, and the runs second, where the memtable has gaps; in this order, because a row leaves
+//! the memtable only when the runs have it. Whoever locks or inserts needs an entry: it is made from what the runs have, inside of the leaf's
 //! lock and only while the runs are still the ones that were asked.
 
 pub(crate) mod backing;
@@ -18,7 +18,7 @@ use crate::row::RowLayout;
 use crate::runs::Stored;
 use backing::Home;
 use entry::RowEntry;
-use memtable::Memtable;
+use memtable::{Found, Memtable};
 use parking_lot::Mutex;
 use scan::{Met, Next, StoreScan};
 use scry_wal::{Lsn, Ordinal, StoreId};
@@ -34,8 +34,6 @@ pub(crate) struct Store {
     pub(crate) counters: Arc<StoreCounters>,
     pub(crate) home: Home,
     dirty: Mutex<DirtyRows>,
-    /// Whether the runs may have anything of this store. Set before they do, and never taken back.
-    has_below: AtomicBool,
     /// Set when a committed DDL statement put another store in this one's place, or nothing. Whoever gets the
     /// table's lock afterwards must not write here.
     retired: AtomicBool,
@@ -92,37 +90,27 @@ impl Store {
             counters,
             home,
             dirty: Mutex::default(),
-            has_below: AtomicBool::new(false),
             retired: AtomicBool::new(false),
         }
     }
 
     /// What the runs have of a row for a snapshot.
     pub(crate) fn read_below(&self, key: &[u8], at: Lsn) -> Result<Option<Stored>, Error> {
-        match self.has_below() {
-            true => self.home.backing.runs.current().get(self.home.space, key, at),
-            false => Ok(None),
-        }
+        self.home.backing.runs.current().get(self.home.space, key, at)
     }
 
-    /// Whether the runs may have anything of this store.
-    pub(crate) fn has_below(&self) -> bool {
-        self.has_below.load(Ordering::Acquire)
-    }
-
-    /// The runs are about to have something of this store.
-    pub(crate) fn set_has_below(&self) {
-        self.has_below.store(true, Ordering::Release);
+    /// During recovery, before any row is in memory: the runs have rows of this store.
+    pub(crate) fn set_below(&self) {
+        self.rows.set_gaps();
     }
 
     /// The entry of a row, made when only the runs have the row; `None` when there is none.
     pub(crate) fn fetch(&self, key: &[u8]) -> Result<Option<Arc<RowEntry>>, Error> {
         loop {
-            if let Some(entry) = self.rows.get(key) {
-                return Ok(Some(entry));
-            }
-            if !self.has_below() {
-                return Ok(None);
+            match self.rows.find(key, Arc::clone) {
+                Found::Row(entry) => return Ok(Some(entry)),
+                Found::Nothing => return Ok(None),
+                Found::NotHere => {}
             }
             let set = self.home.backing.runs.current();
             let Some(stored) = set.get(self.home.space, key, Lsn::MAX)? else {
@@ -132,7 +120,7 @@ impl Store {
             let key = Key::from_bytes(key);
             let made = self
                 .rows
-                .get_or_insert_if(&key, || is_current().then(|| self.raise(&key, stored)));
+                .get_or_insert_if(&key, |_| is_current().then(|| self.raise(&key, stored)));
             if let Some((entry, _)) = made {
                 return Ok(Some(entry));
             }
@@ -147,19 +135,18 @@ impl Store {
         fresh: bool,
         make: impl Fn() -> Arc<RowEntry>,
     ) -> Result<(Arc<RowEntry>, bool), Error> {
+        let placed = self
+            .rows
+            .get_or_insert_if(key, |has_gaps| (fresh || !has_gaps).then(&make));
+        if let Some(placed) = placed {
+            return Ok(placed);
+        }
         loop {
-            if fresh || !self.has_below() {
-                let is_whole = || fresh || !self.has_below();
-                match self.rows.get_or_insert_if(key, || is_whole().then(&make)) {
-                    Some(placed) => return Ok(placed),
-                    None => continue,
-                }
-            }
             let set = self.home.backing.runs.current();
             let below = set.get(self.home.space, key.as_ref(), Lsn::MAX)?;
             let is_below = below.is_some();
             let is_current = || Arc::ptr_eq(&set, &self.home.backing.runs.current());
-            let placed = self.rows.get_or_insert_if(key, || {
+            let placed = self.rows.get_or_insert_if(key, |_| {
                 is_current().then(|| match below {
                     Some(stored) => self.raise(key, stored),
                     None => make(),
@@ -180,14 +167,13 @@ impl Store {
         Arc::new(entry)
     }
 
-    /// Walks over what a snapshot sees, in key order, until `visit` answers false.
-    pub(crate) fn scan(
+    /// Walks over the newest versions, in key order, until `visit` answers false.
+    pub(crate) fn scan_newest(
         &self,
         range: &KeyRange,
-        at: Lsn,
         mut visit: impl FnMut(&Key, Met<'_>) -> bool,
     ) -> Result<(), Error> {
-        StoreScan::new(range.clone(), at).run(self, |key, met| match visit(key, met) {
+        StoreScan::new(range.clone(), NEWEST).run(self, |key, met| match visit(key, met) {
             true => Next::On,
             false => Next::Stop,
         })

@@ -2,7 +2,7 @@
 //!
 //! Rows leave memory for the runs while a walk is under way. What keeps it whole is the order in which the two are
 //! looked at: a leaf of the memtable is copied first, and the runs that are asked beside it are those of a moment after that.
-//! A row that was not in the leaf had left before, so these runs have it. Entries that were copied keep their chains, wherever
+//! A row that was not in the leaf had left before, so these runs have it. A leaf that no row has left needs no runs. Entries that were copied keep their chains, wherever
 //! they are by now.
 
 use super::Store;
@@ -16,16 +16,25 @@ use std::sync::Arc;
 
 /// One key of a walk.
 pub(crate) enum Met<'a> {
-    /// The row is in memory; with it, what the runs have for the walk's snapshot, if it may be asked.
-    Entry(&'a Arc<RowEntry>, Option<Stored>),
+    /// The row is in memory; with it, what the runs have for the walk's snapshot, where they had to be asked anyway.
+    Entry(&'a Arc<RowEntry>, Older),
     /// What the runs have for the walk's snapshot.
     Below(Stored),
+}
+
+/// What the runs have of a row that is in memory.
+pub(crate) enum Older {
+    Known(Option<Stored>),
+    /// They were not asked; a visitor that needs it says `Next::Below`.
+    Unknown,
 }
 
 /// What a visitor says.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {
     On,
+    /// The entry has nothing for the snapshot, and the runs may: the key is visited again with what they have, if that is anything.
+    Below,
     /// Enough: the walk goes on behind this key another time.
     Stop,
     /// Enough, and this key is to be visited again.
@@ -72,8 +81,11 @@ impl StoreScan {
     ) -> Result<(), Error> {
         let mut batch = Vec::new();
         while !self.done {
-            let next_leaf = store.rows.leaf(&self.left, &mut batch);
-            self.look_below(store)?;
+            let (next_leaf, has_gaps) = store.rows.leaf(&self.left, &mut batch);
+            match has_gaps {
+                true => self.look_below(store)?,
+                false => self.below = None,
+            }
             for (key, entry) in batch.drain(..) {
                 while let Some((key, stored)) = self.below_before(Some(&key))? {
                     let next = visit(&key, Met::Below(stored));
@@ -81,8 +93,17 @@ impl StoreScan {
                         return Ok(());
                     }
                 }
-                let stored = self.below_at(&key)?;
-                let next = visit(&key, Met::Entry(&entry, stored));
+                let older = match has_gaps {
+                    true => Older::Known(self.below_at(&key)?),
+                    false => Older::Unknown,
+                };
+                let mut next = visit(&key, Met::Entry(&entry, older));
+                if next == Next::Below {
+                    next = match store.read_below(key.as_ref(), self.at)? {
+                        Some(stored) => visit(&key, Met::Below(stored)),
+                        None => Next::On,
+                    };
+                }
                 if self.ends(key, next) {
                     return Ok(());
                 }
@@ -104,7 +125,7 @@ impl StoreScan {
     /// Notes where the walk stops, if the visitor of `key` says so.
     fn ends(&mut self, key: Key, next: Next) -> bool {
         self.left.lower = match next {
-            Next::On => return false,
+            Next::On | Next::Below => return false,
             Next::Stop => Bound::Excluded(key),
             Next::Stay => {
                 // What the runs have of the key was handed out already.
@@ -117,9 +138,6 @@ impl StoreScan {
 
     /// Takes the runs as they are now.
     fn look_below(&mut self, store: &Store) -> Result<(), Error> {
-        if !store.has_below() {
-            return Ok(());
-        }
         let set = store.home.backing.runs.current();
         if self
             .below

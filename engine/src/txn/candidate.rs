@@ -21,6 +21,7 @@ use crate::engine::EngineSession;
 use crate::error::Error;
 use crate::key::{Key, KeyRange};
 use crate::overlay::{Now, Version};
+use crate::store::memtable::Found;
 use scry_wal::{Ordinal, StoreId};
 use smallvec::SmallVec;
 use std::ops::ControlFlow;
@@ -271,7 +272,7 @@ impl Txn {
             .base
             .at;
         let store = &table.store;
-        let found = store.rows.with(key, |entry| {
+        let found = store.rows.find(key, |entry| {
             let mut state = entry.lock();
             state.touch();
             match state.read(at, store.id) {
@@ -280,9 +281,12 @@ impl Txn {
                 None => Some(None),
             }
         });
-        let found = match found.flatten() {
-            Some(found) => found,
-            None => store.read_below(key, at)?.and_then(|stored| stored.version()),
+        let found = match found {
+            Found::Row(Some(found)) => found,
+            Found::Nothing => None,
+            Found::Row(None) | Found::NotHere => {
+                store.read_below(key, at)?.and_then(|stored| stored.version())
+            }
         };
         if let Some(found) = &found {
             self.depend_on(found.lsn);

@@ -16,9 +16,9 @@ use crate::error::Error;
 use crate::key::{Key, KeyRange};
 use crate::locks::Mode;
 use crate::overlay::{Undo, Version};
+use crate::store::Store;
 use crate::store::entry::RowEntry;
 use crate::store::scan::Met;
-use crate::store::{NEWEST, Store};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -278,7 +278,7 @@ impl Txn {
         let mut count = 0;
         let mut last = None;
         let mut failure = None;
-        table.store.scan(left, NEWEST, |old_key, met| {
+        table.store.scan_newest(left, |old_key, met| {
             count += 1;
             if count == REKEY_BATCH {
                 last = Some(old_key.clone());

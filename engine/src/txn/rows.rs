@@ -8,6 +8,7 @@ use crate::key::Key;
 use crate::locks::{Holder, Outcome, Request, RowRef};
 use crate::overlay::{Now, Pending, Version};
 use crate::store::entry::{RowEntry, RowState};
+use crate::store::memtable::Found;
 use scry_wal::Lsn;
 use std::sync::Arc;
 
@@ -44,7 +45,7 @@ impl Txn {
     pub(super) fn get_plain(&mut self, table: &Table, key: &[u8]) -> Result<Option<Version>, Error> {
         let store = &table.store;
         self.note_read(store.id, key);
-        let found = store.rows.with(key, |entry| {
+        let found = store.rows.find(key, |entry| {
             let mut state = entry.lock();
             state.touch();
             if let Some(slot) = self.own_slot(&state)
@@ -58,9 +59,10 @@ impl Txn {
                 None => Some((Lsn::ZERO, None)),
             }
         });
-        let (lsn, found) = match found.flatten() {
-            Some(found) => found,
-            None => match store.read_below(key, self.snapshot)? {
+        let (lsn, found) = match found {
+            Found::Row(Some(found)) => found,
+            Found::Nothing => return Ok(None),
+            Found::Row(None) | Found::NotHere => match store.read_below(key, self.snapshot)? {
                 Some(stored) => (stored.lsn, stored.version()),
                 None => return Ok(None),
             },

@@ -6,11 +6,10 @@ use crate::election::Base;
 use crate::error::Error;
 use crate::key::{Key, KeyRange};
 use crate::overlay::{Now, Version};
-use crate::runs::Stored;
 use crate::snapshots::Slot;
 use crate::store::Store;
 use crate::store::entry::{RowEntry, RowState};
-use crate::store::scan::{Met, Next, StoreScan};
+use crate::store::scan::{Met, Next, Older, StoreScan};
 use scry_wal::Lsn;
 use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
@@ -42,21 +41,27 @@ impl Txn {
         let store = &table.store;
         self.note_scan(store.id, range);
         let mut depends_on = Lsn::ZERO;
-        store.scan(range, self.snapshot, |key, met| {
-            let (lsn, found) = match met {
+        StoreScan::new(range.clone(), self.snapshot).run(store, |key, met| {
+            let seen = match met {
                 Met::Entry(entry, below) => {
                     let state = entry.lock();
                     match self.own_slot(&state).map(|slot| self.overlay.get(slot)) {
                         Some(pending) if !matches!(pending.now, Now::Untouched) => {
-                            (Lsn::ZERO, pending.current())
+                            Some((Lsn::ZERO, pending.current()))
                         }
                         _ => seen_by(self.snapshot, store, &state, below),
                     }
                 }
-                Met::Below(stored) => (stored.lsn, stored.version()),
+                Met::Below(stored) => Some((stored.lsn, stored.version())),
+            };
+            let Some((lsn, found)) = seen else {
+                return Next::Below;
             };
             depends_on = depends_on.max(lsn);
-            found.is_none_or(|version| visit(key, &version).is_continue())
+            match found.is_none_or(|version| visit(key, &version).is_continue()) {
+                true => Next::On,
+                false => Next::Stop,
+            }
         })?;
         self.depend_on(depends_on);
         Ok(())
@@ -186,12 +191,15 @@ impl ScanCursor {
             if batch.len() == max_rows {
                 return Next::Stay;
             }
-            let (lsn, found) = match met {
+            let seen = match met {
                 Met::Entry(entry, below) => match own.get(&(Arc::as_ptr(entry) as usize)) {
-                    Some((_, own)) => (Lsn::ZERO, own.clone()),
+                    Some((_, own)) => Some((Lsn::ZERO, own.clone())),
                     None => seen_by(snapshot, store, &entry.lock(), below),
                 },
-                Met::Below(stored) => (stored.lsn, stored.version()),
+                Met::Below(stored) => Some((stored.lsn, stored.version())),
+            };
+            let Some((lsn, found)) = seen else {
+                return Next::Below;
             };
             depends_on = depends_on.max(lsn);
             if let Some(version) = found {
@@ -221,12 +229,14 @@ impl ScanCursor {
     }
 }
 
-/// What a snapshot sees of a row: its entry, and what the runs have for that snapshot. With it, the LSN of the version, deletion or not.
-fn seen_by(at: Lsn, store: &Store, state: &RowState, below: Option<Stored>) -> (Lsn, Option<Version>) {
+/// What a snapshot sees of a row: its entry, and what the runs have for that snapshot. With it, the LSN of the version, deletion or not. `None`: the
+/// runs are to be asked.
+fn seen_by(at: Lsn, store: &Store, state: &RowState, below: Older) -> Option<(Lsn, Option<Version>)> {
     match (state.read(at, store.id), below) {
-        (Some(seen), _) => (seen.lsn, seen.version()),
-        (None, Some(stored)) => (stored.lsn, stored.version()),
-        (None, None) => (Lsn::ZERO, None),
+        (Some(seen), _) => Some((seen.lsn, seen.version())),
+        (None, Older::Known(Some(stored))) => Some((stored.lsn, stored.version())),
+        (None, Older::Unknown) if state.is_below() => None,
+        (None, _) => Some((Lsn::ZERO, None)),
     }
 }
 
