@@ -52,9 +52,8 @@ impl Server {
         }
         if kind == Kind::Scry {
             // Checkpoints and compaction are always under way, and hardly a row is in memory.
-            fs::create_dir_all(&data)?;
             fs::write(
-                data.join("scry.toml"),
+                folder.join("scry.toml"),
                 "[rows]\nmemory_mib = 1\ncache_mib = 4\ncheckpoint_mib = 1\n",
             )?;
         }
@@ -95,6 +94,7 @@ impl Server {
         match self.kind {
             Kind::Scry => {
                 command.arg("serve").arg("--data").arg(&self.data);
+                command.arg("--config").arg(self.log.with_file_name("scry.toml"));
                 command
                     .arg("--listen")
                     .arg(format!("127.0.0.1:{}", self.target.port));
