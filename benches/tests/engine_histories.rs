@@ -44,11 +44,11 @@ impl Store {
             let table = NewTable {
                 name: name.to_owned(),
                 columns: vec![column("k", DataType::Int4), column("v", DataType::Text)],
-                checks: Vec::new(),
                 primary_key: Some(PrimaryKey {
                     name: format!("{name}_pkey"),
                     columns: vec![0],
                 }),
+                ..NewTable::default()
             };
             block_on(txn.create_table(table)).unwrap();
         }
@@ -94,7 +94,7 @@ fn upsert(
     loop {
         if let Some(version) = block_on(txn.lock(table, &place))? {
             let made = make(Some(decode(table, &version).1));
-            return txn.update(table, &place, encode(table, at, made));
+            return block_on(txn.update(table, &place, encode(table, at, made)));
         }
         let row = encode(table, at, make(None));
         if let InsertOutcome::Inserted(_) = block_on(txn.insert(table, Some(place.clone()), row))? {

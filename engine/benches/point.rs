@@ -76,7 +76,7 @@ fn point(c: &mut Criterion) {
                     let mut txn = session.begin(Isolation::ReadCommitted);
                     txn.statement();
                     now(txn.lock(table, &key)).unwrap().unwrap();
-                    txn.update(table, &key, row).unwrap();
+                    now(txn.update(table, &key, row)).unwrap();
                     txn.commit("UPDATE 1").unwrap()
                 },
                 BatchSize::SmallInput,

@@ -8,6 +8,7 @@ use crate::catalog_change::CatalogChange;
 use crate::collision::Rules;
 use crate::election::{Elections, of_catalog};
 use crate::error::Error;
+use crate::index::{Index, IndexDef, NewIndex};
 use crate::key::Key;
 use crate::locks::TableLock;
 use crate::row::RowLayout;
@@ -65,6 +66,7 @@ pub struct TableDef {
     /// The identity of the present data; TRUNCATE changes it.
     pub store: StoreId,
     pub checks: Vec<CheckDef>,
+    pub indexes: Vec<IndexDef>,
 }
 
 /// A table to be created: the engine gives it its oid and store.
@@ -74,6 +76,7 @@ pub struct NewTable {
     pub columns: Vec<ColumnDef>,
     pub primary_key: Option<PrimaryKey>,
     pub checks: Vec<CheckDef>,
+    pub indexes: Vec<NewIndex>,
 }
 
 /// A table as one catalog knows it.
@@ -82,6 +85,8 @@ pub struct Table {
     pub layout: Arc<RowLayout>,
     /// What decides rows that a candidate and others have changed.
     pub rules: Arc<Rules>,
+    /// In the order of the definition.
+    pub indexes: Vec<Arc<Index>>,
     pub(crate) store: Arc<Store>,
     pub(crate) lock: Arc<TableLock>,
     /// Set when a commit put another definition in this one's place, or nothing. Whoever gets the table's lock afterwards
@@ -93,10 +98,12 @@ pub struct Table {
 impl Table {
     pub(crate) fn new(def: TableDef, store: Arc<Store>, lock: Arc<TableLock>) -> Table {
         let layout = Arc::clone(&store.layout);
+        let indexes = Index::of(&def, &[], &store, &lock);
         Table {
             def,
             layout,
             rules: Arc::default(),
+            indexes,
             store,
             lock,
             retired: Arc::default(),
@@ -106,7 +113,10 @@ impl Table {
 
     /// The same data under another definition.
     pub(crate) fn redefined(&self, def: TableDef, rules: Arc<Rules>) -> Table {
-        Table::new(def, Arc::clone(&self.store), Arc::clone(&self.lock)).with_rules(rules)
+        let indexes = Index::of(&def, &self.indexes, &self.store, &self.lock);
+        let mut table = Table::new(def, Arc::clone(&self.store), Arc::clone(&self.lock)).with_rules(rules);
+        table.indexes = indexes;
+        table
     }
 
     /// The same definition with other rules.
@@ -147,7 +157,9 @@ impl Table {
     pub(crate) fn with_fresh_store(home: Home, def: TableDef, lock: Arc<TableLock>) -> Table {
         let types: Vec<DataType> = def.columns.iter().map(|column| column.ty).collect();
         let store = Arc::new(Store::new(home, def.store, Arc::new(RowLayout::new(&types))));
-        Table::new(def, store, lock)
+        let table = Table::new(def, store, lock);
+        table.indexes.iter().for_each(|index| index.set_ready());
+        table
     }
 
     /// The number of the column of this name.
@@ -214,6 +226,8 @@ pub(crate) struct AppliedChange {
 pub struct Catalog {
     pub(crate) tables: Arc<Tables>,
     pub(crate) elections: Arc<Elections>,
+    /// Whether the tables are those of a candidate's base.
+    pub(crate) of_candidate: bool,
 }
 
 /// All tables.
@@ -231,6 +245,19 @@ impl Catalog {
     /// The table of this name.
     pub fn table(&self, name: &str) -> Option<&Arc<Table>> {
         self.tables.by_oid.get(self.tables.by_name.get(name)?)
+    }
+
+    /// Whether a table, a primary key or an index has this name.
+    pub fn has_relation(&self, name: &str) -> bool {
+        self.tables.has_relation(name)
+    }
+
+    /// The table that has the index of this name, with the index's number there.
+    pub fn index(&self, name: &str) -> Option<(&Arc<Table>, usize)> {
+        self.tables().find_map(|table| {
+            let mut indexes = table.indexes.iter();
+            Some((table, indexes.position(|index| index.def.name == name)?))
+        })
     }
 
     pub fn by_oid(&self, oid: u32) -> Option<&Arc<Table>> {
@@ -254,6 +281,19 @@ impl Catalog {
             .collect()
     }
 
+    /// The stores of all tables and indexes of the present.
+    pub(crate) fn swept_stores(&self) -> impl Iterator<Item = &Arc<Store>> {
+        self.all_tables().flat_map(|table| {
+            let indexes = table.indexes.iter().map(|index| index.store());
+            std::iter::once(&table.store).chain(indexes)
+        })
+    }
+
+    /// Whether the tables are those of a candidate's base: rows are found there by primary key alone.
+    pub fn is_of_candidate(&self) -> bool {
+        self.of_candidate
+    }
+
     pub fn elections(&self) -> &Elections {
         &self.elections
     }
@@ -268,6 +308,7 @@ impl Catalog {
         Ok(Catalog {
             tables: Arc::clone(&candidate.base.tables),
             elections: Arc::clone(&self.elections),
+            of_candidate: true,
         })
     }
 
@@ -313,9 +354,34 @@ impl Tables {
         self.by_oid.values().find(|table| table.def.store == store)
     }
 
+    fn has_relation(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
+            || self.by_oid.values().any(|table| {
+                let of_key = table.def.primary_key.as_ref().is_some_and(|key| key.name == name);
+                of_key || table.def.indexes.iter().any(|index| index.name == name)
+            })
+    }
+
+    /// Refuses a new index whose name another relation has.
+    fn check_new_indexes(&self, def: &TableDef) -> Result<(), Error> {
+        let known = self.by_oid.get(&def.oid).map(|table| &table.def.indexes);
+        let is_known = |name: &str| known.into_iter().flatten().any(|index| index.name == name);
+        match def
+            .indexes
+            .iter()
+            .find(|index| !is_known(&index.name) && self.has_relation(&index.name))
+        {
+            Some(index) => Err(Error::DuplicateTable {
+                name: index.name.clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+
     fn apply(&mut self, applied: &AppliedChange) -> Result<(), Error> {
         match (&applied.change, &applied.table) {
             (CatalogChange::CreateTable(def), Some(table)) => {
+                self.check_new_indexes(def)?;
                 let is_named = def.oid >= FIRST_OID;
                 if is_named && self.by_name.contains_key(&def.name) || self.by_oid.contains_key(&def.oid) {
                     return Err(Error::DuplicateTable {
@@ -332,6 +398,7 @@ impl Tables {
                 self.by_name.remove(&table.def.name);
             }
             (CatalogChange::Redefine(def), Some(table)) => {
+                self.check_new_indexes(def)?;
                 let place = self.by_oid.get_mut(&def.oid).ok_or_else(|| undefined(def.oid))?;
                 let old = std::mem::replace(place, Arc::clone(table));
                 if old.def.name != def.name {
@@ -366,14 +433,16 @@ fn undefined(oid: u32) -> Error {
 }
 
 /// Whether a definition makes sense by itself.
-pub(crate) fn check_definition(
-    name: &str,
-    columns: &[ColumnDef],
-    primary_key: Option<&PrimaryKey>,
-) -> Result<(), Error> {
+pub(crate) fn check_definition(def: &TableDef) -> Result<(), Error> {
+    let TableDef {
+        name,
+        columns,
+        primary_key,
+        ..
+    } = def;
     let invalid = |reason| {
         Err(Error::InvalidDefinition {
-            table: name.to_owned(),
+            table: name.clone(),
             reason,
         })
     };
@@ -396,6 +465,11 @@ pub(crate) fn check_definition(
         }
         if numbers.last().is_some_and(|last| *last >= columns.len()) {
             return invalid("a column of the primary key does not exist");
+        }
+    }
+    for index in &def.indexes {
+        if index.columns.is_empty() || index.columns.iter().any(|column| *column >= columns.len()) {
+            return invalid("an index needs columns of its table");
         }
     }
     Ok(())

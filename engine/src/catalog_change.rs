@@ -13,7 +13,8 @@
 //! | 5 set collision rules | oid u32, rules (see `collision::rules`) |
 //! | 6 redefine | definition, of a table that exists and keeps its store |
 //! | 16 to 30 | elections: see `election::change` |
-//! | definition | oid u32, store u32, name, list of columns, option of primary key, list of checks |
+//! | definition | oid u32, store u32, name, list of columns, option of primary key, list of checks, list of indexes |
+//! | index | oid u32, name, store u32, list of column numbers u32, unique u8, constraint u8 |
 //! | check | constraint name, expression text |
 //! | column | name, type (5 bytes, see `DataType::encode`), not null u8, option of default text |
 //! | primary key | constraint name, list of column numbers u32 |
@@ -21,6 +22,7 @@
 use crate::catalog::{CheckDef, ColumnDef, PrimaryKey, TableDef};
 use crate::collision::Rules;
 use crate::election::change::ElectionChange;
+use crate::index::IndexDef;
 use crate::types::DataType;
 use scry_wal::StoreId;
 use std::fmt;
@@ -198,14 +200,27 @@ fn put_definition(out: &mut Vec<u8>, def: &TableDef) {
         put_text(out, &check.name);
         put_text(out, &check.expression);
     }
+    put_len(out, def.indexes.len());
+    for index in &def.indexes {
+        put_u32(out, index.oid);
+        put_text(out, &index.name);
+        put_u32(out, index.store.get());
+        put_columns(out, &index.columns);
+        out.push(u8::from(index.unique));
+        out.push(u8::from(index.constraint));
+    }
+}
+
+fn put_columns(out: &mut Vec<u8>, columns: &[usize]) {
+    put_len(out, columns.len());
+    for column in columns {
+        put_len(out, *column);
+    }
 }
 
 fn put_key(out: &mut Vec<u8>, key: &PrimaryKey) {
     put_text(out, &key.name);
-    put_len(out, key.columns.len());
-    for column in &key.columns {
-        put_len(out, *column);
-    }
+    put_columns(out, &key.columns);
 }
 
 pub(crate) struct Reader<'a> {
@@ -314,6 +329,16 @@ impl<'a> Reader<'a> {
                 expression: reader.text()?,
             })
         })?;
+        let indexes = self.list(|reader| {
+            Ok(IndexDef {
+                oid: reader.u32()?,
+                name: reader.text()?,
+                store: StoreId::new(reader.u32()?),
+                columns: reader.columns()?,
+                unique: reader.flag()?,
+                constraint: reader.flag()?,
+            })
+        })?;
         Ok(TableDef {
             oid,
             name,
@@ -321,12 +346,17 @@ impl<'a> Reader<'a> {
             primary_key,
             store,
             checks,
+            indexes,
         })
+    }
+
+    fn columns(&mut self) -> Result<Vec<usize>, CatalogChangeError> {
+        self.list(|reader| Ok(reader.u32()? as usize))
     }
 
     fn key(&mut self) -> Result<PrimaryKey, CatalogChangeError> {
         let name = self.text()?;
-        let columns = self.list(|reader| Ok(reader.u32()? as usize))?;
+        let columns = self.columns()?;
         Ok(PrimaryKey { name, columns })
     }
 }
@@ -361,6 +391,7 @@ mod tests {
                 primary_key: Some(key.clone()),
                 store: StoreId::new(3),
                 checks: Vec::new(),
+                indexes: Vec::new(),
             }),
             CatalogChange::Redefine(TableDef {
                 oid: 16385,
@@ -371,6 +402,14 @@ mod tests {
                 checks: vec![CheckDef {
                     name: "items_id_check".to_owned(),
                     expression: "id > 0".to_owned(),
+                }],
+                indexes: vec![IndexDef {
+                    oid: 16390,
+                    name: "items_id_key".to_owned(),
+                    store: StoreId::new(8),
+                    columns: vec![0],
+                    unique: true,
+                    constraint: true,
                 }],
             }),
             CatalogChange::DropTable {

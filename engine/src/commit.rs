@@ -272,6 +272,9 @@ impl Txn {
                 }
             }
             for applied in &self.ddl {
+                for index in applied.table.iter().flat_map(|table| &table.indexes) {
+                    index.set_ready();
+                }
                 let Some(retired) = &applied.retires else { continue };
                 retired.retire();
                 let keeps_store = |table: &Arc<Table>| Arc::ptr_eq(&table.store, &retired.store);

@@ -41,6 +41,13 @@ pub enum Error {
         constraint: String,
         key: Vec<crate::Value>,
     },
+    /// A row with the same key in a unique index as another one.
+    KeyExists {
+        table: String,
+        constraint: String,
+        columns: Vec<String>,
+        key: Vec<crate::Value>,
+    },
     /// A row without a value where one is required.
     NotNullViolation { table: String, column: String },
     /// A row that makes a condition of its table false.
@@ -191,7 +198,7 @@ impl fmt::Display for Error {
             Error::TableChanged { table } => {
                 write!(f, "table \"{table}\" was changed by a concurrent transaction")
             }
-            Error::UniqueViolation { constraint, .. } => {
+            Error::UniqueViolation { constraint, .. } | Error::KeyExists { constraint, .. } => {
                 write!(
                     f,
                     "duplicate key value violates unique constraint \"{constraint}\""
@@ -221,10 +228,7 @@ impl fmt::Display for Error {
                 write!(f, "a row of \"{table}\" has {bytes} bytes, the limit is {limit}")
             }
             Error::KeyTooLarge { table, bytes, limit } => {
-                write!(
-                    f,
-                    "a primary key of \"{table}\" has {bytes} bytes, the limit is {limit}"
-                )
+                write!(f, "a key of \"{table}\" has {bytes} bytes, the limit is {limit}")
             }
             Error::TransactionTooLarge { limit } => {
                 write!(

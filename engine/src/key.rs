@@ -11,7 +11,7 @@
 //! | text, varchar, char, jsonb, bytea | the bytes with 00 as 00 FF, then 00 01 |
 //! | uuid | as it is |
 //!
-//! Key columns are never NULL. Integers are encoded by their own width: a value must be of the column's type.
+//! Columns of primary keys are never NULL; of indexes, see `index`. Integers are encoded by their own width: a value must be of the column's type.
 
 use crate::types::{DataType, Datum, Numeric, Value};
 use smallvec::SmallVec;
@@ -27,6 +27,10 @@ const EXPONENT_BIAS: i32 = 60;
 const NUMERIC_ZERO: u8 = 0x80;
 const NUMERIC_POSITIVE: i32 = 0x81;
 const NUMERIC_NEGATIVE: i32 = 0x7f;
+
+/// What stands before a value that may be NULL, and for NULL.
+const NOT_NULL: u8 = 1;
+const NULL: u8 = 2;
 
 /// Ends text and bytes; below the escape of a zero byte, so that a prefix comes before what it begins.
 const TERMINATOR: [u8; 2] = [0, 1];
@@ -114,6 +118,23 @@ impl Key {
             Datum::Bytea(v) => self.push_escaped(v),
             Datum::Uuid(v) => self.put(v),
         }
+    }
+
+    /// Appends a value that may be NULL, which comes last.
+    #[inline]
+    pub fn push_nullable(&mut self, value: &Datum<'_>) {
+        match value {
+            Datum::Null => self.bytes.push(NULL),
+            value => {
+                self.bytes.push(NOT_NULL);
+                self.push(value);
+            }
+        }
+    }
+
+    /// Appends bytes that are part of a key.
+    pub(crate) fn push_bytes(&mut self, bytes: &[u8]) {
+        self.put(bytes);
     }
 
     #[inline]

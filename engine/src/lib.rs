@@ -25,6 +25,7 @@ mod directory;
 pub mod election;
 pub mod engine;
 pub mod error;
+pub mod index;
 pub mod key;
 mod limits;
 mod locks;
@@ -51,6 +52,7 @@ pub use election::{
 };
 pub use engine::{Engine, EngineOptions, EngineSession, SessionInfo};
 pub use error::{Advice, Error};
+pub use index::{Index, IndexDef, NewIndex};
 pub use key::{Key, KeyRange};
 pub use limits::{KEY_BYTES_MAX, ROW_BYTES_MAX};
 pub use overlay::{OwnWrites, Version};

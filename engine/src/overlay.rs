@@ -296,12 +296,13 @@ impl Overlay {
         self.unlogged_bytes += bytes;
     }
 
-    /// The change that was written last, which is in `slot`, needs no record: the log has it, in a branch, under a
+    /// The change that was written last but for those of indexes, which is in `slot`, needs no record: the log has it, in a branch, under a
     /// local index.
     pub(crate) fn adopt_last(&mut self, slot: u32, local: u32) {
         let pending = &mut self.changes[slot as usize];
-        let was_last = self.dirty.pop();
-        debug_assert_eq!(was_last, Some(slot));
+        // Behind it are rows of indexes.
+        let place = self.dirty.iter().rposition(|dirty| *dirty == slot);
+        self.dirty.remove(place.expect("it was written"));
         pending.dirty = false;
         self.unlogged_bytes -= std::mem::take(&mut pending.counted_bytes);
         pending.logged = match &pending.now {
@@ -355,7 +356,8 @@ impl Overlay {
 
     /// Encodes what is not in the log yet, oldest touch first, until `out` holds at least `enough` bytes. Answers
     /// the number of records. Changes of stores that are not `live` (by number) are passed over: nobody
-    /// will ever look for them, unless a rollback to a savepoint brings the store back (`mark_all`).
+    /// will ever look for them, unless a rollback to a savepoint brings the store back (`mark_all`). Those of indexes have no records: they
+    /// count as logged with the others.
     ///
     /// With a `journal`, an empty one, all of it can be taken back.
     pub(crate) fn encode(
@@ -382,6 +384,20 @@ impl Overlay {
             self.unlogged_bytes -= std::mem::take(&mut pending.counted_bytes);
             let store = &self.stores[pending.store as usize].store;
             let Some(delta) = pending.delta() else { continue };
+            if store.is_derived() {
+                let logged = match delta.new {
+                    Some(row) => Logged::Row {
+                        row: Arc::clone(row),
+                        local: 0,
+                    },
+                    None => Logged::Gone,
+                };
+                let before = std::mem::replace(&mut pending.logged, logged);
+                if let Some(journal) = &mut journal {
+                    journal.moved.push((*slot, before));
+                }
+                continue;
+            }
             if !live[pending.store as usize] {
                 continue;
             }

@@ -27,6 +27,7 @@ use crate::collector::Grave;
 use crate::election::branch;
 use crate::election::change::ElectionChange;
 use crate::error::Error;
+use crate::index::replay;
 use crate::key::{Key, KeyRange};
 use crate::locks::RowRef;
 use crate::overlay::Version;
@@ -79,6 +80,7 @@ pub(crate) fn replay(
         return Err(error);
     }
     let log = log?;
+    replay.fill_indexes()?;
     Ok((log, replay.finish()))
 }
 
@@ -103,6 +105,15 @@ struct Replay {
 struct StoreState {
     store: Arc<Store>,
     has_primary_key: bool,
+}
+
+impl StoreState {
+    fn of(table: &Table) -> StoreState {
+        StoreState {
+            store: Arc::clone(&table.store),
+            has_primary_key: table.def.primary_key.is_some(),
+        }
+    }
 }
 
 /// A tentative change, until its fate is known.
@@ -529,16 +540,8 @@ impl Replay {
                 let of_base = of_base
                     .ok_or_else(|| corrupt(lsn, Some(*base), "branch of an unknown store".to_owned()))?;
                 let branch = Arc::new(branch::table(self.home(space), of_base, *store, columns.clone()));
-                let has_primary_key = branch.def.primary_key.is_some();
                 self.last_store = self.last_store.max(store.get());
-                let data = Arc::clone(&branch.store);
-                self.stores.insert(
-                    *store,
-                    StoreState {
-                        store: data,
-                        has_primary_key,
-                    },
-                );
+                self.stores.insert(*store, StoreState::of(&branch));
                 table = Some(branch);
             }
             ElectionChange::Adopt {
@@ -585,11 +588,7 @@ impl Replay {
     fn keep_branches(&mut self, candidate: u64) {
         let known = self.catalog.elections().candidate(candidate);
         for branch in known.into_iter().flat_map(|(_, candidate)| candidate.branches()) {
-            let state = StoreState {
-                store: Arc::clone(&branch.table.store),
-                has_primary_key: branch.table.def.primary_key.is_some(),
-            };
-            self.stores.insert(branch.store(), state);
+            self.stores.insert(branch.store(), StoreState::of(&branch.table));
         }
     }
 
@@ -618,7 +617,7 @@ impl Replay {
         let state = self.stores.get(&base);
         let store = Arc::clone(&state.ok_or_else(|| wrong("unknown store"))?.store);
         let mut rows = Vec::new();
-        each_newest(&table.store, |key, version| {
+        each_newest(&table.store, &mut |key, version| {
             let ordinal = version.ordinal.unwrap_or_default();
             if !skipped.contains(&ordinal) {
                 rows.push((key.clone(), ordinal, version.row));
@@ -677,7 +676,7 @@ impl Replay {
         let mut new_key = None;
         let table = match change {
             CatalogChange::CreateTable(def) => {
-                crate::catalog::check_definition(&def.name, &def.columns, def.primary_key.as_ref())
+                crate::catalog::check_definition(def)
                     .map_err(|error| corrupt(lsn, Some(def.store), error.to_string()))?;
                 Some(Table::with_fresh_store(
                     self.home(space),
@@ -700,13 +699,13 @@ impl Replay {
             }
             CatalogChange::AddPrimaryKey { oid, key } => {
                 let old = table_of(*oid)?;
-                crate::catalog::check_definition(&old.def.name, &old.def.columns, Some(key))
-                    .map_err(|error| corrupt(lsn, Some(old.def.store), error.to_string()))?;
                 let mut def = old.def.clone();
+                def.primary_key = Some(key.clone());
+                crate::catalog::check_definition(&def)
+                    .map_err(|error| corrupt(lsn, Some(old.def.store), error.to_string()))?;
                 for column in &key.columns {
                     def.columns[*column].not_null = true;
                 }
-                def.primary_key = Some(key.clone());
                 new_key = Some((def.store, key.clone()));
                 let new = Table::new(def, Arc::clone(&old.store), Arc::clone(&old.lock));
                 Some(new.with_rules(Arc::new(old.rules.without(&key.columns))))
@@ -717,7 +716,7 @@ impl Replay {
             }
             CatalogChange::Redefine(def) => {
                 let old = table_of(def.oid)?;
-                crate::catalog::check_definition(&def.name, &def.columns, def.primary_key.as_ref())
+                crate::catalog::check_definition(def)
                     .map_err(|error| corrupt(lsn, Some(def.store), error.to_string()))?;
                 let types = |def: &TableDef| def.columns.iter().map(|column| column.ty).collect::<Vec<_>>();
                 if old.def.store != def.store || types(&old.def) != types(def) {
@@ -735,15 +734,11 @@ impl Replay {
         if let Some(table) = &table {
             self.last_oid = self.last_oid.max(table.def.oid);
             self.last_store = self.last_store.max(table.def.store.get());
-            let has_primary_key = table.def.primary_key.is_some();
-            let store = Arc::clone(&table.store);
-            self.stores.insert(
-                table.def.store,
-                StoreState {
-                    store,
-                    has_primary_key,
-                },
-            );
+            for index in &table.def.indexes {
+                self.last_oid = self.last_oid.max(index.oid);
+                self.last_store = self.last_store.max(index.store.get());
+            }
+            self.stores.insert(table.def.store, StoreState::of(table));
         }
         match new_key {
             // Recorded with the store that the new key makes.
@@ -796,18 +791,24 @@ impl Replay {
         let store = Arc::new(store);
         let rekeyed = Table::new(table.def.clone(), Arc::clone(&store), Arc::clone(&table.lock));
         let table = Arc::new(rekeyed.with_rules(Arc::clone(&table.rules)));
-        self.stores.insert(
-            store_id,
-            StoreState {
-                store,
-                has_primary_key: true,
-            },
-        );
+        self.stores.insert(store_id, StoreState::of(&table));
         let change = CatalogChange::AddPrimaryKey {
             oid: table.def.oid,
             key: key.clone(),
         };
         self.change_catalog(lsn, change, Some(table))
+    }
+
+    /// Fills the indexes, of which neither the log nor the runs have anything.
+    fn fill_indexes(&self) -> Result<(), Error> {
+        for table in self.catalog.all_tables() {
+            let filled = replay::fill(table, |visit| each_newest(&table.store, visit));
+            filled.map_err(|error| match error {
+                Error::KeyExists { .. } => corrupt(self.visible, Some(table.def.store), error.to_string()),
+                error => error,
+            })?;
+        }
+        Ok(())
     }
 
     fn finish(self) -> Recovered {
@@ -841,7 +842,7 @@ fn put_unseen(store: &Store, key: &[u8], lsn: Lsn, begun: Option<(Ordinal, Row)>
 }
 
 /// Calls `visit` with each row of a store.
-fn each_newest(store: &Store, mut visit: impl FnMut(&Key, Version)) -> Result<(), Error> {
+fn each_newest(store: &Store, visit: &mut dyn FnMut(&Key, Version)) -> Result<(), Error> {
     store.scan_newest(&KeyRange::all(), |key, met| {
         let version = match met {
             Met::Entry(entry, _) => entry.lock().newest(store.id).version(),
@@ -861,7 +862,7 @@ fn corrupt(lsn: Lsn, store: Option<StoreId>, what: String) -> Error {
 /// All rows of a store, each by the ordinal of its one version.
 fn rows_by_ordinal(store: &Store) -> Result<HashMap<Ordinal, (Lsn, Row)>, Error> {
     let mut rows = HashMap::new();
-    each_newest(store, |_, version| {
+    each_newest(store, &mut |_, version| {
         rows.insert(version.ordinal.unwrap_or_default(), (version.lsn, version.row));
     })?;
     Ok(rows)

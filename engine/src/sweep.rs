@@ -38,14 +38,13 @@ impl Sweep {
         if self.pins != pins {
             if self.pins.iter().any(|pin| pins.binary_search(pin).is_err()) {
                 catalog
-                    .all_tables()
-                    .for_each(|table| table.store.counters.release_pinned());
+                    .swept_stores()
+                    .for_each(|store| store.counters.release_pinned());
             }
             self.pins = pins.to_vec();
         }
         let next = self.at.take().or_else(|| {
-            let stores = catalog.all_tables().map(|table| &table.store);
-            let store = stores.into_iter().find(|store| wants_sweep(store, horizon))?;
+            let store = catalog.swept_stores().find(|store| wants_sweep(store, horizon))?;
             store.counters.begin_sweep(horizon);
             Some((Arc::clone(store), KeyRange::all()))
         });
@@ -110,6 +109,7 @@ mod tests {
             primary_key: None,
             store: StoreId::new(1),
             checks: Vec::new(),
+            indexes: Vec::new(),
         };
         let table = Arc::new(Table::with_fresh_store(
             bare_home(),

@@ -66,9 +66,9 @@ async fn run(txn: &mut Txn, statement: &Statement) -> Result<(), Error> {
             match statement {
                 Statement::Add(_) => {
                     let value = decode(&table, &found.row).1 + 1;
-                    txn.update(&table, &key(id), row(&table, id, value))?;
+                    txn.update(&table, &key(id), row(&table, id, value)).await?;
                 }
-                Statement::Delete(_) => txn.delete(&table, &key(id))?,
+                Statement::Delete(_) => txn.delete(&table, &key(id)).await?,
                 _ => {}
             }
         }

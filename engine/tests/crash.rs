@@ -49,11 +49,11 @@ fn change(txn: &mut Txn, random: &mut Random, before: &State) -> Result<State, E
         let value = random.below(1_000_000) as i64;
         if let Some(_existing) = block_on(txn.lock(&table, &key(id)))? {
             if random.below(3) == 0 {
-                txn.delete(&table, &key(id))?;
+                block_on(txn.delete(&table, &key(id)))?;
                 state.remove(&id);
                 continue;
             }
-            txn.update(&table, &key(id), row(&table, id, value))?;
+            block_on(txn.update(&table, &key(id), row(&table, id, value)))?;
         } else {
             block_on(txn.insert(&table, Some(key(id)), row(&table, id, value)))?;
         }
@@ -125,6 +125,9 @@ fn check(engine: &Arc<Engine>, history: &mut History) {
     let found: State = rows(&mut txn, &table).into_iter().collect();
     assert_eq!(&found, expected);
     assert_eq!(table.live_rows(), expected.len() as u64);
+    let mut by_value: Vec<(i32, i64)> = rows(&mut txn, &table);
+    by_value.sort_by_key(|(id, value)| (*value, *id));
+    assert_eq!(rows_by_index(&mut txn, &table, 0), by_value);
     // What lay beyond was never acknowledged, and is gone for good.
     history.states.retain(|lsn, _| *lsn <= visible);
 }
@@ -143,7 +146,9 @@ fn after_any_crash_the_engine_has_all_that_was_acknowledged_and_only_whole_trans
         let mut txn = engine
             .session(SessionInfo::default())
             .begin(Isolation::ReadCommitted);
-        block_on(txn.create_table(new_table("t", true))).unwrap();
+        let mut new = new_table("t", true);
+        new.indexes.push(index("by_value", false));
+        block_on(txn.create_table(new)).unwrap();
         let lsn = txn.commit("").unwrap().unwrap();
         engine.log().wait_durable(lsn).unwrap();
         history.states.insert(lsn, State::new());

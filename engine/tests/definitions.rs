@@ -172,9 +172,9 @@ fn a_primary_key_is_added_over_committed_and_own_rows() {
         // Hidden keys count from 0: delete the row of id 1, change that of id 2.
         let hidden = |n: u64| n.to_be_bytes();
         block_on(txn.lock(&table, &hidden(1))).unwrap().unwrap();
-        txn.delete(&table, &hidden(1)).unwrap();
+        block_on(txn.delete(&table, &hidden(1))).unwrap();
         block_on(txn.lock(&table, &hidden(2))).unwrap().unwrap();
-        txn.update(&table, &hidden(2), row(&table, 2, 21)).unwrap();
+        block_on(txn.update(&table, &hidden(2), row(&table, 2, 21))).unwrap();
         let keyed = block_on(txn.add_primary_key(&table, primary_key("t"))).unwrap();
         assert_eq!(keyed.def.store, table.def.store);
         assert!(keyed.def.columns[0].not_null);
@@ -224,7 +224,7 @@ fn a_primary_key_over_duplicates_or_nulls_is_refused_and_changes_nothing() {
     drop(txn);
     let mut txn = home.session().begin(Isolation::ReadCommitted);
     block_on(txn.lock(&table, &1u64.to_be_bytes())).unwrap().unwrap();
-    txn.delete(&table, &1u64.to_be_bytes()).unwrap();
+    block_on(txn.delete(&table, &1u64.to_be_bytes())).unwrap();
     let null = table.layout.encode(&[Value::Null, Value::Int8(0)]).unwrap();
     let savepoint = txn.savepoint().unwrap();
     block_on(txn.insert(&table, None, null)).unwrap();
@@ -354,11 +354,11 @@ fn a_large_transaction_writes_ahead_and_is_whole_after_a_restart() {
     // Changes of rows that the log has already.
     for id in 0..10 {
         block_on(txn.lock(&table, &key(id))).unwrap().unwrap();
-        txn.update(&table, &key(id), wide(&table, id, 2)).unwrap();
+        block_on(txn.update(&table, &key(id), wide(&table, id, 2))).unwrap();
     }
     for id in 5..15 {
         block_on(txn.lock(&table, &key(id))).unwrap().unwrap();
-        txn.delete(&table, &key(id)).unwrap();
+        block_on(txn.delete(&table, &key(id))).unwrap();
     }
     block_on(txn.insert(&table, Some(key(7)), wide(&table, 7, 3))).unwrap();
     assert_eq!(wide_rows(&home), []);
@@ -378,7 +378,7 @@ fn a_large_transaction_writes_ahead_and_is_whole_after_a_restart() {
     let table = home.table("wide");
     let mut txn = home.session().begin(Isolation::ReadCommitted);
     block_on(txn.lock(&table, &key(0))).unwrap().unwrap();
-    txn.update(&table, &key(0), wide(&table, 0, 9)).unwrap();
+    block_on(txn.update(&table, &key(0), wide(&table, 0, 9))).unwrap();
     txn.commit("").unwrap();
     drop(table);
     now_and_after_restart(&mut home, |home| assert_eq!(wide_rows(home)[0], (0, 9)));
@@ -399,10 +399,10 @@ fn savepoints_work_across_what_was_written_ahead() {
     for id in 0..3 {
         block_on(txn.lock(&table, &key(id))).unwrap().unwrap();
     }
-    txn.update(&table, &key(0), wide(&table, 0, 2)).unwrap();
-    txn.delete(&table, &key(1)).unwrap();
+    block_on(txn.update(&table, &key(0), wide(&table, 0, 2))).unwrap();
+    block_on(txn.delete(&table, &key(1))).unwrap();
     block_on(txn.lock(&table, &key(100))).unwrap().unwrap();
-    txn.update(&table, &key(100), wide(&table, 100, 2)).unwrap();
+    block_on(txn.update(&table, &key(100), wide(&table, 100, 2))).unwrap();
     for id in 10..20 {
         block_on(txn.insert(&table, Some(key(id)), wide(&table, id, 2))).unwrap();
     }

@@ -112,7 +112,9 @@ impl World {
             options.spill_bytes = 60;
         }
         let home = Home::with(options);
-        let table = home.create("t", true);
+        let mut new = new_table("t", true);
+        new.indexes.push(index("by_value", false));
+        let table = home.create_as(new);
         let open = (0..SESSIONS).map(|_| None).collect();
         World {
             home,
@@ -225,6 +227,7 @@ impl World {
         ))) {
             Poll::Pending if may_wait => return,
             Poll::Pending => Expected::Waits,
+            Poll::Ready(Ok(InsertOutcome::Taken { .. })) => unreachable!("no index is unique"),
             Poll::Ready(Ok(InsertOutcome::Exists(version))) => {
                 Expected::Value(Some(decode(&table, &version.row).1))
             }
@@ -378,6 +381,9 @@ impl World {
             Step::Scan => {
                 let expected: Vec<(i32, i64)> = self.visible(index).into_iter().collect();
                 assert_eq!(rows(&mut self.open(index).txn, &table), expected);
+                let mut by_value: Vec<(i32, i64)> = expected.clone();
+                by_value.sort_by_key(|(key, value)| (*value, *key));
+                assert_eq!(rows_by_index(&mut self.open(index).txn, &table, 0), by_value);
                 let mut cursor = self.open(index).txn.begin_scan(&table, KeyRange::all()).unwrap();
                 let batches = std::iter::from_fn(|| {
                     Some(cursor.next_batch(3).unwrap()).filter(|batch| !batch.is_empty())
@@ -393,16 +399,13 @@ impl World {
             Step::Update(key, value) => {
                 if self.lock(index, key) {
                     let row = row(&table, key, value);
-                    self.open(index)
-                        .txn
-                        .update(&table, &common::key(key), row)
-                        .unwrap();
+                    block_on(self.open(index).txn.update(&table, &common::key(key), row)).unwrap();
                     self.open(index).held.get_mut(&key).unwrap().now = Some(Some(value));
                 }
             }
             Step::Delete(key) => {
                 if self.lock(index, key) {
-                    self.open(index).txn.delete(&table, &common::key(key)).unwrap();
+                    block_on(self.open(index).txn.delete(&table, &common::key(key))).unwrap();
                     let held = self.open(index).held.get_mut(&key).unwrap();
                     held.now = Some(None);
                     held.ending = true;
@@ -443,6 +446,7 @@ fn run(spills: bool, lives: Vec<Vec<Turn>>) {
     }
     let table = Arc::clone(&world.table);
     world.home.check_replica(&table);
+    world.home.check_indexes(&table);
 }
 
 /// What happens between restarts.

@@ -242,7 +242,7 @@ fn threads_that_decide_by_what_they_read_never_break_what_each_of_them_keeps() {
                         _ => (other, 0),
                     };
                     let done = block_on(txn.lock(table, &key(changes.0))).and_then(|_| {
-                        txn.update(table, &key(changes.0), row(table, changes.0, changes.1))?;
+                        block_on(txn.update(table, &key(changes.0), row(table, changes.0, changes.1)))?;
                         txn.commit("")
                     });
                     match done {

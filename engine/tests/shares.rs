@@ -51,7 +51,7 @@ fn any_number_share_a_row_and_who_writes_it_waits_for_all_of_them() {
         b.rollback();
         assert!(block_on(lock).unwrap().is_some());
     }
-    writer.update(&table, &key, row(&table, 1, 11)).unwrap();
+    block_on(writer.update(&table, &key, row(&table, 1, 11))).unwrap();
     let mut late = begin(&home);
     {
         let mut sharing = pin!(late.share(&table, &key));
@@ -103,7 +103,7 @@ fn a_sharer_writes_its_row_when_it_is_the_only_one_and_two_that_both_want_to_are
         b.rollback();
         assert!(block_on(lock).unwrap().is_some());
     }
-    a.update(&table, &key, row(&table, 2, 22)).unwrap();
+    block_on(a.update(&table, &key, row(&table, 2, 22))).unwrap();
     a.commit("").unwrap();
     assert_eq!(home.rows(&table), [(1, 11), (2, 22)]);
     assert_eq!(home.engine().stats().deadlocks, 1);

@@ -33,7 +33,7 @@ fn transfer(txn: &mut Txn, table: &Table, random: &mut Random) -> Result<(), Err
         txn.statement();
         let found = block_on(txn.lock(table, &key(account)))?.expect("accounts are never deleted");
         let (_, balance) = decode(table, &found.row);
-        txn.update(table, &key(account), row(table, account, balance + amount))?;
+        block_on(txn.update(table, &key(account), row(table, account, balance + amount)))?;
     }
     Ok(())
 }
@@ -132,7 +132,7 @@ fn inserters_of_the_same_keys_never_make_two_rows_of_one() {
                     let id = random.below(16);
                     let mine = match try_insert(&mut txn, table, id, thread as i64).unwrap() {
                         InsertOutcome::Inserted(_) => 1,
-                        InsertOutcome::Exists(_) => 0,
+                        InsertOutcome::Exists(_) | InsertOutcome::Taken { .. } => 0,
                     };
                     if mine == 0 && delete(&mut txn, table, id) {
                         txn.commit("").unwrap();
@@ -151,6 +151,82 @@ fn inserters_of_the_same_keys_never_make_two_rows_of_one() {
     assert!(rows.is_sorted_by(|a, b| a.0 < b.0));
     assert_eq!(rows.len() as u64, inserted.into_inner() - deleted.into_inner());
     home.check_replica(&table);
+}
+
+#[test]
+fn writers_of_the_same_values_never_make_two_rows_of_one_in_a_unique_index() {
+    let mut home = Home::new();
+    let mut new = new_table("t", true);
+    new.indexes.push(index("t_value_key", true));
+    new.indexes.push(index("by_value", false));
+    let table = home.create_as(new);
+    let (taken, victims) = (AtomicU64::new(0), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for thread in 0..4u64 {
+            let (home, table, taken, victims) = (&home, &table, &taken, &victims);
+            scope.spawn(move || {
+                let mut random = Random(thread);
+                let mut session = home.session();
+                for round in 0..1000 {
+                    let isolation = match round % 3 {
+                        0 => Isolation::RepeatableRead,
+                        _ => Isolation::ReadCommitted,
+                    };
+                    let mut txn = session.begin(isolation);
+                    txn.statement();
+                    match change_values(&mut txn, table, &mut random) {
+                        Ok(()) if round % 7 != 0 => drop(txn.commit("").unwrap()),
+                        Ok(()) => txn.rollback(),
+                        Err(Error::KeyExists { .. }) => drop(taken.fetch_add(1, Ordering::Relaxed)),
+                        Err(error) => {
+                            assert_eq!(error.advice(), Advice::Retry, "{error}");
+                            victims.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    assert!(taken.into_inner() > 0 && victims.into_inner() > 0);
+    let mut values: Vec<i64> = home.rows(&table).into_iter().map(|(_, value)| value).collect();
+    values.sort_unstable();
+    assert!(values.windows(2).all(|pair| pair[0] < pair[1]), "{values:?}");
+    drop(table);
+    for _ in 0..2 {
+        let table = home.table("t");
+        assert_eq!(home.rows(&table).len(), values.len());
+        home.check_indexes(&table);
+        home.check_replica(&table);
+        drop(table);
+        home.restart();
+    }
+}
+
+/// Some inserts, updates, moves and deletions over few keys and few values.
+fn change_values(txn: &mut Txn, table: &Table, random: &mut Random) -> Result<(), Error> {
+    for _ in 0..1 + random.below(3) {
+        let (id, value) = (random.below(12), i64::from(random.below(12)));
+        if block_on(txn.lock(table, &key(id)))?.is_none() {
+            if let InsertOutcome::Taken { index, .. } = try_insert(txn, table, id, value)? {
+                return Err(table.key_exists(index, &row(table, id, value)));
+            }
+            continue;
+        }
+        match random.below(4) {
+            0 => block_on(txn.delete(table, &key(id)))?,
+            1 => {
+                let new = random.below(12);
+                drop(block_on(txn.update_key(
+                    table,
+                    &key(id),
+                    key(new),
+                    row(table, new, value),
+                ))?);
+            }
+            _ => block_on(txn.update(table, &key(id), row(table, id, value)))?,
+        }
+    }
+    Ok(())
 }
 
 #[test]

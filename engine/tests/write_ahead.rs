@@ -149,7 +149,7 @@ impl Open {
                 let found = block_on(txn.lock(&table, &key(id)))?;
                 assert_eq!(found.is_some(), now.contains_key(&id));
                 if found.is_some() {
-                    txn.update(&table, &key(id), row(&table, id, value))?;
+                    block_on(txn.update(&table, &key(id), row(&table, id, value)))?;
                     now.insert(id, value);
                 }
             }
@@ -157,7 +157,7 @@ impl Open {
                 let found = block_on(txn.lock(&table, &key(id)))?;
                 assert_eq!(found.is_some(), now.remove(&id).is_some());
                 if found.is_some() {
-                    txn.delete(&table, &key(id))?;
+                    block_on(txn.delete(&table, &key(id)))?;
                 }
             }
             Step::Load(count) => {
@@ -165,6 +165,7 @@ impl Open {
                     match try_insert(txn, &table, id, 7)? {
                         InsertOutcome::Inserted(_) => drop(now.insert(id, 7)),
                         InsertOutcome::Exists(_) => assert!(now.contains_key(&id)),
+                        InsertOutcome::Taken { .. } => unreachable!("there are no indexes"),
                     }
                 }
             }
@@ -434,7 +435,7 @@ fn small_segments_take_large_transactions_and_refuse_rows_that_never_fit_before_
     block_on(txn.lock(&wide, &key)).unwrap().unwrap();
     let mut other = bytes(limit - 5);
     other[100..].fill(8);
-    txn.update(&wide, &key, other).unwrap();
+    block_on(txn.update(&wide, &key, other)).unwrap();
     txn.commit("").unwrap().unwrap();
     drop((table, wide));
     home.restart();

@@ -62,6 +62,7 @@ impl Writer {
                 primary_key: None,
                 store,
                 checks: Vec::new(),
+                indexes: Vec::new(),
             };
             let mut payload = Vec::new();
             CatalogChange::CreateTable(table).encode(&mut payload);

@@ -187,6 +187,7 @@ impl StoreEntry {
             primary_key: None,
             store: self.store,
             checks: Vec::new(),
+            indexes: Vec::new(),
         };
         let mut columns = Vec::new();
         CatalogChange::CreateTable(table).encode(&mut columns);

@@ -38,7 +38,7 @@ fn transfer(engine: &Arc<Engine>, table: &Table, from: i64, to: i64) -> Lsn {
             .layout
             .encode(&[Value::Int8(id), Value::Int8(balance + amount)])
             .unwrap();
-        txn.update(table, &key, row).unwrap();
+        block_on(txn.update(table, &key, row)).unwrap();
     }
     let lsn = txn.commit("transfer").unwrap().unwrap();
     engine.log().wait_durable(lsn).unwrap();

@@ -27,7 +27,7 @@ fn change_all(engine: &Arc<Engine>, mirror: &Mirror, table: &Table, value: i64) 
             .unwrap();
         let key = table.key_of(&row).unwrap();
         block_on(txn.lock(table, &key)).unwrap().unwrap();
-        txn.update(table, &key, row).unwrap();
+        block_on(txn.update(table, &key, row)).unwrap();
     }
     let lsn = txn.commit("change").unwrap().unwrap();
     engine.log().wait_durable(lsn).unwrap();

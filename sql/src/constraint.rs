@@ -153,6 +153,10 @@ pub fn already_exists(name: &str, table: &str) -> Error {
 /// Whether a constraint of the table has this name.
 pub fn is_taken(name: &str, def: &TableDef) -> bool {
     def.checks.iter().any(|check| check.name == name)
+        || def
+            .indexes
+            .iter()
+            .any(|index| index.constraint && index.name == name)
         || def.primary_key.as_ref().is_some_and(|key| key.name == name)
 }
 

@@ -75,6 +75,19 @@ impl From<scry_engine::Error> for Error {
             .with_detail(format!("Key ({}) is duplicated.", key_text(&key)))
             .with_table(table)
             .with_constraint(constraint),
+            E::KeyExists {
+                table,
+                constraint,
+                columns,
+                key,
+            } => Error::new(SqlState::UNIQUE_VIOLATION, text)
+                .with_detail(format!(
+                    "Key ({})=({}) already exists.",
+                    columns.join(", "),
+                    key_text(&key)
+                ))
+                .with_table(table)
+                .with_constraint(constraint),
             E::NotNullViolation { table, column } => Error::new(
                 SqlState::NOT_NULL_VIOLATION,
                 format!("column \"{column}\" of relation \"{table}\" contains null values"),
@@ -106,7 +119,7 @@ impl From<scry_engine::Error> for Error {
             .with_table(table),
             E::KeyTooLarge { table, bytes, limit } => Error::new(
                 SqlState::PROGRAM_LIMIT_EXCEEDED,
-                format!("primary key is too big: size {bytes}, maximum size {limit}"),
+                format!("key is too big: size {bytes}, maximum size {limit}"),
             )
             .with_table(table),
             E::TransactionTooLarge { .. } => Error::new(SqlState::OUT_OF_MEMORY, text),

@@ -174,7 +174,7 @@ pub async fn settle(txn: &mut Txn, open: &Open, outcome: &Outcome, at: Lsn, now:
             (STATE, Datum::Text(state)),
         ],
     )?;
-    Ok(txn.update(&table, key.as_ref(), row)?)
+    Ok(txn.update(&table, key.as_ref(), row).await?)
 }
 
 /// How far off a prediction was: 0 when it was met; of numbers, the difference over the greater of both; else 1. `None`: one of

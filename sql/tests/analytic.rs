@@ -399,12 +399,12 @@ fn a_transaction_sees_its_own_writes_and_nobody_else_does() {
     let row = table.layout.encode(&[Value::Int4(3), Value::Int4(5)]).unwrap();
     let key = table.key_of(&row).unwrap();
     h.block(txn.lock(&table, &key)).unwrap().unwrap();
-    txn.update(&table, &key, row).unwrap();
+    h.block(txn.update(&table, &key, row)).unwrap();
     let gone = table
         .key_of(&table.layout.encode(&[Value::Int4(0), Value::Int4(0)]).unwrap())
         .unwrap();
     h.block(txn.lock(&table, &gone)).unwrap().unwrap();
-    txn.delete(&table, &gone).unwrap();
+    h.block(txn.delete(&table, &gone)).unwrap();
     assert_eq!(
         joined(&h.query_in(&mut txn, count, &[]).unwrap()),
         "100|459|1|1000"

@@ -183,9 +183,9 @@ impl Primary {
                 let id = table.layout.row(&version.row).get(0).to_value();
                 let text = Value::Text("x".repeat(1 + usize::from(kib) * 1024));
                 let row = table.layout.encode(&[id, text]).expect("fits");
-                txn.update(table, key, row).expect("updated");
+                block_on(txn.update(table, key, row)).expect("updated");
             } else {
-                txn.delete(table, key).expect("deleted");
+                block_on(txn.delete(table, key)).expect("deleted");
             }
             block_on(txn.room()).expect("room");
         }

@@ -115,7 +115,7 @@ pub fn change(engine: &Arc<Engine>, table: &Table, candidate: (&str, &str), ids:
         .unwrap();
     for id in ids {
         now(txn.lock(table, &key(id))).unwrap().unwrap();
-        txn.update(table, &key(id), row(table, id, id)).unwrap();
+        now(txn.update(table, &key(id), row(table, id, id))).unwrap();
     }
     let lsn = txn.commit("UPDATE").unwrap().unwrap();
     engine.log().wait_durable(lsn).unwrap();

@@ -34,6 +34,7 @@ fn table(row: &str, columns: &[(&str, &str)], fuzzy: &str) -> Table {
         }),
         store: StoreId::new(1),
         checks: Vec::new(),
+        indexes: Vec::new(),
     };
     let mut rules = Rules {
         row: (!row.is_empty()).then(|| RowRule::parse(row, &def).expect("a row rule")),

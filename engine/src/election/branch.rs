@@ -100,6 +100,7 @@ pub(crate) fn table(home: Home, base: &Table, store: StoreId, columns: Vec<Colum
         primary_key: base.def.primary_key.clone(),
         store,
         checks: Vec::new(),
+        indexes: Vec::new(),
     };
     Table::new(def, Arc::new(data), Arc::default())
 }

@@ -472,16 +472,18 @@ impl Txn {
             }
             match &conflict.decision.outcome {
                 Outcome::Keep | Outcome::Defer | Outcome::Refuse => {}
-                Outcome::Put(new) if there => self.update(table, key, Arc::clone(new))?,
+                Outcome::Put(new) if there => self.update(table, key, Arc::clone(new)).await?,
                 Outcome::Put(new) => {
                     let (key, new) = (row.key.clone(), Arc::clone(new));
-                    let outcome = self.insert(table, Some(key), new).await?;
-                    if !matches!(outcome, InsertOutcome::Inserted(_)) {
+                    let outcome = self.insert(table, Some(key), Arc::clone(&new)).await?;
+                    match outcome {
+                        InsertOutcome::Inserted(_) => {}
                         // Somebody was first: it is decided again.
-                        continue;
+                        InsertOutcome::Exists(_) => continue,
+                        InsertOutcome::Taken { index, .. } => return Err(table.key_exists(index, &new)),
                     }
                 }
-                Outcome::Delete if there => self.delete(table, key)?,
+                Outcome::Delete if there => self.delete(table, key).await?,
                 Outcome::Delete => {}
             }
             return Ok(Some(conflict));
@@ -503,15 +505,19 @@ impl Txn {
                     return Ok(Found::Other(found));
                 }
                 match row.proposal.visible() {
-                    Some(new) => self.update(table, key, Arc::clone(new))?,
-                    None => self.delete(table, key)?,
+                    Some(new) => self.update(table, key, Arc::clone(new)).await?,
+                    None => self.delete(table, key).await?,
                 }
             }
             None => loop {
                 let new = Arc::clone(&row.proposal.row);
                 let outcome = self.insert(table, Some(row.key.clone()), new).await?;
-                if matches!(outcome, InsertOutcome::Inserted(_)) {
-                    break;
+                match outcome {
+                    InsertOutcome::Inserted(_) => break,
+                    InsertOutcome::Exists(_) => {}
+                    InsertOutcome::Taken { index, .. } => {
+                        return Err(table.key_exists(index, &row.proposal.row));
+                    }
                 }
                 // It may go before it is locked.
                 if let Some(found) = self.lock(table, key).await? {

@@ -89,7 +89,7 @@ impl Txn {
             return Ok(());
         }
         let Some(row) = row else {
-            return self.delete(&branch.table, key.as_ref());
+            return self.delete(&branch.table, key.as_ref()).await;
         };
         let found = present.as_ref().map(|present| &present.row).filter(|_| !deleted);
         let proposal = Proposal {
@@ -99,6 +99,6 @@ impl Txn {
             row,
         };
         let encoded = branch::encode(&table.layout, &branch.table, &proposal)?;
-        self.update(&branch.table, key.as_ref(), encoded)
+        self.update(&branch.table, key.as_ref(), encoded).await
     }
 }

@@ -34,6 +34,8 @@ pub(crate) struct Store {
     pub(crate) counters: Arc<StoreCounters>,
     pub(crate) home: Home,
     dirty: Mutex<DirtyRows>,
+    /// Whether its rows follow from those of another store, and so are neither in the log nor in the runs.
+    derived: bool,
     /// Set when a committed DDL statement put another store in this one's place, or nothing. Whoever gets the
     /// table's lock afterwards must not write here.
     retired: AtomicBool,
@@ -90,8 +92,20 @@ impl Store {
             counters,
             home,
             dirty: Mutex::default(),
+            derived: false,
             retired: AtomicBool::new(false),
         }
+    }
+
+    /// The rows of an index. Its home is a space of which the runs have nothing.
+    pub(crate) fn derived(home: Home, id: StoreId, layout: Arc<RowLayout>) -> Store {
+        let mut store = Store::new(home, id, layout);
+        store.derived = true;
+        store
+    }
+
+    pub(crate) fn is_derived(&self) -> bool {
+        self.derived
     }
 
     /// What the runs have of a row for a snapshot.
@@ -193,7 +207,7 @@ impl Store {
 
     /// Rows that are about to have versions which no run has.
     pub(crate) fn add_dirty(&self, added: DirtyRows) {
-        if !added.rows.is_empty() {
+        if !added.rows.is_empty() && !self.derived {
             self.home.backing.add_dirty(added.bytes);
             let mut dirty = self.dirty.lock();
             dirty.bytes += added.bytes;

@@ -70,6 +70,7 @@ impl Inside {
         Catalog {
             tables: Arc::clone(&self.base.tables),
             elections: Arc::clone(&latest.elections),
+            of_candidate: true,
         }
     }
 }
@@ -333,7 +334,7 @@ impl Txn {
             match self.insert_plain(&branch.table, Some(key), row.into()).await? {
                 InsertOutcome::Inserted(_) => return Ok(Some(base)),
                 // Another session of the candidate was first.
-                InsertOutcome::Exists(_) => {}
+                InsertOutcome::Exists(_) | InsertOutcome::Taken { .. } => {}
             }
         }
     }

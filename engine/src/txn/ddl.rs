@@ -46,7 +46,6 @@ impl Txn {
 
     fn create(&mut self, new: NewTable, oid: Option<u32>) -> Result<Arc<Table>, Error> {
         self.not_in_candidate("CREATE TABLE")?;
-        check_definition(&new.name, &new.columns, new.primary_key.as_ref())?;
         if oid.is_none() && self.catalog.table(&new.name).is_some() {
             return Err(Error::DuplicateTable { name: new.name });
         }
@@ -57,9 +56,12 @@ impl Txn {
             mut columns,
             primary_key,
             checks,
+            indexes,
         } = new;
         for column in primary_key.iter().flat_map(|key| &key.columns) {
-            columns[*column].not_null = true;
+            if let Some(column) = columns.get_mut(*column) {
+                column.not_null = true;
+            }
         }
         let def = TableDef {
             oid: oid.unwrap_or_else(|| self.engine.next_oid()),
@@ -68,7 +70,9 @@ impl Txn {
             primary_key,
             store,
             checks,
+            indexes: indexes.into_iter().map(|index| self.name_index(index)).collect(),
         };
+        check_definition(&def)?;
         let home = self.engine.backing.new_home();
         let table = Arc::new(Table::with_fresh_store(home, def.clone(), Arc::default()));
         self.alter(CatalogChange::CreateTable(def), Some(Arc::clone(&table)), None)?;
@@ -120,7 +124,10 @@ impl Txn {
                 table: table.def.name.clone(),
             });
         }
-        check_definition(&table.def.name, &table.def.columns, Some(&key))?;
+        check_definition(&TableDef {
+            primary_key: Some(key.clone()),
+            ..table.def.clone()
+        })?;
         self.lock_table(table, Mode::Exclusive).await?;
 
         let layout = Arc::clone(&table.layout);
@@ -153,6 +160,9 @@ impl Txn {
         let change = CatalogChange::AddPrimaryKey { oid: def.oid, key };
         let new = Table::new(def, store, Arc::clone(&table.lock));
         let new = Arc::new(new.with_rules(Arc::new(rules)));
+        for index in &new.indexes {
+            self.fill_index(&new, index).await?;
+        }
         self.alter(change, Some(Arc::clone(&new)), Some(Arc::clone(table)))?;
         Ok(new)
     }
@@ -173,14 +183,18 @@ impl Txn {
             (old.oid, old.store) == (def.oid, def.store) && types(old) == types(&def),
             "a definition of the same data"
         );
-        check_definition(&def.name, &def.columns, def.primary_key.as_ref())?;
+        check_definition(&def)?;
         if old.name != def.name && self.catalog.table(&def.name).is_some() {
             return Err(Error::DuplicateTable { name: def.name });
         }
         self.lock_table(table, Mode::Exclusive).await?;
-        let new = Arc::new(table.redefined(def.clone(), self.rules_now(table)));
-        let change = CatalogChange::Redefine(def);
-        self.alter(change, Some(Arc::clone(&new)), Some(Arc::clone(table)))?;
+        let new = self.redefinition(table, def);
+        self.redefine_as(table, new)
+    }
+
+    pub(crate) fn redefine_as(&mut self, old: &Arc<Table>, new: Arc<Table>) -> Result<Arc<Table>, Error> {
+        let change = CatalogChange::Redefine(new.def.clone());
+        self.alter(change, Some(Arc::clone(&new)), Some(Arc::clone(old)))?;
         Ok(new)
     }
 
@@ -194,11 +208,7 @@ impl Txn {
         check: &mut (dyn FnMut(&[u8]) -> Result<(), E> + Send),
     ) -> Result<(), E> {
         self.lock_table(table, Mode::Exclusive).await?;
-        // Newer than the snapshot is what others have committed since.
-        let snapshot = std::mem::replace(&mut self.snapshot, self.engine.visible_lsn());
-        let cursor = self.begin_scan(table, KeyRange::all());
-        self.snapshot = snapshot;
-        let mut cursor = cursor?;
+        let mut cursor = self.begin_scan_newest(table, KeyRange::all());
         loop {
             let batch = cursor.next_batch(REKEY_BATCH)?;
             if batch.is_empty() {
@@ -254,7 +264,7 @@ impl Txn {
     }
 
     /// The rules of a table that this transaction has locked exclusively: another may have changed them before.
-    fn rules_now(&self, table: &Table) -> Arc<Rules> {
+    pub(crate) fn rules_now(&self, table: &Table) -> Arc<Rules> {
         let own = self.ddl.iter().any(|applied| {
             let changed = applied.table.as_ref();
             changed.is_some_and(|changed| changed.def.oid == table.def.oid)

@@ -235,6 +235,7 @@ impl Txn {
     /// How many rows it has changed so far.
     pub fn changed_rows(&self) -> u64 {
         let changed = self.overlay.changes.iter().filter(|pending| match pending.now {
+            _ if self.overlay.store_of(pending).is_derived() => false,
             Now::Untouched => false,
             Now::Gone => pending.base.is_some(),
             Now::Row(_) => true,
@@ -341,7 +342,7 @@ impl Txn {
     }
 
     /// Takes a table's lock; waits for it. Fails when the table is not what the statement resolved any more.
-    async fn lock_table(&mut self, table: &Table, mode: Mode) -> Result<(), Error> {
+    pub(crate) async fn lock_table(&mut self, table: &Table, mode: Mode) -> Result<(), Error> {
         self.take_lock(&table.lock, mode, &table.def.name).await?;
         let replaced = self.ddl.iter().any(|applied| {
             let retired = applied.retires.as_ref();

@@ -19,6 +19,8 @@ pub enum InsertOutcome {
     Inserted(Key),
     /// A row with this key exists; it is not locked. An own uncommitted row has no ordinal.
     Exists(Version),
+    /// Another row has the same key in the n-th index of the table, a unique one: that row's key in the table.
+    Taken { index: usize, key: Key },
 }
 
 /// One try at a row's lock, made without waiting.
@@ -42,7 +44,7 @@ impl Txn {
         }
     }
 
-    pub(super) fn get_plain(&mut self, table: &Table, key: &[u8]) -> Result<Option<Version>, Error> {
+    pub(crate) fn get_plain(&mut self, table: &Table, key: &[u8]) -> Result<Option<Version>, Error> {
         let store = &table.store;
         self.note_read(store.id, key);
         let found = store.rows.find(key, |entry| {
@@ -91,7 +93,7 @@ impl Txn {
         }
     }
 
-    pub(super) async fn lock_plain(&mut self, table: &Table, key: &[u8]) -> Result<Option<Version>, Error> {
+    pub(crate) async fn lock_plain(&mut self, table: &Table, key: &[u8]) -> Result<Option<Version>, Error> {
         let found = self.lock_row(table, key).await?;
         if found.is_some() {
             self.exclude_sharers(table, key).await?;
@@ -240,7 +242,7 @@ impl Txn {
         }
     }
 
-    pub(super) fn unlock_plain(&mut self, table: &Table, key: &[u8]) {
+    pub(crate) fn unlock_plain(&mut self, table: &Table, key: &[u8]) {
         let Some(slot) = self.slot_of(table, key) else {
             return;
         };
@@ -272,12 +274,12 @@ impl Txn {
     ) -> Result<InsertOutcome, Error> {
         let row = row.into();
         match self.inside {
-            None => self.insert_plain(table, key, row).await,
+            None => self.insert_indexed(table, key, row).await,
             Some(_) => self.insert_inside(table, key, row).await,
         }
     }
 
-    pub(super) async fn insert_plain(
+    pub(crate) async fn insert_plain(
         &mut self,
         table: &Table,
         key: Option<Key>,
@@ -396,19 +398,23 @@ impl Txn {
         Ok(Attempt::Done(None))
     }
 
-    /// Replaces a row that this transaction has locked or written; the key stays.
+    /// Replaces a row that this transaction has locked or written; the key stays. Waits for a concurrent transaction that
+    /// inserted or is deleting the same key of a unique index.
+    ///
+    /// # Errors
+    /// `KeyExists`; as `lock`; and the limits of rows, keys and transactions.
     ///
     /// # Panics
     /// When the row is not locked by this transaction, or is gone.
-    pub fn update(&mut self, table: &Table, key: &[u8], row: impl Into<Row>) -> Result<(), Error> {
+    pub async fn update(&mut self, table: &Table, key: &[u8], row: impl Into<Row>) -> Result<(), Error> {
         let row = row.into();
         match self.inside {
-            None => self.update_plain(table, key, row),
+            None => self.update_indexed(table, key, row).await,
             Some(_) => self.update_inside(table, key, row),
         }
     }
 
-    pub(super) fn update_plain(&mut self, table: &Table, key: &[u8], row: Row) -> Result<(), Error> {
+    pub(crate) fn update_plain(&mut self, table: &Table, key: &[u8], row: Row) -> Result<(), Error> {
         self.check_row(table, &row)?;
         self.check_bounds()?;
         let slot = self.locked_slot(table, key);
@@ -427,12 +433,15 @@ impl Txn {
         row: impl Into<Row>,
     ) -> Result<InsertOutcome, Error> {
         if new_key.as_ref() == key {
-            self.update(table, key, row)?;
+            self.update(table, key, row).await?;
             return Ok(InsertOutcome::Inserted(new_key));
+        }
+        if self.inside.is_none() {
+            return self.rekey_indexed(table, key, new_key, row.into()).await;
         }
         let outcome = self.insert(table, Some(new_key), row).await?;
         if matches!(outcome, InsertOutcome::Inserted(_)) {
-            self.delete(table, key)?;
+            self.delete_inside(table, key)?;
         }
         Ok(outcome)
     }
@@ -441,14 +450,14 @@ impl Txn {
     ///
     /// # Panics
     /// When the row is not locked by this transaction, or is gone.
-    pub fn delete(&mut self, table: &Table, key: &[u8]) -> Result<(), Error> {
+    pub async fn delete(&mut self, table: &Table, key: &[u8]) -> Result<(), Error> {
         match self.inside {
-            None => self.delete_plain(table, key),
+            None => self.delete_indexed(table, key).await,
             Some(_) => self.delete_inside(table, key),
         }
     }
 
-    pub(super) fn delete_plain(&mut self, table: &Table, key: &[u8]) -> Result<(), Error> {
+    pub(crate) fn delete_plain(&mut self, table: &Table, key: &[u8]) -> Result<(), Error> {
         let slot = self.locked_slot(table, key);
         if let Some(entry) = &self.overlay.get(slot).entry {
             entry.lock().ending = true;
@@ -456,6 +465,12 @@ impl Txn {
         let undo_below = self.undo_below();
         self.overlay.write(slot, Now::Gone, undo_below);
         Ok(())
+    }
+
+    /// The present content of a row that must be locked by this transaction and exist in its eyes.
+    pub(crate) fn locked_row(&self, table: &Table, key: &[u8]) -> Row {
+        let pending = self.overlay.get(self.locked_slot(table, key));
+        Row::clone(pending.current_row().expect("a locked slot has a row"))
     }
 
     /// The slot of a row that must be locked by this transaction and exist in its eyes.
@@ -504,7 +519,7 @@ impl Txn {
         Ok(())
     }
 
-    pub(super) fn check_key(&self, table: &Table, key: &Key) -> Result<(), Error> {
+    pub(crate) fn check_key(&self, table: &Table, key: &Key) -> Result<(), Error> {
         let (bytes, limit) = (key.len(), self.engine.limits.key_bytes);
         if bytes > limit {
             let table = table.def.name.clone();

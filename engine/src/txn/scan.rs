@@ -77,6 +77,18 @@ impl Txn {
         if self.inside.is_some() {
             return self.begin_scan_inside(table, range);
         }
+        Ok(self.begin_scan_plain(table, range))
+    }
+
+    /// A cursor over what is committed by now and the transaction's own writes, of a table that it has locked exclusively.
+    pub(crate) fn begin_scan_newest(&mut self, table: &Table, range: KeyRange) -> ScanCursor {
+        let snapshot = std::mem::replace(&mut self.snapshot, self.engine.visible_lsn());
+        let cursor = self.begin_scan_plain(table, range);
+        self.snapshot = snapshot;
+        cursor
+    }
+
+    pub(crate) fn begin_scan_plain(&mut self, table: &Table, range: KeyRange) -> ScanCursor {
         self.note_scan(table.store.id, &range);
         let slot = self.engine.snapshots.register();
         self.engine.snapshots.share(&slot, self.snapshot);
@@ -95,7 +107,7 @@ impl Txn {
                 }
             }
         }
-        Ok(ScanCursor {
+        ScanCursor {
             store: Arc::clone(&table.store),
             slot,
             rows: StoreScan::new(range, self.snapshot),
@@ -103,7 +115,7 @@ impl Txn {
             depends_on: Lsn::ZERO,
             own,
             inside: None,
-        })
+        }
     }
 
     /// A cursor over what a candidate's base sees, with `laid_over`, in key order, in place of what it has.

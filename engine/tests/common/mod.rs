@@ -151,10 +151,33 @@ impl Home {
 
     /// Creates and commits a table (id int4, value int8), with or without primary key.
     pub fn create(&self, name: &str, keyed: bool) -> Arc<Table> {
+        self.create_as(new_table(name, keyed))
+    }
+
+    pub fn create_as(&self, new: NewTable) -> Arc<Table> {
+        let name = new.name.clone();
         let mut txn = self.session().begin(Isolation::ReadCommitted);
-        block_on(txn.create_table(new_table(name, keyed))).unwrap();
+        block_on(txn.create_table(new)).unwrap();
         txn.commit("CREATE TABLE").unwrap().unwrap();
-        self.table(name)
+        self.table(&name)
+    }
+
+    /// Checks that each index shows the rows of its table, and no other, in its order.
+    pub fn check_indexes(&self, table: &Table) {
+        for (number, index) in table.indexes.iter().enumerate() {
+            let mut expected = self.rows(table);
+            expected.sort_by_key(|(id, value)| match index.def.columns[0] {
+                0 => (i64::from(*id), *value),
+                _ => (*value, i64::from(*id)),
+            });
+            let mut txn = self.session().begin(Isolation::ReadCommitted);
+            assert_eq!(
+                rows_by_index(&mut txn, table, number),
+                expected,
+                "{}",
+                index.def.name
+            );
+        }
     }
 
     /// Commits one insert.
@@ -237,6 +260,27 @@ pub fn primary_key(table: &str) -> PrimaryKey {
     }
 }
 
+/// An index on the value.
+pub fn index(name: &str, unique: bool) -> NewIndex {
+    NewIndex {
+        name: name.to_owned(),
+        columns: vec![1],
+        unique,
+        constraint: false,
+    }
+}
+
+/// The rows that an index shows, in its order.
+pub fn rows_by_index(txn: &mut Txn, table: &Table, index: usize) -> Vec<(i32, i64)> {
+    let mut cursor = txn.begin_index_scan(table, index, KeyRange::all()).unwrap();
+    let entries = cursor.next_batch(usize::MAX).unwrap();
+    let row = |(key, entry): (Key, Version)| {
+        let row = txn.get_indexed(table, index, &key, &entry.row).unwrap();
+        Some(decode(table, &row?.row))
+    };
+    entries.into_iter().filter_map(row).collect()
+}
+
 pub fn key(id: i32) -> Key {
     Key::encode([Datum::Int4(id)])
 }
@@ -270,7 +314,7 @@ pub fn insert(txn: &mut Txn, table: &Table, id: i32, value: i64) {
 pub fn set(txn: &mut Txn, table: &Table, id: i32, value: i64) -> bool {
     let found = block_on(txn.lock(table, &key(id))).unwrap();
     if found.is_some() {
-        txn.update(table, &key(id), row(table, id, value)).unwrap();
+        block_on(txn.update(table, &key(id), row(table, id, value))).unwrap();
     }
     found.is_some()
 }
@@ -279,7 +323,7 @@ pub fn set(txn: &mut Txn, table: &Table, id: i32, value: i64) -> bool {
 pub fn delete(txn: &mut Txn, table: &Table, id: i32) -> bool {
     let found = block_on(txn.lock(table, &key(id))).unwrap();
     if found.is_some() {
-        txn.delete(table, &key(id)).unwrap();
+        block_on(txn.delete(table, &key(id))).unwrap();
     }
     found.is_some()
 }

@@ -116,8 +116,8 @@ impl Session {
             return Ok(());
         };
         match (found?, value) {
-            (Some(_), Some(value)) => txn.update(&table, &id_key, row(&table, id, value))?,
-            (Some(_), None) => txn.delete(&table, &id_key)?,
+            (Some(_), Some(value)) => block_on(txn.update(&table, &id_key, row(&table, id, value)))?,
+            (Some(_), None) => block_on(txn.delete(&table, &id_key))?,
             (None, Some(value)) => {
                 let row = row(&table, id, value);
                 match poll_once(pin!(txn.insert(&table, Some(id_key), row))) {

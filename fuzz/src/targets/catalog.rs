@@ -62,6 +62,7 @@ fn change(u: &mut Unstructured<'_>) -> Result<CatalogChange> {
                 },
                 store,
                 checks: Vec::new(),
+                indexes: Vec::new(),
             })
         }
         1 => CatalogChange::DropTable { oid, store },

@@ -101,9 +101,9 @@ pub fn apply(txn: &mut Txn, table: &Table, changes: &Changes) {
             table.layout.encode(&values).unwrap()
         };
         match (value, found) {
-            (Some(value), Some(_)) => txn.update(table, key.as_ref(), row(*value)).unwrap(),
+            (Some(value), Some(_)) => block_on(txn.update(table, key.as_ref(), row(*value))).unwrap(),
             (Some(value), None) => drop(block_on(txn.insert(table, Some(key), row(*value))).unwrap()),
-            (None, Some(_)) => txn.delete(table, key.as_ref()).unwrap(),
+            (None, Some(_)) => block_on(txn.delete(table, key.as_ref())).unwrap(),
             (None, None) => {}
         }
     }

@@ -1,24 +1,26 @@
 //! Objects as the SQL that makes them.
 
+use super::relations::Indexed;
 use crate::analytic::quote_ident;
-use scry_engine::{CheckDef, PrimaryKey, Table};
+use scry_engine::CheckDef;
 
-/// Column numbers of a key, from 1.
-pub fn key_columns(key: &PrimaryKey) -> Vec<i64> {
-    key.columns.iter().map(|column| *column as i64 + 1).collect()
+/// Column numbers of an index, from 1.
+pub fn key_columns(index: &Indexed<'_>) -> Vec<i64> {
+    index.columns.iter().map(|column| *column as i64 + 1).collect()
 }
 
-fn column_names(table: &Table, key: &PrimaryKey) -> String {
-    let names = key
+fn column_names(index: &Indexed<'_>) -> String {
+    let names = index
         .columns
         .iter()
-        .map(|column| quote_ident(&table.def.columns[*column].name));
+        .map(|column| quote_ident(&index.table.def.columns[*column].name));
     names.collect::<Vec<_>>().join(", ")
 }
 
-/// `PRIMARY KEY (a, b)`.
-pub fn constraint_definition(table: &Table, key: &PrimaryKey) -> String {
-    format!("PRIMARY KEY ({})", column_names(table, key))
+/// `PRIMARY KEY (a, b)` or `UNIQUE (a, b)`.
+pub fn constraint_definition(index: &Indexed<'_>) -> String {
+    let kind = if index.primary { "PRIMARY KEY" } else { "UNIQUE" };
+    format!("{kind} ({})", column_names(index))
 }
 
 /// `CHECK ((a > 0))`.
@@ -27,11 +29,12 @@ pub fn check_definition(check: &CheckDef) -> String {
 }
 
 /// `CREATE UNIQUE INDEX t_pkey ON public.t USING btree (a, b)`.
-pub fn index_definition(table: &Table, key: &PrimaryKey) -> String {
+pub fn index_definition(index: &Indexed<'_>) -> String {
     format!(
-        "CREATE UNIQUE INDEX {} ON public.{} USING btree ({})",
-        quote_ident(&key.name),
-        quote_ident(&table.def.name),
-        column_names(table, key)
+        "CREATE {}INDEX {} ON public.{} USING btree ({})",
+        if index.unique { "UNIQUE " } else { "" },
+        quote_ident(index.name),
+        quote_ident(&index.table.def.name),
+        column_names(index)
     )
 }

@@ -2,6 +2,7 @@
 
 use super::describe::{check_definition, constraint_definition, index_definition};
 use super::objects;
+use super::relations::indexed_of;
 use super::relations::{relations, schema_oid, visible};
 use super::types::{by_name, format_type};
 use crate::analytic::types::named_field;
@@ -256,9 +257,11 @@ fn definition_function(name: &str, scope: &Scope) -> Option<Arc<ScalarUDF>> {
                 "pg_get_constraintdef",
                 flagged(1),
                 move |oid| match objects::constraint(oid)? {
-                    objects::Constraint::PrimaryKey { table } => {
-                        let table = catalog.by_oid(table)?;
-                        Some(constraint_definition(table, table.def.primary_key.as_ref()?))
+                    objects::Constraint::Key { of } => {
+                        let constraint = objects::key_constraint(of);
+                        let mut indexes = indexed_of(&catalog);
+                        let index = indexes.find(|index| index.constraint() == Some(constraint))?;
+                        Some(constraint_definition(&index))
                     }
                     objects::Constraint::Check { table, number } => {
                         Some(check_definition(catalog.by_oid(table)?.def.checks.get(number)?))
@@ -276,15 +279,15 @@ fn definition_function(name: &str, scope: &Scope) -> Option<Arc<ScalarUDF>> {
                 move |args, _| {
                     let columns = args.get(1).map(|column| column.as_primitive::<Int64Type>());
                     let texts = oids(&args[0]).enumerate().map(|(row, oid)| {
-                        let table = catalog.by_oid(objects::table_of_index(oid?)?)?;
-                        let key = table.def.primary_key.as_ref()?;
+                        let oid = oid?;
+                        let index = indexed_of(&catalog).find(|index| index.oid == oid)?;
                         // A column number asks for that column's name alone.
                         match columns.filter(|c| c.is_valid(row)).map_or(0, |c| c.value(row)) {
-                            0 => Some(index_definition(table, key)),
+                            0 => Some(index_definition(&index)),
                             number => {
                                 let column =
-                                    key.columns.get(usize::try_from(number).ok()?.checked_sub(1)?)?;
-                                Some(quote_ident(&table.def.columns[*column].name))
+                                    index.columns.get(usize::try_from(number).ok()?.checked_sub(1)?)?;
+                                Some(quote_ident(&index.table.def.columns[*column].name))
                             }
                         }
                     });

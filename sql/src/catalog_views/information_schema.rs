@@ -1,7 +1,7 @@
 //! The SQL standard's views of tables, columns and keys.
 
 use super::objects;
-use super::relations::{checked, keyed, tables};
+use super::relations::{checked, indexed, tables};
 use super::types::format_type;
 use super::view::{Cell, View, row};
 use crate::analytic::{DATABASE, Scope};
@@ -96,7 +96,11 @@ pub const VIEWS: &[View] = &[
                     "YES",
                 ]
             };
-            let keys = keyed(scope).map(|(table, key)| row(table, &key.name, "PRIMARY KEY"));
+            let keys = indexed(scope).filter(|index| index.constraint().is_some());
+            let keys = keys.map(|index| {
+                let kind = if index.primary { "PRIMARY KEY" } else { "UNIQUE" };
+                row(index.table, index.name, kind)
+            });
             let checks = checked(scope).map(|(table, _, check)| row(table, &check.name, "CHECK"));
             keys.chain(checks).collect()
         },
@@ -109,16 +113,16 @@ pub const VIEWS: &[View] = &[
                   position_in_unique_constraint int4",
         rows: |scope| {
             let mut rows = Vec::new();
-            for (table, key) in keyed(scope) {
-                for (position, column) in key.columns.iter().enumerate() {
+            for index in indexed(scope).filter(|index| index.constraint().is_some()) {
+                for (position, column) in index.columns.iter().enumerate() {
                     rows.push(row![
                         DATABASE,
                         "public",
-                        key.name.clone(),
+                        index.name.to_owned(),
                         DATABASE,
                         "public",
-                        table.def.name.clone(),
-                        table.def.columns[*column].name.clone(),
+                        index.table.def.name.clone(),
+                        index.table.def.columns[*column].name.clone(),
                         position + 1,
                         Cell::Null,
                     ]);

@@ -39,14 +39,9 @@ pub fn key_index(table: u32) -> u32 {
     INDEX_BASE.wrapping_add(table)
 }
 
-/// The table of such an index.
-pub fn table_of_index(index: u32) -> Option<u32> {
-    index.checked_sub(INDEX_BASE).filter(|table| *table < INDEX_BASE)
-}
-
-/// The oid of a table's primary key constraint.
-pub fn key_constraint(table: u32) -> u32 {
-    CONSTRAINT_BASE.wrapping_add(table)
+/// The oid of the constraint that is a primary key, of the table with this oid, or stands on the index with this oid.
+pub fn key_constraint(of: u32) -> u32 {
+    CONSTRAINT_BASE.wrapping_add(of)
 }
 
 /// The oid of the n-th CHECK constraint of a table.
@@ -56,21 +51,17 @@ pub fn check_constraint(table: u32, number: usize) -> u32 {
 
 /// A constraint that an oid names.
 pub enum Constraint {
-    PrimaryKey {
-        table: u32,
-    },
+    /// As [`key_constraint`] has made it.
+    Key { of: u32 },
     /// The table, as far as the oid tells, and the constraint's number.
-    Check {
-        table: u32,
-        number: usize,
-    },
+    Check { table: u32, number: usize },
 }
 
 /// The constraint that has this oid.
 pub fn constraint(oid: u32) -> Option<Constraint> {
     let derived = oid.checked_sub(CONSTRAINT_BASE).filter(|oid| *oid < INDEX_BASE)?;
     Some(match derived.checked_sub(CHECK_BASE) {
-        None => Constraint::PrimaryKey { table: derived },
+        None => Constraint::Key { of: derived },
         Some(check) => Constraint::Check {
             table: check / CHECKS_MAX,
             number: (check % CHECKS_MAX) as usize,

@@ -5,7 +5,7 @@ use super::objects::{self, PG_CATALOG, PUBLIC, ROLE};
 use super::view::{Cell, View, row};
 use crate::analytic::Scope;
 use crate::types as sql_types;
-use scry_engine::{CheckDef, PrimaryKey, Table};
+use scry_engine::{Catalog, CheckDef, Table};
 use std::sync::Arc;
 
 pub const VIEWS: &[View] = &[
@@ -87,7 +87,7 @@ pub const VIEWS: &[View] = &[
         rows: |scope| {
             tables(scope)
                 .map(|table| {
-                    let keyed = table.def.primary_key.is_some();
+                    let keyed = table.def.primary_key.is_some() || !table.def.indexes.is_empty();
                     let owner = scope.user.to_string();
                     row![
                         "public",
@@ -108,15 +108,14 @@ pub const VIEWS: &[View] = &[
         name: "pg_indexes",
         columns: "schemaname name, tablename name, indexname name, tablespace name, indexdef text",
         rows: |scope| {
-            keyed(scope)
-                .map(|(table, key)| {
-                    let definition = index_definition(table, key);
+            indexed(scope)
+                .map(|index| {
                     row![
                         "public",
-                        table.def.name.clone(),
-                        key.name.clone(),
+                        index.table.def.name.clone(),
+                        index.name.to_owned(),
                         Cell::Null,
-                        definition
+                        index_definition(&index)
                     ]
                 })
                 .collect()
@@ -154,9 +153,58 @@ pub fn checked(scope: &Scope) -> impl Iterator<Item = (&Arc<Table>, usize, &Chec
     })
 }
 
-/// Tables with a primary key.
-pub fn keyed(scope: &Scope) -> impl Iterator<Item = (&Arc<Table>, &PrimaryKey)> {
-    tables(scope).filter_map(|table| Some((table, table.def.primary_key.as_ref()?)))
+/// An index as PostgreSQL's clients know it; a primary key is one.
+pub struct Indexed<'s> {
+    pub table: &'s Table,
+    pub oid: u32,
+    pub name: &'s str,
+    pub columns: &'s [usize],
+    pub unique: bool,
+    pub primary: bool,
+    /// Whether a constraint stands on it.
+    constrains: bool,
+}
+
+impl Indexed<'_> {
+    /// The oid of the constraint that stands on it.
+    pub fn constraint(&self) -> Option<u32> {
+        let of = if self.primary {
+            self.table.def.oid
+        } else {
+            self.oid
+        };
+        self.constrains.then(|| objects::key_constraint(of))
+    }
+}
+
+/// All indexes.
+pub fn indexed(scope: &Scope) -> impl Iterator<Item = Indexed<'_>> {
+    indexed_of(&scope.catalog)
+}
+
+/// All indexes of a catalog: of each table, its primary key first.
+pub fn indexed_of(catalog: &Catalog) -> impl Iterator<Item = Indexed<'_>> {
+    catalog.tables().flat_map(|table| {
+        let key = table.def.primary_key.as_ref().map(|key| Indexed {
+            table,
+            oid: objects::key_index(table.def.oid),
+            name: &key.name,
+            columns: &key.columns,
+            unique: true,
+            primary: true,
+            constrains: true,
+        });
+        let others = table.def.indexes.iter().map(move |index| Indexed {
+            table,
+            oid: index.oid,
+            name: &index.name,
+            columns: &index.columns,
+            unique: index.unique,
+            primary: false,
+            constrains: index.constraint,
+        });
+        key.into_iter().chain(others)
+    })
 }
 
 fn live_rows(table: &Table) -> i64 {
@@ -227,16 +275,16 @@ fn classes(scope: &Scope) -> Vec<Vec<Cell>> {
         tuples: table.live_rows() as f64,
         columns: table.def.columns.len(),
         checks: table.def.checks.len(),
-        indexed: table.def.primary_key.is_some(),
+        indexed: table.def.primary_key.is_some() || !table.def.indexes.is_empty(),
     });
-    let key_indexes = keyed(scope).map(|(table, key)| Class {
-        oid: objects::key_index(table.def.oid),
-        name: key.name.clone(),
+    let key_indexes = indexed(scope).map(|index| Class {
+        oid: index.oid,
+        name: index.name.to_owned(),
         namespace: PUBLIC,
         kind: "i",
         access_method: objects::BTREE,
-        tuples: table.live_rows() as f64,
-        columns: key.columns.len(),
+        tuples: index.table.live_rows() as f64,
+        columns: index.columns.len(),
         checks: 0,
         indexed: false,
     });
@@ -269,8 +317,7 @@ pub fn schema_oid(name: &str) -> u32 {
 /// (oid, schema oid, name) of every relation.
 pub fn relations(scope: &Scope) -> impl Iterator<Item = (u32, u32, String)> {
     let user_tables = tables(scope).map(|table| (table.def.oid, PUBLIC, table.def.name.clone()));
-    let indexes =
-        keyed(scope).map(|(table, key)| (objects::key_index(table.def.oid), PUBLIC, key.name.clone()));
+    let indexes = indexed(scope).map(|index| (index.oid, PUBLIC, index.name.to_owned()));
     let views = super::all().enumerate().map(|(number, view)| {
         (
             objects::view(view.name, number),
@@ -300,12 +347,18 @@ fn attributes(scope: &Scope) -> Vec<Vec<Cell>> {
                 column.default.is_some(),
             ));
         }
-        if let Some(key) = &table.def.primary_key {
-            for (position, column) in key.columns.iter().enumerate() {
-                let column = &table.def.columns[*column];
-                let index = objects::key_index(table.def.oid);
-                rows.push(attribute(index, position, &column.name, &column.ty, false, false));
-            }
+    }
+    for index in indexed(scope) {
+        for (position, column) in index.columns.iter().enumerate() {
+            let column = &index.table.def.columns[*column];
+            rows.push(attribute(
+                index.oid,
+                position,
+                &column.name,
+                &column.ty,
+                false,
+                false,
+            ));
         }
     }
     rows
@@ -377,11 +430,11 @@ fn defaults(scope: &Scope) -> Vec<Vec<Cell>> {
 }
 
 fn indexes(scope: &Scope) -> Vec<Vec<Cell>> {
-    keyed(scope)
-        .map(|(table, key)| {
-            let count = key.columns.len();
-            let text = |column: &usize| table.def.columns[*column].ty.is_text();
-            let collations = key.columns.iter().map(|c| {
+    indexed(scope)
+        .map(|index| {
+            let count = index.columns.len();
+            let text = |column: &usize| index.table.def.columns[*column].ty.is_text();
+            let collations = index.columns.iter().map(|c| {
                 if text(c) {
                     i64::from(objects::DEFAULT_COLLATION)
                 } else {
@@ -389,22 +442,22 @@ fn indexes(scope: &Scope) -> Vec<Vec<Cell>> {
                 }
             });
             row![
-                objects::key_index(table.def.oid),
-                table.def.oid,
+                index.oid,
+                index.table.def.oid,
                 count,
                 count,
-                true,
+                index.unique,
+                false,
+                index.primary,
                 false,
                 true,
                 false,
                 true,
                 false,
                 true,
-                false,
-                true,
                 true,
                 false,
-                Cell::Ints(key_columns(key)),
+                Cell::Ints(key_columns(&index)),
                 Cell::Ints(collations.collect()),
                 Cell::Ints(vec![0; count]),
                 Cell::Ints(vec![0; count]),
@@ -460,14 +513,16 @@ impl Constraint {
 }
 
 fn constraints(scope: &Scope) -> Vec<Vec<Cell>> {
-    let keys = keyed(scope).map(|(table, key)| Constraint {
-        oid: objects::key_constraint(table.def.oid),
-        name: key.name.clone(),
-        kind: "p",
-        table: table.def.oid,
-        index: objects::key_index(table.def.oid),
-        columns: key_columns(key),
-        condition: None,
+    let keys = indexed(scope).filter_map(|index| {
+        Some(Constraint {
+            oid: index.constraint()?,
+            name: index.name.to_owned(),
+            kind: if index.primary { "p" } else { "u" },
+            table: index.table.def.oid,
+            index: index.oid,
+            columns: key_columns(&index),
+            condition: None,
+        })
     });
     let checks = checked(scope).map(|(table, number, check)| Constraint {
         oid: objects::check_constraint(table.def.oid, number),

@@ -194,7 +194,7 @@ pub async fn lock(txn: &mut Txn, id: i64) -> Result<Entry, Error> {
 }
 
 /// Says in an entry that was locked what became of it.
-pub fn settle(
+pub async fn settle(
     txn: &mut Txn,
     id: i64,
     entry: &Entry,
@@ -217,7 +217,7 @@ pub fn settle(
             (RESOLVED_BY, Datum::Text(user)),
         ],
     )?;
-    Ok(txn.update(&queue, key(id).as_ref(), row)?)
+    Ok(txn.update(&queue, key(id).as_ref(), row).await?)
 }
 
 #[cfg(test)]

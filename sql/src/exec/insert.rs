@@ -5,7 +5,7 @@ use crate::error::{Error, SqlState};
 use crate::exec::context::{self, Exec};
 use crate::exec::update;
 use crate::expr::Evaluated;
-use crate::plan::row::{InsertPlan, OnConflict, Rows, Source};
+use crate::plan::row::{Arbiter, InsertPlan, OnConflict, Rows, Source};
 use crate::plan::scalar::{self, Scalar};
 use bytes::BytesMut;
 use scry_engine::{DataType, Datum, InsertOutcome, Key, Row, Table, Value};
@@ -111,27 +111,55 @@ impl<'p> Inserter<'p> {
                 .interrupt
                 .locking(exec.txn.insert(table, key.clone(), row.clone()))
                 .await??;
-            let InsertOutcome::Exists(existing) = outcome else {
-                if let (OnConflict::Update { .. }, Some(key)) = (&self.plan.conflict, &key) {
-                    self.touched.insert(key.as_ref().to_vec());
+            let (mut met, mut key, seen) = match outcome {
+                InsertOutcome::Inserted(key) => {
+                    if matches!(self.plan.conflict, OnConflict::Update { .. }) {
+                        self.touched.insert(key.as_ref().to_vec());
+                    }
+                    update::returning(exec, self.plan.returning.as_ref(), table, &row, out)?;
+                    self.count += 1;
+                    return Ok(());
                 }
-                update::returning(exec, self.plan.returning.as_ref(), table, &row, out)?;
-                self.count += 1;
-                return Ok(());
+                InsertOutcome::Exists(existing) => (Arbiter::PrimaryKey, key.clone(), Some(existing)),
+                InsertOutcome::Taken { index, key } => (Arbiter::Index(index), Some(key), None),
             };
-            let (assignments, filter) = match &self.plan.conflict {
-                OnConflict::Fail => return Err(context::unique_violation(table, &row, exec.facts)),
-                OnConflict::Nothing
-                    if exec.txn.isolation().keeps_snapshot() && existing.lsn > exec.txn.snapshot() =>
-                {
-                    // The row for which this one is left out is none that the transaction can see.
-                    return Err(Error::new(
-                        SqlState::SERIALIZATION_FAILURE,
-                        "could not serialize access due to concurrent update",
-                    ));
+            // Whatever was met first: a conflict on the arbiter is no error.
+            if let Arbiter::Index(index) = self.plan.arbiter
+                && met != self.plan.arbiter
+            {
+                let asked = exec.txn.unique_owner(table, index, &row);
+                if let Some(owner) = exec.interrupt.locking(asked).await?? {
+                    (met, key) = (self.plan.arbiter, Some(owner));
                 }
-                OnConflict::Nothing => return Ok(()),
-                OnConflict::Update { assignments, filter } => (assignments, filter),
+            }
+            let meant = matches!(self.plan.arbiter, Arbiter::Any) || met == self.plan.arbiter;
+            let (assignments, filter) = match &self.plan.conflict {
+                OnConflict::Nothing if meant => {
+                    let snapshot = exec.txn.snapshot();
+                    // Of the row that an index has led to, what the snapshot has of it tells.
+                    let seen = match (&seen, &key) {
+                        (Some(existing), _) => existing.lsn <= snapshot,
+                        (None, Some(key)) => exec.txn.get(table, key.as_ref())?.is_some(),
+                        (None, None) => true,
+                    };
+                    if exec.txn.isolation().keeps_snapshot() && !seen {
+                        // The row for which this one is left out is none that the transaction can see.
+                        return Err(Error::new(
+                            SqlState::SERIALIZATION_FAILURE,
+                            "could not serialize access due to concurrent update",
+                        ));
+                    }
+                    return Ok(());
+                }
+                OnConflict::Update { assignments, filter } if meant => (assignments, filter),
+                _ => {
+                    return Err(match met {
+                        Arbiter::Index(index) => table.key_exists(index, &row).into(),
+                        Arbiter::PrimaryKey | Arbiter::Any => {
+                            context::unique_violation(table, &row, exec.facts)
+                        }
+                    });
+                }
             };
             let Some(key) = &key else {
                 return Err(Error::internal("a conflict without a key"));
@@ -145,7 +173,7 @@ impl<'p> Inserter<'p> {
                     "Ensure that no rows proposed for insertion within the same command have duplicate constrained values.",
                 ));
             }
-            // The row may go before it is locked: then the insert is tried again.
+            // The row may go before it is locked, or become another one: then the insert is tried again.
             let Some(existing) = exec
                 .interrupt
                 .locking(exec.txn.lock(table, key.as_ref()))
@@ -153,6 +181,11 @@ impl<'p> Inserter<'p> {
             else {
                 continue;
             };
+            if let Arbiter::Index(index) = met
+                && !table.equal_in_index(index, &existing.row, &row)
+            {
+                continue;
+            }
             let env = exec
                 .env()
                 .with_rows(table.layout.row(&existing.row), table.layout.row(&row));
@@ -161,7 +194,8 @@ impl<'p> Inserter<'p> {
             }
             let updated = update::changed(exec, table, assignments, &existing.row, &env)?;
             update::returning(exec, self.plan.returning.as_ref(), table, &updated, out)?;
-            exec.txn.update(table, key.as_ref(), updated)?;
+            let updating = exec.txn.update(table, key.as_ref(), updated);
+            exec.interrupt.locking(updating).await??;
             self.touched.insert(key.as_ref().to_vec());
             self.count += 1;
             return Ok(());

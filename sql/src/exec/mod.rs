@@ -3,6 +3,7 @@
 
 pub mod context;
 pub mod copy;
+pub mod index;
 pub mod insert;
 pub mod interrupt;
 pub mod message;

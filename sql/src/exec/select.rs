@@ -2,6 +2,7 @@
 
 use crate::error::{Error, SqlState};
 use crate::exec::context::Exec;
+use crate::exec::index::IndexRows;
 use crate::exec::interrupt::CHECK_EVERY;
 use crate::exec::message::{self, FLUSH_BYTES};
 use crate::exec::targets::Targets;
@@ -24,6 +25,7 @@ enum From {
     /// One row without table.
     Single,
     Keys(std::vec::IntoIter<Key>),
+    Index(Box<IndexRows>),
     Scan {
         cursor: ScanCursor,
         batch: std::vec::IntoIter<(Key, Version)>,
@@ -133,6 +135,7 @@ pub fn open(exec: &mut Exec<'_>, plan: &SelectPlan) -> Result<Running, Error> {
                 None => From::Nothing,
             }
         }
+        (Some(_), Access::Index(access)) => From::Index(Box::new(IndexRows::open(exec, access)?)),
         (Some(table), Access::Full) => scan(exec, table, KeyRange::all())?,
     };
     Ok(Running { from, skip, left })
@@ -168,6 +171,15 @@ impl Running {
                     },
                     _ => return Ok(false),
                 },
+                From::Index(rows) => {
+                    let Some(table) = &plan.table else {
+                        return Ok(false);
+                    };
+                    match rows.next(exec, table)? {
+                        Some((_, version)) => Some(version),
+                        None => return Ok(false),
+                    }
+                }
                 From::Scan { cursor, batch, size } => match batch.next() {
                     Some((_, version)) => Some(version),
                     None => {

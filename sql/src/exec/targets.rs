@@ -5,6 +5,7 @@
 
 use crate::error::{Error, SqlState};
 use crate::exec::context::Exec;
+use crate::exec::index::IndexRows;
 use crate::exec::interrupt::CHECK_EVERY;
 use crate::plan::access::{self, Access};
 use crate::plan::row::{LockWait, Locking};
@@ -19,6 +20,7 @@ const BATCH_ROWS: usize = 512;
 
 enum Candidates {
     Keys(std::vec::IntoIter<Key>),
+    Index(Box<IndexRows>),
     /// Like `Keys`, for the commonest case, without a list.
     One(Option<Key>),
     Scan {
@@ -79,6 +81,13 @@ impl Targets {
                 }
             }
             Access::Full => KeyRange::all(),
+            Access::Index(access) => {
+                return Ok(Targets {
+                    candidates: Candidates::Index(Box::new(IndexRows::open(exec, access)?)),
+                    checked: true,
+                    seen: 0,
+                });
+            }
         };
         let cursor = exec.txn.begin_scan(table, range)?;
         Ok(Targets {
@@ -101,6 +110,15 @@ impl Targets {
             match &mut self.candidates {
                 Candidates::One(key) => return Ok(key.take()),
                 Candidates::Keys(keys) => return Ok(keys.next()),
+                Candidates::Index(rows) => {
+                    let Some((key, version)) = rows.next(exec, table)? else {
+                        return Ok(None);
+                    };
+                    let row = table.layout.row(&version.row);
+                    if scalar::all_true(filter, &exec.env().with_row(row))? {
+                        return Ok(Some(key));
+                    }
+                }
                 Candidates::Scan { cursor, batch } => match batch.next() {
                     Some((key, version)) => {
                         let row = table.layout.row(&version.row);

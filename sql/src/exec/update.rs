@@ -57,7 +57,8 @@ pub async fn replace(
     rekeys: bool,
 ) -> Result<(), Error> {
     if !rekeys {
-        return Ok(exec.txn.update(table, key.as_ref(), row)?);
+        let updating = exec.txn.update(table, key.as_ref(), row);
+        return Ok(exec.interrupt.locking(updating).await??);
     }
     let Some(new_key) = table.key_of(&row) else {
         return Err(Error::internal("a key column became NULL"));
@@ -69,6 +70,7 @@ pub async fn replace(
     match outcome {
         InsertOutcome::Inserted(_) => Ok(()),
         InsertOutcome::Exists(_) => Err(context::unique_violation(table, &row, exec.facts)),
+        InsertOutcome::Taken { index, .. } => Err(table.key_exists(index, &row).into()),
     }
 }
 
@@ -124,7 +126,8 @@ pub async fn delete(exec: &mut Exec<'_>, plan: &DeletePlan, out: &mut BytesMut) 
         if plan.returning.is_some() {
             returning(exec, plan.returning.as_ref(), table, &version.row, out)?;
         }
-        exec.txn.delete(table, key.as_ref())?;
+        let deleting = exec.txn.delete(table, key.as_ref());
+        exec.interrupt.locking(deleting).await??;
         count += 1;
     }
     Ok(count)

@@ -5,7 +5,7 @@
 use crate::error::Error;
 use crate::plan::parse;
 use crate::plan::scalar::{self, Binder, Env, Refusal, Scalar};
-use scry_engine::{DataType, Datum, Key, KeyRange, Table, Value};
+use scry_engine::{DataType, Datum, Key, KeyRange, Numeric, Table, Value};
 use sqlparser::ast::{BinaryOperator, Expr};
 use std::ops::Bound;
 
@@ -16,6 +16,8 @@ const MAX_POINTS: usize = 10_000;
 pub struct KeyPart {
     value: Scalar,
     column: DataType,
+    /// Whether the key is an index's, in which NULL has a place.
+    nullable: bool,
 }
 
 /// A bound of a range.
@@ -36,7 +38,33 @@ pub enum Access {
         lower: Option<KeyBound>,
         upper: Option<KeyBound>,
     },
+    /// Rows are found in an index, and each is then looked up by its own key. Nothing of the condition is consumed: a row may be
+    /// another one under its lock.
+    Index(Box<IndexAccess>),
     Full,
+}
+
+/// How rows are found by an index.
+pub struct IndexAccess {
+    /// Its number among the table's.
+    pub index: usize,
+    pub name: String,
+    pub unique: bool,
+    /// How many columns of the index there are.
+    pub columns: usize,
+    /// The same for the index's columns as for those of a primary key.
+    pub within: Access,
+}
+
+impl IndexAccess {
+    /// How many columns are fixed to single values.
+    fn fixed(&self) -> usize {
+        match &self.within {
+            Access::Point(_) | Access::Points(_) => self.columns,
+            Access::Range { prefix, .. } => prefix.len(),
+            Access::None | Access::Index(_) | Access::Full => 0,
+        }
+    }
 }
 
 impl Access {
@@ -45,33 +73,46 @@ impl Access {
         match self {
             Access::None | Access::Point(_) | Access::Points(_) => true,
             Access::Range { lower, upper, .. } => lower.is_some() && upper.is_some(),
+            Access::Index(access) => access.fixed() > 0 || access.within.is_short(),
             Access::Full => false,
         }
     }
 
     /// Whether each row is looked up by its whole key.
     pub fn is_lookup(&self) -> bool {
-        matches!(self, Access::None | Access::Point(_) | Access::Points(_))
+        match self {
+            Access::None | Access::Point(_) | Access::Points(_) => true,
+            Access::Index(access) => access.fixed() > 0,
+            Access::Range { .. } | Access::Full => false,
+        }
     }
 
     /// For EXPLAIN.
-    pub fn describe(&self) -> &'static str {
-        match self {
+    pub fn describe(&self) -> String {
+        let text = match self {
+            Access::Index(access) => {
+                let how = match access.within {
+                    Access::Point(_) | Access::Points(_) if access.unique => "Lookup",
+                    _ => "Scan",
+                };
+                return format!("Index {how} using {}", access.name);
+            }
             Access::None => "Result",
             Access::Point(_) => "Primary Key Lookup",
             Access::Points(_) => "Primary Key Lookups",
             Access::Range { .. } => "Primary Key Range Scan",
             Access::Full => "Full Scan",
-        }
+        };
+        text.to_owned()
     }
 }
 
-/// Integers of different widths compare without a cast that loses anything.
+/// Integers of different widths, and integers with numbers, compare without a cast that loses anything.
 fn same_family(column: &DataType, value: &DataType) -> bool {
     match column {
         DataType::Int2 | DataType::Int4 | DataType::Int8 => value.is_integer(),
         DataType::Text | DataType::Varchar(_) => matches!(value, DataType::Text | DataType::Varchar(_)),
-        DataType::Numeric(_) => matches!(value, DataType::Numeric(_)),
+        DataType::Numeric(_) => matches!(value, DataType::Numeric(_)) || value.is_integer(),
         // Keys hold char(n) without its blanks, and so do values of the type. A text compares with its blanks.
         DataType::Char(_) => matches!(value, DataType::Text | DataType::Char(_)),
         other => other == value,
@@ -90,6 +131,7 @@ fn conform<'a>(value: Datum<'a>, column: &DataType) -> Option<Datum<'a>> {
     match column {
         DataType::Int2 => i16::try_from(wide).ok().map(Datum::Int2),
         DataType::Int4 => i32::try_from(wide).ok().map(Datum::Int4),
+        DataType::Numeric(_) => Some(Datum::Numeric(Numeric::from_i64(wide))),
         _ => Some(Datum::Int8(wide)),
     }
 }
@@ -122,13 +164,21 @@ fn conform_bound<'a>(value: Datum<'a>, column: &DataType, lower: bool) -> Bounde
 }
 
 impl KeyPart {
+    #[inline]
+    fn append(&self, key: &mut Key, value: &Datum<'_>) {
+        match self.nullable {
+            true => key.push_nullable(value),
+            false => key.push(value),
+        }
+    }
+
     /// Appends the value to a key. False: no row can have it.
     #[inline]
     fn push(&self, key: &mut Key, env: &Env<'_>) -> Result<bool, Error> {
         let value = scalar::eval(&self.value, env)?;
         match conform(value.datum(), &self.column) {
             Some(value) => {
-                key.push(&value);
+                self.append(key, &value);
                 Ok(true)
             }
             None => Ok(false),
@@ -190,7 +240,7 @@ pub fn range(
             Bounded::Open => {}
             Bounded::At(value) => {
                 let mut key = prefix.clone();
-                key.push(&value);
+                bound.part.append(&mut key, &value);
                 range.lower = match (bound.inclusive, key.after_prefix()) {
                     (true, _) => Bound::Included(key),
                     (false, Some(after)) => Bound::Included(after),
@@ -206,7 +256,7 @@ pub fn range(
             Bounded::Open => {}
             Bounded::At(value) => {
                 let mut key = prefix;
-                key.push(&value);
+                bound.part.append(&mut key, &value);
                 if !bound.inclusive {
                     range.upper = Bound::Excluded(key);
                 } else if let Some(after) = key.after_prefix() {
@@ -285,10 +335,64 @@ pub fn choose(
     alias: &str,
     binder: &mut Binder<'_>,
 ) -> Result<(Access, Vec<bool>), Refusal> {
-    let mut consumed = vec![false; conjuncts.len()];
-    let Some(key_columns) = table.key_columns() else {
-        return Ok((Access::Full, consumed));
+    let nothing = || vec![false; conjuncts.len()];
+    let by_key = match table.key_columns() {
+        Some(columns) => choose_by(conjuncts, table, alias, columns, false, binder)?,
+        None => (Access::Full, nothing()),
     };
+    if !binder.may_use_indexes() || matches!(by_key.0, Access::Point(_) | Access::Points(_)) {
+        return Ok(by_key);
+    }
+    let mut best: Option<IndexAccess> = None;
+    for (number, index) in table.indexes.iter().enumerate() {
+        if !index.is_ready() {
+            continue;
+        }
+        let (within, _) = choose_by(conjuncts, table, alias, &index.def.columns, true, binder)?;
+        let access = IndexAccess {
+            index: number,
+            name: index.def.name.clone(),
+            unique: index.def.unique,
+            columns: index.def.columns.len(),
+            within,
+        };
+        let worth = worth(&access.within, access.columns, access.unique);
+        let known = best
+            .as_ref()
+            .map(|best| self::worth(&best.within, best.columns, best.unique));
+        if worth > known.unwrap_or_else(|| self::worth(&by_key.0, 0, true)) {
+            best = Some(access);
+        }
+    }
+    Ok(match best {
+        Some(access) => (Access::Index(Box::new(access)), nothing()),
+        None => by_key,
+    })
+}
+
+/// How few rows an access is likely to find: whether it is at most one for each key, how many columns are fixed, how many bounds there are.
+fn worth(access: &Access, columns: usize, unique: bool) -> (bool, usize, usize) {
+    match access {
+        Access::Point(_) | Access::Points(_) => (unique, columns, 0),
+        Access::Range { prefix, lower, upper } => (
+            false,
+            prefix.len(),
+            usize::from(lower.is_some()) + usize::from(upper.is_some()),
+        ),
+        Access::None | Access::Index(_) | Access::Full => (false, 0, 0),
+    }
+}
+
+/// An access by the key that these columns make, or its first ones, and which conjuncts it consumes. `nullable`: it is an index's.
+fn choose_by(
+    conjuncts: &[&Expr],
+    table: &Table,
+    alias: &str,
+    key_columns: &[usize],
+    nullable: bool,
+    binder: &mut Binder<'_>,
+) -> Result<(Access, Vec<bool>), Refusal> {
+    let mut consumed = vec![false; conjuncts.len()];
     let mut comparisons = Vec::new();
     let mut lists: Vec<(usize, usize, &[Expr])> = Vec::new();
     for (conjunct, expr) in conjuncts.iter().enumerate() {
@@ -345,7 +449,7 @@ pub fn choose(
             .iter()
             .filter(|c| c.column == column && c.operator == BinaryOperator::Eq)
         {
-            if let Some(part) = key_part(comparison.value, table, column, binder)? {
+            if let Some(part) = key_part(comparison.value, table, column, nullable, binder)? {
                 consumed[comparison.conjunct] = true;
                 parts = Some(vec![part]);
                 break;
@@ -358,7 +462,7 @@ pub fn choose(
                 }
                 let mut all = Vec::with_capacity(list.len());
                 for item in *list {
-                    match key_part(item, table, column, binder)? {
+                    match key_part(item, table, column, nullable, binder)? {
                         Some(part) => all.push(part),
                         None => break,
                     }
@@ -412,7 +516,7 @@ pub fn choose(
             _ => continue,
         };
         if bound.is_none()
-            && let Some(part) = key_part(comparison.value, table, next, binder)?
+            && let Some(part) = key_part(comparison.value, table, next, nullable, binder)?
         {
             *bound = Some(KeyBound { part, inclusive });
             halves[comparison.conjunct] += 1;
@@ -446,6 +550,7 @@ fn key_part(
     value: &Expr,
     table: &Table,
     column: usize,
+    nullable: bool,
     binder: &mut Binder<'_>,
 ) -> Result<Option<KeyPart>, Refusal> {
     let column_type = table.def.columns[column].ty;
@@ -455,6 +560,7 @@ fn key_part(
     Ok(same_family(&column_type, &scalar.ty()).then_some(KeyPart {
         value: scalar,
         column: column_type,
+        nullable,
     }))
 }
 

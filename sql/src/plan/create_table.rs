@@ -6,7 +6,7 @@ use crate::expr;
 use crate::plan::parse;
 use crate::plan::scalar::{Binder, Facts, ParamTypes, Refusal};
 use scry_engine::row::MAX_COLUMNS;
-use scry_engine::{CheckDef, ColumnDef, NewTable, PrimaryKey, TableDef};
+use scry_engine::{Catalog, CheckDef, ColumnDef, NewIndex, NewTable, PrimaryKey, TableDef};
 use sqlparser::ast::{self, ColumnOption, TableConstraint};
 
 /// Longest identifier, as in PostgreSQL; longer ones are cut there and refused here.
@@ -134,7 +134,11 @@ pub fn check_default(default: &ast::Expr, column: &ColumnDef, facts: &Facts<'_>)
 }
 
 /// The definition of the table, as the statement gives it.
-pub fn definition(create: &ast::CreateTable, facts: &Facts<'_>) -> Result<NewTable, Error> {
+pub fn definition(
+    create: &ast::CreateTable,
+    catalog: &Catalog,
+    facts: &Facts<'_>,
+) -> Result<NewTable, Error> {
     let name = parse::table(&create.name)?;
     check_name(&name)?;
     check_clauses(create)?;
@@ -147,6 +151,7 @@ pub fn definition(create: &ast::CreateTable, facts: &Facts<'_>) -> Result<NewTab
     let mut columns: Vec<ColumnDef> = Vec::with_capacity(create.columns.len());
     let mut key: Option<(Option<String>, Vec<String>)> = None;
     let mut conditions: Vec<(Option<String>, &ast::Expr)> = Vec::new();
+    let mut uniques: Vec<(Option<String>, Vec<String>)> = Vec::new();
     for column in &create.columns {
         let column_name = parse::ident(&column.name);
         check_name(&column_name)?;
@@ -178,7 +183,11 @@ pub fn definition(create: &ast::CreateTable, facts: &Facts<'_>) -> Result<NewTab
                     let constraint = option.name.as_ref().map(parse::ident);
                     key = Some((constraint, vec![definition.name.clone()]));
                 }
-                ColumnOption::Unique(_) => return Err(Error::unsupported("UNIQUE constraint")),
+                ColumnOption::Unique(unique) => {
+                    check_unique(unique)?;
+                    let constraint = option.name.as_ref().map(parse::ident);
+                    uniques.push((constraint, vec![definition.name.clone()]));
+                }
                 ColumnOption::ForeignKey(_) => return Err(Error::unsupported("FOREIGN KEY constraint")),
                 ColumnOption::Check(check) => {
                     conditions.push((option.name.as_ref().map(parse::ident), &check.expr));
@@ -214,8 +223,12 @@ pub fn definition(create: &ast::CreateTable, facts: &Facts<'_>) -> Result<NewTab
                     index_names(&primary.columns)?,
                 ));
             }
-            TableConstraint::Unique(_) | TableConstraint::UniqueUsingIndex(_) => {
-                return Err(Error::unsupported("UNIQUE constraint"));
+            TableConstraint::Unique(unique) => {
+                check_unique(unique)?;
+                uniques.push((
+                    unique.name.as_ref().map(parse::ident),
+                    index_names(&unique.columns)?,
+                ));
             }
             TableConstraint::ForeignKey(_) => return Err(Error::unsupported("FOREIGN KEY constraint")),
             TableConstraint::Check(check) => {
@@ -231,13 +244,131 @@ pub fn definition(create: &ast::CreateTable, facts: &Facts<'_>) -> Result<NewTab
             columns: key_columns(&names, &columns)?,
         }),
     };
-    let checks = checks(&name, &columns, primary_key.as_ref(), conditions)?;
+    let indexes = uniques_of(&name, &columns, primary_key.as_ref(), uniques, catalog)?;
+    let checks = checks(&name, &columns, primary_key.as_ref(), &indexes, conditions)?;
     Ok(NewTable {
         name,
         columns,
         primary_key,
         checks,
+        indexes,
     })
+}
+
+/// The indexes of UNIQUE constraints.
+fn uniques_of(
+    table: &str,
+    columns: &[ColumnDef],
+    primary_key: Option<&PrimaryKey>,
+    uniques: Vec<(Option<String>, Vec<String>)>,
+    catalog: &Catalog,
+) -> Result<Vec<NewIndex>, Error> {
+    let mut indexes: Vec<NewIndex> = Vec::new();
+    let (named, unnamed): (Vec<_>, Vec<_>) = uniques.into_iter().partition(|(name, _)| name.is_some());
+    for (name, key) in named.into_iter().chain(unnamed) {
+        let key = key_columns(&key, columns)?;
+        let taken = |name: &str| {
+            catalog.has_relation(name)
+                || primary_key.is_some_and(|key| key.name == name)
+                || indexes.iter().any(|index| index.name == name)
+        };
+        let name = match name {
+            Some(name) if taken(&name) => {
+                return Err(Error::new(
+                    SqlState::DUPLICATE_TABLE,
+                    format!("relation \"{name}\" already exists"),
+                ));
+            }
+            Some(name) => {
+                check_name(&name)?;
+                name
+            }
+            None => index_name(table, &key, columns, "key", taken),
+        };
+        indexes.push(NewIndex {
+            name,
+            columns: key,
+            unique: true,
+            constraint: true,
+        });
+    }
+    Ok(indexes)
+}
+
+fn check_unique(unique: &ast::UniqueConstraint) -> Result<(), Error> {
+    if matches!(unique.nulls_distinct, ast::NullsDistinctOption::NotDistinct) {
+        return Err(Error::unsupported("NULLS NOT DISTINCT"));
+    }
+    let deferrable = |characteristics: &ast::ConstraintCharacteristics| {
+        characteristics.deferrable == Some(true) || characteristics.initially.is_some()
+    };
+    match &unique.characteristics {
+        Some(characteristics) if deferrable(characteristics) => {
+            Err(Error::unsupported("DEFERRABLE constraint"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The name that PostgreSQL chooses for an index: `table_column_column_suffix`.
+pub fn index_name(
+    table: &str,
+    key: &[usize],
+    columns: &[ColumnDef],
+    suffix: &str,
+    taken: impl Fn(&str) -> bool,
+) -> String {
+    let names: Vec<&str> = key.iter().map(|column| columns[*column].name.as_str()).collect();
+    constraint::chosen_name(table, Some(&names.join("_")), suffix, taken)
+}
+
+/// Refuses what an index here cannot be.
+pub fn check_index(create: &ast::CreateIndex) -> Result<(), Error> {
+    let refused = [
+        (create.predicate.is_some(), "a partial index"),
+        (!create.include.is_empty(), "INCLUDE"),
+        (create.nulls_distinct == Some(false), "NULLS NOT DISTINCT"),
+    ];
+    if let Some((_, what)) = refused.iter().find(|(is, _)| *is) {
+        return Err(Error::unsupported(what));
+    }
+    match &create.using {
+        None | Some(ast::IndexType::BTree) => Ok(()),
+        Some(other) => Err(Error::unsupported(format!(
+            "access method {}",
+            other.to_string().to_ascii_lowercase()
+        ))),
+    }
+}
+
+/// The columns of an index.
+pub fn index_columns(columns: &[ast::IndexColumn], of: &[ColumnDef]) -> Result<Vec<usize>, Error> {
+    let mut list = Vec::with_capacity(columns.len());
+    for column in columns {
+        let ast::Expr::Identifier(ident) = &column.column.expr else {
+            return Err(Error::unsupported("an index on an expression"));
+        };
+        if column.operator_class.is_some() {
+            return Err(Error::unsupported("an operator class"));
+        }
+        let options = &column.column.options;
+        if options.asc == Some(false) || options.nulls_first == Some(true) {
+            return Err(Error::unsupported("an index in descending order"));
+        }
+        let name = parse::ident(ident);
+        let number = of.iter().position(|column| column.name == name);
+        let number = number.ok_or_else(|| {
+            Error::new(
+                SqlState::UNDEFINED_COLUMN,
+                format!("column \"{name}\" does not exist"),
+            )
+        })?;
+        if list.contains(&number) {
+            return Err(Error::unsupported("a column twice in an index"));
+        }
+        list.push(number);
+    }
+    Ok(list)
 }
 
 /// The CHECK constraints: first those that have names, so that the others get names beside them.
@@ -245,6 +376,7 @@ fn checks(
     table: &str,
     columns: &[ColumnDef],
     primary_key: Option<&PrimaryKey>,
+    indexes: &[NewIndex],
     conditions: Vec<(Option<String>, &ast::Expr)>,
 ) -> Result<Vec<CheckDef>, Error> {
     let mut def = TableDef {
@@ -257,6 +389,9 @@ fn checks(
     for (name, condition) in named.into_iter().chain(unnamed) {
         if let Some(name) = &name {
             check_name(name)?;
+            if indexes.iter().any(|index| index.name == *name) {
+                return Err(constraint::already_exists(name, table));
+            }
         }
         let check = constraint::definition(name, condition, &def)?;
         def.checks.push(check);

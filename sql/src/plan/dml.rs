@@ -6,7 +6,7 @@ use crate::plan::open_items;
 use crate::plan::parse;
 use crate::plan::planner::Planned;
 use crate::plan::row::{
-    Assignment, DeletePlan, InsertPlan, OnConflict, Projection, Rows, Source, UpdatePlan,
+    Arbiter, Assignment, DeletePlan, InsertPlan, OnConflict, Projection, Rows, Source, UpdatePlan,
 };
 use crate::plan::scalar::{self, Binder, Refusal, Scalar};
 use crate::plan::select;
@@ -155,9 +155,12 @@ pub fn insert(
             },
         })
         .collect();
-    let conflict = match &statement.on {
-        None => OnConflict::Fail,
-        Some(ast::OnInsert::OnConflict(conflict)) => on_conflict(conflict, &table, &alias, binder)?,
+    let (arbiter, conflict) = match &statement.on {
+        None => (Arbiter::Any, OnConflict::Fail),
+        Some(ast::OnInsert::OnConflict(conflict)) => (
+            arbiter(conflict, &table)?,
+            on_conflict(conflict, &table, &alias, binder)?,
+        ),
         Some(_) => return Err(Error::syntax("syntax error at or near \"DUPLICATE\"").into()),
     };
     binder.set_relations(&[(&alias, &table)]);
@@ -167,6 +170,7 @@ pub fn insert(
         targets,
         defaults: column_defaults,
         rows,
+        arbiter,
         conflict,
         returning,
         table,
@@ -266,47 +270,63 @@ fn compile_values(
     Ok(compiled)
 }
 
-fn on_conflict(
-    conflict: &ast::OnConflict,
-    table: &Table,
-    alias: &str,
-    binder: &mut Binder<'_>,
-) -> Result<OnConflict, Refusal> {
+/// The unique constraint or index whose conflicts are meant.
+fn arbiter(conflict: &ast::OnConflict, table: &Table) -> Result<Arbiter, Error> {
     let key = table.def.primary_key.as_ref();
-    let no_match = || {
-        Error::new(
-            SqlState::INVALID_COLUMN_REFERENCE,
-            "there is no unique or exclusion constraint matching the ON CONFLICT specification",
-        )
-    };
+    let indexes = &table.def.indexes;
     match &conflict.conflict_target {
-        None => {}
+        None => Ok(Arbiter::Any),
         Some(ast::ConflictTarget::Columns(columns)) => {
             let mut named = columns
                 .iter()
                 .map(|name| column(table, &parse::ident(name)).map_err(|error| error.at(name.span.start)))
                 .collect::<Result<Vec<_>, _>>()?;
-            let mut key = key.ok_or_else(no_match)?.columns.clone();
             named.sort_unstable();
-            key.sort_unstable();
-            if named != key {
-                return Err(no_match().into());
+            let meant = |columns: &[usize]| {
+                let mut columns = columns.to_vec();
+                columns.sort_unstable();
+                columns == named
+            };
+            if key.is_some_and(|key| meant(&key.columns)) {
+                return Ok(Arbiter::PrimaryKey);
             }
+            let index = indexes
+                .iter()
+                .position(|index| index.unique && meant(&index.columns));
+            index.map(Arbiter::Index).ok_or_else(|| {
+                Error::new(
+                    SqlState::INVALID_COLUMN_REFERENCE,
+                    "there is no unique or exclusion constraint matching the ON CONFLICT specification",
+                )
+            })
         }
         Some(ast::ConflictTarget::OnConstraint(name)) => {
             let name = parse::table(name)?;
-            if key.is_none_or(|key| key.name != name) {
-                return Err(Error::new(
+            if key.is_some_and(|key| key.name == name) {
+                return Ok(Arbiter::PrimaryKey);
+            }
+            let index = indexes
+                .iter()
+                .position(|index| index.constraint && index.name == name);
+            index.map(Arbiter::Index).ok_or_else(|| {
+                Error::new(
                     SqlState::UNDEFINED_OBJECT,
                     format!(
                         "constraint \"{name}\" for table \"{}\" does not exist",
                         table.def.name
                     ),
                 )
-                .into());
-            }
+            })
         }
     }
+}
+
+fn on_conflict(
+    conflict: &ast::OnConflict,
+    table: &Table,
+    alias: &str,
+    binder: &mut Binder<'_>,
+) -> Result<OnConflict, Refusal> {
     match &conflict.action {
         ast::OnConflictAction::DoNothing => Ok(OnConflict::Nothing),
         ast::OnConflictAction::DoUpdate(update) => {
@@ -426,6 +446,7 @@ pub fn update(
         return not_here("UPDATE … FROM");
     }
     binder.set_relations(&[(&alias, &table)]);
+    binder.use_indexes_of(catalog);
     let assignments = assignments(&statement.assignments, &table, binder)?;
     let (access, filter) = select::condition(statement.selection.as_ref(), &table, &alias, binder)?;
     let returning = returning(statement.returning.as_ref(), &table, &alias, binder)?;
@@ -460,6 +481,7 @@ pub fn delete(
         return not_here("DELETE … USING");
     }
     binder.set_relations(&[(&alias, &table)]);
+    binder.use_indexes_of(catalog);
     let (access, filter) = select::condition(statement.selection.as_ref(), &table, &alias, binder)?;
     let returning = returning(statement.returning.as_ref(), &table, &alias, binder)?;
     Ok(DeletePlan {

@@ -126,6 +126,7 @@ fn convert(parsed: ast::Statement, sql: &str) -> Result<Statement, Error> {
         ast::Statement::Update(update) => Statement::Update(Box::new(update)),
         ast::Statement::Delete(delete) => Statement::Delete(Box::new(delete)),
         ast::Statement::CreateTable(create) => Statement::CreateTable(Box::new(create)),
+        ast::Statement::CreateIndex(create) => Statement::CreateIndex(Box::new(create)),
         _ => {
             let mut words = sql.split_whitespace();
             let first = words.next().unwrap_or_default().to_ascii_uppercase();

@@ -4,6 +4,7 @@
 
 use crate::analytic::{Analytic, AnalyticPlan, Scope};
 use crate::error::Error;
+use crate::plan::access::Access;
 use crate::plan::call::{self, CallPlan};
 use crate::plan::dml;
 use crate::plan::row::{InsertPlan, RowPlan, Rows, SelectPlan};
@@ -242,12 +243,14 @@ impl Planning<'_> {
                 Ok("scry.read_from is primary")
             }
             ReadFrom::Primary => Err("the rows have to be sorted"),
+            ReadFrom::Auto if plan.is_first_of_index() => Ok("the first rows of an index are read"),
             ReadFrom::Auto if !plan.access.is_short() => {
                 Err("the whole primary key is not fixed, nor bounded on both sides")
             }
             ReadFrom::Auto if !plan.order.is_empty() && !plan.access.is_lookup() => {
                 Err("a range has to be sorted")
             }
+            ReadFrom::Auto if matches!(plan.access, Access::Index(_)) => Ok("an index finds the rows"),
             ReadFrom::Auto if plan.access.is_lookup() => Ok("the whole primary key is fixed"),
             ReadFrom::Auto => Ok("the primary key is bounded on both sides"),
         }

@@ -1,6 +1,6 @@
 //! Row plans: statements on one table, compiled once, executed on the engine without a look at their text again.
 
-use crate::plan::access::Access;
+use crate::plan::access::{Access, IndexAccess};
 use crate::plan::planner::Planned;
 use crate::plan::scalar::Scalar;
 use crate::session::ColumnDescription;
@@ -65,6 +65,16 @@ pub struct SelectPlan {
     pub offset: Option<Scalar>,
 }
 
+impl SelectPlan {
+    /// Whether it reads an index in its order, from the beginning and up to a LIMIT.
+    pub fn is_first_of_index(&self) -> bool {
+        let whole = |access: &IndexAccess| matches!(access.within, Access::Full);
+        self.limit.is_some()
+            && self.order.is_empty()
+            && matches!(&self.access, Access::Index(access) if whole(access))
+    }
+}
+
 /// Where a column of an inserted row comes from.
 pub enum Source {
     /// The n-th value of the VALUES row or of the query's row.
@@ -87,6 +97,15 @@ pub enum Rows {
     },
 }
 
+/// The constraint or index on whose conflicts something else happens than failing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arbiter {
+    Any,
+    PrimaryKey,
+    /// By its number among the table's indexes.
+    Index(usize),
+}
+
 /// What happens when the key exists.
 pub enum OnConflict {
     Fail,
@@ -107,6 +126,7 @@ pub struct InsertPlan {
     /// The default of each column that has one, for DEFAULT inside of VALUES.
     pub defaults: Vec<Option<Scalar>>,
     pub rows: Rows,
+    pub arbiter: Arbiter,
     pub conflict: OnConflict,
     pub returning: Option<Projection>,
 }

@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::expr::{self, BindError, EvalContext, Evaluated, Parameters, RowSource, Scope};
 use crate::types;
-use scry_engine::{ColumnDef, DataType, RowRef, Table, Value};
+use scry_engine::{Catalog, ColumnDef, DataType, RowRef, Table, Value};
 use sqlparser::ast;
 use sqlparser::tokenizer::Location;
 
@@ -83,6 +83,7 @@ pub struct Binder<'a> {
     scope: Scope,
     types: &'a mut ParamTypes,
     facts: &'a Facts<'a>,
+    indexes: bool,
 }
 
 fn columns(table: &Table) -> impl Iterator<Item = (&str, DataType)> {
@@ -99,12 +100,27 @@ impl<'a> Binder<'a> {
             scope: Scope::empty(),
             types,
             facts,
+            indexes: false,
         }
     }
 
     /// With the names of a scope.
     pub fn in_scope(scope: Scope, types: &'a mut ParamTypes, facts: &'a Facts<'a>) -> Self {
-        Binder { scope, types, facts }
+        Binder {
+            scope,
+            types,
+            facts,
+            indexes: false,
+        }
+    }
+
+    /// Whether rows may be found by indexes, which follow the tables of this catalog alone when it is no candidate's.
+    pub fn use_indexes_of(&mut self, catalog: &Catalog) {
+        self.indexes = !catalog.is_of_candidate();
+    }
+
+    pub fn may_use_indexes(&self) -> bool {
+        self.indexes
     }
 
     pub fn facts(&self) -> &'a Facts<'a> {

@@ -2,7 +2,7 @@
 
 use crate::analytic::FutureName;
 use crate::error::{Error, SqlState};
-use crate::plan::access::{self, Access};
+use crate::plan::access::{self, Access, IndexAccess};
 use crate::plan::output_name::output_name;
 use crate::plan::parse;
 use crate::plan::row::{LockWait, Locking, Output, Projection, SelectPlan, SortKey};
@@ -245,15 +245,24 @@ fn locking(query: &ast::Query, alias: Option<&str>) -> Result<Option<Locking>, R
 
 /// Whether ORDER BY asks for what the access path gives: the primary key ascending.
 fn in_key_order(order: &[ast::OrderByExpr], table: &Table, alias: &str, access: &Access) -> bool {
-    if matches!(access, Access::Point(_)) {
+    let (within, key) = match access {
+        Access::Index(access) => (&access.within, table.indexes[access.index].def.columns.as_slice()),
+        access => match table.key_columns() {
+            Some(key) => (access, key),
+            None => return order.is_empty(),
+        },
+    };
+    let unique = match access {
+        Access::Index(access) => access.unique,
+        _ => true,
+    };
+    if unique && matches!(within, Access::Point(_)) {
         return true;
     }
-    let fixed = match access {
+    let fixed = match within {
         Access::Range { prefix, .. } => prefix.len(),
+        Access::Point(_) => key.len(),
         _ => 0,
-    };
-    let Some(key) = table.key_columns() else {
-        return order.is_empty();
     };
     let mut next = 0;
     for item in order {
@@ -264,9 +273,9 @@ fn in_key_order(order: &[ast::OrderByExpr], table: &Table, alias: &str, access: 
         if key[..fixed].contains(&column) {
             continue;
         }
-        // Behind the whole key, nothing changes the order any more.
+        // Behind a whole key that is no other row's, nothing changes the order any more.
         let Some(expected) = key.get(fixed + next) else {
-            return true;
+            return unique && (fixed + next > 0) && !has_nulls(key, table);
         };
         if column != *expected || !ascending {
             return false;
@@ -274,6 +283,32 @@ fn in_key_order(order: &[ast::OrderByExpr], table: &Table, alias: &str, access: 
         next += 1;
     }
     true
+}
+
+/// Whether columns of a key may be NULL: then more than one row can have it.
+fn has_nulls(key: &[usize], table: &Table) -> bool {
+    key.iter().any(|column| !table.def.columns[*column].not_null)
+}
+
+/// An index whose order is the one asked for, when there is no condition: with a LIMIT, its first rows are all that is read.
+fn index_in_order(
+    order: &[ast::OrderByExpr],
+    table: &Table,
+    alias: &str,
+    binder: &Binder<'_>,
+) -> Option<Access> {
+    let indexes = table.indexes.iter().enumerate();
+    let mut usable = indexes.filter(|(_, index)| binder.may_use_indexes() && index.is_ready());
+    usable.find_map(|(number, index)| {
+        let access = Access::Index(Box::new(IndexAccess {
+            index: number,
+            name: index.def.name.clone(),
+            unique: index.def.unique,
+            columns: index.def.columns.len(),
+            within: Access::Full,
+        }));
+        in_key_order(order, table, alias, &access).then_some(access)
+    })
 }
 
 /// Compiles ORDER BY: by number, by output name, or by an expression over the table.
@@ -363,8 +398,9 @@ pub fn compile(
         .map(|(table, alias)| (table.as_ref(), alias.as_str()));
     if let Some((table, alias)) = &table {
         binder.set_relations(&[(alias, table)]);
+        binder.use_indexes_of(catalog);
     }
-    let (access, filter) = match table {
+    let (mut access, filter) = match table {
         Some((table, alias)) => condition(select.selection.as_ref(), table, alias, binder)?,
         None => match &select.selection {
             Some(selection) => (Access::None, vec![binder.condition(selection)?]),
@@ -377,7 +413,19 @@ pub fn compile(
         None => Vec::new(),
         Some(order) => match &order.kind {
             ast::OrderByKind::Expressions(list) => {
-                let given = table.is_some_and(|(table, alias)| in_key_order(list, table, alias, &access));
+                let given = |access: &Access| {
+                    table.is_some_and(|(table, alias)| in_key_order(list, table, alias, access))
+                };
+                if let Some((table, alias)) = table
+                    && matches!(access, Access::Full)
+                    && filter.is_empty()
+                    && (query.limit_clause.is_some() || query.fetch.is_some())
+                    && !given(&access)
+                    && let Some(index) = index_in_order(list, table, alias, binder)
+                {
+                    access = index;
+                }
+                let given = given(&access);
                 if given || matches!(access, Access::None) {
                     Vec::new()
                 } else {

@@ -186,6 +186,11 @@ pub enum Statement {
         names: Vec<String>,
         if_exists: bool,
     },
+    CreateIndex(Box<ast::CreateIndex>),
+    DropIndex {
+        names: Vec<String>,
+        if_exists: bool,
+    },
     Truncate(Vec<String>),
     AlterTable {
         table: String,
@@ -228,6 +233,10 @@ pub enum AlterAction {
     /// Collision rules of the table and its columns.
     SetRules(Vec<RuleChange>),
     AddPrimaryKey {
+        constraint: Option<String>,
+        columns: Vec<String>,
+    },
+    AddUnique {
         constraint: Option<String>,
         columns: Vec<String>,
     },

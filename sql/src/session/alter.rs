@@ -10,7 +10,7 @@ use crate::plan::select::no_such_table;
 use crate::plan::statement::{AlterAction, RuleChange};
 use crate::plan::{create_table, parse};
 use scry_engine::collision::ColumnRule;
-use scry_engine::{PrimaryKey, Table, TableDef};
+use scry_engine::{IndexDef, PrimaryKey, Table, TableDef};
 use std::sync::Arc;
 
 impl Session {
@@ -45,6 +45,9 @@ impl Session {
             AlterAction::AddPrimaryKey { constraint, columns } => {
                 return self.add_key(table, constraint.as_deref(), columns).await;
             }
+            AlterAction::AddUnique { constraint, columns } => {
+                return self.add_unique(table, constraint.as_deref(), columns).await;
+            }
             AlterAction::AddCheck {
                 constraint: name,
                 condition,
@@ -60,8 +63,11 @@ impl Session {
             }
             AlterAction::DropConstraint { name, if_exists } => {
                 let found = def.checks.iter().position(|check| check.name == *name);
+                let unique = |index: &IndexDef| index.constraint && index.name == *name;
                 if let Some(found) = found {
                     def.checks.remove(found);
+                } else if let Some(found) = def.indexes.iter().position(unique) {
+                    def.indexes.remove(found);
                 } else if constraint::is_taken(name, &def) {
                     return Err(Error::unsupported("dropping a primary key"));
                 } else {
@@ -79,8 +85,14 @@ impl Session {
                 if constraint::is_taken(to, &def) {
                     return Err(constraint::already_exists(to, &def.name));
                 }
+                let unique = |index: &IndexDef| index.constraint && index.name == *from;
                 match def.checks.iter().position(|check| check.name == *from) {
                     Some(check) => to.clone_into(&mut def.checks[check].name),
+                    None if def.indexes.iter().any(unique) => {
+                        for index in def.indexes.iter_mut().filter(|index| unique(index)) {
+                            to.clone_into(&mut index.name);
+                        }
+                    }
                     None if constraint::is_taken(from, &def) => {
                         return Err(Error::unsupported("renaming a primary key"));
                     }
@@ -190,19 +202,19 @@ impl Session {
             .collect();
         let names = names.join(", ");
         let added = self.interrupt.locking(txn.add_primary_key(table, key)).await?;
-        added.map_err(|error| {
-            let mut error = Error::from(error);
-            if error.code == SqlState::UNIQUE_VIOLATION {
-                // The engine knows the values; their names are known here.
-                error.detail = error
-                    .detail
-                    .take()
-                    .map(|detail| detail.replacen("Key (", &format!("Key ({names})=("), 1));
-            }
-            error
-        })?;
+        added.map_err(|error| with_names(error, &names))?;
         Ok(())
     }
+}
+
+/// Names the columns in the error for rows that are not unique: the engine says their values.
+pub(super) fn with_names(error: scry_engine::Error, names: &str) -> Error {
+    let mut error = Error::from(error);
+    if error.code == SqlState::UNIQUE_VIOLATION {
+        let detail = error.detail.take();
+        error.detail = detail.map(|detail| detail.replacen("Key (", &format!("Key ({names})=("), 1));
+    }
+    error
 }
 
 fn no_constraint(name: &str, def: &TableDef) -> String {

@@ -73,7 +73,7 @@ impl Session {
                     carry_out(txn, &entry, action, values).await?
                 }
             };
-            conflicts::settle(txn, id, &entry, action, &user, now)?;
+            conflicts::settle(txn, id, &entry, action, &user, now).await?;
             Ok(changed)
         };
         let changed = self.interrupt.locking(resolving).await??;
@@ -122,14 +122,15 @@ async fn carry_out(txn: &mut Txn, entry: &Entry, action: Action, values: &str) -
             check(&table, &key, wanted)?;
         }
         match (present.is_some(), wanted) {
-            (true, Some(row)) => txn.update(&table, key.as_ref(), row)?,
-            (true, None) => txn.delete(&table, key.as_ref())?,
+            (true, Some(row)) => txn.update(&table, key.as_ref(), row).await?,
+            (true, None) => txn.delete(&table, key.as_ref()).await?,
             (false, None) => return Ok(0),
             (false, Some(row)) => {
-                let outcome = txn.insert(&table, Some(key.clone()), row).await?;
-                if !matches!(outcome, InsertOutcome::Inserted(_)) {
+                match txn.insert(&table, Some(key.clone()), row.clone()).await? {
+                    InsertOutcome::Inserted(_) => {}
                     // Somebody was first: it is looked at again.
-                    continue;
+                    InsertOutcome::Exists(_) => continue,
+                    InsertOutcome::Taken { index, .. } => return Err(table.key_exists(index, &row).into()),
                 }
             }
         }

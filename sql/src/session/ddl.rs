@@ -26,6 +26,8 @@ impl Session {
         let tag = match statement {
             Statement::CreateTable(_) => "CREATE TABLE",
             Statement::DropTable { .. } => "DROP TABLE",
+            Statement::CreateIndex(_) => "CREATE INDEX",
+            Statement::DropIndex { .. } => "DROP INDEX",
             Statement::Truncate(_) => "TRUNCATE TABLE",
             _ => "ALTER TABLE",
         };
@@ -34,10 +36,13 @@ impl Session {
         match statement {
             Statement::CreateTable(create) if create.query.is_some() => return self.create_as(create).await,
             Statement::CreateTable(create) => {
-                let new = create_table::definition(create, &self.facts())?;
+                let catalog = self.catalog();
+                let new = create_table::definition(create, &catalog, &self.facts())?;
                 self.create(new, create.if_not_exists).await?;
             }
             Statement::DropTable { names, if_exists } => self.drop_tables(names, *if_exists).await?,
+            Statement::CreateIndex(create) => self.create_index(create).await?,
+            Statement::DropIndex { names, if_exists } => self.drop_indexes(names, *if_exists).await?,
             Statement::Truncate(names) => self.truncate(names).await?,
             Statement::AlterTable {
                 table,

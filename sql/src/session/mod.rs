@@ -30,6 +30,7 @@ mod election;
 mod explain;
 mod extended;
 mod future;
+mod index;
 mod listing;
 mod notify;
 mod portal;

@@ -338,7 +338,8 @@ async fn apply(
     let table = &*plan.table;
     let Some(columns) = &plan.assigned else {
         update::returning(exec, plan.returning(), table, &found.before, out)?;
-        return Ok(exec.txn.delete(table, found.key.as_ref())?);
+        let deleting = exec.txn.delete(table, found.key.as_ref());
+        return Ok(exec.interrupt.locking(deleting).await??);
     };
     let mut row = table.layout.row(&found.before).values();
     for (column, value) in columns.iter().zip(found.values) {

@@ -248,6 +248,8 @@ impl Session {
             Statement::CreateTable(_)
             | Statement::DropTable { .. }
             | Statement::Truncate(_)
+            | Statement::CreateIndex(_)
+            | Statement::DropIndex { .. }
             | Statement::AlterTable { .. } => self.ddl(&prepared.statement).await,
             Statement::Election(statement) => self.election(statement, &pending.portal.formats, out).await,
             Statement::Insert(_)

@@ -331,8 +331,13 @@ impl CopyIn {
             .locking(exec.txn.insert(table, key, row.clone()))
             .await?;
         let outcome = outcome.map_err(|error| Error::from(error).with_context(self.at_line()))?;
-        if let InsertOutcome::Exists(_) = outcome {
-            return Err(context::unique_violation(table, &row, exec.facts).with_context(self.at_line()));
+        let exists = match outcome {
+            InsertOutcome::Inserted(_) => None,
+            InsertOutcome::Exists(_) => Some(context::unique_violation(table, &row, exec.facts)),
+            InsertOutcome::Taken { index, .. } => Some(table.key_exists(index, &row).into()),
+        };
+        if let Some(error) = exists {
+            return Err(error.with_context(self.at_line()));
         }
         self.rows += 1;
         if self.rows.is_multiple_of(ROWS_PER_ROUND) {

@@ -87,12 +87,23 @@ fn add(cursor: &mut Cursor<'_>) -> Result<AlterAction, Error> {
     };
     for (word, what) in [
         ("foreign", "FOREIGN KEY constraint"),
-        ("unique", "UNIQUE constraint"),
         ("exclude", "EXCLUDE constraint"),
     ] {
         if cursor.at_word(word) {
             return Err(Error::unsupported(what));
         }
+    }
+    if cursor.word("unique") {
+        if cursor.at_word("using") {
+            return Err(Error::unsupported("UNIQUE USING INDEX"));
+        }
+        if cursor.words(&["nulls", "not", "distinct"]) {
+            return Err(Error::unsupported("NULLS NOT DISTINCT"));
+        }
+        cursor.words(&["nulls", "distinct"]);
+        let columns = cursor.identifier_list()?;
+        not_deferrable(cursor)?;
+        return Ok(AlterAction::AddUnique { constraint, columns });
     }
     if cursor.word("check") {
         cursor.expect(Kind::LeftParen)?;

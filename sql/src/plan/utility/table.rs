@@ -1,4 +1,4 @@
-//! VACUUM, LOCK, DROP TABLE, TRUNCATE: statements that name tables.
+//! VACUUM, LOCK, DROP TABLE and DROP INDEX, TRUNCATE: statements that name tables.
 
 use crate::error::Error;
 use crate::plan::cursor::Cursor;
@@ -66,6 +66,16 @@ pub(super) fn lock(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
 }
 
 pub(super) fn drop_table(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
+    if cursor.word("index") {
+        // Nobody waits longer for it.
+        cursor.word("concurrently");
+        let if_exists = cursor.words(&["if", "exists"]);
+        let names = table_names(cursor)?;
+        if !cursor.word("cascade") {
+            cursor.word("restrict");
+        }
+        return Ok(Statement::DropIndex { names, if_exists });
+    }
     if !cursor.word("table") {
         let kind = cursor
             .peek()

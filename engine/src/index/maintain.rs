@@ -1,0 +1,235 @@
+//! Rows of indexes follow those of their table, within the same transaction.
+
+use super::{Index, entry};
+use crate::Row;
+use crate::catalog::{Table, key_values};
+use crate::error::Error;
+use crate::key::{Key, KeyRange};
+use crate::overlay::Version;
+use crate::txn::{InsertOutcome, ScanCursor, Txn};
+
+impl Txn {
+    /// Inserts a row with its rows in indexes.
+    pub(crate) async fn insert_indexed(
+        &mut self,
+        table: &Table,
+        key: Option<Key>,
+        row: Row,
+    ) -> Result<InsertOutcome, Error> {
+        let outcome = self.insert_plain(table, key, row.clone()).await?;
+        if table.indexes.is_empty() {
+            return Ok(outcome);
+        }
+        let InsertOutcome::Inserted(key) = outcome else {
+            return Ok(outcome);
+        };
+        for (number, index) in table.indexes.iter().enumerate() {
+            if let Some(taken) = self.insert_entry(index, table, &key, &row).await? {
+                for index in &table.indexes[..number] {
+                    self.delete_entry(index, table, &key, &row).await?;
+                }
+                self.delete_plain(table, &key)?;
+                return Ok(InsertOutcome::Taken {
+                    index: number,
+                    key: taken,
+                });
+            }
+        }
+        Ok(InsertOutcome::Inserted(key))
+    }
+
+    /// Replaces a row that is locked.
+    pub(crate) async fn update_indexed(&mut self, table: &Table, key: &[u8], row: Row) -> Result<(), Error> {
+        if !table.indexes.is_empty() {
+            let old = self.locked_row(table, key);
+            self.move_entries(table, (key, &old), (key, &row)).await?;
+        }
+        self.update_plain(table, key, row)
+    }
+
+    /// Deletes a row that is locked.
+    pub(crate) async fn delete_indexed(&mut self, table: &Table, key: &[u8]) -> Result<(), Error> {
+        if !table.indexes.is_empty() {
+            let old = self.locked_row(table, key);
+            for index in &table.indexes {
+                self.delete_entry(index, table, key, &old).await?;
+            }
+        }
+        self.delete_plain(table, key)
+    }
+
+    /// Replaces a row that is locked by one under another key.
+    pub(crate) async fn rekey_indexed(
+        &mut self,
+        table: &Table,
+        key: &[u8],
+        new_key: Key,
+        row: Row,
+    ) -> Result<InsertOutcome, Error> {
+        let outcome = self.insert_plain(table, Some(new_key), row.clone()).await?;
+        if let InsertOutcome::Inserted(new_key) = &outcome {
+            if !table.indexes.is_empty() {
+                let old = self.locked_row(table, key);
+                self.move_entries(table, (key, &old), (new_key, &row)).await?;
+            }
+            self.delete_plain(table, key)?;
+        }
+        Ok(outcome)
+    }
+
+    /// A row, by its own key, becomes another one: where that changes a row of an index.
+    async fn move_entries(
+        &mut self,
+        table: &Table,
+        (old_own, old): (&[u8], &[u8]),
+        (new_own, new): (&[u8], &[u8]),
+    ) -> Result<(), Error> {
+        for index in &table.indexes {
+            let old_key = index.key(&table.layout, old, old_own);
+            let new_key = index.key(&table.layout, new, new_own);
+            if old_key != new_key {
+                if self.insert_entry(index, table, new_own, new).await?.is_some() {
+                    return Err(taken(table, index, new));
+                }
+                self.delete_entry(index, table, old_own, old).await?;
+            } else if old_own != new_own {
+                self.lock_entry(index, &old_key).await?;
+                self.update_plain(index.rows(), &old_key, entry(new_own))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a row into an index. In a unique one, its key may be another row's: answers that row's key, and nothing was changed.
+    pub(super) async fn insert_entry(
+        &mut self,
+        index: &Index,
+        table: &Table,
+        own: &[u8],
+        row: &[u8],
+    ) -> Result<Option<Key>, Error> {
+        let key = index.key(&table.layout, row, own);
+        match self.insert_plain(index.rows(), Some(key), entry(own)).await? {
+            InsertOutcome::Exists(there) => Ok(Some(Key::from_bytes(&there.row))),
+            InsertOutcome::Inserted(_) | InsertOutcome::Taken { .. } => Ok(None),
+        }
+    }
+
+    async fn delete_entry(
+        &mut self,
+        index: &Index,
+        table: &Table,
+        own: &[u8],
+        row: &[u8],
+    ) -> Result<(), Error> {
+        let key = index.key(&table.layout, row, own);
+        self.lock_entry(index, &key).await?;
+        self.delete_plain(index.rows(), &key)
+    }
+
+    /// Locks the row of an index that stands for a row whose lock this transaction has: who has it, only looks at it.
+    async fn lock_entry(&mut self, index: &Index, key: &Key) -> Result<(), Error> {
+        let found = self.lock_plain(index.rows(), key).await?;
+        assert!(
+            found.is_some(),
+            "index \"{}\" has a row for each row of its table",
+            index.def.name
+        );
+        Ok(())
+    }
+
+    /// The key of the row that has the same values in the columns of a unique index as `row`, whoever committed it, or is this
+    /// transaction's own. Waits for who is about to delete it.
+    ///
+    /// # Errors
+    /// As [`Txn::lock`].
+    pub async fn unique_owner(
+        &mut self,
+        table: &Table,
+        index: usize,
+        row: &[u8],
+    ) -> Result<Option<Key>, Error> {
+        let index = &table.indexes[index];
+        let Some(key) = index.unique_key(&table.layout, row) else {
+            return Ok(None);
+        };
+        let found = self.lock_plain(index.rows(), &key).await?;
+        if found.is_some() {
+            self.unlock_plain(index.rows(), &key);
+        }
+        Ok(found.map(|found| Key::from_bytes(&found.row)))
+    }
+
+    /// The key of the table's row that has this key in a unique index, as of the snapshot. The index must be ready.
+    ///
+    /// # Errors
+    /// When a file of the store cannot be read.
+    pub fn get_by_index(&mut self, table: &Table, index: usize, key: &[u8]) -> Result<Option<Key>, Error> {
+        let found = self.get_plain(table.indexes[index].rows(), key)?;
+        Ok(found.map(|found| Key::from_bytes(&found.row)))
+    }
+
+    /// The table's row with the key `own`, to which the row of an index with the key `entry` has led; `None`: it is another row by
+    /// now. That can be under REPEATABLE READ, which still sees the index's row of one that was deleted since, when the
+    /// transaction itself has inserted its key again.
+    ///
+    /// # Errors
+    /// When a file of the store cannot be read.
+    pub fn get_indexed(
+        &mut self,
+        table: &Table,
+        index: usize,
+        entry: &[u8],
+        own: &[u8],
+    ) -> Result<Option<Version>, Error> {
+        let found = self.get_plain(table, own)?;
+        let index = &table.indexes[index];
+        let is_meant = |found: &Version| index.key(&table.layout, &found.row, own).as_ref() == entry;
+        Ok(found.filter(is_meant))
+    }
+
+    /// A cursor over a range of an index, which must be ready: as [`Txn::begin_scan`], with rows that are keys of the table's.
+    ///
+    /// # Errors
+    /// When a file of the store cannot be read.
+    pub fn begin_index_scan(
+        &mut self,
+        table: &Table,
+        index: usize,
+        range: KeyRange,
+    ) -> Result<ScanCursor, Error> {
+        Ok(self.begin_scan_plain(table.indexes[index].rows(), range))
+    }
+}
+
+impl Table {
+    /// Whether two rows have the same values, none of them NULL, in the columns of a unique index.
+    pub fn equal_in_index(&self, index: usize, a: &[u8], b: &[u8]) -> bool {
+        let key = |row| self.indexes[index].unique_key(&self.layout, row);
+        key(a).is_some_and(|a| key(b) == Some(a))
+    }
+
+    pub(super) fn key_exists_in(&self, index: &Index, row: &[u8]) -> Error {
+        taken(self, index, row)
+    }
+
+    /// The error for a row whose key in the n-th index, a unique one, is another row's.
+    pub fn key_exists(&self, index: usize, row: &[u8]) -> Error {
+        taken(self, &self.indexes[index], row)
+    }
+}
+
+/// A unique index has the key of this row already.
+pub(super) fn taken(table: &Table, index: &Index, row: &[u8]) -> Error {
+    Error::KeyExists {
+        table: table.def.name.clone(),
+        constraint: index.def.name.clone(),
+        columns: index
+            .def
+            .columns
+            .iter()
+            .map(|column| table.def.columns[*column].name.clone())
+            .collect(),
+        key: key_values(&table.layout, &index.def.columns, row),
+    }
+}

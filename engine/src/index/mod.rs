@@ -1,0 +1,159 @@
+//! Secondary and unique indexes: stores that are derived from the rows of their table.
+//!
+//! A row of an index has the indexed columns as its key and the row's own key as its content. Whoever changes a row changes the
+//! rows of its indexes in the same transaction, through the same overlay, under the same kind of locks, and one stamp commits
+//! all of them. So snapshots, own writes, savepoints and rollbacks are for an index what they are for a table, and an insert of
+//! a key into a unique index waits for whoever inserts or deletes it.
+//!
+//! An index is neither in the log nor in the runs, and stays in memory as a whole: opening fills it from the rows of its table
+//! (`replay`). It takes none of the table's ordinals, and nobody mirrors it.
+//!
+//! | part of the key | bytes |
+//! |---|---|
+//! | each column | 1 and the value as in a primary key; or 2: NULL, behind all values |
+//! | the row's key | as it is; in a unique index only where a column is NULL, so that NULLs are distinct |
+//!
+//! Invariants:
+//! - at every snapshot that shows a definition with the index, the index has one row for each row of the table, and no other,
+//!   but for what [`Txn::get_indexed`](crate::Txn::get_indexed) tells;
+//! - a row of an index is locked or written by the owner of its table's row alone, or by who inserts the same key into a unique
+//!   one;
+//! - an index that is not *ready* is maintained and not read: older snapshots would not find in it what they see.
+//!
+//! Inside of a candidate there are none: a candidate reads by primary key, and its rows meet the indexes when it is elected.
+
+mod definition;
+mod maintain;
+pub(crate) mod replay;
+
+use crate::Row;
+use crate::catalog::{Table, TableDef};
+use crate::key::Key;
+use crate::locks::TableLock;
+use crate::row::RowLayout;
+use crate::store::Store;
+use crate::types::Datum;
+use scry_wal::StoreId;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What an index is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IndexDef {
+    /// Visible to PostgreSQL clients.
+    pub oid: u32,
+    pub name: String,
+    /// Names the index's rows among the stores; not in the log but here.
+    pub store: StoreId,
+    /// Column numbers from 0, in key order.
+    pub columns: Vec<usize>,
+    pub unique: bool,
+    /// Whether it stands for a UNIQUE constraint.
+    pub constraint: bool,
+}
+
+/// An index to be created: the engine gives it its oid and store.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewIndex {
+    pub name: String,
+    pub columns: Vec<usize>,
+    pub unique: bool,
+    pub constraint: bool,
+}
+
+/// An index as one definition of its table knows it.
+pub struct Index {
+    pub def: IndexDef,
+    data: Arc<IndexData>,
+}
+
+/// The rows of an index.
+struct IndexData {
+    /// As a table that stands in no catalog.
+    rows: Table,
+    ready: AtomicBool,
+}
+
+impl Index {
+    /// An index without rows.
+    fn empty(def: &IndexDef, table: &Store, lock: &Arc<TableLock>) -> Index {
+        let layout = Arc::new(RowLayout::new(&[]));
+        let store = Arc::new(Store::derived(table.home.another(), def.store, layout));
+        let rows = TableDef {
+            oid: def.oid,
+            name: def.name.clone(),
+            store: def.store,
+            ..TableDef::default()
+        };
+        Index {
+            def: def.clone(),
+            data: Arc::new(IndexData {
+                rows: Table::new(rows, store, Arc::clone(lock)),
+                ready: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    /// The indexes of a table that has `def`: those that `known` has keep their rows.
+    pub(crate) fn of(
+        def: &TableDef,
+        known: &[Arc<Index>],
+        table: &Store,
+        lock: &Arc<TableLock>,
+    ) -> Vec<Arc<Index>> {
+        let index = |def: &IndexDef| match known.iter().find(|known| known.def.store == def.store) {
+            Some(known) => Index {
+                def: def.clone(),
+                data: Arc::clone(&known.data),
+            },
+            None => Index::empty(def, table, lock),
+        };
+        def.indexes.iter().map(|def| Arc::new(index(def))).collect()
+    }
+
+    pub(crate) fn rows(&self) -> &Table {
+        &self.data.rows
+    }
+
+    pub(crate) fn store(&self) -> &Arc<Store> {
+        &self.data.rows.store
+    }
+
+    /// Whether it can be read: at every snapshot that shows it, it has every row.
+    pub fn is_ready(&self) -> bool {
+        self.data.ready.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_ready(&self) {
+        self.data.ready.store(true, Ordering::Release);
+    }
+
+    /// The key of a row of the table, which has the key `own` there.
+    pub(crate) fn key(&self, layout: &RowLayout, row: &[u8], own: &[u8]) -> Key {
+        let row = layout.row(row);
+        let mut key = Key::new();
+        let mut distinct = !self.def.unique;
+        for column in &self.def.columns {
+            let value = row.get(*column);
+            distinct |= value.is_null();
+            key.push_nullable(&value);
+        }
+        if distinct {
+            key.push_bytes(own);
+        }
+        key
+    }
+
+    /// The key of a unique index for a row; `None`: a column is NULL, which equals nothing.
+    pub(crate) fn unique_key(&self, layout: &RowLayout, row: &[u8]) -> Option<Key> {
+        let read = layout.row(row);
+        let mut values = self.def.columns.iter().map(|column| read.get(*column));
+        let known = self.def.unique && !values.any(|value| matches!(value, Datum::Null));
+        known.then(|| self.key(layout, row, &[]))
+    }
+}
+
+/// The row of an index that stands for the table's row under `own`.
+fn entry(own: &[u8]) -> Row {
+    Row::from(own)
+}

@@ -1,0 +1,128 @@
+//! CREATE INDEX, DROP INDEX and UNIQUE constraints at work.
+
+use super::Session;
+use super::alter::with_names;
+use super::ddl::notice;
+use crate::error::{Error, SqlState};
+use crate::plan::select::no_such_table;
+use crate::plan::{create_table, parse};
+use scry_engine::{NewIndex, Table};
+use sqlparser::ast;
+use std::sync::Arc;
+
+impl Session {
+    pub(super) async fn create_index(&mut self, create: &ast::CreateIndex) -> Result<(), Error> {
+        create_table::check_index(create)?;
+        let name = parse::table(&create.table_name)?;
+        let table = self.table(&name)?.ok_or_else(|| no_such_table(&name))?;
+        let columns = create_table::index_columns(&create.columns, &table.def.columns)?;
+        let catalog = self.catalog();
+        let name = match &create.name {
+            None => {
+                let taken = |name: &str| catalog.has_relation(name);
+                create_table::index_name(&table.def.name, &columns, &table.def.columns, "idx", taken)
+            }
+            Some(name) => {
+                let name = parse::table(name)?;
+                create_table::check_name(&name)?;
+                if create.if_not_exists && catalog.has_relation(&name) {
+                    let text = format!("relation \"{name}\" already exists, skipping");
+                    self.notices.push(notice(SqlState::DUPLICATE_TABLE, text));
+                    return Ok(());
+                }
+                name
+            }
+        };
+        let new = NewIndex {
+            name,
+            columns,
+            unique: create.unique,
+            constraint: false,
+        };
+        self.add_index(&table, new).await
+    }
+
+    pub(super) async fn add_unique(
+        &mut self,
+        table: &Arc<Table>,
+        constraint: Option<&str>,
+        columns: &[String],
+    ) -> Result<(), Error> {
+        let columns = create_table::key_columns(columns, &table.def.columns)?;
+        let name = match constraint {
+            Some(name) => {
+                create_table::check_name(name)?;
+                name.to_owned()
+            }
+            None => {
+                let catalog = self.catalog();
+                let taken = |name: &str| catalog.has_relation(name);
+                create_table::index_name(&table.def.name, &columns, &table.def.columns, "key", taken)
+            }
+        };
+        let new = NewIndex {
+            name,
+            columns,
+            unique: true,
+            constraint: true,
+        };
+        self.add_index(table, new).await
+    }
+
+    async fn add_index(&mut self, table: &Arc<Table>, new: NewIndex) -> Result<(), Error> {
+        let names: Vec<&str> = new
+            .columns
+            .iter()
+            .map(|column| table.def.columns[*column].name.as_str())
+            .collect();
+        let names = names.join(", ");
+        let Some(txn) = self.transaction.txn() else {
+            return Err(Error::internal("a definition without transaction"));
+        };
+        let created = self.interrupt.locking(txn.create_index(table, new)).await?;
+        created.map_err(|error| with_names(error, &names))?;
+        Ok(())
+    }
+
+    pub(super) async fn drop_indexes(&mut self, names: &[String], if_exists: bool) -> Result<(), Error> {
+        for name in names {
+            let catalog = self.catalog();
+            let Some((table, number)) = catalog.index(name) else {
+                let text = format!("index \"{name}\" does not exist");
+                if if_exists {
+                    let text = format!("{text}, skipping");
+                    self.notices.push(notice(SqlState::SUCCESSFUL_COMPLETION, text));
+                    continue;
+                }
+                let is_key = catalog.tables().find(|table| {
+                    let key = table.def.primary_key.as_ref();
+                    key.is_some_and(|key| key.name == *name)
+                });
+                return Err(match is_key {
+                    Some(table) => required(name, table),
+                    None => Error::new(SqlState::UNDEFINED_OBJECT, text),
+                });
+            };
+            if table.def.indexes[number].constraint {
+                return Err(required(name, table));
+            }
+            let Some(txn) = self.transaction.txn() else {
+                return Err(Error::internal("a definition without transaction"));
+            };
+            self.interrupt.locking(txn.drop_index(table, name)).await??;
+        }
+        Ok(())
+    }
+}
+
+/// An index that a constraint stands on.
+fn required(index: &str, table: &Table) -> Error {
+    let relation = &table.def.name;
+    Error::new(
+        SqlState::DEPENDENT_OBJECTS_STILL_EXIST,
+        format!("cannot drop index {index} because constraint {index} on table {relation} requires it"),
+    )
+    .with_hint(format!(
+        "You can drop constraint {index} on table {relation} instead."
+    ))
+}
