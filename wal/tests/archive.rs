@@ -156,7 +156,14 @@ fn nothing_goes_while_it_cannot_be_archived_and_the_log_goes_on() {
     let pair = Pair::new(1);
     let (log, _) = pair.open(Lsn::ZERO).unwrap();
     let mut written = fill(&log, 0..40);
-    let before = segments(&pair.log);
+    // Behind these the log goes on by itself.
+    let end = name(written[39].0.get() / SEGMENT);
+    let sealed = || {
+        let mut found = segments(&pair.log);
+        found.retain(|name, _| *name < end);
+        found
+    };
+    let before = sealed();
     // Room for two segments.
     pair.archive.set_free_bytes(2 * SEGMENT + 100);
     match log.recycle(written[30].0, TIME) {
@@ -166,7 +173,8 @@ fn nothing_goes_while_it_cannot_be_archived_and_the_log_goes_on() {
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!((segments(&pair.log), log.begin()), (before, Lsn::ZERO));
+    assert!(sealed() == before, "something of the log has changed");
+    assert_eq!(log.begin(), Lsn::ZERO);
     assert_eq!(log.poisoned(), None);
     written.extend(fill(&log, 40..45));
     pair.archive.set_free_bytes(u64::MAX);
