@@ -1,0 +1,287 @@
+//! What a commit, or the list of definitions in a checkpoint, does to the catalog.
+
+use super::rows::{each_newest, rows_by_ordinal};
+use super::{Adoption, Replay, StoreState, corrupt};
+use crate::Row;
+use crate::catalog::{AppliedChange, PrimaryKey, Table, TableDef, check_definition, key_of};
+use crate::catalog_change::CatalogChange;
+use crate::checkpoint::Definition;
+use crate::election::branch;
+use crate::election::change::ElectionChange;
+use crate::error::Error;
+use crate::index::replay;
+use crate::runs::SpaceId;
+use crate::store::Store;
+use crate::store::entry::RowEntry;
+use scry_wal::{Lsn, Ordinal, StoreId};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+impl Replay {
+    /// Makes a change of the catalog whose rows are in the runs.
+    pub(super) fn define(&mut self, definition: &Definition) -> Result<(), Error> {
+        let Definition { lsn, space, change } = definition;
+        match change {
+            CatalogChange::Election(change) => drop(self.elect(*lsn, change, *space)?),
+            change => {
+                if let Some((store, key)) = self.alter(*lsn, change, *space)? {
+                    self.rekey(*lsn, store, &key, Some(HashMap::new()), *space)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes one change of the elections. For an adoption: what is to be adopted, once the commit's ordinals are known.
+    pub(super) fn elect(
+        &mut self,
+        lsn: Lsn,
+        change: &ElectionChange,
+        space: Option<SpaceId>,
+    ) -> Result<Option<Adoption>, Error> {
+        let mut adoption = None;
+        let mut table = None;
+        match change {
+            ElectionChange::CreateElection { id, .. } | ElectionChange::CreateCandidate { id, .. } => {
+                self.last_election = self.last_election.max(*id);
+            }
+            ElectionChange::CreateBranch {
+                candidate,
+                base,
+                store,
+                columns,
+                ..
+            } => {
+                let known = self.catalog.elections().candidate(*candidate);
+                let of_base = known.and_then(|(_, candidate)| candidate.base.tables.by_store(*base));
+                let of_base = of_base
+                    .ok_or_else(|| corrupt(lsn, Some(*base), "branch of an unknown store".to_owned()))?;
+                let branch = Arc::new(branch::table(self.home(space), of_base, *store, columns.clone()));
+                self.last_store = self.last_store.max(store.get());
+                self.stores.insert(*store, StoreState::of(&branch));
+                table = Some(branch);
+            }
+            ElectionChange::Adopt {
+                candidate,
+                base,
+                count,
+                skipped,
+                ..
+            } => {
+                let known = self.catalog.elections().candidate(*candidate);
+                let branch = known.and_then(|(_, candidate)| candidate.branch(*base));
+                let branch = branch
+                    .ok_or_else(|| corrupt(lsn, Some(*base), "adoption of an unknown branch".to_owned()))?;
+                adoption = Some(Adoption {
+                    branch: Arc::clone(&branch.table),
+                    base: *base,
+                    count: *count,
+                    skipped: skipped.iter().copied().collect(),
+                });
+            }
+            ElectionChange::EndCandidate { branches, .. } | ElectionChange::Discard { branches, .. } => {
+                for store in branches {
+                    self.stores.remove(store);
+                }
+            }
+            ElectionChange::EndElection { .. }
+            | ElectionChange::ForgetElection { .. }
+            | ElectionChange::Rebase { .. }
+            | ElectionChange::Record { .. }
+            | ElectionChange::AlterCandidate { .. }
+            | ElectionChange::Expire { .. }
+            | ElectionChange::Decide { .. }
+            | ElectionChange::Score { .. }
+            | ElectionChange::Grant { .. } => {}
+        }
+        self.change_catalog(lsn, CatalogChange::Election(change.clone()), table)?;
+        if let ElectionChange::Rebase { candidate } = change {
+            self.keep_branches(*candidate);
+        }
+        Ok(adoption)
+    }
+
+    /// A rebase may have made empty branches anew, with another key.
+    fn keep_branches(&mut self, candidate: u64) {
+        let known = self.catalog.elections().candidate(candidate);
+        for branch in known.into_iter().flat_map(|(_, candidate)| candidate.branches()) {
+            self.stores.insert(branch.store(), StoreState::of(&branch.table));
+        }
+    }
+
+    /// Makes one change of the catalog that comes with its table.
+    fn change_catalog(
+        &mut self,
+        lsn: Lsn,
+        change: CatalogChange,
+        table: Option<Arc<Table>>,
+    ) -> Result<(), Error> {
+        let applied = self.apply_change(lsn, change, table)?;
+        self.definitions.push(Definition::new(lsn, &applied));
+        Ok(())
+    }
+
+    fn apply_change(
+        &mut self,
+        lsn: Lsn,
+        change: CatalogChange,
+        table: Option<Arc<Table>>,
+    ) -> Result<AppliedChange, Error> {
+        let applied = AppliedChange {
+            change,
+            table,
+            retires: None,
+        };
+        let next = self.catalog.with(lsn, std::slice::from_ref(&applied));
+        self.catalog = next.map_err(|error| corrupt(lsn, None, error.to_string()))?;
+        self.catalog_lsn = lsn;
+        Ok(applied)
+    }
+
+    /// Makes one change of the catalog. For a new primary key: which store is to be keyed anew.
+    pub(super) fn alter(
+        &mut self,
+        lsn: Lsn,
+        change: &CatalogChange,
+        space: Option<SpaceId>,
+    ) -> Result<Option<(StoreId, PrimaryKey)>, Error> {
+        let table_of = |oid: u32| {
+            let table = self.catalog.by_oid(oid).cloned();
+            table.ok_or_else(|| corrupt(lsn, None, format!("the catalog has no table with oid {oid}")))
+        };
+        let mut new_key = None;
+        let table = match change {
+            CatalogChange::CreateTable(def) => {
+                check_definition(def).map_err(|error| corrupt(lsn, Some(def.store), error.to_string()))?;
+                Some(Table::with_fresh_store(
+                    self.home(space),
+                    def.clone(),
+                    Arc::default(),
+                ))
+            }
+            CatalogChange::DropTable { oid, .. } => {
+                table_of(*oid)?;
+                None
+            }
+            CatalogChange::Truncate { oid, new, .. } => {
+                let old = table_of(*oid)?;
+                let def = TableDef {
+                    store: *new,
+                    ..old.def.clone()
+                };
+                let new = Table::with_fresh_store(self.home(space), def, Arc::clone(&old.lock));
+                Some(new.with_rules(Arc::clone(&old.rules)))
+            }
+            CatalogChange::AddPrimaryKey { oid, key } => {
+                let old = table_of(*oid)?;
+                let mut def = old.def.clone();
+                def.primary_key = Some(key.clone());
+                check_definition(&def)
+                    .map_err(|error| corrupt(lsn, Some(old.def.store), error.to_string()))?;
+                for column in &key.columns {
+                    def.columns[*column].not_null = true;
+                }
+                new_key = Some((def.store, key.clone()));
+                let new = Table::new(def, Arc::clone(&old.store), Arc::clone(&old.lock));
+                Some(new.with_rules(Arc::new(old.rules.without(&key.columns))))
+            }
+            CatalogChange::SetRules { oid, rules } => {
+                let old = table_of(*oid)?;
+                Some(old.ruled(Arc::new(rules.clone())))
+            }
+            CatalogChange::Redefine(def) => {
+                let old = table_of(def.oid)?;
+                check_definition(def).map_err(|error| corrupt(lsn, Some(def.store), error.to_string()))?;
+                let types = |def: &TableDef| def.columns.iter().map(|column| column.ty).collect::<Vec<_>>();
+                if old.def.store != def.store || types(&old.def) != types(def) {
+                    let what = "a definition that is not of the table's data".to_owned();
+                    return Err(corrupt(lsn, Some(def.store), what));
+                }
+                Some(old.redefined(def.clone(), Arc::clone(&old.rules)))
+            }
+            CatalogChange::Election(_) => unreachable!("elections have their own way"),
+        };
+        let table = table.map(Arc::new);
+        if let CatalogChange::DropTable { store: old, .. } | CatalogChange::Truncate { old, .. } = change {
+            self.stores.remove(old);
+        }
+        if let Some(table) = &table {
+            self.last_oid = self.last_oid.max(table.def.oid);
+            self.last_store = self.last_store.max(table.def.store.get());
+            for index in &table.def.indexes {
+                self.last_oid = self.last_oid.max(index.oid);
+                self.last_store = self.last_store.max(index.store.get());
+            }
+            self.stores.insert(table.def.store, StoreState::of(table));
+        }
+        match new_key {
+            // Recorded with the store that the new key makes.
+            Some(_) => self.apply_change(lsn, change.clone(), table).map(drop)?,
+            None => self.change_catalog(lsn, change.clone(), table)?,
+        }
+        Ok(new_key)
+    }
+
+    /// Puts the rows of a store under its new primary key.
+    pub(super) fn rekey(
+        &mut self,
+        lsn: Lsn,
+        store_id: StoreId,
+        key: &PrimaryKey,
+        rows: Option<HashMap<Ordinal, (Lsn, Row)>>,
+        space: Option<SpaceId>,
+    ) -> Result<(), Error> {
+        // The transaction may have dropped the table after all.
+        let Some(state) = self.stores.get(&store_id) else {
+            return Ok(());
+        };
+        let Some(table) = self.catalog.tables.by_store(store_id) else {
+            return Ok(());
+        };
+        let old = Arc::clone(&state.store);
+        // In the order of their birth, which often is the order of their keys, too.
+        let rows = match rows {
+            Some(rows) => rows,
+            None => rows_by_ordinal(&old)?,
+        };
+        let mut rows: Vec<_> = rows.into_iter().collect();
+        rows.sort_unstable_by_key(|(ordinal, _)| *ordinal);
+        let (layout, counters) = (Arc::clone(&old.layout), Arc::clone(&old.counters));
+        let store = Store::with_counters(self.home(space), store_id, layout, counters);
+        for (ordinal, (version_lsn, row)) in rows {
+            let wrong = |what: String| corrupt(lsn, Some(store_id), what);
+            let new_key = key_of(&store.layout, &key.columns, &row).map_err(|column| {
+                wrong(format!(
+                    "row {ordinal} has NULL in column {column} of the new key"
+                ))
+            })?;
+            let entry = Arc::new(RowEntry::committed(version_lsn, ordinal, Some(row)));
+            let (entry, is_new) = store.rows.get_or_insert_with(&new_key, || entry);
+            store.changed(&new_key, &entry, 0);
+            if !is_new {
+                return Err(wrong(format!("row {ordinal} has the new key of another row")));
+            }
+        }
+        let store = Arc::new(store);
+        let rekeyed = Table::new(table.def.clone(), Arc::clone(&store), Arc::clone(&table.lock));
+        let table = Arc::new(rekeyed.with_rules(Arc::clone(&table.rules)));
+        self.stores.insert(store_id, StoreState::of(&table));
+        let change = CatalogChange::AddPrimaryKey {
+            oid: table.def.oid,
+            key: key.clone(),
+        };
+        self.change_catalog(lsn, change, Some(table))
+    }
+
+    /// Fills the indexes, of which neither the log nor the runs have anything.
+    pub(super) fn fill_indexes(&self) -> Result<(), Error> {
+        for table in self.catalog.all_tables() {
+            let filled = replay::fill(table, |visit| each_newest(&table.store, visit));
+            filled.map_err(|error| match error {
+                Error::KeyExists { .. } => corrupt(self.visible, Some(table.def.store), error.to_string()),
+                error => error,
+            })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,357 @@
+//! Rebuilding the row store from the log.
+//!
+//! A checkpoint has all that was committed up to one LSN: rows in the runs, definitions and counters beside them. The log is
+//! replayed from there, without a checkpoint from its beginning; of what lies before only tentative records matter, whose
+//! end may come behind it.
+//!
+//! Every frame is replayed in order. A transaction's plain records are collected until its commit record, which
+//! says the LSN and the first ordinals of everything; tentative records are kept until a commit adopts them or a drop
+//! record ends them. Nobody reads meanwhile, so each row has one version and a deleted row is none
+//! (but for elections, see below).
+//!
+//! What is checked: rows against their layout (once; the getters rely on it from then on), that ordinals follow each
+//! other without a gap, and that every ended version is the one that is there, as far as it is in memory: of rows that only
+//! the runs have nothing is read, so that replay is as fast as the log can be read. A contradiction is damage that
+//! checksums could not see, and the engine does not open.
+//!
+//! A transaction that adds a primary key to a table is replayed by ordinals instead of keys: its records may carry
+//! the old keys or the new ones.
+//!
+//! In reading order: this file (frames and commits), `rows` (what a commit does to rows), `definitions` (what it does to the catalog).
+//!
+//! While elections are open, versions that their bases see stay behind newer ones, as they did before the restart.
+
+mod definitions;
+mod rows;
+
+use crate::Row;
+use crate::catalog::{Catalog, FIRST_OID, Table};
+use crate::catalog_change::CatalogChange;
+use crate::checkpoint::{Definition, State};
+use crate::collector::Grave;
+use crate::error::Error;
+use crate::key::Key;
+use crate::runs::SpaceId;
+use crate::store::backing::{Backing, Home};
+use crate::store::{Counts, Store};
+use rows::rows_by_ordinal;
+use scry_wal::{BoxError, Change, Commit, Ended, Frame, Log, Lsn, Op, Ordinal, Record, StoreId, TentativeId};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// What the log says.
+pub(crate) struct Recovered {
+    pub(crate) visible: Lsn,
+    pub(crate) catalog: Catalog,
+    pub(crate) catalog_lsn: Lsn,
+    pub(crate) next_txn: u64,
+    pub(crate) next_oid: u32,
+    pub(crate) next_store: u32,
+    pub(crate) next_election: u64,
+    /// Deleted rows that something pinned still sees.
+    pub(crate) graves: Vec<Grave>,
+    /// Tentative identities that the last run left open.
+    pub(crate) unfinished: Vec<TentativeId>,
+    /// The changes that made the catalog.
+    pub(crate) definitions: Vec<Definition>,
+}
+
+/// What the log calls with each frame.
+pub(crate) type ReplayFrame<'a> = &'a mut dyn FnMut(&Frame) -> Result<(), BoxError>;
+
+/// Opens the log by `open` and replays it upon a checkpoint, if there is one.
+pub(crate) fn replay(
+    backing: &Arc<Backing>,
+    checkpoint: Option<&State>,
+    open: impl FnOnce(ReplayFrame<'_>) -> Result<Log, scry_wal::Error>,
+) -> Result<(Log, Recovered), Error> {
+    let mut replay = Replay::upon(backing, checkpoint)?;
+    let mut failure = None;
+    let log = open(&mut |frame| {
+        replay.frame(frame).map_err(|error| {
+            let text: BoxError = error.to_string().into();
+            failure = Some(error);
+            text
+        })
+    });
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    let log = log?;
+    replay.fill_indexes()?;
+    Ok((log, replay.finish()))
+}
+
+struct Replay {
+    backing: Arc<Backing>,
+    /// What was committed up to here is in the runs.
+    upon: Lsn,
+    visible: Lsn,
+    catalog: Catalog,
+    catalog_lsn: Lsn,
+    /// The stores of the catalog's tables.
+    stores: HashMap<StoreId, StoreState>,
+    tentative: HashMap<TentativeId, Vec<OwnedChange>>,
+    last_txn: u64,
+    last_oid: u32,
+    last_store: u32,
+    last_election: u64,
+    graves: Vec<Grave>,
+    definitions: Vec<Definition>,
+}
+
+struct StoreState {
+    store: Arc<Store>,
+    has_primary_key: bool,
+}
+
+impl StoreState {
+    fn of(table: &Table) -> StoreState {
+        StoreState {
+            store: Arc::clone(&table.store),
+            has_primary_key: table.def.primary_key.is_some(),
+        }
+    }
+}
+
+/// A tentative change, until its fate is known.
+struct OwnedChange {
+    store: StoreId,
+    op: Op,
+    ended: Ended,
+    key: Key,
+    after: Row,
+}
+
+/// A branch whose rows become rows of its base.
+struct Adoption {
+    branch: Arc<Table>,
+    base: StoreId,
+    count: u64,
+    skipped: HashSet<Ordinal>,
+}
+
+/// Local indexes of one commit: by store, its first ordinal, how many versions it announced and began.
+struct Progress {
+    first: Ordinal,
+    announced: u64,
+    begun: u64,
+    /// Rows by ordinal, while the transaction adds a primary key.
+    by_ordinal: Option<HashMap<Ordinal, (Lsn, Row)>>,
+}
+
+impl Replay {
+    /// What the checkpoint says.
+    fn upon(backing: &Arc<Backing>, checkpoint: Option<&State>) -> Result<Replay, Error> {
+        let mut replay = Replay {
+            backing: Arc::clone(backing),
+            upon: Lsn::ZERO,
+            visible: Lsn::ZERO,
+            catalog: Catalog::default(),
+            catalog_lsn: Lsn::ZERO,
+            stores: HashMap::new(),
+            tentative: HashMap::new(),
+            last_txn: 0,
+            last_oid: 0,
+            last_store: 0,
+            last_election: 0,
+            graves: Vec::new(),
+            definitions: Vec::new(),
+        };
+        let Some(state) = checkpoint else {
+            return Ok(replay);
+        };
+        for definition in &state.definitions {
+            replay.define(definition)?;
+        }
+        let counts: HashMap<StoreId, Counts> = state.counts.iter().copied().collect();
+        let set = backing.runs.current();
+        for (space, store) in replay.catalog.stores() {
+            if let Some(counts) = counts.get(&store.id) {
+                store.counters.restore(*counts);
+            }
+            if set.may_have(space) {
+                store.set_below();
+            }
+        }
+        replay.upon = state.at;
+        replay.visible = state.at;
+        replay.catalog_lsn = state.catalog_lsn;
+        replay.last_txn = state.next_txn.saturating_sub(1);
+        replay.last_oid = state.next_oid.saturating_sub(1);
+        replay.last_store = state.next_store.saturating_sub(1);
+        replay.last_election = state.next_election.saturating_sub(1);
+        Ok(replay)
+    }
+
+    /// A home for a new store, in a space that is known or another.
+    fn home(&self, space: Option<SpaceId>) -> Home {
+        match space {
+            Some(space) => self.backing.home(space),
+            None => self.backing.new_home(),
+        }
+    }
+
+    fn frame(&mut self, frame: &Frame) -> Result<(), Error> {
+        let mut changes: Vec<(Lsn, Change<'_>)> = Vec::new();
+        let mut catalog = Vec::new();
+        let mut at = frame.lsn();
+        for record in frame.records() {
+            let (lsn, record) = record.map_err(|error| corrupt(at, None, error.to_string()))?;
+            at = lsn;
+            match record {
+                Record::Change(change) => changes.push((lsn, change)),
+                Record::Catalog(_) if lsn <= self.upon => {}
+                Record::Catalog(bytes) => {
+                    let change = CatalogChange::decode(bytes);
+                    catalog.push(change.map_err(|error| corrupt(lsn, None, error.to_string()))?);
+                }
+                Record::Tentative { id, change } => self.keep_tentative(id, &change),
+                Record::TentativeDrop(id) => {
+                    self.tentative.remove(&id);
+                }
+                Record::Commit(commit) if lsn <= self.upon => {
+                    self.tentative.retain(|id, _| Some(*id) != commit.adopts);
+                    changes.clear();
+                    catalog.clear();
+                }
+                Record::Commit(commit) => {
+                    self.commit(lsn, &commit, &catalog, &changes)?;
+                    changes.clear();
+                    catalog.clear();
+                }
+            }
+        }
+        if !changes.is_empty() || !catalog.is_empty() {
+            return Err(corrupt(
+                at,
+                None,
+                "a transaction's records end without its commit record".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    fn keep_tentative(&mut self, id: TentativeId, change: &Change<'_>) {
+        self.last_txn = self.last_txn.max(id.get());
+        self.last_store = self.last_store.max(change.store.get());
+        self.tentative.entry(id).or_default().push(OwnedChange {
+            store: change.store,
+            op: change.op,
+            ended: change.ended,
+            key: Key::from_bytes(change.key),
+            after: Row::from(change.after),
+        });
+    }
+
+    fn commit(
+        &mut self,
+        lsn: Lsn,
+        commit: &Commit<'_>,
+        catalog: &[CatalogChange],
+        changes: &[(Lsn, Change<'_>)],
+    ) -> Result<(), Error> {
+        if lsn <= self.visible {
+            return Err(corrupt(
+                lsn,
+                None,
+                format!("commit does not follow the one at {}", self.visible),
+            ));
+        }
+        self.last_txn = self.last_txn.max(commit.txn.get());
+        let mut new_keys = HashMap::new();
+        let mut adoptions = Vec::new();
+        for change in catalog {
+            match change {
+                CatalogChange::Election(change) => adoptions.extend(self.elect(lsn, change, None)?),
+                change => new_keys.extend(self.alter(lsn, change, None)?),
+            }
+        }
+        let mut progress = HashMap::new();
+        for range in commit.stores.iter() {
+            let state = self.stores.get(&range.store);
+            let state = state.ok_or_else(|| corrupt(lsn, Some(range.store), "unknown store".to_owned()))?;
+            let expected = state.store.counters.next_ordinal();
+            if range.first != expected {
+                let what = format!("ordinals from {} where {expected} is next", range.first);
+                return Err(corrupt(lsn, Some(range.store), what));
+            }
+            state.store.counters.take_ordinals(range.count);
+            let by_ordinal = match new_keys.contains_key(&range.store) {
+                true => Some(rows_by_ordinal(&state.store)?),
+                false => None,
+            };
+            let (first, announced) = (range.first, range.count);
+            progress.insert(
+                range.store,
+                Progress {
+                    first,
+                    announced,
+                    begun: 0,
+                    by_ordinal,
+                },
+            );
+        }
+        for adoption in adoptions {
+            self.adopt(lsn, &mut progress, adoption)?;
+        }
+        if let Some(id) = commit.adopts {
+            for change in self.tentative.remove(&id).unwrap_or_default() {
+                let (store, op, ended) = (change.store, change.op, change.ended);
+                self.change(
+                    lsn,
+                    &mut progress,
+                    lsn,
+                    store,
+                    op,
+                    ended,
+                    &change.key,
+                    change.after,
+                )?;
+            }
+        }
+        for (at, change) in changes {
+            let (store, op, ended) = (change.store, change.op, change.ended);
+            let after = Row::from(change.after);
+            self.change(*at, &mut progress, lsn, store, op, ended, change.key, after)?;
+        }
+        for (store, progress) in &mut progress {
+            if progress.begun != progress.announced {
+                let what = format!(
+                    "{} versions announced, {} found",
+                    progress.announced, progress.begun
+                );
+                return Err(corrupt(lsn, Some(*store), what));
+            }
+        }
+        for (store, key) in new_keys {
+            let rows = progress
+                .get_mut(&store)
+                .and_then(|progress| progress.by_ordinal.take());
+            self.rekey(lsn, store, &key, rows, None)?;
+        }
+        self.visible = lsn;
+        Ok(())
+    }
+
+    fn finish(self) -> Recovered {
+        let mut unfinished: Vec<TentativeId> = self.tentative.into_keys().collect();
+        unfinished.sort_unstable();
+        Recovered {
+            unfinished,
+            visible: self.visible,
+            catalog: self.catalog,
+            catalog_lsn: self.catalog_lsn,
+            next_txn: self.last_txn + 1,
+            next_oid: self.last_oid.saturating_add(1).max(FIRST_OID),
+            next_store: self.last_store + 1,
+            next_election: self.last_election + 1,
+            graves: self.graves,
+            definitions: self.definitions,
+        }
+    }
+}
+
+fn corrupt(lsn: Lsn, store: Option<StoreId>, what: String) -> Error {
+    Error::Corrupt { lsn, store, what }
+}
