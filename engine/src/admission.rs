@@ -4,7 +4,6 @@
 //! commits is slowed down a little and early instead of much and late. The thread that makes checkpoints looks at the figures many times
 //! in a second, also while it makes one; a commit reads one number. The engine has no clock to wait by: its caller does.
 
-use crate::runs::RunsStats;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -36,9 +35,9 @@ impl Admission {
         Duration::from_micros(self.delay_us.load(Ordering::Relaxed))
     }
 
-    /// Looks at the figures: bytes that wait for a checkpoint, those at which one is due (0: at none), and the runs.
-    pub(crate) fn look(&self, dirty_bytes: u64, due_bytes: u64, runs: &RunsStats) {
-        let delay = delay(dirty_bytes, due_bytes, runs.fresh_layers);
+    /// Looks at the figures: bytes that wait for a checkpoint, those at which one is due (0: at none), and flushes that wait to be merged.
+    pub(crate) fn look(&self, dirty_bytes: u64, due_bytes: u64, fresh_layers: usize) {
+        let delay = delay(dirty_bytes, due_bytes, fresh_layers);
         let micros = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
         self.delay_us.store(micros, Ordering::Relaxed);
     }

@@ -97,8 +97,18 @@ pub struct Table {
 
 impl Table {
     pub(crate) fn new(def: TableDef, store: Arc<Store>, lock: Arc<TableLock>) -> Table {
+        Table::with_indexes_of(&[], def, store, lock)
+    }
+
+    /// A table whose indexes keep their rows, as far as `known` has them.
+    fn with_indexes_of(
+        known: &[Arc<Index>],
+        def: TableDef,
+        store: Arc<Store>,
+        lock: Arc<TableLock>,
+    ) -> Table {
         let layout = Arc::clone(&store.layout);
-        let indexes = Index::of(&def, &[], &store, &lock);
+        let indexes = Index::of(&def, known, &store, &lock);
         Table {
             def,
             layout,
@@ -113,10 +123,8 @@ impl Table {
 
     /// The same data under another definition.
     pub(crate) fn redefined(&self, def: TableDef, rules: Arc<Rules>) -> Table {
-        let indexes = Index::of(&def, &self.indexes, &self.store, &self.lock);
-        let mut table = Table::new(def, Arc::clone(&self.store), Arc::clone(&self.lock)).with_rules(rules);
-        table.indexes = indexes;
-        table
+        let (store, lock) = (Arc::clone(&self.store), Arc::clone(&self.lock));
+        Table::with_indexes_of(&self.indexes, def, store, lock).with_rules(rules)
     }
 
     /// The same definition with other rules.

@@ -196,7 +196,8 @@ impl Txn {
             let row_bytes = row.as_ref().map_or(0, |row| row.len());
             let mut state = entry.lock();
             let left = state.push(row, local, horizon, durable, pins.as_deref());
-            let is_newly_dirty = state.mark_dirty();
+            let store = &self.overlay.stores[pending.store as usize].store;
+            let is_newly_dirty = store.mark_dirty(&mut state);
             drop(state);
             if is_newly_dirty {
                 dirty[pending.store as usize].push(pending.key.clone(), Arc::clone(entry), row_bytes);

@@ -71,3 +71,9 @@ impl Compactor {
         self.thread.stop();
     }
 }
+
+impl Drop for Compactor {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

@@ -13,7 +13,7 @@ use crate::limits::{Limits, SPILL_BYTES};
 use crate::locks::{Shares, WaitTable};
 use crate::pins::Pins;
 use crate::recovery;
-use crate::runs::{RunsOptions, RunsStats};
+use crate::runs::RunsOptions;
 use crate::serial::Serial;
 use crate::snapshots::{Slot, Snapshots};
 use crate::stats::{Counters, Stats};
@@ -234,11 +234,6 @@ impl Engine {
         self.checkpoints.admission.delay()
     }
 
-    /// What the files of rows are, and what was done with them.
-    pub fn runs_stats(&self) -> RunsStats {
-        self.backing.runs.stats()
-    }
-
     /// Memory that committed rows take, about.
     pub fn memory_bytes(&self) -> u64 {
         self.backing.memory_bytes()
@@ -327,14 +322,6 @@ impl Engine {
 
     pub(crate) fn next_store_id(&self) -> StoreId {
         StoreId::new(self.numbers.store.fetch_add(1, Ordering::Relaxed))
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        self.checkpointer.stop();
-        self.compactor.stop();
-        self.collector.stop();
     }
 }
 

@@ -312,7 +312,8 @@ impl Checkpoints {
     fn look(&self) {
         let backing = &self.parts.backing;
         let (dirty_bytes, due_bytes) = (backing.dirty_bytes(), self.limits.dirty_bytes);
-        self.admission.look(dirty_bytes, due_bytes, &backing.runs.stats());
+        let fresh_layers = backing.runs.current().fresh().len();
+        self.admission.look(dirty_bytes, due_bytes, fresh_layers);
     }
 
     fn is_due(&self, last: Lsn) -> bool {

@@ -3,16 +3,12 @@
 //! An index is filled under the table's exclusive lock: writers wait, readers do not. It has the newest version of each row
 //! alone, under the LSN that the row has; nobody reads it before the commit that makes it known, so nobody misses older ones.
 
-use super::maintain::taken;
-use super::{Index, IndexDef, NewIndex, entry};
+use super::{Index, IndexDef, NewIndex};
 use crate::catalog::{Table, TableDef, check_definition, key_values};
 use crate::error::Error;
 use crate::key::KeyRange;
 use crate::locks::Mode;
-use crate::store::Growth;
-use crate::store::entry::RowEntry;
 use crate::txn::{Txn, turn};
-use scry_wal::Ordinal;
 use std::sync::Arc;
 
 /// How many rows an index takes on before other tasks of the thread get their turn.
@@ -73,26 +69,15 @@ impl Txn {
                 break;
             }
             for (key, version) in batch {
-                let Some(ordinal) = version.ordinal else {
+                if version.ordinal.is_none() {
                     own.push((key, version.row));
                     continue;
-                };
-                debug_assert!(ordinal >= Ordinal::default());
+                }
                 let place = index.key(&table.layout, &version.row, &key);
                 self.check_key(index.rows(), &place)?;
-                let content = entry(&key);
-                let growth = Growth::of(None, Some(&content));
-                let entry = Arc::new(RowEntry::committed(
-                    version.lsn,
-                    Ordinal::default(),
-                    Some(content),
-                ));
-                let (entry, is_new) = index.store().rows.get_or_insert_with(&place, || entry);
-                if !is_new {
+                if !index.put_committed(&place, &key, version.lsn) {
                     return Err(duplicated(table, index, &version.row));
                 }
-                index.store().changed(&place, &entry, 0);
-                index.store().counters.add_live(growth);
             }
             turn().await;
         }
@@ -113,17 +98,9 @@ impl Txn {
 
 /// Two rows that a new unique index would have under one key.
 fn duplicated(table: &Table, index: &Index, row: &[u8]) -> Error {
-    let Error::KeyExists {
-        table: name,
-        constraint,
-        ..
-    } = taken(table, index, row)
-    else {
-        unreachable!("what `taken` answers");
-    };
     Error::UniqueViolation {
-        table: name,
-        constraint,
+        table: table.def.name.clone(),
+        constraint: index.def.name.clone(),
         key: key_values(&table.layout, &index.def.columns, row),
     }
 }

@@ -209,10 +209,6 @@ impl Table {
         key(a).is_some_and(|a| key(b) == Some(a))
     }
 
-    pub(super) fn key_exists_in(&self, index: &Index, row: &[u8]) -> Error {
-        taken(self, index, row)
-    }
-
     /// The error for a row whose key in the n-th index, a unique one, is another row's.
     pub fn key_exists(&self, index: usize, row: &[u8]) -> Error {
         taken(self, &self.indexes[index], row)

@@ -31,9 +31,10 @@ use crate::catalog::{Table, TableDef};
 use crate::key::Key;
 use crate::locks::TableLock;
 use crate::row::RowLayout;
-use crate::store::Store;
+use crate::store::entry::RowEntry;
+use crate::store::{Growth, Store};
 use crate::types::Datum;
-use scry_wal::StoreId;
+use scry_wal::{Lsn, Ordinal, StoreId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -142,6 +143,20 @@ impl Index {
             key.push_bytes(own);
         }
         key
+    }
+
+    /// Puts in the row that stands for a committed one of the table, which has the key `own` there. False when another row has its key,
+    /// in a unique index.
+    pub(crate) fn put_committed(&self, key: &Key, own: &[u8], lsn: Lsn) -> bool {
+        let content = entry(own);
+        let growth = Growth::of(None, Some(&content));
+        let made = || Arc::new(RowEntry::committed(lsn, Ordinal::default(), Some(content)));
+        let (entry, is_new) = self.store().rows.get_or_insert_with(key, made);
+        if is_new {
+            self.store().changed(key, &entry, 0);
+            self.store().counters.add_live(growth);
+        }
+        is_new
     }
 
     /// The key of a unique index for a row; `None`: a column is NULL, which equals nothing.

@@ -17,7 +17,7 @@ use crate::overlay::Version;
 use crate::row::RowLayout;
 use crate::runs::Stored;
 use backing::Home;
-use entry::RowEntry;
+use entry::{RowEntry, RowState};
 use memtable::{Found, Memtable};
 use parking_lot::Mutex;
 use scan::{Met, Next, StoreScan};
@@ -193,11 +193,18 @@ impl Store {
         })
     }
 
+    /// A row is about to have a version that no run has. Answers whether it is to be added by `add_dirty`: not of a derived store, nor when it was
+    /// added before.
+    #[must_use]
+    pub(crate) fn mark_dirty(&self, row: &mut RowState) -> bool {
+        !self.derived && row.mark_dirty()
+    }
+
     /// Counts an entry that has new committed versions which no run has; `before` was counted of it.
     pub(crate) fn changed(&self, key: &Key, entry: &Arc<RowEntry>, before: u64) {
         let mut state = entry.lock();
         let mut dirty = DirtyRows::default();
-        if state.mark_dirty() {
+        if self.mark_dirty(&mut state) {
             dirty.push(key.clone(), Arc::clone(entry), state.newest_bytes());
         }
         self.home.backing.add_memory(state.recount(key.as_ref(), before));
@@ -207,7 +214,7 @@ impl Store {
 
     /// Rows that are about to have versions which no run has.
     pub(crate) fn add_dirty(&self, added: DirtyRows) {
-        if !added.rows.is_empty() && !self.derived {
+        if !added.rows.is_empty() {
             self.home.backing.add_dirty(added.bytes);
             let mut dirty = self.dirty.lock();
             dirty.bytes += added.bytes;
