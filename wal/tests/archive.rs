@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::harm::{name, storage};
-use common::{SEGMENT, append, numbers, open, open_on, options};
+use common::{SEGMENT, base, fill_wide, numbers, open, open_on, options};
 use scry_wal::archive::{restore, restore_on};
 use scry_wal::sim::{Fault, SimStorage};
 use scry_wal::{
@@ -61,31 +61,17 @@ impl Pair {
     }
 }
 
-fn fill(log: &Log, numbers: std::ops::Range<u64>) -> Written {
-    numbers
-        .map(|number| {
-            let lsn = append(log, number, 9_000).unwrap();
-            log.wait_durable(lsn).unwrap();
-            (lsn, number)
-        })
-        .collect()
-}
-
 fn segments(disk: &SimStorage) -> BTreeMap<String, Vec<u8>> {
     let mut files = disk.files();
     files.retain(|name, _| name.ends_with(".wal"));
     files
 }
 
-fn base(lsn: Lsn) -> Lsn {
-    Lsn::new(lsn.get() - lsn.get() % SEGMENT)
-}
-
 /// A closed log of forty records; its first segments are in the archive and nowhere else.
 fn archived() -> (Pair, Written) {
     let pair = Pair::new(1);
     let (log, _) = pair.open(Lsn::ZERO).unwrap();
-    let written = fill(&log, 0..40);
+    let written = fill_wide(&log, 0..40);
     log.recycle(written[30].0, TIME).unwrap();
     log.close().unwrap();
     (pair, written)
@@ -102,7 +88,7 @@ fn damaged(refused: Error) -> (Lsn, Flaw) {
 fn what_is_sealed_is_in_the_archive_byte_for_byte_before_it_goes() {
     let pair = Pair::new(1);
     let (log, _) = pair.open(Lsn::ZERO).unwrap();
-    let written = fill(&log, 0..40);
+    let written = fill_wide(&log, 0..40);
     let whole = segments(&pair.log);
     let upto = written[30].0;
     let done = log.recycle(upto, TIME).unwrap();
@@ -131,7 +117,7 @@ fn everything_is_archived_though_everything_is_kept() {
         ..with(Some(pair.archive()), Lsn::ZERO)
     };
     let (log, _) = open_on(storage(&pair.log), options).unwrap();
-    let written = fill(&log, 0..20);
+    let written = fill_wide(&log, 0..20);
     assert_eq!(log.recycle(Lsn::ZERO, TIME).unwrap().begin, Lsn::ZERO);
     assert_eq!(
         segments(&pair.archive).len() as u64,
@@ -144,7 +130,7 @@ fn what_was_archived_may_be_carried_away_and_is_not_copied_again() {
     let (pair, written) = archived();
     pair.archive.edit(BTreeMap::clear);
     let (log, _) = pair.open(written[30].0).unwrap();
-    let more = fill(&log, 40..50);
+    let more = fill_wide(&log, 40..50);
     log.recycle(written[30].0, TIME).unwrap();
     let first = segments(&pair.archive).into_keys().next().unwrap();
     assert!(first > name(written[30].0.get() / SEGMENT), "{first}");
@@ -155,7 +141,7 @@ fn what_was_archived_may_be_carried_away_and_is_not_copied_again() {
 fn nothing_goes_while_it_cannot_be_archived_and_the_log_goes_on() {
     let pair = Pair::new(1);
     let (log, _) = pair.open(Lsn::ZERO).unwrap();
-    let mut written = fill(&log, 0..40);
+    let mut written = fill_wide(&log, 0..40);
     // Behind these the log goes on by itself.
     let end = name(written[39].0.get() / SEGMENT);
     let sealed = || {
@@ -176,7 +162,7 @@ fn nothing_goes_while_it_cannot_be_archived_and_the_log_goes_on() {
     assert!(sealed() == before, "something of the log has changed");
     assert_eq!(log.begin(), Lsn::ZERO);
     assert_eq!(log.poisoned(), None);
-    written.extend(fill(&log, 40..45));
+    written.extend(fill_wide(&log, 40..45));
     pair.archive.set_free_bytes(u64::MAX);
     assert_eq!(
         log.recycle(written[30].0, TIME).unwrap().begin,
@@ -193,7 +179,7 @@ fn wherever_the_power_goes_nothing_is_lost_between_log_and_archive() {
         for operation in 0..24 {
             let pair = Pair::new(operation);
             let (log, _) = pair.open(Lsn::ZERO).unwrap();
-            let written = fill(&log, 0..40);
+            let written = fill_wide(&log, 0..40);
             // The first half on the archive's disk, the second on the log's.
             match operation < 10 {
                 true => pair.archive.fail_files_after(operation, fault),
@@ -220,7 +206,7 @@ fn wherever_the_power_goes_nothing_is_lost_between_log_and_archive() {
 fn a_damaged_segment_is_neither_archived_nor_recycled() {
     let pair = Pair::new(1);
     let (log, _) = pair.open(Lsn::ZERO).unwrap();
-    let written = fill(&log, 0..40);
+    let written = fill_wide(&log, 0..40);
     pair.log
         .edit(|files| files.get_mut(&name(1)).unwrap()[9_000] ^= 1);
     let (lsn, _) = damaged(log.recycle(written[30].0, TIME).unwrap_err());
@@ -242,7 +228,7 @@ fn an_archive_of_another_database_or_history_is_refused_and_left_as_it_is() {
         archive: other.archive,
     };
     let (log, _) = pair.open(Lsn::ZERO).unwrap();
-    let written = fill(&log, 0..40);
+    let written = fill_wide(&log, 0..40);
     let before = pair.archive.files();
     let refused = damaged(log.recycle(written[30].0, TIME).unwrap_err());
     assert_eq!(refused, (Lsn::ZERO, Flaw::Foreign));
@@ -252,7 +238,7 @@ fn an_archive_of_another_database_or_history_is_refused_and_left_as_it_is() {
     // A copy of the log goes on by itself, and both archive to the same folder.
     let pair = Pair::new(3);
     let (log, _) = pair.open(Lsn::ZERO).unwrap();
-    fill(&log, 0..3);
+    fill_wide(&log, 0..3);
     log.close().unwrap();
     drop(log);
     let copy = Pair {
@@ -261,7 +247,7 @@ fn an_archive_of_another_database_or_history_is_refused_and_left_as_it_is() {
     };
     for (pair, numbers) in [(&pair, 10..40), (&copy, 50..80)] {
         let (log, _) = pair.open(Lsn::ZERO).unwrap();
-        fill(&log, numbers.clone());
+        fill_wide(&log, numbers.clone());
         let before = pair.archive.files();
         match (log.archive_sealed(), numbers.start) {
             (Ok(Some(_)), 10) => {}
@@ -278,7 +264,7 @@ fn an_archive_of_another_database_or_history_is_refused_and_left_as_it_is() {
 fn a_copy_that_was_damaged_before_its_position_was_durable_is_made_again() {
     let pair = Pair::new(1);
     let (log, _) = pair.open(Lsn::ZERO).unwrap();
-    let written = fill(&log, 0..40);
+    let written = fill_wide(&log, 0..40);
     let crashed = pair.log.after_crash(1);
     drop(log);
     for (segment, at) in [(0, 9_000), (1, 20), (2, 5_000)] {
@@ -404,7 +390,7 @@ fn an_archive_alone_is_a_log_up_to_its_last_segment() {
         .filter(|(lsn, _)| (SEGMENT..end).contains(&lsn.get()))
         .collect();
     assert_eq!(found, expected);
-    let more = fill(&log, 90..95);
+    let more = fill_wide(&log, 90..95);
     log.close().unwrap();
     drop(log);
     let (_log, found) = open_on(storage(&pair.log), with(None, Lsn::new(SEGMENT))).unwrap();
@@ -443,9 +429,9 @@ fn a_folder_and_its_archive_are_read_and_checked_as_one_and_brought_together_aga
             ..with(Some(Archive::folder(&archive)), restart)
         };
         let (log, _) = open(&dir, with(Lsn::ZERO)).unwrap();
-        let mut written = fill(&log, 0..30);
+        let mut written = fill_wide(&log, 0..30);
         log.recycle(written[29].0, TIME).unwrap();
-        written.extend(fill(&log, 30..60));
+        written.extend(fill_wide(&log, 30..60));
         log.recycle(written[50].0, TIME).unwrap();
         log.close().unwrap();
         drop(log);

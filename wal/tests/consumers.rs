@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::harm::storage;
-use common::{SEGMENT, append, numbers, open, open_on, options};
+use common::{SEGMENT, base, fill_wide, numbers, open, open_on, options};
 use scry_wal::sim::{Fault, SimStorage};
 use scry_wal::{
     Backend, Consumer, Dropped, Error, ErrorClass, Flaw, Log, LogOptions, Lsn, Micros, Retention,
@@ -32,13 +32,7 @@ fn reopen(disk: &Arc<SimStorage>, restart: Lsn) -> Result<(Log, Vec<(Lsn, u64)>)
 }
 
 fn fill(log: &Log, numbers: std::ops::Range<u64>) -> Vec<Lsn> {
-    numbers
-        .map(|number| {
-            let lsn = append(log, number, 9_000).unwrap();
-            log.wait_durable(lsn).unwrap();
-            lsn
-        })
-        .collect()
+    fill_wide(log, numbers).into_iter().map(|(lsn, _)| lsn).collect()
 }
 
 fn active(name: &str, needs: Lsn) -> Consumer {
@@ -47,10 +41,6 @@ fn active(name: &str, needs: Lsn) -> Consumer {
         needs,
         dropped: None,
     }
-}
-
-fn base(lsn: Lsn) -> Lsn {
-    Lsn::new(lsn.get() - lsn.get() % SEGMENT)
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::harm::{change, storage};
-use common::{SEGMENT, UNIT, append, numbers, open, open_on, options};
+use common::{SEGMENT, UNIT, append, base, fill_wide, numbers, open, open_on, options};
 use scry_wal::sim::{Fault, SimStorage};
 use scry_wal::verify::verify_on;
 use scry_wal::{Backend, Error, Flaw, Log, LogOptions, Lsn, Micros, Retention};
@@ -33,21 +33,6 @@ fn frugal(restart: Lsn) -> LogOptions {
 
 fn reopen(disk: &Arc<SimStorage>, restart: Lsn) -> Result<(Log, Vec<(Lsn, u64)>), Error> {
     open_on(storage(disk), frugal(restart))
-}
-
-/// Appends these numbers, each in a frame of its own of three units.
-fn fill(log: &Log, numbers: std::ops::Range<u64>) -> Vec<(Lsn, u64)> {
-    numbers
-        .map(|number| {
-            let lsn = append(log, number, 9_000).unwrap();
-            log.wait_durable(lsn).unwrap();
-            (lsn, number)
-        })
-        .collect()
-}
-
-fn base(lsn: Lsn) -> Lsn {
-    Lsn::new(lsn.get() - lsn.get() % SEGMENT)
 }
 
 fn from(written: &[(Lsn, u64)], begin: Lsn) -> Vec<(Lsn, u64)> {
@@ -85,7 +70,7 @@ fn everything_is_kept_unless_it_is_said_otherwise() {
         ..options(Backend::Auto)
     };
     let (log, _) = open_on(storage(&disk), everything).unwrap();
-    let written = fill(&log, 0..40);
+    let written = fill_wide(&log, 0..40);
     let done = log.recycle(log.durable_lsn(), TIME).unwrap();
     assert_eq!((done.begin, done.spared, done.removed), (Lsn::ZERO, 0, 0));
     assert_eq!(all(&log), written);
@@ -95,7 +80,7 @@ fn everything_is_kept_unless_it_is_said_otherwise() {
 fn so_many_bytes_are_kept_and_no_segment_with_one_of_them_goes() {
     let disk = SimStorage::new(1, false);
     let (log, _) = open_on(storage(&disk), keeping(Retention::Bytes(2 * SEGMENT), Lsn::ZERO)).unwrap();
-    let written = fill(&log, 0..40);
+    let written = fill_wide(&log, 0..40);
     let end = log.durable_lsn();
     let done = log.recycle(end, TIME).unwrap();
     assert_eq!(done.begin, base(Lsn::new(end.get() - 2 * SEGMENT)));
@@ -108,7 +93,7 @@ fn so_many_bytes_are_kept_and_no_segment_with_one_of_them_goes() {
 fn whole_segments_before_the_position_go_and_readers_are_told() {
     let disk = SimStorage::new(1, false);
     let (log, _) = reopen(&disk, Lsn::ZERO).unwrap();
-    let written = fill(&log, 0..60);
+    let written = fill_wide(&log, 0..60);
     let mut slow = log.tail(Lsn::ZERO);
     let read = slow.next(NOW).unwrap().unwrap();
     let upto = written[20].0;
@@ -155,7 +140,7 @@ fn the_segment_of_the_last_durable_byte_stays_whatever_is_asked_for() {
 fn recycled_files_become_the_next_segments_and_need_no_room() {
     let disk = SimStorage::new(1, false);
     let (log, _) = reopen(&disk, Lsn::ZERO).unwrap();
-    let mut written = fill(&log, 0..60);
+    let mut written = fill_wide(&log, 0..60);
     let upto = written[59].0;
     wait_for_segments(&disk, (upto.get() / SEGMENT) as usize + 2);
     let done = log.recycle(upto, TIME).unwrap();
@@ -163,7 +148,7 @@ fn recycled_files_become_the_next_segments_and_need_no_room() {
     assert!(done.removed > 0);
     assert_eq!(names(&disk, ".spare").len(), 8);
     disk.set_free_bytes(0);
-    written.extend(fill(&log, 60..90));
+    written.extend(fill_wide(&log, 60..90));
     assert!(names(&disk, ".spare").len() < 4);
     assert_eq!(all(&log), from(&written, log.begin()));
     log.close().unwrap();
@@ -183,7 +168,7 @@ fn recycled_files_become_the_next_segments_and_need_no_room() {
 fn spares_of_an_earlier_life_are_used_and_those_too_many_go() {
     let disk = SimStorage::new(1, false);
     let (log, _) = reopen(&disk, Lsn::ZERO).unwrap();
-    let written = fill(&log, 0..60);
+    let written = fill_wide(&log, 0..60);
     let upto = written[59].0;
     log.recycle(upto, TIME).unwrap();
     log.close().unwrap();
@@ -203,7 +188,7 @@ fn spares_of_an_earlier_life_are_used_and_those_too_many_go() {
     let (log, _) = reopen(&disk, upto).unwrap();
     assert!(names(&disk, ".spare").len() <= 8);
     disk.set_free_bytes(0);
-    let more = fill(&log, 60..85);
+    let more = fill_wide(&log, 60..85);
     log.close().unwrap();
     drop(log);
     let (log, found) = reopen(&disk, upto).unwrap();
@@ -223,12 +208,12 @@ fn names_of(files: &std::collections::BTreeMap<String, Vec<u8>>, ending: &str) -
 fn ends_in_a_recycled_segment() -> (Arc<SimStorage>, Lsn, Vec<(Lsn, u64)>) {
     let disk = SimStorage::new(1, false);
     let (log, _) = reopen(&disk, Lsn::ZERO).unwrap();
-    let written = fill(&log, 0..60);
+    let written = fill_wide(&log, 0..60);
     let upto = written[59].0;
     wait_for_segments(&disk, (upto.get() / SEGMENT) as usize + 2);
     log.recycle(upto, TIME).unwrap();
     // Beyond the segment that was prepared from nothing.
-    let more = fill(&log, 60..72);
+    let more = fill_wide(&log, 60..72);
     assert!(base(more[11].0).get() >= base(upto).get() + 2 * SEGMENT);
     log.close().unwrap();
     drop(log);
@@ -296,7 +281,7 @@ fn wherever_the_power_goes_while_segments_are_recycled_the_log_is_whole() {
     loop {
         let disk = SimStorage::new(operation, false);
         let (log, _) = reopen(&disk, Lsn::ZERO).unwrap();
-        let mut written = fill(&log, 0..48);
+        let mut written = fill_wide(&log, 0..48);
         wait_for_segments(&disk, (written[47].0.get() / SEGMENT) as usize + 2);
         disk.fail_files_after(operation, Fault::Crash);
         let upto = written[40].0;
@@ -326,7 +311,7 @@ fn wherever_the_power_goes_while_segments_are_recycled_the_log_is_whole() {
         // What did not go then goes now.
         log.recycle(upto, TIME).unwrap();
         assert_eq!(names(&disk, ".wal")[0], format!("{:016x}.wal", base(upto).get()));
-        let more = fill(&log, 100..130);
+        let more = fill_wide(&log, 100..130);
         log.close().unwrap();
         drop(log);
         let (_log, again) = reopen(&disk, upto).unwrap();
@@ -345,7 +330,7 @@ fn a_failure_while_segments_are_recycled_is_told_and_the_log_goes_on() {
         for operation in 0..20 {
             let disk = SimStorage::new(operation, false);
             let (log, _) = reopen(&disk, Lsn::ZERO).unwrap();
-            let mut written = fill(&log, 0..48);
+            let mut written = fill_wide(&log, 0..48);
             wait_for_segments(&disk, (written[47].0.get() / SEGMENT) as usize + 2);
             let upto = written[40].0;
             disk.fail_files_after(operation, fault);
@@ -355,7 +340,7 @@ fn a_failure_while_segments_are_recycled_is_told_and_the_log_goes_on() {
             disk.fail_files_after(u64::MAX, fault);
             assert_eq!(log.begin(), base(upto), "readers were told before");
             log.recycle(upto, TIME).unwrap();
-            written.extend(fill(&log, 48..70));
+            written.extend(fill_wide(&log, 48..70));
             assert_eq!(log.poisoned(), None);
             assert_eq!(all(&log), from(&written, base(upto)));
             log.close().unwrap();
@@ -370,7 +355,7 @@ fn a_failure_while_segments_are_recycled_is_told_and_the_log_goes_on() {
 fn a_log_that_takes_nothing_more_lets_nothing_go() {
     let disk = SimStorage::new(1, false);
     let (log, _) = reopen(&disk, Lsn::ZERO).unwrap();
-    let written = fill(&log, 0..30);
+    let written = fill_wide(&log, 0..30);
     disk.fail_after(0, Fault::WriteFails);
     let lsn = append(&log, 30, 10).unwrap();
     assert!(log.wait_durable(lsn).is_err());
@@ -395,12 +380,12 @@ fn files_on_a_disk_are_recycled_as_well() {
             ..frugal(restart)
         };
         let (log, _) = open(dir.path(), with(Lsn::ZERO)).unwrap();
-        let mut written = fill(&log, 0..60);
+        let mut written = fill_wide(&log, 0..60);
         let upto = written[59].0;
         assert_eq!(log.recycle(upto, TIME).unwrap().spared, 8);
-        written.extend(fill(&log, 60..100));
+        written.extend(fill_wide(&log, 60..100));
         log.recycle(written[80].0, TIME).unwrap();
-        written.extend(fill(&log, 100..120));
+        written.extend(fill_wide(&log, 100..120));
         log.close().unwrap();
         drop(log);
         let report = scry_wal::verify(dir.path()).unwrap();

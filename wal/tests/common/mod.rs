@@ -102,11 +102,26 @@ pub fn open_on(storage: Arc<dyn Storage>, options: LogOptions) -> Result<(Log, V
 
 /// Appends these numbers, each in a frame of its own that says that the one before is durable; returns the frames' LSNs.
 pub fn fill(log: &Log, numbers: Range<u64>, size: usize) -> Vec<u64> {
+    let appended = append_each(log, numbers, size).into_iter();
+    appended.map(|(lsn, _)| lsn.get() - 128).collect()
+}
+
+/// As [`fill`], in frames of three units; returns where the records stand, and the numbers.
+pub fn fill_wide(log: &Log, numbers: Range<u64>) -> Vec<(Lsn, u64)> {
+    append_each(log, numbers, 9_000)
+}
+
+fn append_each(log: &Log, numbers: Range<u64>, size: usize) -> Vec<(Lsn, u64)> {
     numbers
         .map(|number| {
             let lsn = append(log, number, size).unwrap();
             log.wait_durable(lsn).unwrap();
-            lsn.get() - 128
+            (lsn, number)
         })
         .collect()
+}
+
+/// Where the segment of a position begins.
+pub fn base(lsn: Lsn) -> Lsn {
+    Lsn::new(lsn.get() - lsn.get() % SEGMENT)
 }
