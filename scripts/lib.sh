@@ -136,6 +136,26 @@ load_programs() {
   (cd "$REPO" && cargo build -q -p scry-benches --bins $([ "$PROFILE" = dev ] || echo --profile "$PROFILE"))
 }
 
+# run_over PROGRAM scry|postgres ARGUMENTS…: one of these programs that starts and kills its server by itself, with its data in $SITES.
+# PostgreSQL is there to test the programs. What a failed run left is worth more than a clean disk, and is kept.
+run_over() {
+  local program=$1 target=$2 binary=$SCRY before=()
+  shift 2
+  if [ "$target" = postgres ]; then
+    postgres_user
+    before=("${AS_POSTGRES[@]}")
+    binary=$PGBIN/postgres
+    cp "$BIN/$program" "$WORK/$program"
+  else
+    ln -s "$BIN/$program" "$WORK/$program"
+  fi
+  mkdir -m 1777 "$SITES"
+  "${before[@]}" "$WORK/$program" --server "$target" --binary "$binary" "$@" || {
+    SCRY_KEEP=1
+    exit 1
+  }
+}
+
 ok() { printf 'ok - %s\n' "$*"; }
 fail() {
   printf 'FAIL - %s\n' "$*"

@@ -6,22 +6,6 @@
 
 load_programs
 work_folder
-target=${1:-scry}
-before=()
-binary=$SCRY
-if [ "$target" = postgres ]; then
-  postgres_user
-  before=("${AS_POSTGRES[@]}")
-  binary=$PGBIN/postgres
-  cp "$BIN/crash_loop" "$WORK/crash_loop"
-else
-  ln -s "$BIN/crash_loop" "$WORK/crash_loop"
-fi
-mkdir -m 1777 "$WORK/sites"
-"${before[@]}" "$WORK/crash_loop" --server "$target" --binary "$binary" --folder "$WORK/sites" \
-  --runs "${RUNS:-100}" --workers "${WORKERS:-6}" --load-ms-max "${LOAD_MS_MAX:-1500}" \
-  --fresh-every "${FRESH_EVERY:-20}" ${SEED:+--seed "$SEED"} || {
-  # What a failed run left is worth more than a clean disk.
-  SCRY_KEEP=1
-  exit 1
-}
+SITES=$WORK/sites
+run_over crash_loop "${1:-scry}" --folder "$SITES" --runs "${RUNS:-100}" --workers "${WORKERS:-6}" \
+  --load-ms-max "${LOAD_MS_MAX:-1500}" --fresh-every "${FRESH_EVERY:-20}" ${SEED:+--seed "$SEED"}

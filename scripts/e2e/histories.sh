@@ -12,21 +12,6 @@ if [[ ${1:-} =~ ^[0-9]+$ ]]; then
   seconds=$(($1 * 60))
   shift
 fi
-target=${1:-scry}
-before=()
-binary=$SCRY
-if [ "$target" = postgres ]; then
-  postgres_user
-  before=("${AS_POSTGRES[@]}")
-  binary=$PGBIN/postgres
-  cp "$BIN/histories" "$WORK/histories"
-else
-  ln -s "$BIN/histories" "$WORK/histories"
-fi
-mkdir -m 1777 "$WORK/sites"
-"${before[@]}" "$WORK/histories" --server "$target" --binary "$binary" --folder "$WORK/sites/one" --seconds "$seconds" \
-  --round-seconds "${ROUND_SECONDS:-6}" --clients "${HISTORY_CLIENTS:-8}" ${SEED:+--seed "$SEED"} || {
-  # What a failed round left is worth more than a clean disk.
-  SCRY_KEEP=1
-  exit 1
-}
+SITES=$WORK/sites
+run_over histories "${1:-scry}" --folder "$SITES/one" --seconds "$seconds" --round-seconds "${ROUND_SECONDS:-6}" \
+  --clients "${HISTORY_CLIENTS:-8}" ${SEED:+--seed "$SEED"}
