@@ -4,6 +4,7 @@ use std::env;
 use std::error::Error;
 use std::time::{Duration, Instant};
 
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
 /// What can go wrong in a load program: it ends and prints it.
@@ -118,5 +119,33 @@ pub fn explain(sql: &str, error: &tokio_postgres::Error) -> String {
             db.message()
         ),
         None => format!("{error} [{short}]"),
+    }
+}
+
+/// Why a transaction did not end with an acknowledgement.
+pub enum Stopped {
+    /// The server ended it (deadlock, conflict): it left nothing.
+    RolledBack,
+    /// The connection is gone: whether it committed is not known.
+    Lost,
+    /// An error that nobody expects.
+    Unexpected(String),
+}
+
+impl Stopped {
+    /// What the error of a statement means.
+    pub fn from(sql: &str, error: &tokio_postgres::Error) -> Stopped {
+        match error.code() {
+            Some(code)
+                if *code == SqlState::T_R_DEADLOCK_DETECTED
+                    || *code == SqlState::T_R_SERIALIZATION_FAILURE =>
+            {
+                Stopped::RolledBack
+            }
+            // 57P01 and its like: the server says that it stops.
+            Some(code) if code.code().starts_with("57P") => Stopped::Lost,
+            Some(_) => Stopped::Unexpected(explain(sql, error)),
+            None => Stopped::Lost,
+        }
     }
 }

@@ -3,13 +3,12 @@
 
 use bytes::Bytes;
 use futures::SinkExt;
-use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Error};
+use tokio_postgres::Client;
 
 use super::plan::{OPENING_AMOUNT, Plan, ROWS};
 use super::state::{Change, Journal, Transfer, payload};
 use super::{ACCOUNTS, OPENING_BALANCE};
-use crate::client::{Failure, Target, explain};
+use crate::client::{Failure, Stopped, Target, explain};
 use crate::random::Random;
 
 /// Bytes of text in a row of a small batch.
@@ -56,33 +55,6 @@ fn scratch_definition(worker: i64) -> String {
 
 /// What a session says to work in no candidate.
 const OUTSIDE: &str = "SET scry.candidate = ''";
-
-/// Why a worker's transaction did not end with an acknowledgement.
-enum Stopped {
-    /// The server ended it (deadlock, conflict): it left nothing.
-    RolledBack,
-    /// The connection is gone: the change stays open in the journal.
-    Lost,
-    /// An error that the load does not expect.
-    Unexpected(String),
-}
-
-impl Stopped {
-    fn from(sql: &str, error: &Error) -> Stopped {
-        match error.code() {
-            Some(code)
-                if *code == SqlState::T_R_DEADLOCK_DETECTED
-                    || *code == SqlState::T_R_SERIALIZATION_FAILURE =>
-            {
-                Stopped::RolledBack
-            }
-            // 57P01 and its like: the server says that it stops.
-            Some(code) if code.code().starts_with("57P") => Stopped::Lost,
-            Some(_) => Stopped::Unexpected(explain(sql, error)),
-            None => Stopped::Lost,
-        }
-    }
-}
 
 /// One worker.
 pub struct Worker {

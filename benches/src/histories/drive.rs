@@ -6,13 +6,12 @@
 use super::check::Level;
 use super::history::{History, Op, Outcome, Transaction};
 use super::workload::{Plan, Pool, Step, observed, read, sql};
-use crate::client::{Failure, Target, explain};
+use crate::client::{Failure, Stopped, Target};
 use crate::random::Random;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Error, SimpleQueryMessage};
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 /// The tables of all histories.
 pub const TABLES: &str =
@@ -29,33 +28,6 @@ pub struct Run {
     pub pool: Pool,
     pub began: Instant,
     pub stop: AtomicBool,
-}
-
-/// Why a transaction went no further.
-enum Stopped {
-    /// The server rolled it back.
-    RolledBack,
-    Lost,
-    Unexpected(String),
-}
-
-impl Stopped {
-    fn from(sql: &str, error: &Error) -> Stopped {
-        match error.code() {
-            Some(code)
-                if [
-                    &SqlState::T_R_DEADLOCK_DETECTED,
-                    &SqlState::T_R_SERIALIZATION_FAILURE,
-                ]
-                .contains(&code) =>
-            {
-                Stopped::RolledBack
-            }
-            Some(code) if code.code().starts_with("57P") => Stopped::Lost,
-            Some(_) => Stopped::Unexpected(explain(sql, error)),
-            None => Stopped::Lost,
-        }
-    }
 }
 
 async fn rows(client: &Client, sql: &str) -> Result<Vec<(u32, String)>, Stopped> {
