@@ -5,9 +5,10 @@
 use crate::error::Error;
 use crate::plan::parse;
 use crate::plan::scalar::{self, Binder, Env, Refusal, Scalar};
-use scry_engine::{DataType, Datum, Key, KeyRange, Numeric, Table, Value};
+use scry_engine::{DataType, Datum, Index, Key, KeyRange, Numeric, Table, Value};
 use sqlparser::ast::{BinaryOperator, Expr};
 use std::ops::Bound;
+use std::sync::Arc;
 
 /// Most keys that an IN list may expand to; a longer list scans.
 const MAX_POINTS: usize = 10_000;
@@ -50,17 +51,25 @@ pub struct IndexAccess {
     pub index: usize,
     pub name: String,
     pub unique: bool,
-    /// How many columns of the index there are.
-    pub columns: usize,
     /// The same for the index's columns as for those of a primary key.
     pub within: Access,
 }
 
 impl IndexAccess {
+    pub fn new(number: usize, index: &Index, within: Access) -> IndexAccess {
+        IndexAccess {
+            index: number,
+            name: index.def.name.clone(),
+            unique: index.def.unique,
+            within,
+        }
+    }
+
     /// How many columns are fixed to single values.
     fn fixed(&self) -> usize {
         match &self.within {
-            Access::Point(_) | Access::Points(_) => self.columns,
+            Access::Point(parts) => parts.len(),
+            Access::Points(columns) => columns.len(),
             Access::Range { prefix, .. } => prefix.len(),
             Access::None | Access::Index(_) | Access::Full => 0,
         }
@@ -343,25 +352,14 @@ pub fn choose(
     if !binder.may_use_indexes() || matches!(by_key.0, Access::Point(_) | Access::Points(_)) {
         return Ok(by_key);
     }
-    let mut best: Option<IndexAccess> = None;
-    for (number, index) in table.indexes.iter().enumerate() {
-        if !index.is_ready() {
-            continue;
-        }
+    let mut best = None;
+    let mut most = worth(&by_key.0, true);
+    for (number, index) in usable_indexes(table, binder.may_use_indexes()) {
         let (within, _) = choose_by(conjuncts, table, alias, &index.def.columns, true, binder)?;
-        let access = IndexAccess {
-            index: number,
-            name: index.def.name.clone(),
-            unique: index.def.unique,
-            columns: index.def.columns.len(),
-            within,
-        };
-        let worth = worth(&access.within, access.columns, access.unique);
-        let known = best
-            .as_ref()
-            .map(|best| self::worth(&best.within, best.columns, best.unique));
-        if worth > known.unwrap_or_else(|| self::worth(&by_key.0, 0, true)) {
-            best = Some(access);
+        let worth = worth(&within, index.def.unique);
+        if worth > most {
+            most = worth;
+            best = Some(IndexAccess::new(number, index, within));
         }
     }
     Ok(match best {
@@ -370,10 +368,17 @@ pub fn choose(
     })
 }
 
+/// The indexes of a table, with their numbers, that a plan may read.
+pub fn usable_indexes(table: &Table, may_use: bool) -> impl Iterator<Item = (usize, &Arc<Index>)> {
+    let indexes = table.indexes.iter().enumerate();
+    indexes.filter(move |(_, index)| may_use && index.is_ready())
+}
+
 /// How few rows an access is likely to find: whether it is at most one for each key, how many columns are fixed, how many bounds there are.
-fn worth(access: &Access, columns: usize, unique: bool) -> (bool, usize, usize) {
+fn worth(access: &Access, unique: bool) -> (bool, usize, usize) {
     match access {
-        Access::Point(_) | Access::Points(_) => (unique, columns, 0),
+        Access::Point(parts) => (unique, parts.len(), 0),
+        Access::Points(columns) => (unique, columns.len(), 0),
         Access::Range { prefix, lower, upper } => (
             false,
             prefix.len(),

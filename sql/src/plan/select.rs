@@ -275,7 +275,7 @@ fn in_key_order(order: &[ast::OrderByExpr], table: &Table, alias: &str, access: 
         }
         // Behind a whole key that is no other row's, nothing changes the order any more.
         let Some(expected) = key.get(fixed + next) else {
-            return unique && (fixed + next > 0) && !has_nulls(key, table);
+            return unique && !has_nulls(key, table);
         };
         if column != *expected || !ascending {
             return false;
@@ -297,16 +297,9 @@ fn index_in_order(
     alias: &str,
     binder: &Binder<'_>,
 ) -> Option<Access> {
-    let indexes = table.indexes.iter().enumerate();
-    let mut usable = indexes.filter(|(_, index)| binder.may_use_indexes() && index.is_ready());
+    let mut usable = access::usable_indexes(table, binder.may_use_indexes());
     usable.find_map(|(number, index)| {
-        let access = Access::Index(Box::new(IndexAccess {
-            index: number,
-            name: index.def.name.clone(),
-            unique: index.def.unique,
-            columns: index.def.columns.len(),
-            within: Access::Full,
-        }));
+        let access = Access::Index(Box::new(IndexAccess::new(number, index, Access::Full)));
         in_key_order(order, table, alias, &access).then_some(access)
     })
 }
@@ -413,19 +406,17 @@ pub fn compile(
         None => Vec::new(),
         Some(order) => match &order.kind {
             ast::OrderByKind::Expressions(list) => {
-                let given = |access: &Access| {
-                    table.is_some_and(|(table, alias)| in_key_order(list, table, alias, access))
-                };
+                let mut given = table.is_some_and(|(table, alias)| in_key_order(list, table, alias, &access));
                 if let Some((table, alias)) = table
+                    && !given
                     && matches!(access, Access::Full)
                     && filter.is_empty()
                     && (query.limit_clause.is_some() || query.fetch.is_some())
-                    && !given(&access)
                     && let Some(index) = index_in_order(list, table, alias, binder)
                 {
                     access = index;
+                    given = true;
                 }
-                let given = given(&access);
                 if given || matches!(access, Access::None) {
                     Vec::new()
                 } else {
