@@ -175,6 +175,12 @@ impl Table {
         self.def.columns.iter().position(|column| column.name == name)
     }
 
+    /// The names of the columns with these numbers.
+    pub(crate) fn column_names(&self, columns: &[usize]) -> Vec<String> {
+        let name = |column: &usize| self.def.columns[*column].name.clone();
+        columns.iter().map(name).collect()
+    }
+
     /// The columns of the primary key, in key order.
     pub fn key_columns(&self) -> Option<&[usize]> {
         self.def.primary_key.as_ref().map(|key| key.columns.as_slice())

@@ -39,6 +39,7 @@ pub enum Error {
     UniqueViolation {
         table: String,
         constraint: String,
+        columns: Vec<String>,
         key: Vec<crate::Value>,
     },
     /// A row with the same key in a unique index as another one.

@@ -220,9 +220,33 @@ fn joined_name(table: &str, column: Option<&str>, suffix: &str) -> String {
 
 /// The text of a condition in which a column has another name.
 pub fn renamed(expression: &str, from: &str, to: &str) -> Result<String, Error> {
+    rewritten(expression, &mut Renaming { from, to })
+}
+
+/// The text of a condition in which columns are named without their table, which may get another name.
+pub fn unqualified(expression: &str) -> Result<String, Error> {
+    rewritten(expression, &mut Unqualifying)
+}
+
+fn rewritten(expression: &str, how: &mut impl VisitorMut<Break = ()>) -> Result<String, Error> {
     let mut parsed = parse::expression(expression)?;
-    let _: ControlFlow<()> = VisitMut::visit(&mut parsed, &mut Renaming { from, to });
+    let _: ControlFlow<()> = VisitMut::visit(&mut parsed, how);
     Ok(parsed.to_string())
+}
+
+struct Unqualifying;
+
+impl VisitorMut for Unqualifying {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
+        if let ast::Expr::CompoundIdentifier(parts) = expr
+            && let Some(column) = parts.pop()
+        {
+            *expr = ast::Expr::Identifier(column);
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 struct Renaming<'a> {

@@ -67,12 +67,17 @@ impl From<scry_engine::Error> for Error {
             E::UniqueViolation {
                 table,
                 constraint,
+                columns,
                 key,
             } => Error::new(
                 SqlState::UNIQUE_VIOLATION,
                 format!("could not create unique index \"{constraint}\""),
             )
-            .with_detail(format!("Key ({}) is duplicated.", key_text(&key)))
+            .with_detail(format!(
+                "Key ({})=({}) is duplicated.",
+                columns.join(", "),
+                key_text(&key)
+            ))
             .with_table(table)
             .with_constraint(constraint),
             E::KeyExists {

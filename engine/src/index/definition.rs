@@ -101,6 +101,7 @@ fn duplicated(table: &Table, index: &Index, row: &[u8]) -> Error {
     Error::UniqueViolation {
         table: table.def.name.clone(),
         constraint: index.def.name.clone(),
+        columns: table.column_names(&index.def.columns),
         key: key_values(&table.layout, &index.def.columns, row),
     }
 }

@@ -220,12 +220,7 @@ pub(super) fn taken(table: &Table, index: &Index, row: &[u8]) -> Error {
     Error::KeyExists {
         table: table.def.name.clone(),
         constraint: index.def.name.clone(),
-        columns: index
-            .def
-            .columns
-            .iter()
-            .map(|column| table.def.columns[*column].name.clone())
-            .collect(),
+        columns: table.column_names(&index.def.columns),
         key: key_values(&table.layout, &index.def.columns, row),
     }
 }

@@ -391,6 +391,7 @@ fn place(
         return Err(Error::UniqueViolation {
             table: table.def.name.clone(),
             constraint: key.name.clone(),
+            columns: table.column_names(&key.columns),
             key: key_values(&table.layout, &key.columns, row),
         });
     }

@@ -111,7 +111,7 @@ impl<'p> Inserter<'p> {
                 .interrupt
                 .locking(exec.txn.insert(table, key.clone(), row.clone()))
                 .await??;
-            let (mut met, mut key, seen) = match outcome {
+            let (mut met, mut key, mut seen) = match outcome {
                 InsertOutcome::Inserted(key) => {
                     if matches!(self.plan.conflict, OnConflict::Update { .. }) {
                         self.touched.insert(key.as_ref().to_vec());
@@ -129,20 +129,23 @@ impl<'p> Inserter<'p> {
             {
                 let asked = exec.txn.unique_owner(table, index, &row);
                 if let Some(owner) = exec.interrupt.locking(asked).await?? {
-                    (met, key) = (self.plan.arbiter, Some(owner));
+                    (met, key, seen) = (self.plan.arbiter, Some(owner), None);
                 }
             }
             let meant = matches!(self.plan.arbiter, Arbiter::Any) || met == self.plan.arbiter;
             let (assignments, filter) = match &self.plan.conflict {
                 OnConflict::Nothing if meant => {
+                    if !exec.txn.isolation().keeps_snapshot() {
+                        return Ok(());
+                    }
                     let snapshot = exec.txn.snapshot();
                     // Of the row that an index has led to, what the snapshot has of it tells.
-                    let seen = match (&seen, &key) {
+                    let is_seen = match (&seen, &key) {
                         (Some(existing), _) => existing.lsn <= snapshot,
                         (None, Some(key)) => exec.txn.get(table, key.as_ref())?.is_some(),
                         (None, None) => true,
                     };
-                    if exec.txn.isolation().keeps_snapshot() && !seen {
+                    if !is_seen {
                         // The row for which this one is left out is none that the transaction can see.
                         return Err(Error::new(
                             SqlState::SERIALIZATION_FAILURE,

@@ -135,7 +135,7 @@ pub fn open(exec: &mut Exec<'_>, plan: &SelectPlan) -> Result<Running, Error> {
                 None => From::Nothing,
             }
         }
-        (Some(_), Access::Index(access)) => From::Index(Box::new(IndexRows::open(exec, access)?)),
+        (Some(table), Access::Index(access)) => From::Index(Box::new(IndexRows::open(exec, table, access)?)),
         (Some(table), Access::Full) => scan(exec, table, KeyRange::all())?,
     };
     Ok(Running { from, skip, left })

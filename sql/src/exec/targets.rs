@@ -83,7 +83,7 @@ impl Targets {
             Access::Full => KeyRange::all(),
             Access::Index(access) => {
                 return Ok(Targets {
-                    candidates: Candidates::Index(Box::new(IndexRows::open(exec, access)?)),
+                    candidates: Candidates::Index(Box::new(IndexRows::open(exec, table, access)?)),
                     checked: true,
                     seen: 0,
                 });

@@ -31,7 +31,12 @@ impl Session {
         for action in actions {
             self.alter(&table, action).await?;
             // What the next action changes is what this one has left.
-            let now = self.open_txn()?.catalog().by_oid(table.def.oid).cloned();
+            let now = self
+                .transaction
+                .open_txn()?
+                .catalog()
+                .by_oid(table.def.oid)
+                .cloned();
             table = now.ok_or_else(|| no_such_table(name))?;
         }
         Ok(())
@@ -139,11 +144,12 @@ impl Session {
             AlterAction::RenameTo(name) => {
                 create_table::check_name(name)?;
                 name.clone_into(&mut def.name);
+                for check in &mut def.checks {
+                    check.expression = constraint::unqualified(&check.expression)?;
+                }
             }
         }
-        let Some(txn) = self.transaction.txn() else {
-            return Err(Error::internal("a definition without transaction"));
-        };
+        let txn = self.transaction.open_txn()?;
         self.interrupt.locking(txn.redefine(table, def)).await??;
         Ok(())
     }
@@ -154,9 +160,7 @@ impl Session {
         table: &Table,
         mut check: impl FnMut(&[u8]) -> Result<(), Error> + Send,
     ) -> Result<(), Error> {
-        let Some(txn) = self.transaction.txn() else {
-            return Err(Error::internal("a definition without transaction"));
-        };
+        let txn = self.transaction.open_txn()?;
         let checking = txn.check_rows(table, &mut check);
         self.interrupt.locking(checking).await?
     }
@@ -167,9 +171,7 @@ impl Session {
             let (column, value) = (change.column.as_deref(), change.value.as_deref());
             collision::change(&mut rules, table, column, &change.option, value)?;
         }
-        let Some(txn) = self.transaction.txn() else {
-            return Err(Error::internal("a definition without transaction"));
-        };
+        let txn = self.transaction.open_txn()?;
         self.interrupt.locking(txn.set_rules(table, rules)).await??;
         Ok(())
     }
@@ -192,29 +194,10 @@ impl Session {
             name: constraint.map_or_else(|| create_table::key_name(name), str::to_owned),
             columns: columns.collect::<Result<Vec<_>, _>>()?,
         };
-        let Some(txn) = self.transaction.txn() else {
-            return Err(Error::internal("a definition without transaction"));
-        };
-        let names: Vec<&str> = key
-            .columns
-            .iter()
-            .map(|column| table.def.columns[*column].name.as_str())
-            .collect();
-        let names = names.join(", ");
-        let added = self.interrupt.locking(txn.add_primary_key(table, key)).await?;
-        added.map_err(|error| with_names(error, &names))?;
+        let txn = self.transaction.open_txn()?;
+        self.interrupt.locking(txn.add_primary_key(table, key)).await??;
         Ok(())
     }
-}
-
-/// Names the columns in the error for rows that are not unique: the engine says their values.
-pub(super) fn with_names(error: scry_engine::Error, names: &str) -> Error {
-    let mut error = Error::from(error);
-    if error.code == SqlState::UNIQUE_VIOLATION {
-        let detail = error.detail.take();
-        error.detail = detail.map(|detail| detail.replacen("Key (", &format!("Key ({names})=("), 1));
-    }
-    error
 }
 
 fn no_constraint(name: &str, def: &TableDef) -> String {

@@ -23,9 +23,7 @@ impl Session {
         conflicts: &[Conflict],
     ) -> Result<(), Error> {
         let now = self.times.statement;
-        let Some(txn) = self.transaction.txn() else {
-            return Err(Error::internal("an election without transaction"));
-        };
+        let txn = self.transaction.open_txn()?;
         let adding = conflicts::add(txn, (election, candidate), conflicts, now);
         let added = self.interrupt.locking(adding).await??;
         if let Some((first, last)) = added {

@@ -5,14 +5,14 @@ use super::run::Advance;
 use super::{Notice, Session};
 use crate::error::{Error, SqlState};
 use crate::exec::message::Formats;
-use crate::plan::create_table;
 use crate::plan::planner::Kind;
 use crate::plan::select::no_such_table;
 use crate::plan::statement::Statement;
+use crate::plan::{create_table, parse};
 use crate::session::prepared::Prepared;
 use crate::tags::CommandTag;
 use bytes::BytesMut;
-use scry_engine::{ColumnDef, NewTable, Table, Txn};
+use scry_engine::{ColumnDef, NewTable, Table};
 use sqlparser::ast;
 use std::sync::Arc;
 
@@ -36,9 +36,12 @@ impl Session {
         match statement {
             Statement::CreateTable(create) if create.query.is_some() => return self.create_as(create).await,
             Statement::CreateTable(create) => {
-                let catalog = self.catalog();
-                let new = create_table::definition(create, &catalog, &self.facts())?;
-                self.create(new, create.if_not_exists).await?;
+                // Before its definition is looked at: names in it are those of the table that is there.
+                if !(create.if_not_exists && self.is_there(&parse::table(&create.name)?, true)?) {
+                    let catalog = self.catalog();
+                    let new = create_table::definition(create, &catalog, &self.facts())?;
+                    self.create(new, create.if_not_exists).await?;
+                }
             }
             Statement::DropTable { names, if_exists } => self.drop_tables(names, *if_exists).await?,
             Statement::CreateIndex(create) => self.create_index(create).await?,
@@ -55,32 +58,31 @@ impl Session {
         Ok(Advance::Complete(CommandTag::Plain(tag)))
     }
 
-    pub(super) fn open_txn(&mut self) -> Result<&mut Txn, Error> {
-        self.transaction
-            .txn()
-            .ok_or_else(|| Error::internal("a definition without transaction"))
-    }
-
     /// The table's latest form: own changes included.
     pub(super) fn table(&mut self, name: &str) -> Result<Option<Arc<Table>>, Error> {
-        Ok(self.open_txn()?.catalog().table(name).cloned())
+        Ok(self.transaction.open_txn()?.catalog().table(name).cloned())
+    }
+
+    /// Whether a table is there that is to be created; refuses unless that is allowed.
+    fn is_there(&mut self, name: &str, is_allowed: bool) -> Result<bool, Error> {
+        if self.table(name)?.is_none() {
+            return Ok(false);
+        }
+        let code = SqlState::DUPLICATE_TABLE;
+        let text = format!("relation \"{name}\" already exists");
+        if !is_allowed {
+            return Err(Error::new(code, text));
+        }
+        self.notices.push(notice(code, format!("{text}, skipping")));
+        Ok(true)
     }
 
     /// False: it existed, and that was allowed.
     async fn create(&mut self, new: NewTable, if_not_exists: bool) -> Result<bool, Error> {
-        let name = new.name.clone();
-        let code = SqlState::DUPLICATE_TABLE;
-        let text = format!("relation \"{name}\" already exists");
-        if self.table(&name)?.is_some() {
-            if if_not_exists {
-                self.notices.push(notice(code, format!("{text}, skipping")));
-                return Ok(false);
-            }
-            return Err(Error::new(code, text));
+        if self.is_there(&new.name, if_not_exists)? {
+            return Ok(false);
         }
-        let Some(txn) = self.transaction.txn() else {
-            return Err(Error::internal("a definition without transaction"));
-        };
+        let txn = self.transaction.open_txn()?;
         self.interrupt.locking(txn.create_table(new)).await??;
         Ok(true)
     }
@@ -98,9 +100,7 @@ impl Session {
                 }
                 return Err(Error::new(SqlState::UNDEFINED_TABLE, text));
             };
-            let Some(txn) = self.transaction.txn() else {
-                return Err(Error::internal("a definition without transaction"));
-            };
+            let txn = self.transaction.open_txn()?;
             self.interrupt.locking(txn.drop_table(&table)).await??;
         }
         Ok(())
@@ -113,9 +113,7 @@ impl Session {
                 continue;
             }
             let table = self.table(name)?.ok_or_else(|| no_such_table(name))?;
-            let Some(txn) = self.transaction.txn() else {
-                return Err(Error::internal("a definition without transaction"));
-            };
+            let txn = self.transaction.open_txn()?;
             self.interrupt.locking(txn.truncate(&table)).await??;
             done.push(name);
         }
@@ -136,7 +134,7 @@ impl Session {
         let mut columns: Vec<ColumnDef> = Vec::with_capacity(result.len());
         for (index, (column, ty)) in result.iter().zip(types).enumerate() {
             let name = match create.columns.get(index) {
-                Some(named) => crate::plan::parse::ident(&named.name),
+                Some(named) => parse::ident(&named.name),
                 None => column.name.clone(),
             };
             if columns.iter().any(|known| known.name == name) {
@@ -152,7 +150,7 @@ impl Session {
                 default: None,
             });
         }
-        let name = crate::plan::parse::table(&create.name)?;
+        let name = parse::table(&create.name)?;
         let new = NewTable {
             name: name.clone(),
             columns,
@@ -163,7 +161,7 @@ impl Session {
             return Ok(Advance::Complete(CommandTag::Plain("CREATE TABLE AS")));
         }
         self.transaction.wrote("CREATE TABLE AS");
-        let mut insert = crate::plan::parse::statement("INSERT INTO t SELECT 1")?;
+        let mut insert = parse::statement("INSERT INTO t SELECT 1")?;
         if let Statement::Insert(insert) = &mut insert {
             insert.table = ast::TableObject::TableName(create.name.clone());
             insert.source = Some(query.clone());

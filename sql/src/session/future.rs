@@ -29,9 +29,7 @@ impl Session {
     ) -> Result<Source, Error> {
         self.check_futures_readable()?;
         self.check_not_held(plan)?;
-        let Some(txn) = self.transaction.txn() else {
-            return Err(Error::internal("a query without transaction"));
-        };
+        let txn = self.transaction.open_txn()?;
         for read in plan.futures() {
             txn.note_store_read(read.table.def.store);
         }
@@ -154,9 +152,7 @@ impl Session {
                 Some(present) => view.conflicts(present),
                 None => view.replaced.clone(),
             };
-            let Some(txn) = self.transaction.txn() else {
-                return Err(Error::internal("a query without transaction"));
-            };
+            let txn = self.transaction.open_txn()?;
             let keyed_rows = table.key_columns().is_some() && view.new_rows > 0;
             let collisions = match ended.is_empty() && !keyed_rows {
                 true => Vec::new(),

@@ -1,7 +1,6 @@
 //! CREATE INDEX, DROP INDEX and UNIQUE constraints at work.
 
 use super::Session;
-use super::alter::with_names;
 use super::ddl::notice;
 use crate::error::{Error, SqlState};
 use crate::plan::select::no_such_table;
@@ -70,17 +69,8 @@ impl Session {
     }
 
     async fn add_index(&mut self, table: &Arc<Table>, new: NewIndex) -> Result<(), Error> {
-        let names: Vec<&str> = new
-            .columns
-            .iter()
-            .map(|column| table.def.columns[*column].name.as_str())
-            .collect();
-        let names = names.join(", ");
-        let Some(txn) = self.transaction.txn() else {
-            return Err(Error::internal("a definition without transaction"));
-        };
-        let created = self.interrupt.locking(txn.create_index(table, new)).await?;
-        created.map_err(|error| with_names(error, &names))?;
+        let txn = self.transaction.open_txn()?;
+        self.interrupt.locking(txn.create_index(table, new)).await??;
         Ok(())
     }
 
@@ -106,9 +96,7 @@ impl Session {
             if table.def.indexes[number].constraint {
                 return Err(required(name, table));
             }
-            let Some(txn) = self.transaction.txn() else {
-                return Err(Error::internal("a definition without transaction"));
-            };
+            let txn = self.transaction.open_txn()?;
             self.interrupt.locking(txn.drop_index(table, name)).await??;
         }
         Ok(())

@@ -70,9 +70,7 @@ impl Session {
                 let Some(branch) = candidate.changes_of(table)? else {
                     continue;
                 };
-                let Some(txn) = self.transaction.txn() else {
-                    return Err(Error::internal("a query without transaction"));
-                };
+                let txn = self.transaction.open_txn()?;
                 let collisions = txn.collisions(branch, table, |_| true, candidate.at_best(), &evaluate)?;
                 rows += collisions.len();
                 if rows > ROWS_MAX {
@@ -105,9 +103,7 @@ impl Session {
             let Some(branch) = candidate.changes_of(table)? else {
                 continue;
             };
-            let Some(txn) = self.transaction.txn() else {
-                return Err(Error::internal("a query without transaction"));
-            };
+            let txn = self.transaction.open_txn()?;
             for change in txn.changes(branch, table, candidate.at_best(), &evaluate)? {
                 changes.insert(change.key.clone(), change);
             }

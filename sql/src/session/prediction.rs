@@ -44,9 +44,7 @@ impl Session {
         let answers = self.texts(&asked).await;
         self.settings.back_to(&mark);
         let answers = answers?;
-        let Some(txn) = self.transaction.txn() else {
-            return Err(Error::internal("a prediction without transaction"));
-        };
+        let txn = self.transaction.open_txn()?;
         let evaluate = rules::evaluator();
         let at = txn.snapshot();
         let catalog = txn.catalog().clone();
@@ -83,9 +81,7 @@ impl Session {
         best: &[Prediction],
         at: Lsn,
     ) -> Result<(), Error> {
-        let Some(txn) = self.transaction.txn() else {
-            return Err(Error::internal("an election without transaction"));
-        };
+        let txn = self.transaction.open_txn()?;
         // A transaction that is older than the table goes without.
         if best.is_empty() || predictions::TABLE.table(txn.catalog()).is_none() {
             return Ok(());
@@ -107,9 +103,7 @@ impl Session {
         rows: u64,
         conflicts: usize,
     ) -> Result<(), Error> {
-        let Some(txn) = self.transaction.txn() else {
-            return Err(Error::internal("an election without transaction"));
-        };
+        let txn = self.transaction.open_txn()?;
         let open = predictions::open(txn, election)?;
         if open.is_empty() {
             return Ok(());
@@ -148,9 +142,7 @@ impl Session {
                 }
             };
             let now = self.times.statement;
-            let Some(txn) = self.transaction.txn() else {
-                return Err(Error::internal("an election without transaction"));
-            };
+            let txn = self.transaction.open_txn()?;
             let at = txn.snapshot();
             let settling = predictions::settle(txn, prediction, outcome, at, now);
             self.interrupt.locking(settling).await??;

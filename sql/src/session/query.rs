@@ -126,9 +126,7 @@ impl Session {
             let own = HashMap::new();
             return Ok(Source::Mirror { snapshot, own });
         }
-        let Some(txn) = self.transaction.txn() else {
-            return Err(Error::internal("a query without transaction"));
-        };
+        let txn = self.transaction.open_txn()?;
         for table in plan.tables() {
             txn.note_store_read(table.def.store);
         }
@@ -150,9 +148,7 @@ impl Session {
 
     /// The primary's rows at the statement's snapshot.
     pub(super) async fn primary_source(&mut self, plan: &AnalyticPlan) -> Result<Source, Error> {
-        let Some(txn) = self.transaction.txn() else {
-            return Err(Error::internal("a query without transaction"));
-        };
+        let txn = self.transaction.open_txn()?;
         let source = PrimarySource::open(plan, |table| Ok(txn.begin_scan(table, KeyRange::all())?))?;
         let snapshot = txn.snapshot();
         self.durable(snapshot).await?;
@@ -186,9 +182,7 @@ impl Session {
         };
         self.transaction.check_writable(&self.settings, what)?;
         let found = self.settle(portal, plan).await?;
-        let Some(txn) = self.transaction.txn() else {
-            return Err(Error::internal("a statement without transaction"));
-        };
+        let txn = self.transaction.open_txn()?;
         let facts = facts(&self.identity, &self.settings, self.times);
         let mut exec = Exec {
             txn,
@@ -218,9 +212,7 @@ impl Session {
     async fn settle(&mut self, portal: &Portal, plan: &SearchedPlan) -> Result<Vec<Found>, Error> {
         for _ in 0..MAX_SEARCHES {
             let found = self.search(portal, plan).await?;
-            let Some(txn) = self.transaction.txn() else {
-                return Err(Error::internal("a statement without transaction"));
-            };
+            let txn = self.transaction.open_txn()?;
             let mut same = true;
             for row in &found {
                 let locked = self
@@ -281,9 +273,7 @@ impl Session {
                 place.insert(cast(&plan.value_casts)?);
             }
         }
-        let Some(txn) = self.transaction.txn() else {
-            return Err(Error::internal("a statement without transaction"));
-        };
+        let txn = self.transaction.open_txn()?;
         let mut found = Vec::with_capacity(wanted.len());
         if table.key_columns().is_some() {
             for (key, values) in wanted {

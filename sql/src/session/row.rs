@@ -37,9 +37,7 @@ impl Session {
         {
             return self.insert_from_query(portal, insert, limit, out).await;
         }
-        let Some(txn) = self.transaction.txn() else {
-            return Err(Error::internal("a statement without transaction"));
-        };
+        let txn = self.transaction.open_txn()?;
         let facts = facts(&self.identity, &self.settings, self.times);
         let mut exec = Exec {
             txn,
@@ -162,9 +160,7 @@ impl Session {
             }
             _ => None,
         };
-        let Some(txn) = self.transaction.txn() else {
-            return Err(Error::internal("a statement without transaction"));
-        };
+        let txn = self.transaction.open_txn()?;
         let facts = facts(&self.identity, &self.settings, self.times);
         let mut exec = Exec {
             txn,

@@ -192,6 +192,13 @@ impl Transaction {
         self.txn.as_mut()
     }
 
+    /// The transaction that the statement has begun.
+    pub fn open_txn(&mut self) -> Result<&mut Txn, Error> {
+        self.txn
+            .as_mut()
+            .ok_or_else(|| Error::internal("a statement without transaction"))
+    }
+
     /// The snapshot is not needed until the next statement.
     pub fn rest(&mut self) {
         if let Some(txn) = &mut self.txn {

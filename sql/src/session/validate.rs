@@ -150,9 +150,7 @@ impl Session {
         table: &Arc<Table>,
         mut visit: impl FnMut((u64, u64), Lsn, &Row),
     ) -> Result<(), Error> {
-        let Some(txn) = self.transaction.txn() else {
-            return Err(Error::internal("a query without transaction"));
-        };
+        let txn = self.transaction.open_txn()?;
         let schema = StoreSchema::new(table.def.columns.clone());
         let mut cursor = txn.begin_scan(table, KeyRange::all())?;
         loop {
