@@ -8,6 +8,7 @@
 //! Nothing in an archive is replaced by something else: a sound segment of another history or database is refused.
 //! Copied back by [`restore`], or by hand, segments are the log's again.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, Read};
 use std::path::Path;
@@ -19,7 +20,7 @@ use crate::format::{Chain, DatabaseId, Geometry, SegmentHeader, segment_name};
 use crate::ids::Lsn;
 use crate::options::Backend;
 use crate::scan::{Reader, Step, Walk};
-use crate::segments::{Segments, believed_header, damaged, io_error};
+use crate::segments::{Segments, believed_header, damaged, files, io_error, remove};
 use crate::shared::Shared;
 use crate::storage::disk::{DiskStorage, make_folders};
 use crate::storage::layered::Layered;
@@ -76,12 +77,21 @@ pub(crate) fn archive_sealed(shared: &Shared) -> Result<Option<Lsn>, Error> {
     let mut base = position(consumers).get();
     // The segment with the last durable byte is not sealed; that it has one says that its header is durable.
     let sealed = geometry.base(shared.durability.raw().saturating_sub(1));
-    while base < sealed {
-        let header = sound_header(shared.storage.as_ref(), base)?;
-        let next = sound_header(shared.storage.as_ref(), geometry.end(base))?;
-        archive_segment(shared.storage.as_ref(), archive, geometry, &header, &next.chain)?;
-        base = geometry.end(base);
-        consumers.advance(NAME, Lsn::new(base))?;
+    if base < sealed {
+        let log = shared.storage.as_ref();
+        archive
+            .make_folder()
+            .map_err(|source| io_error(archive.as_ref(), "", "create", source))?;
+        let there: HashMap<String, u64> = files(archive.as_ref())?.into_iter().collect();
+        let mut header = sound_header(log, base)?;
+        while base < sealed {
+            let next = sound_header(log, geometry.end(base))?;
+            let bytes = there.get(&segment_name(base)).copied();
+            archive_segment(log, archive, geometry, &header, &next.chain, bytes)?;
+            base = geometry.end(base);
+            consumers.raise(NAME, Lsn::new(base))?;
+            header = next;
+        }
     }
     consumers.write()?;
     Ok(Some(Lsn::new(base)))
@@ -89,62 +99,51 @@ pub(crate) fn archive_sealed(shared: &Shared) -> Result<Option<Lsn>, Error> {
 
 /// From where the log is not archived yet.
 fn position(consumers: &Consumers) -> Lsn {
-    let list = consumers.list();
-    let archive = list.iter().find(|consumer| consumer.name == NAME);
-    archive
-        .map_or(Lsn::ZERO, |archive| archive.needs)
-        .max(consumers.begin())
+    let needs = consumers.needs(NAME).unwrap_or_default();
+    needs.max(consumers.begin())
 }
 
 fn sound_header(storage: &dyn Storage, base: u64) -> Result<SegmentHeader, Error> {
     believed_header(storage, base)?.map_err(|flaw| damaged(storage, base, flaw))
 }
 
+/// Copies a segment, of which the archive has a file of so many `bytes`, if it has one.
 fn archive_segment(
     log: &dyn Storage,
     archive: &Arc<dyn Storage>,
     geometry: Geometry,
     header: &SegmentHeader,
     ends_with: &Chain,
+    bytes: Option<u64>,
 ) -> Result<(), Error> {
-    let name = segment_name(header.base);
-    archive
-        .make_folder()
-        .map_err(|source| io_error(archive.as_ref(), "", "create", source))?;
-    if let Some(chain) = archived_chain(archive, geometry, header)? {
+    if let Some(bytes) = bytes
+        && let Some(chain) = archived_chain(archive, geometry, header, bytes)?
+    {
         if chain == *ends_with {
             return Ok(());
         }
         return Err(damaged(archive.as_ref(), header.base, Flaw::ChainLink));
     }
     copy(log, archive.as_ref(), geometry, header.base)?;
-    match archived_chain(archive, geometry, header) {
+    match archived_chain(archive, geometry, header, geometry.segment_bytes()) {
         Ok(Some(chain)) if chain == *ends_with => Ok(()),
         copied => {
             // What was copied is not what was written: the log's file is damaged, or the archive's disk.
-            archive
-                .remove(&name)
-                .map_err(|source| io_error(archive.as_ref(), &name, "remove", source))?;
+            remove(archive.as_ref(), &segment_name(header.base))?;
             copied?;
             Err(damaged(log, header.base, Flaw::ChainHash))
         }
     }
 }
 
-/// The chain value with which the archived segment ends; nothing when there is none, or it is not sound. Refuses that of
-/// another database.
+/// The chain value with which the archived segment, of so many bytes, ends; nothing when it is not sound. Refuses that of another
+/// database.
 fn archived_chain(
     archive: &Arc<dyn Storage>,
     geometry: Geometry,
     header: &SegmentHeader,
+    bytes: u64,
 ) -> Result<Option<Chain>, Error> {
-    let files = archive
-        .list()
-        .map_err(|source| io_error(archive.as_ref(), "", "list", source))?;
-    let name = segment_name(header.base);
-    let Some((_, bytes)) = files.into_iter().find(|(found, _)| *found == name) else {
-        return Ok(None);
-    };
     match believed_header(archive.as_ref(), header.base)? {
         Ok(found) if found.database != header.database => {
             return Err(damaged(archive.as_ref(), header.base, Flaw::Foreign));

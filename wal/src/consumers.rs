@@ -39,7 +39,7 @@ use crate::durability::Durability;
 use crate::error::{Error, Flaw};
 use crate::format::DatabaseId;
 use crate::ids::{Lsn, Micros};
-use crate::segments::io_error;
+use crate::segments::{io_error, remove};
 use crate::storage::Storage;
 
 /// The file's name.
@@ -144,9 +144,7 @@ impl Consumers {
         if needs.get() > self.durability.frame() {
             return refused(NOT_DURABLE);
         }
-        if name == archive::NAME {
-            return refused("the name is the archive's");
-        }
+        not_archive(name)?;
         if name.is_empty() || name.len() > CONSUMER_NAME_BYTES_MAX {
             return refused("its name must have 1 to 100 bytes");
         }
@@ -175,6 +173,12 @@ impl Consumers {
     /// # Errors
     /// [`Error::Consumer`] when there is no such consumer, or the position is not durable; [`Error::ConsumerDropped`].
     pub fn advance(&self, name: &str, needs: Lsn) -> Result<(), Error> {
+        not_archive(name)?;
+        self.raise(name, needs)
+    }
+
+    /// As `advance`, for the archive, too.
+    pub(crate) fn raise(&self, name: &str, needs: Lsn) -> Result<(), Error> {
         if needs.get() > self.durability.frame() {
             return Err(Error::Consumer {
                 name: name.to_owned(),
@@ -193,8 +197,9 @@ impl Consumers {
     /// Forgets a consumer, dropped or not; durable when this returns. Says whether there was one.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`]; [`Error::Consumer`] for the archive's name.
     pub fn remove(&self, name: &str) -> Result<bool, Error> {
+        not_archive(name)?;
         let known = {
             let mut state = self.state.lock();
             let known = state.entries.remove(name).is_some();
@@ -222,6 +227,11 @@ impl Consumers {
             state.dirty |= wanted != known;
         }
         self.write()
+    }
+
+    /// From where one needs the log, if it is known.
+    pub(crate) fn needs(&self, name: &str) -> Option<Lsn> {
+        self.state.lock().entries.get(name).map(|entry| entry.needs)
     }
 
     /// All of them, by their names.
@@ -356,6 +366,28 @@ fn list(entries: &BTreeMap<String, Entry>) -> Vec<Consumer> {
 fn least(state: &State, bound: Lsn) -> Lsn {
     let active = state.entries.values().filter(|entry| entry.dropped.is_none());
     active.map(|entry| entry.needs).fold(bound, Lsn::min)
+}
+
+/// The archive's position follows what is archived, and nobody else's word.
+fn not_archive(name: &str) -> Result<(), Error> {
+    match name == archive::NAME {
+        true => Err(Error::Consumer {
+            name: name.to_owned(),
+            what: "the name is the archive's",
+        }),
+        false => Ok(()),
+    }
+}
+
+/// A new log has no consumers: what another log has left goes.
+pub(crate) fn clear(storage: &dyn Storage) -> Result<(), Error> {
+    let there = storage
+        .read(FILE)
+        .map_err(|source| io_error(storage, FILE, "read", source))?;
+    match there {
+        Some(_) => remove(storage, FILE),
+        None => Ok(()),
+    }
 }
 
 /// What the file says.

@@ -109,6 +109,7 @@ impl Log {
                 let consumers = consumers::find(storage.as_ref(), None)?;
                 let known = consumers.durable_before();
                 check_end(storage.as_ref(), &options, known, Lsn::ZERO)?;
+                consumers::clear(storage.as_ref())?;
                 storage.clean().map_err(|source| io("clean up", source))?;
                 (
                     recover::create(storage.as_ref(), geometry, options.node)?,

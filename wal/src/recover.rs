@@ -24,7 +24,7 @@ use crate::format::{Chain, DatabaseId, Geometry, SegmentHeader, UNIT, WRITE_UNIT
 use crate::frame::Frame;
 use crate::ids::{Lsn, NodeId};
 use crate::scan::{Reader, Step, Stop, Walk};
-use crate::segments::{Segments, io_error, place};
+use crate::segments::{Segments, believed_header, io_error, place};
 use crate::storage::{Access, Storage};
 use crate::sys::buffer::Pool;
 use crate::sys::call;
@@ -208,7 +208,7 @@ pub(crate) fn recover(
     let mut recycled = BTreeSet::new();
     let mut base = end.next_multiple_of(geometry.segment_bytes());
     while base < segments.end {
-        if walk.reader.segment_header(base)? != Err(Flaw::Zeros) {
+        if believed_header(storage.as_ref(), base)? != Err(Flaw::Zeros) {
             recycled.insert(base);
         }
         base = geometry.end(base);

@@ -17,7 +17,7 @@ use crate::consumers::Consumer;
 use crate::error::Error;
 use crate::format::{Geometry, WRITE_UNIT, is_spare_name, mark_recycled, segment_base, spare_name};
 use crate::ids::{Lsn, Micros};
-use crate::segments::io_error;
+use crate::segments::{files, io_error, remove};
 use crate::shared::Shared;
 use crate::space::SPARES_MAX;
 use crate::storage::{Access, Storage};
@@ -68,9 +68,7 @@ pub(crate) fn recycle(shared: &Shared, upto: Lsn, now: Micros) -> Result<Recycle
             shared.space.add_spare(spare);
             done.spared += 1;
         } else {
-            storage
-                .remove(&name)
-                .map_err(|source| io_error(storage, &name, "remove", source))?;
+            remove(storage, &name)?;
             done.removed += 1;
         }
     }
@@ -100,10 +98,7 @@ fn raise_begin(shared: &Shared, upto: Lsn, now: Micros) -> Result<(Lsn, Vec<Cons
 
 /// The segments before `begin`, the oldest first.
 fn segments_before(storage: &dyn Storage, begin: u64) -> Result<Vec<(u64, String, u64)>, Error> {
-    let files = storage
-        .list()
-        .map_err(|source| io_error(storage, "", "list", source))?;
-    let mut found: Vec<_> = files
+    let mut found: Vec<_> = files(storage)?
         .into_iter()
         .filter_map(|(name, bytes)| {
             let base = segment_base(&name).filter(|base| *base < begin)?;
@@ -136,11 +131,8 @@ fn mark(storage: &dyn Storage, name: &str) -> Result<(), Error> {
 
 /// The spares of an earlier life, marked again: nobody knows how far it came with the last one.
 pub(crate) fn find_spares(storage: &dyn Storage, geometry: Geometry) -> Result<Vec<String>, Error> {
-    let files = storage
-        .list()
-        .map_err(|source| io_error(storage, "", "list", source))?;
     let mut spares = Vec::new();
-    for (name, bytes) in files {
+    for (name, bytes) in files(storage)? {
         if !is_spare_name(&name) {
             continue;
         }
@@ -148,9 +140,7 @@ pub(crate) fn find_spares(storage: &dyn Storage, geometry: Geometry) -> Result<V
             mark(storage, &name)?;
             spares.push(name);
         } else {
-            storage
-                .remove(&name)
-                .map_err(|source| io_error(storage, &name, "remove", source))?;
+            remove(storage, &name)?;
         }
     }
     Ok(spares)

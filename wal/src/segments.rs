@@ -61,13 +61,24 @@ type Found = (u64, u64);
 impl Segments {
     /// All that is there, read from the oldest one on. `None` when there is no segment at all.
     pub(crate) fn find(storage: &dyn Storage) -> Result<Option<Self>, Error> {
-        let found = list(storage)?;
-        let Some(&(oldest, _)) = found.first() else {
-            return Ok(None);
-        };
-        match believed_header(storage, oldest)? {
-            Ok(header) => Self::from(storage, &found, &header).map(Some),
-            Err(flaw) => Err(damaged(storage, oldest, flaw)),
+        let mut gone = None;
+        loop {
+            let found = list(storage)?;
+            let Some(&(oldest, _)) = found.first() else {
+                return Ok(None);
+            };
+            return match believed_header(storage, oldest) {
+                // A log in use has let it go since it was listed.
+                Err(Error::Io { source, .. })
+                    if source.kind() == io::ErrorKind::NotFound && gone < Some(oldest) =>
+                {
+                    gone = Some(oldest);
+                    continue;
+                }
+                Err(error) => Err(error),
+                Ok(Ok(header)) => Self::from(storage, &found, &header).map(Some),
+                Ok(Err(flaw)) => Err(damaged(storage, oldest, flaw)),
+            };
         }
     }
 
@@ -158,13 +169,23 @@ impl Segments {
     }
 }
 
+/// All files of a folder, with their sizes.
+pub(crate) fn files(storage: &dyn Storage) -> Result<Vec<(String, u64)>, Error> {
+    storage
+        .list()
+        .map_err(|source| io_error(storage, "", "list", source))
+}
+
+pub(crate) fn remove(storage: &dyn Storage, name: &str) -> Result<(), Error> {
+    storage
+        .remove(name)
+        .map_err(|source| io_error(storage, name, "remove", source))
+}
+
 /// The segment files of a folder, in their order.
 fn list(storage: &dyn Storage) -> Result<Vec<Found>, Error> {
-    let files = storage
-        .list()
-        .map_err(|source| io_error(storage, "", "list", source))?;
     let mut found = Vec::new();
-    for (name, bytes) in files {
+    for (name, bytes) in files(storage)? {
         if name.ends_with(".wal") {
             let base = segment_base(&name).ok_or_else(|| Error::Damaged {
                 place: Place {

@@ -9,14 +9,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::harm::{name, storage};
-use common::{SEGMENT, base, fill_wide, numbers, open, open_on, options};
+use common::{SEGMENT, TIME, base, fill_wide, numbers, open, open_on, options};
 use scry_wal::archive::{restore, restore_on};
 use scry_wal::sim::{Fault, SimStorage};
-use scry_wal::{
-    Archive, Backend, Error, Flaw, Log, LogOptions, Lsn, Micros, Retention, inspect, verify_with,
-};
-
-const TIME: Micros = Micros::new(1_700_000_000_000_000);
+use scry_wal::{Archive, Backend, Error, Flaw, Log, LogOptions, Lsn, Retention, inspect, verify_with};
 
 type Written = Vec<(Lsn, u64)>;
 
@@ -405,6 +401,10 @@ fn the_archives_position_is_nobody_elses_and_goes_with_the_archive() {
         log.consumers().register("archive", log.begin()),
         Err(Error::Consumer { .. })
     ));
+    let advanced = log.consumers().advance("archive", written[39].0);
+    assert!(matches!(advanced, Err(Error::Consumer { .. })), "{advanced:?}");
+    let removed = log.consumers().remove("archive");
+    assert!(matches!(removed, Err(Error::Consumer { .. })), "{removed:?}");
     assert_eq!(log.consumers().list().len(), 1);
     drop(log);
     let (log, _) = open_on(storage(&pair.log), with(None, written[30].0)).unwrap();

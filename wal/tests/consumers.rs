@@ -7,14 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::harm::storage;
-use common::{SEGMENT, base, fill_wide, numbers, open, open_on, options};
+use common::{SEGMENT, TIME, base, fill_wide, numbers, open, open_on, options};
 use scry_wal::sim::{Fault, SimStorage};
-use scry_wal::{
-    Backend, Consumer, Dropped, Error, ErrorClass, Flaw, Log, LogOptions, Lsn, Micros, Retention,
-};
+use scry_wal::{Backend, Consumer, Dropped, Error, ErrorClass, Flaw, Log, LogOptions, Lsn, Retention};
 
 const NOW: Duration = Duration::ZERO;
-const TIME: Micros = Micros::new(1_700_000_000_000_000);
 
 fn with(restart: Lsn) -> LogOptions {
     LogOptions {
@@ -309,4 +306,17 @@ fn consumers_are_kept_in_a_file_of_a_folder() {
     let (log, _) = open(dir.path(), with).unwrap();
     assert_eq!(log.consumers().list(), [active("mirror", Lsn::ZERO)]);
     assert!(!dir.path().join("consumers.tmp").exists());
+}
+
+#[test]
+fn a_new_log_does_not_take_the_consumers_of_another() {
+    let disk = SimStorage::new(1, false);
+    let (log, _) = reopen(&disk, Lsn::ZERO).unwrap();
+    log.consumers().register("mirror", Lsn::ZERO).unwrap();
+    drop(log);
+    disk.edit(|files| files.retain(|name, _| !name.ends_with(".wal")));
+    for _ in 0..2 {
+        let (log, _) = reopen(&disk, Lsn::ZERO).unwrap();
+        assert_eq!(log.consumers().list(), []);
+    }
 }

@@ -8,13 +8,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::harm::{change, storage};
-use common::{SEGMENT, UNIT, append, base, fill_wide, numbers, open, open_on, options};
+use common::{SEGMENT, TIME, UNIT, append, base, fill_wide, numbers, open, open_on, options};
 use scry_wal::sim::{Fault, SimStorage};
 use scry_wal::verify::verify_on;
-use scry_wal::{Backend, Error, Flaw, Log, LogOptions, Lsn, Micros, Retention};
+use scry_wal::{Backend, Error, Flaw, Log, LogOptions, Lsn, Retention};
 
 const NOW: Duration = Duration::ZERO;
-const TIME: Micros = Micros::new(1_700_000_000_000_000);
 
 fn keeping(retention: Retention, restart: Lsn) -> LogOptions {
     LogOptions {

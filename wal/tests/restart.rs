@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::harm::{name, storage};
-use common::{SEGMENT, UNIT, append, numbers, open_on, options};
+use common::{SEGMENT, UNIT, append, fill, numbers, open_on, options};
 use scry_wal::sim::SimStorage;
 use scry_wal::verify::verify_on;
 use scry_wal::{Backend, Error, ErrorClass, Flaw, Log, LogOptions, Lsn, inspect, salvage, verify};
@@ -27,21 +27,11 @@ fn reopen(disk: &Arc<SimStorage>, restart: u64) -> Result<(Log, Vec<u64>), Error
     Ok((log, found.into_iter().map(|(_, number)| number).collect()))
 }
 
-fn fill(log: &Log, count: u64, size: usize) -> Vec<u64> {
-    (0..count)
-        .map(|number| {
-            let lsn = append(log, number, size).unwrap();
-            log.wait_durable(lsn).unwrap();
-            lsn.get() - 128
-        })
-        .collect()
-}
-
 /// A closed log of twenty records, five in each segment, and where their frames stand.
 fn long_log() -> (Arc<SimStorage>, Vec<u64>) {
     let disk = SimStorage::new(1, false);
     let (log, _) = reopen(&disk, 0).unwrap();
-    let frames = fill(&log, 20, 9_000);
+    let frames = fill(&log, 0..20, 9_000);
     log.close().unwrap();
     assert!(frames[19] > 3 * SEGMENT);
     (disk, frames)
@@ -115,7 +105,7 @@ fn segments_before_the_restart_may_be_gone_and_the_log_goes_on_for_ever() {
     );
     assert_eq!(gone.class(), ErrorClass::Refuse);
     let epoch = tail.epoch();
-    fill(&log, 3, 9_000);
+    fill(&log, 0..3, 9_000);
     log.close().unwrap();
     drop(log);
     remove(&disk, &[1, 2]);
@@ -223,7 +213,7 @@ fn a_restart_in_a_segment_that_was_prepared_and_not_entered_is_read_from_the_one
     let (disk, restart) = full_segments();
     let (log, found) = reopen(&disk, restart).unwrap();
     assert_eq!((found, log.recovery().from), (vec![1], Lsn::new(SEGMENT)));
-    fill(&log, 3, 100);
+    fill(&log, 0..3, 100);
     log.close().unwrap();
     drop(log);
     let (_log, found) = reopen(&disk, restart).unwrap();
@@ -276,7 +266,7 @@ fn begun_later(dir: &Path) -> Vec<u64> {
         &mut |_| Ok(()),
     )
     .unwrap();
-    let frames = fill(&log, 20, 9_000);
+    let frames = fill(&log, 0..20, 9_000);
     log.close().unwrap();
     fs::remove_file(dir.join(name(0))).unwrap();
     frames

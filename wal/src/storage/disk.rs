@@ -147,8 +147,14 @@ impl Storage for DiskStorage {
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
             // A name that is not UTF-8 is none of ours.
-            if let Ok(name) = entry.file_name().into_string() {
-                files.push((name, entry.metadata()?.len()));
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            match entry.metadata() {
+                Ok(metadata) => files.push((name, metadata.len())),
+                // A log in use renames and removes files.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(files)

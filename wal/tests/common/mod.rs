@@ -9,10 +9,12 @@ use std::sync::Arc;
 
 use scry_wal::record::{encode_catalog, encode_change};
 use scry_wal::storage::Storage;
-use scry_wal::{Backend, Change, Ended, Error, Frame, Log, LogOptions, Lsn, Op, Record, StoreId};
+use scry_wal::{Backend, Change, Ended, Error, Frame, Log, LogOptions, Lsn, Micros, Op, Record, StoreId};
 
 pub const UNIT: u64 = 4096;
 pub const SEGMENT: u64 = 64 << 10;
+/// When segments go.
+pub const TIME: Micros = Micros::new(1_700_000_000_000_000);
 
 /// Small segments, so that a few frames cross them.
 pub fn options(backend: Backend) -> LogOptions {
