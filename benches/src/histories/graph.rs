@@ -121,10 +121,9 @@ impl Graph {
     /// A short circle of one `rw` and otherwise none.
     pub fn circle_with_one_rw(&self) -> Option<Circle> {
         let component = self.component(Walk::RwApart)?;
-        let mut in_component = vec![false; self.edges.len()];
-        component.iter().for_each(|place| in_component[*place / 2] = true);
-        let inside = in_component.clone();
-        let nodes = (0..self.edges.len()).filter(|node| in_component[*node]);
+        let mut inside = vec![false; self.edges.len()];
+        component.iter().for_each(|place| inside[*place / 2] = true);
+        let nodes = (0..self.edges.len()).filter(|node| inside[*node]);
         let rw = nodes.flat_map(|node| {
             let edges = self.edges[node].iter().filter(|edge| edge.kind == Kind::Rw);
             edges.map(move |edge| (node, edge))

@@ -48,8 +48,9 @@ impl Shares {
     /// A lock that the caller has given back: forgotten when nobody else knows it.
     pub(crate) fn leave(&self, place: &Place, lock: Arc<TableLock>) {
         let mut rows = self.rows.lock();
-        // The map's and the caller's. Others get theirs from the map, under this lock.
-        if Arc::strong_count(&lock) == 2 {
+        // Given up under the map's lock, under which others get theirs: of two who leave at once the second sees that it is the last.
+        drop(lock);
+        if rows.get(place).is_some_and(|known| Arc::strong_count(known) == 1) {
             rows.remove(place);
             self.count.store(rows.len(), Ordering::SeqCst);
         }

@@ -1,7 +1,6 @@
 //! What recent commits have written, in the log's order.
 
 use super::{Spans, WRITE_SPANS_MAX};
-use crate::key::KeyRange;
 use parking_lot::Mutex;
 use scry_wal::{Lsn, StoreId};
 use smallvec::SmallVec;
@@ -26,16 +25,6 @@ pub(crate) struct WriteSet {
 }
 
 impl WriteSet {
-    /// A commit of which only the stores are known.
-    pub(crate) fn coarse(stores: impl Iterator<Item = StoreId>) -> WriteSet {
-        let mut set = WriteSet::default();
-        for store in stores {
-            set.of(store).add_range(&KeyRange::all());
-        }
-        set.settle();
-        set
-    }
-
     pub(super) fn of(&mut self, store: StoreId) -> &mut Spans {
         let index = match self.stores.iter().position(|(known, _)| *known == store) {
             Some(index) => index,

@@ -58,22 +58,20 @@ impl Txn {
                 Logged::Nothing => false,
             });
         let keys = changes.map(|pending| (self.overlay.store_of(pending).id, &pending.key));
-        let replaced = self
-            .ddl
-            .iter()
-            .filter_map(|applied| Some(applied.retires.as_ref()?.store.id));
-        Some(write_set(keys, replaced, !self.ddl.is_empty()))
+        Some(write_set(keys, self.replaced(), !self.ddl.is_empty()))
     }
 
     /// The same in a word, for the critical section: a serializable transaction began after `watched_writes` was asked.
     pub(crate) fn coarse_writes(&self) -> WriteSet {
         let written = self.overlay.stores.iter().map(|written| written.store.id);
-        let replaced = self
-            .ddl
-            .iter()
-            .filter_map(|applied| Some(applied.retires.as_ref()?.store.id));
-        let definitions = (!self.ddl.is_empty()).then_some(DEFINITIONS);
-        WriteSet::coarse(written.chain(replaced).chain(definitions))
+        let all = written.chain(self.replaced());
+        write_set(std::iter::empty(), all, !self.ddl.is_empty())
+    }
+
+    /// The stores of tables by whose definitions nobody may write any more.
+    fn replaced(&self) -> impl Iterator<Item = StoreId> {
+        let retired = self.ddl.iter().filter_map(|applied| applied.retires.as_ref());
+        retired.map(|retired| retired.store.id)
     }
 
     /// Before the critical section: checks what was read against the commits that there are by now.
