@@ -9,7 +9,7 @@ use super::workload::{Plan, Pool, Step, observed, read, sql};
 use crate::client::{Failure, Stopped, Target};
 use crate::random::Random;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
@@ -28,6 +28,8 @@ pub struct Run {
     pub pool: Pool,
     pub began: Instant,
     pub stop: AtomicBool,
+    /// Transactions that have ended.
+    pub ended: Arc<AtomicU64>,
 }
 
 async fn rows(client: &Client, sql: &str) -> Result<Vec<(u32, String)>, Stopped> {
@@ -55,6 +57,7 @@ impl Run {
             pool: Pool::new(first_key),
             began: Instant::now(),
             stop: AtomicBool::new(false),
+            ended: Arc::default(),
         }
     }
 
@@ -118,6 +121,7 @@ impl Run {
                 }
             }
         };
+        self.ended.fetch_add(1, Ordering::Relaxed);
         let end = (outcome != Outcome::Unknown).then(|| self.now());
         // What was rolled back to a savepoint is as if another transaction had done it that failed.
         for (ops, outcome) in [(undone, Outcome::Aborted), (ops, outcome)] {
