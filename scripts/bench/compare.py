@@ -2,13 +2,15 @@
 """
 
 import argparse
+import contextlib
 import datetime
+import os
 import statistics
 import subprocess
 import sys
 import time
 
-from servers import LINEITEM, Server, machine, pgbench, settle
+from servers import BusyDisk, LINEITEM, Server, latencies, machine, pgbench, settle
 
 
 def lag(server):
@@ -51,6 +53,8 @@ def main():
     parser.add_argument("--scripts", nargs="+", default=["tpcb-like", "simple-update", "select-only"])
     parser.add_argument("--copy")
     parser.add_argument("--copy-rounds", type=int, default=3)
+    parser.add_argument("--busy", nargs="*", default=[], help="scripts whose latency is taken while others write to the disk")
+    parser.add_argument("--busy-clients", type=int, default=16)
     parser.add_argument("--settings", default="")
     arguments = parser.parse_args()
     where = machine()
@@ -87,6 +91,17 @@ def main():
                     if server is scry and script != "select-only":
                         lags.setdefault((script, clients), []).append(lag(scry))
 
+    # Each round with the disk for itself and then with others on it.
+    times, states = {}, ("idle", *BusyDisk.KINDS)
+    for script in arguments.busy:
+        for nth in range(arguments.rounds):
+            for server in servers if nth % 2 == 0 else servers[::-1]:
+                for state in states:
+                    with BusyDisk(os.getcwd(), state) if state in BusyDisk.KINDS else contextlib.nullcontext():
+                        found = latencies(server, script, arguments.busy_clients, arguments.seconds)
+                    times.setdefault((server.name, script, state), []).append(found)
+                    print(f"{script}, disk {state}, {server.name}: {found[0]:,.0f} tps, p99 {found[2]:.1f} ms", file=sys.stderr)
+
     median = lambda values: statistics.median(values)
     print(f"\n## {datetime.date.today():%Y-%m-%d}\n")
     print(f"Machine: {where}.  ")
@@ -117,6 +132,21 @@ def main():
             table(title, "table", [
                 (key, median(found["scry", key]), median(found["postgres", key]), digits) for key in ("no key", "primary key")
             ])
+    if times:
+        columns = ("tps", "p50, ms", "p99, ms", "max, ms")
+        table(
+            f"Latency of {arguments.busy_clients} clients, also while others write synchronously to the same disk: "
+            + ", ".join(f"{name} = {writers} of {size // 1024} KiB" for name, (writers, size) in BusyDisk.KINDS.items()),
+            "script, disk, figure",
+            [
+                (
+                    f"{script}, {state}, {column}",
+                    *(median([found[place] for found in times[server.name, script, state]]) for server in servers),
+                    2 if place else 0,
+                )
+                for script in arguments.busy for state in states for place, column in enumerate(columns)
+            ],
+        )
     if lags:
         print("\n### Mirror lag under that load: commit to applied, ms\n")
         print("| script, clients | p50 | p99 | max |\n|---|---:|---:|---:|")

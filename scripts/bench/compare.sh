@@ -4,7 +4,8 @@
 # rounds alternate between them. Prints Markdown for benches/RESULTS.md.
 #
 #   compare.sh                        SCALE=10 ROUNDS=3 SECONDS_EACH=10 CLIENTS="1 16 64"
-#                                     SCRIPTS="tpcb-like simple-update select-only"
+#                                     SCRIPTS="tpcb-like simple-update select-only" (also hot-row: one row, updated by all)
+#                                     BUSY="simple-update" scripts whose latency is taken while others write to the same disk
 #                                     COPY_SCALE=1 (TPC-H scale of lineitem; 0 leaves COPY out), COPY_ROUNDS=3
 #                                     FOLDER=where the data directories go (default: TMPDIR)
 #                                     SCRY_NO_BUILD=1 SCRY=path of a program that is built already
@@ -34,9 +35,10 @@ buffers=$((memory_mb / 4 < 2048 ? memory_mb / 4 : 2048))
 SCRY_POSTGRES_SETTINGS="shared_buffers=${buffers}MB max_wal_size=8GB min_wal_size=1GB checkpoint_timeout=30min max_connections=200"
 start_postgres
 start_scry
+cd "$WORK"
 python3 "$REPO/scripts/bench/compare.py" \
   --scry "$SCRY_PID:$SCRY_PORT:scry" --postgres "$POSTGRES_PID:$POSTGRES_PORT:postgres" \
   --scale "${SCALE:-10}" --rounds "${ROUNDS:-3}" --seconds "${SECONDS_EACH:-10}" \
   --clients ${CLIENTS:-1 16 64} --scripts ${SCRIPTS:-tpcb-like simple-update select-only} \
-  ${COPY_FILE:+--copy "$COPY_FILE" --copy-rounds "${COPY_ROUNDS:-3}"} \
+  ${BUSY:+--busy $BUSY} ${COPY_FILE:+--copy "$COPY_FILE" --copy-rounds "${COPY_ROUNDS:-3}"} \
   --settings "$SCRY_POSTGRES_SETTINGS"

@@ -5,9 +5,11 @@ account once they were waited for.
 """
 
 import os
+import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 import time
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -70,10 +72,13 @@ def settle(server):
     return server.cpu_seconds()
 
 
-def pgbench(server, script, clients, seconds):
+def pgbench(server, script, clients, seconds, *options):
+    """Transactions per second and CPU time for each, µs. A script is one of pgbench's own or a file beside this one."""
+    file = pathlib.Path(__file__).with_name(f"{script}.sql")
+    which = ("-f", file) if file.exists() else ("-b", script)
     before = settle(server)
     done = server.run(
-        "pgbench", "-n", "-b", script, "-M", "prepared", "-c", str(clients), "-j", str(min(clients, 2)), "-T", str(seconds),
+        "pgbench", "-n", *which, "-M", "prepared", "-c", str(clients), "-j", str(min(clients, 2)), "-T", str(seconds), *options,
     )
     cpu = settle(server) - before
     transactions = int(re.search(r"number of transactions actually processed: (\d+)", done.stdout)[1])
@@ -82,6 +87,49 @@ def pgbench(server, script, clients, seconds):
         sys.exit(f"{server.name}: {script}, {clients} clients: {done.stdout}{done.stderr}")
     rate = float(re.search(r"^tps = ([0-9.]+)", done.stdout, re.M)[1])
     return rate, cpu / transactions * 1e6
+
+
+def latencies(server, script, clients, seconds):
+    """Transactions per second, and the 50th and 99th percentile and the longest of their latencies, ms."""
+    with tempfile.TemporaryDirectory() as folder:
+        rate, _ = pgbench(server, script, clients, seconds, "-l", f"--log-prefix={folder}/log")
+        times = sorted(
+            int(line.split(" ", 3)[2]) / 1000 for path in pathlib.Path(folder).iterdir() for line in path.open()
+        )
+    return rate, times[len(times) // 2], times[len(times) * 99 // 100], times[-1]
+
+
+class BusyDisk:
+    """Processes that keep the disk busy with synchronous writes, as long as the `with` lasts."""
+
+    # Writers and the bytes of each write.
+    KINDS = {"small": (8, 1 << 12), "large": (2, 1 << 18)}
+    WRITER = """
+import os, sys
+file = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT | os.O_DSYNC, 0o600)
+block, written = os.urandom(int(sys.argv[2])), 0
+while os.getppid() == int(sys.argv[3]):
+    os.pwrite(file, block, written % (1 << 28))
+    written += len(block)
+"""
+
+    def __init__(self, folder, kind):
+        self.folder, self.kind = folder, kind
+
+    def __enter__(self):
+        writers, size = self.KINDS[self.kind]
+        self.paths = [pathlib.Path(self.folder) / f"busy-{nth}" for nth in range(writers)]
+        self.writers = [
+            subprocess.Popen([sys.executable, "-c", self.WRITER, path, str(size), str(os.getpid())]) for path in self.paths
+        ]
+        return self
+
+    def __exit__(self, *_):
+        for writer in self.writers:
+            writer.kill()
+            writer.wait()
+        for path in self.paths:
+            path.unlink(missing_ok=True)
 
 
 def machine():
