@@ -12,17 +12,23 @@
 //! | 4 add primary key | oid u32, primary key |
 //! | 5 set collision rules | oid u32, rules (see `collision::rules`) |
 //! | 6 redefine | definition, of a table that exists and keeps its store |
+//! | 10 create sequence | sequence |
+//! | 11 redefine sequence | sequence; another store: it begins again |
+//! | 12 drop sequence | oid u32, store u32 |
 //! | 16 to 30 | elections: see `election::change` |
 //! | definition | oid u32, store u32, name, list of columns, option of primary key, list of checks, list of indexes |
 //! | index | oid u32, name, store u32, list of column numbers u32, unique u8, constraint u8 |
 //! | check | constraint name, expression text |
-//! | column | name, type (5 bytes, see `DataType::encode`), not null u8, option of default text |
+//! | column | name, type (5 bytes, see `DataType::encode`), not null u8, default |
+//! | default | u8 = 0: none; 1: expression text; 2: identity, oid of its sequence u32, always u8; 3: generated, expression text |
+//! | sequence | oid u32, name, store u32, type (5 bytes), start, increment, min, max, cache i64 each, cycle u8, option of owner (table's oid u32, column number u32) |
 //! | primary key | constraint name, list of column numbers u32 |
 
-use crate::catalog::{CheckDef, ColumnDef, PrimaryKey, TableDef};
+use crate::catalog::{CheckDef, ColumnDef, ColumnDefault, PrimaryKey, TableDef};
 use crate::collision::Rules;
 use crate::election::change::ElectionChange;
 use crate::index::IndexDef;
+use crate::sequence::{SequenceDef, SequenceOptions, SequenceOwner};
 use crate::types::DataType;
 use scry_wal::StoreId;
 use std::fmt;
@@ -55,6 +61,13 @@ pub enum CatalogChange {
     /// Another definition of a table: other names, defaults and constraints. Oid, store, ordinals, the types of columns and the primary
     /// key stay.
     Redefine(TableDef),
+    CreateSequence(SequenceDef),
+    /// Another definition of a sequence. Its oid stays.
+    RedefineSequence(SequenceDef),
+    DropSequence {
+        oid: u32,
+        store: StoreId,
+    },
     /// Something about elections.
     Election(ElectionChange),
 }
@@ -108,6 +121,19 @@ impl CatalogChange {
                 put_u32(out, *oid);
                 rules.encode(out);
             }
+            CatalogChange::CreateSequence(def) => {
+                out.push(10);
+                put_sequence(out, def);
+            }
+            CatalogChange::RedefineSequence(def) => {
+                out.push(11);
+                put_sequence(out, def);
+            }
+            CatalogChange::DropSequence { oid, store } => {
+                out.push(12);
+                put_u32(out, *oid);
+                put_u32(out, store.get());
+            }
             CatalogChange::Election(change) => change.encode(out),
         }
     }
@@ -140,6 +166,12 @@ impl CatalogChange {
             5 => CatalogChange::SetRules {
                 oid: reader.u32()?,
                 rules: Rules::decode(&mut reader)?,
+            },
+            10 => CatalogChange::CreateSequence(reader.sequence()?),
+            11 => CatalogChange::RedefineSequence(reader.sequence()?),
+            12 => CatalogChange::DropSequence {
+                oid: reader.u32()?,
+                store: StoreId::new(reader.u32()?),
             },
             kind => match ElectionChange::decode(kind, &mut reader)? {
                 Some(change) => CatalogChange::Election(change),
@@ -177,9 +209,44 @@ pub(crate) fn put_column(out: &mut Vec<u8>, column: &ColumnDef) {
     put_text(out, &column.name);
     column.ty.encode(out);
     out.push(u8::from(column.not_null));
-    out.push(u8::from(column.default.is_some()));
-    if let Some(default) = &column.default {
-        put_text(out, default);
+    match &column.default {
+        None => out.push(0),
+        Some(ColumnDefault::Expression(text)) => {
+            out.push(1);
+            put_text(out, text);
+        }
+        Some(ColumnDefault::Identity { sequence, always }) => {
+            out.push(2);
+            put_u32(out, *sequence);
+            out.push(u8::from(*always));
+        }
+        Some(ColumnDefault::Generated(text)) => {
+            out.push(3);
+            put_text(out, text);
+        }
+    }
+}
+
+fn put_sequence(out: &mut Vec<u8>, def: &SequenceDef) {
+    put_u32(out, def.oid);
+    put_text(out, &def.name);
+    put_u32(out, def.store.get());
+    let options = &def.options;
+    options.ty.encode(out);
+    for number in [
+        options.start,
+        options.increment,
+        options.min,
+        options.max,
+        options.cache,
+    ] {
+        put_u64(out, number.cast_unsigned());
+    }
+    out.push(u8::from(options.cycle));
+    out.push(u8::from(def.owner.is_some()));
+    if let Some(owner) = &def.owner {
+        put_u32(out, owner.table);
+        put_len(out, owner.column);
     }
 }
 
@@ -279,6 +346,10 @@ impl<'a> Reader<'a> {
         Ok(u64::from(low) | u64::from(high) << 32)
     }
 
+    pub(crate) fn i64(&mut self) -> Result<i64, CatalogChangeError> {
+        Ok(self.u64()?.cast_signed())
+    }
+
     /// A list; nothing is reserved for items that are not there.
     pub(crate) fn list<T>(
         &mut self,
@@ -305,15 +376,52 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn column(&mut self) -> Result<ColumnDef, CatalogChangeError> {
         let name = self.text()?;
-        let ty = self.take(DataType::ENCODED_BYTES)?;
-        let ty = DataType::decode(ty).ok_or_else(|| self.error("unknown column type"))?;
+        let ty = self.data_type()?;
         let not_null = self.flag()?;
-        let default = if self.flag()? { Some(self.text()?) } else { None };
+        let default = match self.u8()? {
+            0 => None,
+            1 => Some(ColumnDefault::Expression(self.text()?)),
+            2 => Some(ColumnDefault::Identity {
+                sequence: self.u32()?,
+                always: self.flag()?,
+            }),
+            3 => Some(ColumnDefault::Generated(self.text()?)),
+            _ => return Err(self.error("unknown kind of default")),
+        };
         Ok(ColumnDef {
             name,
             ty,
             not_null,
             default,
+        })
+    }
+
+    fn data_type(&mut self) -> Result<DataType, CatalogChangeError> {
+        let ty = self.take(DataType::ENCODED_BYTES)?;
+        DataType::decode(ty).ok_or_else(|| self.error("unknown column type"))
+    }
+
+    fn sequence(&mut self) -> Result<SequenceDef, CatalogChangeError> {
+        Ok(SequenceDef {
+            oid: self.u32()?,
+            name: self.text()?,
+            store: StoreId::new(self.u32()?),
+            options: SequenceOptions {
+                ty: self.data_type()?,
+                start: self.i64()?,
+                increment: self.i64()?,
+                min: self.i64()?,
+                max: self.i64()?,
+                cache: self.i64()?,
+                cycle: self.flag()?,
+            },
+            owner: match self.flag()? {
+                false => None,
+                true => Some(SequenceOwner {
+                    table: self.u32()?,
+                    column: self.u32()? as usize,
+                }),
+            },
         })
     }
 
@@ -374,7 +482,25 @@ mod tests {
             name: name.to_owned(),
             ty,
             not_null,
-            default: default.map(str::to_owned),
+            default: default.map(|text| ColumnDefault::Expression(text.to_owned())),
+        };
+        let sequence = SequenceDef {
+            oid: 16400,
+            name: "orders_id_seq".to_owned(),
+            store: StoreId::new(11),
+            options: SequenceOptions {
+                ty: DataType::Int4,
+                start: -1,
+                increment: -2,
+                min: i64::MIN,
+                max: -1,
+                cache: 20,
+                cycle: true,
+            },
+            owner: Some(SequenceOwner {
+                table: 16384,
+                column: 1,
+            }),
         };
         let key = PrimaryKey {
             name: "orders_pkey".to_owned(),
@@ -386,6 +512,17 @@ mod tests {
                 name: "orders".to_owned(),
                 columns: vec![
                     column("id", DataType::Int8, true, None),
+                    ColumnDef {
+                        default: Some(ColumnDefault::Identity {
+                            sequence: 16400,
+                            always: true,
+                        }),
+                        ..column("number", DataType::Int4, true, None)
+                    },
+                    ColumnDef {
+                        default: Some(ColumnDefault::Generated("id * 2".to_owned())),
+                        ..column("twice", DataType::Int8, false, None)
+                    },
                     column("note", DataType::Varchar(Some(20)), false, Some("'né'")),
                 ],
                 primary_key: Some(key.clone()),
@@ -412,6 +549,15 @@ mod tests {
                     constraint: true,
                 }],
             }),
+            CatalogChange::CreateSequence(sequence.clone()),
+            CatalogChange::RedefineSequence(SequenceDef {
+                owner: None,
+                ..sequence
+            }),
+            CatalogChange::DropSequence {
+                oid: 16400,
+                store: StoreId::new(11),
+            },
             CatalogChange::DropTable {
                 oid: 16385,
                 store: StoreId::new(4),
@@ -570,6 +716,6 @@ mod tests {
     #[test]
     fn another_version_or_kind_is_refused() {
         assert!(CatalogChange::decode(&[2, 2, 0, 0, 0, 0, 0, 0, 0, 0]).is_err());
-        assert!(CatalogChange::decode(&[1, 9, 0, 0, 0, 0, 0, 0, 0, 0]).is_err());
+        assert!(CatalogChange::decode(&[1, 15, 0, 0, 0, 0, 0, 0, 0, 0]).is_err());
     }
 }

@@ -23,7 +23,7 @@ use crate::overlay::{Logged, Pending};
 use crate::serial::WriteSet;
 use crate::store::{DirtyRows, Growth};
 use crate::txn::Txn;
-use scry_wal::record::{encode_catalog, encode_commit};
+use scry_wal::record::{encode_catalog, encode_commit, encode_sequence};
 use scry_wal::{Commit, CommitSlots, Lsn, Micros, NodeId, Ordinal, StoreRange, StoreRanges};
 use smallvec::SmallVec;
 use std::cell::Cell;
@@ -128,6 +128,10 @@ impl Txn {
             payload.clear();
             applied.change.encode(&mut payload);
             encode_catalog(&mut bytes, &payload)?;
+            records += 1;
+        }
+        for position in self.new_counters() {
+            encode_sequence(&mut bytes, &position);
             records += 1;
         }
         let live = self.live_stores();

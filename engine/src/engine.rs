@@ -297,6 +297,8 @@ impl Engine {
     /// When the log could not be written to its end, or the checkpoint could not be made; nothing is lost then.
     pub fn close(&self) -> Result<(), Error> {
         self.checkpointer.stop();
+        // Reserved numbers are not lost by a clean stop.
+        let given_back = self.catalog().sequences().give_back(&self.log);
         let checkpoint = match self.options.checkpoint_log_bytes {
             0 => Ok(Lsn::ZERO),
             _ => self.checkpoint(),
@@ -304,7 +306,7 @@ impl Engine {
         self.compactor.stop();
         self.collector.stop();
         self.log.close()?;
-        checkpoint.map(drop)
+        given_back.and(checkpoint.map(drop))
     }
 
     pub(crate) fn next_txn_id(&self) -> TxnId {

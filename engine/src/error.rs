@@ -61,6 +61,19 @@ pub enum Error {
     DuplicateTable { name: String },
     /// No table of this name.
     UndefinedTable { name: String },
+    /// A sequence has no number left: it has come to its greatest, or else to its least one.
+    SequenceLimit {
+        sequence: String,
+        greatest: bool,
+        limit: i64,
+    },
+    /// A number that a sequence cannot be set to.
+    SequenceValue {
+        sequence: String,
+        value: i64,
+        min: i64,
+        max: i64,
+    },
     /// The table has a primary key already.
     PrimaryKeyExists { table: String },
     /// The definition of a table contradicts itself.
@@ -221,6 +234,26 @@ impl fmt::Display for Error {
             }
             Error::DuplicateTable { name } => write!(f, "relation \"{name}\" already exists"),
             Error::UndefinedTable { name } => write!(f, "relation \"{name}\" does not exist"),
+            Error::SequenceLimit {
+                sequence,
+                greatest,
+                limit,
+            } => {
+                let which = if *greatest { "maximum" } else { "minimum" };
+                write!(
+                    f,
+                    "nextval: reached {which} value of sequence \"{sequence}\" ({limit})"
+                )
+            }
+            Error::SequenceValue {
+                sequence,
+                value,
+                min,
+                max,
+            } => write!(
+                f,
+                "setval: value {value} is out of bounds for sequence \"{sequence}\" ({min}..{max})"
+            ),
             Error::PrimaryKeyExists { table } => {
                 write!(f, "multiple primary keys for table \"{table}\" are not allowed")
             }

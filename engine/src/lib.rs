@@ -3,7 +3,7 @@
 //! In reading order: `types` (what a column can hold), `row` (rows as bytes), `key` (order-preserving keys), `catalog`
 //! and `catalog_change` (tables, and how the log says so), `store` (the memtable: rows, versions, row locks), `locks`
 //! (who waits for whom), `snapshots` (visible LSN and horizon), `serial` (what SERIALIZABLE compares), `overlay` (a transaction's
-//! changes), `constraints` (what rows must satisfy), `txn` (what a transaction can do), `commit` (the one critical section), `runs`
+//! changes), `constraints` (what rows must satisfy), `sequence` (numbers that are handed out once), `txn` (what a transaction can do), `commit` (the one critical section), `runs`
 //! (rows on disk), `checkpoint` (how they get there), `recovery` (from checkpoint and log), `collector` and `sweep` (what nobody sees
 //! any more), `compactor`, `engine` (all of it, open).
 //!
@@ -34,6 +34,7 @@ mod pins;
 mod recovery;
 pub mod row;
 pub mod runs;
+mod sequence;
 mod serial;
 mod snapshots;
 mod stats;
@@ -42,7 +43,9 @@ mod sweep;
 pub mod txn;
 pub mod types;
 
-pub use catalog::{Catalog, CheckDef, ColumnDef, FIRST_OID, NewTable, PrimaryKey, Table, TableDef};
+pub use catalog::{
+    Catalog, CheckDef, ColumnDef, ColumnDefault, FIRST_OID, NewTable, PrimaryKey, Table, TableDef,
+};
 pub use catalog_change::{CatalogChange, CatalogChangeError};
 pub use constraints::RowRules;
 pub use directory::FORMAT_VERSION;
@@ -57,6 +60,7 @@ pub use key::{Key, KeyRange};
 pub use limits::{KEY_BYTES_MAX, ROW_BYTES_MAX};
 pub use overlay::{OwnWrites, Version};
 pub use row::{Row, RowLayout, RowRef};
+pub use sequence::{Sequence, SequenceDef, SequenceOptions, SequenceOwner, Sequences};
 pub use stats::Stats;
 pub use txn::{CHANGES_MAX, InsertOutcome, Isolation, SAVEPOINTS_MAX, SavepointId, ScanCursor, Txn};
 pub use types::{DataType, Datum, Numeric, Value};

@@ -120,6 +120,7 @@ mod tests {
         let created = AppliedChange {
             change: CatalogChange::CreateTable(def),
             table: Some(table),
+            sequence: None,
             retires: None,
         };
         let catalog = Catalog::default().with(Lsn::new(1), &[created]).unwrap();

@@ -538,7 +538,7 @@ fn another_definition_survives_a_restart_and_keeps_rows_and_ordinals() {
     let mut def = table.def.clone();
     def.name = "stock".to_owned();
     def.columns[1].name = "amount".to_owned();
-    def.columns[1].default = Some("5".to_owned());
+    def.columns[1].default = Some(ColumnDefault::Expression("5".to_owned()));
     def.checks.push(check);
     let mut txn = home.session().begin(Isolation::ReadCommitted);
     let own = block_on(txn.redefine(&table, def.clone())).unwrap();
@@ -592,7 +592,7 @@ fn other_definition<'h>(
     Box::pin(async move {
         let mut txn = session.begin(Isolation::ReadCommitted);
         let mut def = table.def.clone();
-        def.columns[1].default = Some("7".to_owned());
+        def.columns[1].default = Some(ColumnDefault::Expression("7".to_owned()));
         txn.redefine(table, def).await.map(drop)
     })
 }

@@ -112,6 +112,8 @@ impl From<scry_engine::Error> for Error {
                 SqlState::UNDEFINED_TABLE,
                 format!("relation \"{name}\" does not exist"),
             ),
+            E::SequenceLimit { .. } => Error::new(SqlState::SEQUENCE_GENERATOR_LIMIT_EXCEEDED, text),
+            E::SequenceValue { .. } => Error::new(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, text),
             E::PrimaryKeyExists { table } => Error::new(
                 SqlState::INVALID_TABLE_DEFINITION,
                 format!("multiple primary keys for table \"{table}\" are not allowed"),

@@ -3,7 +3,7 @@
 
 mod support;
 
-use scry_engine::{ColumnDef, DataType, Value};
+use scry_engine::{ColumnDef, ColumnDefault, DataType, Value};
 use support::{Harness, column};
 
 fn shop() -> Harness {
@@ -16,7 +16,7 @@ fn shop() -> Harness {
                 ..column("id", DataType::Int4)
             },
             ColumnDef {
-                default: Some("0".to_owned()),
+                default: Some(ColumnDefault::Expression("0".to_owned())),
                 ..column("price", DataType::Numeric(Some((10, 2))))
             },
             ColumnDef {

@@ -132,7 +132,8 @@ pub(crate) fn catalog_changes(frame: &Frame) -> Result<Vec<(Lsn, CatalogChange)>
                 pending.push(CatalogChange::decode(bytes).map_err(|source| Error::Catalog { lsn, source })?);
             }
             Record::Commit(_) => found.extend(pending.drain(..).map(|change| (lsn, change))),
-            Record::Change(_) | Record::Tentative { .. } | Record::TentativeDrop(_) => {}
+            Record::Change(_) | Record::Tentative { .. } | Record::TentativeDrop(_) | Record::Sequence(_) => {
+            }
         }
     }
     Ok(found)
@@ -199,6 +200,9 @@ pub(crate) fn store_events(
         CatalogChange::AddPrimaryKey { .. }
         | CatalogChange::SetRules { .. }
         | CatalogChange::Redefine(_)
+        | CatalogChange::CreateSequence(_)
+        | CatalogChange::RedefineSequence(_)
+        | CatalogChange::DropSequence { .. }
         | CatalogChange::Election(_) => Vec::new(),
     })
 }
@@ -298,7 +302,7 @@ impl<'s> Decoder<'s> {
                 Record::Tentative { id, change } => self.tentative(lsn, frame.lsn(), id, &change)?,
                 Record::TentativeDrop(id) => self.drops.push(id),
                 Record::Catalog(bytes) if emit => self.catalog(lsn, bytes)?,
-                Record::Change(_) | Record::Catalog(_) => {}
+                Record::Change(_) | Record::Catalog(_) | Record::Sequence(_) => {}
             }
         }
         match self.touched.first() {

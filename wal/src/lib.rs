@@ -128,7 +128,8 @@ pub use ids::{Lsn, Micros, NodeId, Ordinal, StoreId, TentativeId, TxnId};
 pub use log::{Appender, Log, block_on};
 pub use options::{Backend, LogOptions};
 pub use record::{
-    Change, Commit, CommitSlots, Ended, MAX_RECORD_BYTES, Op, Record, RecordError, StoreRange, StoreRanges,
+    Change, Commit, CommitSlots, Ended, MAX_RECORD_BYTES, Op, Record, RecordError, SequencePosition,
+    StoreRange, StoreRanges,
 };
 pub use recover::{Recovery, Torn};
 pub use retain::{Recycled, Retention};

@@ -10,6 +10,7 @@
 //! kind 3        tentative     u64 tentative id · change body
 //! kind 4        drop          u64 tentative id
 //! kind 5        commit        commit body
+//! kind 6        sequence      u32 store · u8 is called (0 or 1) · i64 last value
 //!
 //! change body   u32 store · u8 bits (0–1 operation: 0 insert 1 update 2 delete; 2–3 ended: 0 none 1 ordinal 2 own;
 //!               4–7 zero) · ended: nothing | u64 ordinal | u32 local index · length + key · length + before · after to the end
@@ -37,7 +38,8 @@ use crate::ids::{Lsn, Micros, NodeId, Ordinal, StoreId, TentativeId, TxnId};
 
 pub use decode::decode;
 pub use encode::{
-    CommitSlots, encode_catalog, encode_change, encode_commit, encode_tentative, encode_tentative_drop,
+    CommitSlots, encode_catalog, encode_change, encode_commit, encode_sequence, encode_tentative,
+    encode_tentative_drop,
 };
 
 /// No record is longer than this, its length field included. A row and what it replaces must fit together.
@@ -204,6 +206,19 @@ pub enum Record<'a> {
     TentativeDrop(TentativeId),
     /// The end of a transaction.
     Commit(Commit<'a>),
+    /// From here on a counter of numbers goes on behind this position, whatever becomes of any transaction.
+    Sequence(SequencePosition),
+}
+
+/// How far a counter of numbers has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SequencePosition {
+    /// The counter.
+    pub store: StoreId,
+    /// The last number that may have been handed out; the first one to be handed out when none was.
+    pub last: i64,
+    /// Whether `last` may have been handed out.
+    pub is_called: bool,
 }
 
 /// Why bytes are not a record, or a record cannot become bytes.

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use scry_engine::election::change::Score;
 use scry_engine::{CatalogChange, ElectionChange};
 use scry_sql::types::datetime::write_timestamp;
-use scry_wal::{Change, Commit, Lsn, Micros, Op, StoreId, TentativeId, TxnId};
+use scry_wal::{Change, Commit, Lsn, Micros, Op, SequencePosition, StoreId, TentativeId, TxnId};
 
 use super::names::{Named, Names};
 
@@ -143,6 +143,9 @@ impl Line {
             CatalogChange::Election(change) => return Self::election(lsn, who, table, change, known),
             CatalogChange::CreateTable(_) => "CREATE",
             CatalogChange::DropTable { .. } => "DROP",
+            CatalogChange::CreateSequence(_) => "CREATE SEQUENCE",
+            CatalogChange::RedefineSequence(_) => "ALTER SEQUENCE",
+            CatalogChange::DropSequence { .. } => "DROP SEQUENCE",
             CatalogChange::Truncate { .. } => "TRUNCATE",
             CatalogChange::AddPrimaryKey { .. } => "ADD KEY",
             CatalogChange::SetRules { .. } => "SET RULES",
@@ -158,9 +161,22 @@ impl Line {
             }
             CatalogChange::AddPrimaryKey { key, .. } => line.note.push(("constraint", key.name.clone())),
             CatalogChange::SetRules { oid, rules } => line.note = known.rules(*oid, rules),
-            CatalogChange::DropTable { .. } | CatalogChange::Truncate { .. } | CatalogChange::Election(_) => {
-            }
+            CatalogChange::CreateSequence(_)
+            | CatalogChange::RedefineSequence(_)
+            | CatalogChange::DropSequence { .. }
+            | CatalogChange::DropTable { .. }
+            | CatalogChange::Truncate { .. }
+            | CatalogChange::Election(_) => {}
         }
+        line
+    }
+
+    /// How far the numbers of a sequence may have been drawn from here on: nobody's, as no transaction undoes it.
+    pub fn sequence(lsn: Lsn, name: &str, position: &SequencePosition) -> Self {
+        let mut line = Self::new(lsn, &Who::default(), "SEQUENCE");
+        line.table = name.to_owned();
+        let what = if position.is_called { "upto" } else { "next" };
+        line.note.push((what, position.last.to_string()));
         line
     }
 

@@ -14,7 +14,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use scry_engine::CatalogChange;
-use scry_wal::{Change, Commit, Frame, Lsn, Record, TentativeId, inspect};
+use scry_wal::{Change, Commit, Frame, Lsn, Record, SequencePosition, TentativeId, inspect};
 
 use crate::data_dir::{DataDir, DataDirError};
 use line::{Line, Style, Who};
@@ -250,6 +250,7 @@ enum Held<'a> {
     Change(Lsn, Option<TentativeId>, Change<'a>),
     Catalog(Lsn, &'a [u8]),
     Dropped(Lsn, TentativeId),
+    Sequence(Lsn, SequencePosition),
 }
 
 struct Printer<'a, W> {
@@ -274,6 +275,7 @@ impl<W: Write> Printer<'_, W> {
                 Record::Catalog(bytes) => held.push(Held::Catalog(lsn, bytes)),
                 Record::Tentative { id, change } => held.push(Held::Change(lsn, Some(id), change)),
                 Record::TentativeDrop(id) => held.push(Held::Dropped(lsn, id)),
+                Record::Sequence(position) => held.push(Held::Sequence(lsn, position)),
                 Record::Commit(commit) => {
                     let who = Who::of(&commit);
                     for record in held.drain(..) {
@@ -303,6 +305,13 @@ impl<W: Write> Printer<'_, W> {
                 let table = self.names.table_of(&change).unwrap_or_default();
                 match self.wanted(lsn, Some(table)) {
                     true => self.print(&Line::catalog(lsn, who, table, &change, &self.names)),
+                    false => Ok(()),
+                }
+            }
+            Held::Sequence(lsn, position) => {
+                let name = self.names.sequence(position.store);
+                match self.wanted(lsn, name) {
+                    true => self.print(&Line::sequence(lsn, name.unwrap_or("?"), &position)),
                     false => Ok(()),
                 }
             }

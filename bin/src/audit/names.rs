@@ -36,6 +36,8 @@ pub struct Named {
 pub struct Names {
     tables: HashMap<u32, String>,
     stores: HashMap<StoreId, Store>,
+    /// The oids of sequences, whose names stand among those of tables, by their counters.
+    counters: HashMap<StoreId, u32>,
     /// What candidates change, as `"election/candidate".table`.
     branches: HashMap<StoreId, String>,
     elections: HashMap<u64, String>,
@@ -90,7 +92,14 @@ impl Names {
                     store.columns = def.columns.clone().into();
                 }
             }
-            CatalogChange::DropTable { .. } | CatalogChange::SetRules { .. } => {}
+            CatalogChange::CreateSequence(def) | CatalogChange::RedefineSequence(def) => {
+                self.ever.insert(def.name.clone());
+                self.tables.insert(def.oid, def.name.clone());
+                self.counters.insert(def.store, def.oid);
+            }
+            CatalogChange::DropTable { .. }
+            | CatalogChange::DropSequence { .. }
+            | CatalogChange::SetRules { .. } => {}
         }
     }
 
@@ -235,12 +244,16 @@ impl Names {
     pub fn table_of<'a>(&'a self, change: &'a CatalogChange) -> Option<&'a str> {
         let oid = match change {
             CatalogChange::CreateTable(def) | CatalogChange::Redefine(def) => return Some(&def.name),
+            CatalogChange::CreateSequence(def) | CatalogChange::RedefineSequence(def) => {
+                return Some(&def.name);
+            }
             CatalogChange::Election(ElectionChange::CreateBranch { store, .. }) => {
                 return self.table_name(*store);
             }
             CatalogChange::Election(ElectionChange::Adopt { base, .. }) => return self.table_name(*base),
             CatalogChange::Election(_) => return None,
             CatalogChange::DropTable { oid, .. }
+            | CatalogChange::DropSequence { oid, .. }
             | CatalogChange::Truncate { oid, .. }
             | CatalogChange::AddPrimaryKey { oid, .. }
             | CatalogChange::SetRules { oid, .. } => oid,
@@ -248,7 +261,13 @@ impl Names {
         self.tables.get(oid).map(String::as_str)
     }
 
-    /// Whether a table of this name ever was.
+    /// The sequence that has this counter.
+    pub fn sequence(&self, counter: StoreId) -> Option<&str> {
+        let oid = self.counters.get(&counter)?;
+        self.tables.get(oid).map(String::as_str)
+    }
+
+    /// Whether a table or sequence of this name ever was.
     pub fn ever_known(&self, table: &str) -> bool {
         self.ever.contains(table)
     }

@@ -66,6 +66,7 @@ impl<'a, W: Write> RowAudit<'a, W> {
                 Record::TentativeDrop(id) => {
                     self.tentative.remove(&id);
                 }
+                Record::Sequence(_) => {}
                 Record::Catalog(bytes) => held.extend(self.catalog(lsn, &catalog_change(lsn, bytes)?)),
                 Record::Commit(commit) => {
                     let adopted = commit.adopts.and_then(|id| self.tentative.remove(&id));

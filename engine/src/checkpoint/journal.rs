@@ -2,7 +2,7 @@
 //!
 //! A checkpoint keeps the catalog as the list of the changes that made it, so that what a restart does with a catalog
 //! is one thing, from the log and from a checkpoint. What nobody can see any more is left out: changes of
-//! tables that neither the newest catalog nor the base of an election has, and of elections that were forgotten.
+//! tables that neither the newest catalog nor the base of an election has, of sequences that were dropped, and of elections that were forgotten.
 
 use crate::catalog::{AppliedChange, Catalog};
 use crate::catalog_change::CatalogChange;
@@ -43,6 +43,7 @@ enum Subject {
     Table(u32),
     Election(u64),
     Candidate(u64),
+    Sequence(u32),
 }
 
 fn subject(change: &CatalogChange) -> Subject {
@@ -52,6 +53,10 @@ fn subject(change: &CatalogChange) -> Subject {
         | CatalogChange::Truncate { oid, .. }
         | CatalogChange::AddPrimaryKey { oid, .. }
         | CatalogChange::SetRules { oid, .. } => Subject::Table(*oid),
+        CatalogChange::CreateSequence(def) | CatalogChange::RedefineSequence(def) => {
+            Subject::Sequence(def.oid)
+        }
+        CatalogChange::DropSequence { oid, .. } => Subject::Sequence(*oid),
         CatalogChange::Election(change) => match change {
             ElectionChange::CreateElection { id, .. } => Subject::Election(*id),
             ElectionChange::CreateCandidate { election, .. }
@@ -90,6 +95,7 @@ pub(crate) fn needed(definitions: &[Definition], catalog: &Catalog) -> Vec<Defin
         .collect();
     let is_needed = |definition: &&Definition| match subject(&definition.change) {
         Subject::Table(oid) => tables.contains(&oid),
+        Subject::Sequence(oid) => catalog.sequences().by_oid(oid).is_some(),
         Subject::Election(id) => elections.contains(&id),
         Subject::Candidate(id) => candidates
             .get(&id)

@@ -195,6 +195,7 @@ impl Checkpoints {
             next_space: backing.next_space(),
             definitions: Vec::new(),
             counts: counts.collect(),
+            sequences: catalog.sequences().logged(),
         };
         drop(nothing_moves);
         Ok(Captured {

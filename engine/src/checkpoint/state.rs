@@ -4,19 +4,20 @@
 //!
 //! | field | bytes |
 //! |---|---|
-//! | version | u8 = 1 |
+//! | version | u8 = 2 |
 //! | at, restart, LSN of the newest catalog | u64 each |
 //! | next transaction, election, oid, store, space | u64, u64, u32, u32, u32 |
 //! | definitions | list of: LSN u64, space u32 (0: none), length u32 and bytes of the change |
 //! | counts | list of: store u32, next ordinal u64, next row id u64, live rows i64, live bytes i64 |
+//! | sequences | list of: store u32, last number i64, is called u8 |
 
 use super::journal::Definition;
 use crate::catalog_change::{CatalogChange, CatalogChangeError, Reader, put_len, put_u32, put_u64};
 use crate::runs::SpaceId;
 use crate::store::Counts;
-use scry_wal::{Lsn, StoreId};
+use scry_wal::{Lsn, SequencePosition, StoreId};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// The engine as of one LSN, but for the rows.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -33,6 +34,8 @@ pub(crate) struct State {
     pub(crate) next_space: u32,
     pub(crate) definitions: Vec<Definition>,
     pub(crate) counts: Vec<(StoreId, Counts)>,
+    /// Up to where numbers are reserved.
+    pub(crate) sequences: Vec<SequencePosition>,
 }
 
 impl State {
@@ -63,6 +66,12 @@ impl State {
             put_u64(&mut out, counts.next_row_id);
             put_u64(&mut out, counts.live_rows.cast_unsigned());
             put_u64(&mut out, counts.live_bytes.cast_unsigned());
+        }
+        put_len(&mut out, self.sequences.len());
+        for position in &self.sequences {
+            put_u32(&mut out, position.store.get());
+            put_u64(&mut out, position.last.cast_unsigned());
+            out.push(u8::from(position.is_called));
         }
         out
     }
@@ -96,6 +105,13 @@ impl State {
             };
             Ok((store, counts))
         })?;
+        let sequences = reader.list(|reader| {
+            Ok(SequencePosition {
+                store: StoreId::new(reader.u32()?),
+                last: reader.i64()?,
+                is_called: reader.flag()?,
+            })
+        })?;
         reader.end()?;
         Ok(State {
             at,
@@ -108,6 +124,7 @@ impl State {
             next_space,
             definitions,
             counts,
+            sequences,
         })
     }
 }

@@ -116,35 +116,34 @@ impl Replay {
         change: CatalogChange,
         table: Option<Arc<Table>>,
     ) -> Result<(), Error> {
-        let applied = self.apply_change(lsn, change, table)?;
+        let applied = applied(change, table);
+        self.record_change(lsn, applied)
+    }
+
+    /// Makes a change and notes it among the definitions.
+    pub(super) fn record_change(&mut self, lsn: Lsn, applied: AppliedChange) -> Result<(), Error> {
+        self.apply_change(lsn, &applied)?;
         self.definitions.push(Definition::new(lsn, &applied));
         Ok(())
     }
 
-    fn apply_change(
-        &mut self,
-        lsn: Lsn,
-        change: CatalogChange,
-        table: Option<Arc<Table>>,
-    ) -> Result<AppliedChange, Error> {
-        let applied = AppliedChange {
-            change,
-            table,
-            retires: None,
-        };
-        let next = self.catalog.with(lsn, std::slice::from_ref(&applied));
+    fn apply_change(&mut self, lsn: Lsn, applied: &AppliedChange) -> Result<(), Error> {
+        let next = self.catalog.with(lsn, std::slice::from_ref(applied));
         self.catalog = next.map_err(|error| corrupt(lsn, None, error.to_string()))?;
         self.catalog_lsn = lsn;
-        Ok(applied)
+        Ok(())
     }
 
-    /// Makes one change of the catalog. For a new primary key: which store is to be keyed anew.
+    /// Makes one change of the catalog that is no election's. For a new primary key: which store is to be keyed anew.
     pub(super) fn alter(
         &mut self,
         lsn: Lsn,
         change: &CatalogChange,
         space: Option<SpaceId>,
     ) -> Result<Option<(StoreId, PrimaryKey)>, Error> {
+        if self.alter_sequence(lsn, change)? {
+            return Ok(None);
+        }
         let table_of = |oid: u32| {
             let table = self.catalog.by_oid(oid).cloned();
             table.ok_or_else(|| corrupt(lsn, None, format!("the catalog has no table with oid {oid}")))
@@ -199,7 +198,10 @@ impl Replay {
                 }
                 Some(old.redefined(def.clone(), Arc::clone(&old.rules)))
             }
-            CatalogChange::Election(_) => unreachable!("elections have their own way"),
+            CatalogChange::CreateSequence(_)
+            | CatalogChange::RedefineSequence(_)
+            | CatalogChange::DropSequence { .. }
+            | CatalogChange::Election(_) => unreachable!("elections and sequences have their own ways"),
         };
         let table = table.map(Arc::new);
         if let CatalogChange::DropTable { store: old, .. } | CatalogChange::Truncate { old, .. } = change {
@@ -216,7 +218,7 @@ impl Replay {
         }
         match new_key {
             // Recorded with the store that the new key makes.
-            Some(_) => self.apply_change(lsn, change.clone(), table).map(drop)?,
+            Some(_) => self.apply_change(lsn, &applied(change.clone(), table))?,
             None => self.change_catalog(lsn, change.clone(), table)?,
         }
         Ok(new_key)
@@ -283,5 +285,15 @@ impl Replay {
             })?;
         }
         Ok(())
+    }
+}
+
+/// A change with the table that it brings.
+fn applied(change: CatalogChange, table: Option<Arc<Table>>) -> AppliedChange {
+    AppliedChange {
+        change,
+        table,
+        sequence: None,
+        retires: None,
     }
 }

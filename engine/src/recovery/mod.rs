@@ -17,12 +17,13 @@
 //! A transaction that adds a primary key to a table is replayed by ordinals instead of keys: its records may carry
 //! the old keys or the new ones.
 //!
-//! In reading order: this file (frames and commits), `rows` (what a commit does to rows), `definitions` (what it does to the catalog).
+//! In reading order: this file (frames and commits), `rows` (what a commit does to rows), `definitions` (what it does to the catalog), `sequences`.
 //!
 //! While elections are open, versions that their bases see stay behind newer ones, as they did before the restart.
 
 mod definitions;
 mod rows;
+mod sequences;
 
 use crate::Row;
 use crate::catalog::{Catalog, FIRST_OID, Table};
@@ -35,7 +36,10 @@ use crate::runs::SpaceId;
 use crate::store::backing::{Backing, Home};
 use crate::store::{Counts, Store};
 use rows::rows_by_ordinal;
-use scry_wal::{BoxError, Change, Commit, Ended, Frame, Log, Lsn, Op, Ordinal, Record, StoreId, TentativeId};
+use scry_wal::{
+    BoxError, Change, Commit, Ended, Frame, Log, Lsn, Op, Ordinal, Record, SequencePosition, StoreId,
+    TentativeId,
+};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -79,6 +83,7 @@ pub(crate) fn replay(
     }
     let log = log?;
     replay.fill_indexes()?;
+    replay.restore_counters();
     Ok((log, replay.finish()))
 }
 
@@ -98,6 +103,8 @@ struct Replay {
     last_election: u64,
     graves: Vec<Grave>,
     definitions: Vec<Definition>,
+    /// Where counters of sequences are.
+    positions: HashMap<StoreId, SequencePosition>,
 }
 
 struct StoreState {
@@ -157,6 +164,7 @@ impl Replay {
             last_election: 0,
             graves: Vec::new(),
             definitions: Vec::new(),
+            positions: HashMap::new(),
         };
         let Some(state) = checkpoint else {
             return Ok(replay);
@@ -174,6 +182,11 @@ impl Replay {
                 store.set_below();
             }
         }
+        replay.positions = state
+            .sequences
+            .iter()
+            .map(|position| (position.store, *position))
+            .collect();
         replay.upon = state.at;
         replay.visible = state.at;
         replay.catalog_lsn = state.catalog_lsn;
@@ -210,6 +223,8 @@ impl Replay {
                 Record::TentativeDrop(id) => {
                     self.tentative.remove(&id);
                 }
+                Record::Sequence(_) if lsn <= self.upon => {}
+                Record::Sequence(position) => self.position(position),
                 Record::Commit(commit) if lsn <= self.upon => {
                     self.tentative.retain(|id, _| Some(*id) != commit.adopts);
                     changes.clear();

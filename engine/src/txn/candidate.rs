@@ -70,6 +70,7 @@ impl Inside {
         Catalog {
             tables: Arc::clone(&self.base.tables),
             elections: Arc::clone(&latest.elections),
+            sequences: Arc::clone(&latest.sequences),
             of_candidate: true,
         }
     }

@@ -46,7 +46,7 @@ impl Txn {
 
     fn create(&mut self, new: NewTable, oid: Option<u32>) -> Result<Arc<Table>, Error> {
         self.not_in_candidate("CREATE TABLE")?;
-        if oid.is_none() && self.catalog.table(&new.name).is_some() {
+        if oid.is_none() && self.is_taken(&new.name) {
             return Err(Error::DuplicateTable { name: new.name });
         }
         self.holder();
@@ -77,6 +77,11 @@ impl Txn {
         let table = Arc::new(Table::with_fresh_store(home, def.clone(), Arc::default()));
         self.alter(CatalogChange::CreateTable(def), Some(Arc::clone(&table)), None)?;
         Ok(table)
+    }
+
+    /// Whether a table or a sequence has a name.
+    fn is_taken(&self, name: &str) -> bool {
+        self.catalog.table(name).is_some() || self.catalog.sequences().named(name).is_some()
     }
 
     /// Drops a table. Waits for its writers.
@@ -184,7 +189,7 @@ impl Txn {
             "a definition of the same data"
         );
         check_definition(&def)?;
-        if old.name != def.name && self.catalog.table(&def.name).is_some() {
+        if old.name != def.name && self.is_taken(&def.name) {
             return Err(Error::DuplicateTable { name: def.name });
         }
         self.lock_table(table, Mode::Exclusive).await?;
@@ -346,18 +351,22 @@ impl Txn {
         table: Option<Arc<Table>>,
         retires: Option<Arc<Table>>,
     ) -> Result<(), Error> {
+        self.add_change(AppliedChange {
+            change,
+            table,
+            sequence: None,
+            retires,
+        })
+    }
+
+    pub(super) fn add_change(&mut self, applied: AppliedChange) -> Result<(), Error> {
         // Whoever replays a commit makes its changes one after the other: a base or an adoption among definitions of
         // the same tables would not mean the same then.
         let of_elections = |change: &CatalogChange| matches!(change, CatalogChange::Election(_));
-        let other = |applied: &AppliedChange| of_elections(&applied.change) != of_elections(&change);
+        let other = |known: &AppliedChange| of_elections(&known.change) != of_elections(&applied.change);
         if self.ddl.iter().any(other) {
             return Err(Error::ElectionWithDefinition);
         }
-        let applied = AppliedChange {
-            change,
-            table,
-            retires,
-        };
         self.catalog = Arc::new(self.catalog.with(PRIVATE, std::slice::from_ref(&applied))?);
         self.ddl.push(applied);
         self.had_ddl = true;

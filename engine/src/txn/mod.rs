@@ -23,6 +23,7 @@ mod reads;
 mod rows;
 mod savepoints;
 mod scan;
+mod sequences;
 mod share;
 mod spill;
 mod turn;

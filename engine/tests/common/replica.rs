@@ -54,6 +54,7 @@ impl Replica {
                         replica.tentative.entry(id).or_default().push(Owned::of(&change));
                     }
                     Record::TentativeDrop(id) => drop(replica.tentative.remove(&id)),
+                    Record::Sequence(_) => {}
                     Record::Commit(commit) => {
                         let mut all = match commit.adopts {
                             Some(id) => replica.tentative.remove(&id).expect("adopted once"),
@@ -113,7 +114,11 @@ impl Replica {
                         assert!(self.stores.remove(branch).is_some());
                     }
                 }
-                CatalogChange::Election(_) | CatalogChange::SetRules { .. } => {}
+                CatalogChange::CreateSequence(_)
+                | CatalogChange::RedefineSequence(_)
+                | CatalogChange::DropSequence { .. }
+                | CatalogChange::Election(_)
+                | CatalogChange::SetRules { .. } => {}
             }
         }
         let adopted = |store: &StoreId| {

@@ -49,7 +49,7 @@ fn encoded(change: &CatalogChange) -> Vec<u8> {
 
 fn change(u: &mut Unstructured<'_>) -> Result<CatalogChange> {
     let (oid, store) = (u32::arbitrary(u)?, StoreId::new(u32::arbitrary(u)?));
-    Ok(match u.int_in_range(0..=3u8)? {
+    Ok(match u.int_in_range(0..=5u8)? {
         0 => {
             let columns = u.int_in_range(0..=4u8)?;
             CatalogChange::CreateTable(TableDef {
@@ -66,6 +66,8 @@ fn change(u: &mut Unstructured<'_>) -> Result<CatalogChange> {
             })
         }
         1 => CatalogChange::DropTable { oid, store },
+        4 => CatalogChange::CreateSequence(values::sequence(u)?),
+        5 => CatalogChange::DropSequence { oid, store },
         2 => CatalogChange::Truncate {
             oid,
             old: store,

@@ -2,11 +2,12 @@
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use scry_wal::record::{
-    decode, encode_catalog, encode_change, encode_commit, encode_tentative, encode_tentative_drop,
+    decode, encode_catalog, encode_change, encode_commit, encode_sequence, encode_tentative,
+    encode_tentative_drop,
 };
 use scry_wal::{
-    Change, Commit, Ended, Lsn, Micros, NodeId, Op, Ordinal, Record, StoreId, StoreRange, StoreRanges,
-    TentativeId, TxnId,
+    Change, Commit, Ended, Lsn, Micros, NodeId, Op, Ordinal, Record, SequencePosition, StoreId, StoreRange,
+    StoreRanges, TentativeId, TxnId,
 };
 
 use super::values;
@@ -56,6 +57,7 @@ fn encoded(record: &Record<'_>) -> Vec<u8> {
             encode_tentative(&mut out, *id, change).expect("below the limit");
         }
         Record::TentativeDrop(id) => encode_tentative_drop(&mut out, *id),
+        Record::Sequence(position) => encode_sequence(&mut out, position),
         Record::Commit(commit) => drop(encode_commit(&mut out, commit).expect("below the limit")),
     }
     out
@@ -91,11 +93,16 @@ fn with_record<T>(u: &mut Unstructured<'_>, work: impl FnOnce(&Record<'_>) -> T)
             })
         })
         .collect::<Result<Vec<_>>>()?;
-    let record = match u.int_in_range(0..=4u8)? {
+    let record = match u.int_in_range(0..=5u8)? {
         0 => Record::Change(change),
         1 => Record::Catalog(&key),
         2 => Record::Tentative { id, change },
         3 => Record::TentativeDrop(id),
+        4 => Record::Sequence(SequencePosition {
+            store: change.store,
+            last: i64::arbitrary(u)?,
+            is_called: bool::arbitrary(u)?,
+        }),
         _ => Record::Commit(Commit {
             txn: TxnId::new(u64::arbitrary(u)?),
             time: Micros::new(i64::arbitrary(u)?),

@@ -1,7 +1,11 @@
 //! Types and values made from the bytes of an input.
 
 use arbitrary::{Arbitrary, Result, Unstructured};
-use scry_engine::{ColumnDef, DataType, Numeric, PrimaryKey, Value};
+use scry_engine::{
+    ColumnDef, ColumnDefault, DataType, Numeric, PrimaryKey, SequenceDef, SequenceOptions, SequenceOwner,
+    Value,
+};
+use scry_wal::StoreId;
 
 /// A type that a key column may have.
 pub fn data_type(u: &mut Unstructured<'_>) -> Result<DataType> {
@@ -85,7 +89,39 @@ pub fn column(u: &mut Unstructured<'_>) -> Result<ColumnDef> {
         name: text(u)?,
         ty: data_type(u)?,
         not_null: bool::arbitrary(u)?,
-        default: if bool::arbitrary(u)? { Some(text(u)?) } else { None },
+        default: match u.int_in_range(0..=3u8)? {
+            0 => None,
+            1 => Some(ColumnDefault::Expression(text(u)?)),
+            2 => Some(ColumnDefault::Identity {
+                sequence: u32::arbitrary(u)?,
+                always: bool::arbitrary(u)?,
+            }),
+            _ => Some(ColumnDefault::Generated(text(u)?)),
+        },
+    })
+}
+
+pub fn sequence(u: &mut Unstructured<'_>) -> Result<SequenceDef> {
+    Ok(SequenceDef {
+        oid: u32::arbitrary(u)?,
+        name: text(u)?,
+        store: StoreId::new(u32::arbitrary(u)?),
+        options: SequenceOptions {
+            ty: data_type(u)?,
+            start: i64::arbitrary(u)?,
+            increment: i64::arbitrary(u)?,
+            min: i64::arbitrary(u)?,
+            max: i64::arbitrary(u)?,
+            cache: i64::arbitrary(u)?,
+            cycle: bool::arbitrary(u)?,
+        },
+        owner: match bool::arbitrary(u)? {
+            true => Some(SequenceOwner {
+                table: u32::arbitrary(u)?,
+                column: u.int_in_range(0..=1000usize)?,
+            }),
+            false => None,
+        },
     })
 }
 

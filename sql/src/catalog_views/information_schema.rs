@@ -5,6 +5,7 @@ use super::relations::{checked, indexed, tables};
 use super::types::format_type;
 use super::view::{Cell, View, row};
 use crate::analytic::{DATABASE, Scope};
+use crate::plan::column_default;
 use crate::types as sql_types;
 use scry_engine::{DataType, Table};
 
@@ -183,7 +184,9 @@ fn columns(scope: &Scope) -> Vec<Vec<Cell>> {
                 table.def.name.clone(),
                 column.name.clone(),
                 index + 1,
-                column.default.clone(),
+                column
+                    .default_expression()
+                    .map(|text| column_default::shown(text, &scope.catalog)),
                 if column.not_null { "NO" } else { "YES" },
                 format_type(sql_types::oid(&column.ty), None),
                 length,

@@ -4,8 +4,9 @@ use super::describe::{index_definition, key_columns};
 use super::objects::{self, PG_CATALOG, PUBLIC, ROLE};
 use super::view::{Cell, View, row};
 use crate::analytic::Scope;
+use crate::plan::column_default;
 use crate::types as sql_types;
-use scry_engine::{Catalog, CheckDef, Table};
+use scry_engine::{Catalog, CheckDef, ColumnDef, Table};
 use std::sync::Arc;
 
 pub const VIEWS: &[View] = &[
@@ -344,7 +345,7 @@ fn attributes(scope: &Scope) -> Vec<Vec<Cell>> {
                 &column.name,
                 &column.ty,
                 not_null,
-                column.default.is_some(),
+                has_expression(column),
             ));
         }
     }
@@ -362,6 +363,11 @@ fn attributes(scope: &Scope) -> Vec<Vec<Cell>> {
         }
     }
     rows
+}
+
+/// Whether an expression stands behind a column in `pg_attrdef`.
+fn has_expression(column: &ColumnDef) -> bool {
+    column.default_expression().is_some() || column.generated().is_some()
 }
 
 fn attribute(
@@ -420,9 +426,11 @@ fn defaults(scope: &Scope) -> Vec<Vec<Cell>> {
     let mut rows = Vec::new();
     for table in tables(scope) {
         for (index, column) in table.def.columns.iter().enumerate() {
-            if let Some(default) = &column.default {
+            let text = column.default_expression().or(column.generated());
+            if let Some(text) = text {
                 let oid = objects::column_default(table.def.oid, index + 1);
-                rows.push(row![oid, table.def.oid, index + 1, default.clone()]);
+                let text = column_default::shown(text, &scope.catalog);
+                rows.push(row![oid, table.def.oid, index + 1, text]);
             }
         }
     }

@@ -6,7 +6,7 @@ use crate::expr;
 use crate::plan::parse;
 use crate::plan::scalar::{Binder, Facts, ParamTypes, Refusal};
 use scry_engine::row::MAX_COLUMNS;
-use scry_engine::{Catalog, CheckDef, ColumnDef, NewIndex, NewTable, PrimaryKey, TableDef};
+use scry_engine::{Catalog, CheckDef, ColumnDef, ColumnDefault, NewIndex, NewTable, PrimaryKey, TableDef};
 use sqlparser::ast::{self, ColumnOption, TableConstraint};
 
 /// Longest identifier, as in PostgreSQL; longer ones are cut there and refused here.
@@ -174,7 +174,7 @@ pub fn definition(
                 ColumnOption::NotNull => definition.not_null = true,
                 ColumnOption::Default(default) => {
                     check_default(default, &definition, facts)?;
-                    definition.default = Some(default.to_string());
+                    definition.default = Some(ColumnDefault::Expression(default.to_string()));
                 }
                 ColumnOption::PrimaryKey(_) => {
                     if key.is_some() {

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, SqlState};
 use crate::place::Place;
+use crate::plan::column_default;
 use crate::plan::open_items;
 use crate::plan::parse;
 use crate::plan::planner::Planned;
@@ -11,7 +12,7 @@ use crate::plan::row::{
 use crate::plan::scalar::{self, Binder, Refusal, Scalar};
 use crate::plan::select;
 use crate::types;
-use scry_engine::{Catalog, ColumnDef, DataType, Table};
+use scry_engine::{Catalog, DataType, Table};
 use sqlparser::ast::{self, Spanned};
 use sqlparser::tokenizer::Location;
 use std::sync::Arc;
@@ -46,22 +47,9 @@ pub fn column(table: &Table, name: &str) -> Result<usize, Error> {
 pub fn defaults(table: &Table, binder: &mut Binder<'_>) -> Result<Vec<Option<Scalar>>, Refusal> {
     let mut list = Vec::with_capacity(table.def.columns.len());
     for column in &table.def.columns {
-        list.push(match &column.default {
-            Some(text) => Some(default(text, column, binder)?),
-            None => None,
-        });
+        list.push(column_default::compiled(column, binder)?);
     }
     Ok(list)
-}
-
-/// A column's default, whose text is not the client's.
-fn default(text: &str, column: &ColumnDef, binder: &mut Binder<'_>) -> Result<Scalar, Refusal> {
-    binder
-        .assigned(&parse::expression(text)?, column)
-        .map_err(|refusal| match refusal {
-            Refusal::Error(error) => Refusal::Error(error.nowhere()),
-            other => other,
-        })
 }
 
 fn returning(
@@ -388,8 +376,8 @@ fn assignments(
             }
             let definition = &table.def.columns[index];
             let value = if is_default(value) {
-                match &definition.default {
-                    Some(text) => default(text, definition, binder)?,
+                match column_default::compiled(definition, binder)? {
+                    Some(default) => default,
                     None => binder.null(definition),
                 }
             } else {

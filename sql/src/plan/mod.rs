@@ -6,6 +6,7 @@
 pub mod access;
 pub mod call;
 pub mod callable;
+pub mod column_default;
 pub mod copy_syntax;
 pub mod create_table;
 pub mod cursor;

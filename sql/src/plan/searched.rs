@@ -6,6 +6,7 @@
 
 use crate::analytic::AnalyticPlan;
 use crate::error::Error;
+use crate::plan::column_default;
 use crate::plan::dml;
 use crate::plan::open_items;
 use crate::plan::parse;
@@ -179,8 +180,8 @@ pub fn update(
             ast::Expr::Identifier(ident)
                 if ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case("default") =>
             {
-                match &table.def.columns[column].default {
-                    Some(text) => parse::expression(text)?,
+                match column_default::expression(&table.def.columns[column])? {
+                    Some(default) => default,
                     None => ast::Expr::value(ast::Value::Null),
                 }
             }

@@ -10,7 +10,7 @@ use crate::plan::select::no_such_table;
 use crate::plan::statement::{AlterAction, RuleChange};
 use crate::plan::{create_table, parse};
 use scry_engine::collision::ColumnRule;
-use scry_engine::{IndexDef, PrimaryKey, Table, TableDef};
+use scry_engine::{ColumnDefault, IndexDef, PrimaryKey, Table, TableDef};
 use std::sync::Arc;
 
 impl Session {
@@ -117,7 +117,8 @@ impl Session {
                     create_table::check_default(parsed, &def.columns[number], &self.facts())
                         .map_err(Error::nowhere)?;
                 }
-                def.columns[number].default = parsed.map(|parsed| parsed.to_string());
+                def.columns[number].default =
+                    parsed.map(|parsed| ColumnDefault::Expression(parsed.to_string()));
             }
             AlterAction::SetNotNull { column, not_null } => {
                 let number = dml::column(table, column)?;

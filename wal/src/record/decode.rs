@@ -3,7 +3,8 @@
 use super::bytes::Reader;
 use super::encode::{LENGTH_BYTES, commit_bits, kind};
 use super::{
-    Change, Commit, Ended, MAX_RECORD_BYTES, Op, Ranges, Record, RecordError, STORE_RANGE_BYTES, StoreRanges,
+    Change, Commit, Ended, MAX_RECORD_BYTES, Op, Ranges, Record, RecordError, STORE_RANGE_BYTES,
+    SequencePosition, StoreRanges,
 };
 use crate::ids::{Lsn, Micros, NodeId, Ordinal, StoreId, TentativeId, TxnId};
 
@@ -30,10 +31,26 @@ pub fn decode(bytes: &[u8]) -> Result<(Record<'_>, usize), RecordError> {
         }
         kind::TENTATIVE_DROP => Record::TentativeDrop(TentativeId::new(body.u64()?)),
         kind::COMMIT => Record::Commit(commit(&mut body)?),
+        kind::SEQUENCE => Record::Sequence(sequence(&mut body)?),
         other => return Err(RecordError::UnknownKind(other)),
     };
     body.end()?;
     Ok((record, LENGTH_BYTES + follows))
+}
+
+fn sequence(body: &mut Reader<'_>) -> Result<SequencePosition, RecordError> {
+    let store = StoreId::new(body.u32()?);
+    let is_called = match body.u8()? {
+        0 => false,
+        1 => true,
+        bits => return Err(RecordError::UnknownBits(bits)),
+    };
+    let last = body.i64()?;
+    Ok(SequencePosition {
+        store,
+        last,
+        is_called,
+    })
 }
 
 fn change<'a>(body: &mut Reader<'a>) -> Result<Change<'a>, RecordError> {

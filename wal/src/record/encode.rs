@@ -1,7 +1,7 @@
 //! Records to bytes. What is appended decodes to what was given; on an error nothing is appended.
 
 use super::bytes::put_sized;
-use super::{Change, Commit, Ended, MAX_RECORD_BYTES, Op, RecordError, STORE_RANGE_BYTES};
+use super::{Change, Commit, Ended, MAX_RECORD_BYTES, Op, RecordError, STORE_RANGE_BYTES, SequencePosition};
 use crate::ids::{Micros, Ordinal, TentativeId};
 
 pub(super) const LENGTH_BYTES: usize = 4;
@@ -12,6 +12,7 @@ pub(super) mod kind {
     pub(crate) const TENTATIVE: u8 = 3;
     pub(crate) const TENTATIVE_DROP: u8 = 4;
     pub(crate) const COMMIT: u8 = 5;
+    pub(crate) const SEQUENCE: u8 = 6;
 }
 
 pub(super) mod commit_bits {
@@ -102,6 +103,16 @@ pub fn encode_tentative_drop(out: &mut Vec<u8>, id: TentativeId) {
         out.extend_from_slice(&id.get().to_le_bytes())
     })
     .expect("thirteen bytes are below every limit");
+}
+
+/// Appends the position of a counter of numbers.
+pub fn encode_sequence(out: &mut Vec<u8>, position: &SequencePosition) {
+    record(out, kind::SEQUENCE, |out| {
+        out.extend_from_slice(&position.store.get().to_le_bytes());
+        out.push(u8::from(position.is_called));
+        out.extend_from_slice(&position.last.to_le_bytes());
+    })
+    .expect("eighteen bytes are below every limit");
 }
 
 /// Appends a catalog record. A frame that holds one must be put with `has_catalog`.

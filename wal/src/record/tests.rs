@@ -144,7 +144,7 @@ struct Owned {
 
 fn owned() -> impl Strategy<Value = Owned> {
     (
-        (0..5_u8, any::<u32>(), 0..3_u8, 0..3_u8, any::<u64>()),
+        (0..6_u8, any::<u32>(), 0..3_u8, 0..3_u8, any::<u64>()),
         (
             vec(any::<u8>(), 0..300),
             vec(any::<u8>(), 0..300),
@@ -200,6 +200,11 @@ fn borrowed<'a>(owned: &'a Owned, ranges: &'a [StoreRange]) -> Record<'a> {
             change,
         },
         3 => Record::TentativeDrop(TentativeId::new(owned.number)),
+        4 => Record::Sequence(SequencePosition {
+            store: StoreId::new(owned.store),
+            last: owned.number.cast_signed(),
+            is_called: odd,
+        }),
         _ => Record::Commit(Commit {
             txn: TxnId::new(owned.number),
             time: Micros::new(owned.number as i64),
@@ -223,6 +228,7 @@ fn encode(out: &mut Vec<u8>, record: &Record<'_>) {
         Record::Catalog(bytes) => encode_catalog(out, bytes).unwrap(),
         Record::Tentative { id, change } => encode_tentative(out, *id, change).unwrap(),
         Record::TentativeDrop(id) => encode_tentative_drop(out, *id),
+        Record::Sequence(position) => encode_sequence(out, position),
         Record::Commit(commit) => {
             encode_commit(out, commit).unwrap();
         }
@@ -246,7 +252,7 @@ proptest! {
     }
 
     #[test]
-    fn hostile_bytes_never_panic_and_have_one_encoding(mut bytes in vec(any::<u8>(), 5..200), kind in 1..6_u8) {
+    fn hostile_bytes_never_panic_and_have_one_encoding(mut bytes in vec(any::<u8>(), 5..200), kind in 1..7_u8) {
         let follows = (bytes.len() - 4) as u32;
         bytes[..4].copy_from_slice(&follows.to_le_bytes());
         bytes[4] = kind;

@@ -5,6 +5,7 @@ use crate::error::{Error, SqlState};
 use crate::exec::context::{self, Exec};
 use crate::exec::insert;
 use crate::expr::Evaluated;
+use crate::plan::column_default;
 use crate::plan::dml;
 use crate::plan::parse;
 use crate::plan::scalar::{self, Binder, Facts, ParamTypes, Scalar};
@@ -140,24 +141,19 @@ impl CopyIn {
         let mut defaults = Vec::new();
         let mut sources = Vec::with_capacity(table.def.columns.len());
         for (index, definition) in table.def.columns.iter().enumerate() {
-            sources.push(
-                match (
-                    columns.iter().position(|column| *column == index),
-                    &definition.default,
-                ) {
-                    (Some(field), _) => Source::Field(field),
-                    (None, Some(text)) => {
-                        let default = parse::expression(text)?;
-                        defaults.push(
-                            binder
-                                .assigned(&default, definition)
-                                .map_err(scalar::Refusal::into_error)?,
-                        );
+            let field = columns.iter().position(|column| *column == index);
+            sources.push(match field {
+                Some(field) => Source::Field(field),
+                None => match column_default::compiled(definition, &mut binder)
+                    .map_err(scalar::Refusal::into_error)?
+                {
+                    Some(default) => {
+                        defaults.push(default);
                         Source::Default(defaults.len() - 1)
                     }
-                    (None, None) => Source::Null,
+                    None => Source::Null,
                 },
-            );
+            });
         }
         let filter = match &statement.filter {
             None => None,
