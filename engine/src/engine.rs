@@ -13,7 +13,7 @@ use crate::limits::{Limits, SPILL_BYTES};
 use crate::locks::{Shares, WaitTable};
 use crate::pins::Pins;
 use crate::recovery;
-use crate::runs::RunsOptions;
+use crate::runs::{RunsOptions, RunsStats};
 use crate::serial::Serial;
 use crate::snapshots::{Slot, Snapshots};
 use crate::stats::{Counters, Stats};
@@ -237,6 +237,11 @@ impl Engine {
     /// Memory that committed rows take, about.
     pub fn memory_bytes(&self) -> u64 {
         self.backing.memory_bytes()
+    }
+
+    /// The runs in figures: levels, flushes, compactions, cache.
+    pub fn runs_stats(&self) -> RunsStats {
+        self.backing.runs.stats()
     }
 
     /// The audit trail.
