@@ -15,7 +15,7 @@ use crate::row::RowLayout;
 use crate::runs::SpaceId;
 use crate::sequence::{self, Sequence, Sequences};
 use crate::store::Store;
-use crate::store::backing::Home;
+use crate::store::backing::{Home, Spaces};
 use crate::types::{DataType, Value};
 use scry_wal::{Lsn, StoreId};
 use std::any::Any;
@@ -139,18 +139,19 @@ pub struct Table {
 
 impl Table {
     pub(crate) fn new(def: TableDef, store: Arc<Store>, lock: Arc<TableLock>) -> Table {
-        Table::with_indexes_of(&[], def, store, lock)
+        Table::with_indexes_of(&[], &Spaces::default(), def, store, lock)
     }
 
-    /// A table whose indexes keep their rows, as far as `known` has them.
-    fn with_indexes_of(
+    /// A table whose indexes keep their rows, as far as `known` has them; the others are where `spaces` says.
+    pub(crate) fn with_indexes_of(
         known: &[Arc<Index>],
+        spaces: &Spaces,
         def: TableDef,
         store: Arc<Store>,
         lock: Arc<TableLock>,
     ) -> Table {
         let layout = Arc::clone(&store.layout);
-        let indexes = Index::of(&def, known, &store, &lock);
+        let indexes = Index::of(&def, known, spaces, &store, &lock);
         Table {
             def,
             layout,
@@ -166,7 +167,7 @@ impl Table {
     /// The same data under another definition.
     pub(crate) fn redefined(&self, def: TableDef, rules: Arc<Rules>) -> Table {
         let (store, lock) = (Arc::clone(&self.store), Arc::clone(&self.lock));
-        Table::with_indexes_of(&self.indexes, def, store, lock).with_rules(rules)
+        Table::with_indexes_of(&self.indexes, &Spaces::default(), def, store, lock).with_rules(rules)
     }
 
     /// The same definition with other rules.
@@ -205,11 +206,21 @@ impl Table {
 
     /// A table whose store is new and empty.
     pub(crate) fn with_fresh_store(home: Home, def: TableDef, lock: Arc<TableLock>) -> Table {
+        Table::with_store_in(home, &Spaces::default(), def, lock)
+    }
+
+    /// As `with_fresh_store`, with its indexes where `spaces` says.
+    pub(crate) fn with_store_in(home: Home, spaces: &Spaces, def: TableDef, lock: Arc<TableLock>) -> Table {
         let types: Vec<DataType> = def.columns.iter().map(|column| column.ty).collect();
         let store = Arc::new(Store::new(home, def.store, Arc::new(RowLayout::new(&types))));
-        let table = Table::new(def, store, lock);
-        table.indexes.iter().for_each(|index| index.set_ready());
+        let table = Table::with_indexes_of(&[], spaces, def, store, lock);
+        table.set_indexes_ready();
         table
+    }
+
+    /// All its indexes can be read.
+    pub(crate) fn set_indexes_ready(&self) {
+        self.indexes.iter().for_each(|index| index.set_ready());
     }
 
     /// The number of the column of this name.
@@ -231,6 +242,12 @@ impl Table {
     /// The primary key of a row; `None` without primary key or when a column of it is NULL.
     pub fn key_of(&self, row: &[u8]) -> Option<Key> {
         key_of(&self.layout, self.key_columns()?, row).ok()
+    }
+
+    /// Its own store, and those of its indexes.
+    pub(crate) fn stores(&self) -> impl Iterator<Item = &Arc<Store>> {
+        let indexes = self.indexes.iter().map(|index| index.store());
+        std::iter::once(&self.store).chain(indexes)
     }
 
     /// Committed rows, approximately: for estimates.
@@ -337,20 +354,19 @@ impl Catalog {
         self.tables.all()
     }
 
-    /// The stores whose rows this catalog shows: of tables, of the bases of elections, of what candidates changed. Each once, by space.
+    /// The stores whose rows this catalog shows: of tables and their indexes, of the bases of elections, of what candidates changed. Each
+    /// once, by space.
     pub(crate) fn stores(&self) -> BTreeMap<SpaceId, Arc<Store>> {
         let of_elections = self.elections.iter().flat_map(|election| election.tables());
         let all = self.all_tables().chain(of_elections);
-        all.map(|table| (table.store.home.space, Arc::clone(&table.store)))
+        all.flat_map(|table| table.stores())
+            .map(|store| (store.home.space, Arc::clone(store)))
             .collect()
     }
 
     /// The stores of all tables and indexes of the present.
     pub(crate) fn swept_stores(&self) -> impl Iterator<Item = &Arc<Store>> {
-        self.all_tables().flat_map(|table| {
-            let indexes = table.indexes.iter().map(|index| index.store());
-            std::iter::once(&table.store).chain(indexes)
-        })
+        self.all_tables().flat_map(|table| table.stores())
     }
 
     /// Whether the tables are those of a candidate's base: rows are found there by primary key alone.

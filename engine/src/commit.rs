@@ -200,8 +200,7 @@ impl Txn {
             let row_bytes = row.as_ref().map_or(0, |row| row.len());
             let mut state = entry.lock();
             let left = state.push(row, local, horizon, durable, pins.as_deref());
-            let store = &self.overlay.stores[pending.store as usize].store;
-            let is_newly_dirty = store.mark_dirty(&mut state);
+            let is_newly_dirty = state.mark_dirty();
             drop(state);
             if is_newly_dirty {
                 dirty[pending.store as usize].push(pending.key.clone(), Arc::clone(entry), row_bytes);

@@ -344,6 +344,7 @@ impl World {
         self.table = self.home.table("t");
         let expected: Vec<(i32, i64)> = self.latest().clone().into_iter().collect();
         assert_eq!(self.home.rows(&self.table), expected);
+        self.home.check_indexes(&self.table);
     }
 
     fn step(&mut self, index: usize, repeatable: bool, step: Step) {

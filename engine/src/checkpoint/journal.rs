@@ -7,7 +7,7 @@
 use crate::catalog::{AppliedChange, Catalog};
 use crate::catalog_change::CatalogChange;
 use crate::election::change::ElectionChange;
-use crate::runs::SpaceId;
+use crate::store::backing::Spaces;
 use scry_wal::Lsn;
 use std::collections::{HashMap, HashSet};
 
@@ -15,8 +15,8 @@ use std::collections::{HashMap, HashSet};
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Definition {
     pub(crate) lsn: Lsn,
-    /// The space of the store that it made.
-    pub(crate) space: Option<SpaceId>,
+    /// The space of the store that it made, and those of all indexes that the table has.
+    pub(crate) spaces: Spaces,
     pub(crate) change: CatalogChange,
 }
 
@@ -29,10 +29,16 @@ impl Definition {
                 | CatalogChange::AddPrimaryKey { .. }
                 | CatalogChange::Election(ElectionChange::CreateBranch { .. })
         );
-        let table = applied.table.as_ref().filter(|_| makes_store);
+        let table = applied.table.as_ref();
+        let indexes = table.iter().flat_map(|table| &table.indexes);
         Definition {
             lsn,
-            space: table.map(|table| table.store.home.space),
+            spaces: Spaces {
+                table: table.filter(|_| makes_store).map(|table| table.store.home.space),
+                indexes: indexes
+                    .map(|index| (index.def.store, index.store().home.space))
+                    .collect(),
+            },
             change: applied.change.clone(),
         }
     }

@@ -7,7 +7,8 @@
 //! | version | u8 = 2 |
 //! | at, restart, LSN of the newest catalog | u64 each |
 //! | next transaction, election, oid, store, space | u64, u64, u32, u32, u32 |
-//! | definitions | list of: LSN u64, space u32 (0: none), length u32 and bytes of the change |
+//! | definitions | list of: LSN u64, space u32 (0: none), spaces of indexes, length u32 and bytes of the change |
+//! | spaces of indexes | list of: store u32, space u32 |
 //! | counts | list of: store u32, next ordinal u64, next row id u64, live rows i64, live bytes i64 |
 //! | sequences | list of: store u32, last number i64, is called u8 |
 
@@ -15,6 +16,7 @@ use super::journal::Definition;
 use crate::catalog_change::{CatalogChange, CatalogChangeError, Reader, put_len, put_u32, put_u64};
 use crate::runs::SpaceId;
 use crate::store::Counts;
+use crate::store::backing::Spaces;
 use scry_wal::{Lsn, SequencePosition, StoreId};
 
 const VERSION: u8 = 2;
@@ -53,7 +55,13 @@ impl State {
         let mut change = Vec::new();
         for definition in &self.definitions {
             put_u64(&mut out, definition.lsn.get());
-            put_u32(&mut out, definition.space.map_or(0, SpaceId::get));
+            let Spaces { table, indexes } = &definition.spaces;
+            put_u32(&mut out, table.map_or(0, SpaceId::get));
+            put_len(&mut out, indexes.len());
+            for (store, space) in indexes {
+                put_u32(&mut out, store.get());
+                put_u32(&mut out, space.get());
+            }
             change.clear();
             definition.change.encode(&mut change);
             put_len(&mut out, change.len());
@@ -89,9 +97,16 @@ impl State {
         let definitions = reader.list(|reader| {
             let lsn = Lsn::new(reader.u64()?);
             let space = reader.u32()?;
+            let indexes = reader.list(|reader| {
+                let store = StoreId::new(reader.u32()?);
+                Ok((store, SpaceId::new(reader.u32()?)))
+            })?;
             Ok(Definition {
                 lsn,
-                space: (space != 0).then(|| SpaceId::new(space)),
+                spaces: Spaces {
+                    table: (space != 0).then(|| SpaceId::new(space)),
+                    indexes,
+                },
                 change: CatalogChange::decode(reader.bytes()?)?,
             })
         })?;

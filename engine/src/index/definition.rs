@@ -75,7 +75,7 @@ impl Txn {
                 }
                 let place = index.key(&table.layout, &version.row, &key);
                 self.check_key(index.rows(), &place)?;
-                if !index.put_committed(&place, &key, version.lsn) {
+                if !index.put_committed(&place, &key, version.lsn)? {
                     return Err(duplicated(table, index, &version.row));
                 }
             }

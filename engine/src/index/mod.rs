@@ -5,8 +5,9 @@
 //! all of them. So snapshots, own writes, savepoints and rollbacks are for an index what they are for a table, and an insert of
 //! a key into a unique index waits for whoever inserts or deletes it.
 //!
-//! An index is neither in the log nor in the runs, and stays in memory as a whole: opening fills it from the rows of its table
-//! (`replay`). It takes none of the table's ordinals, and nobody mirrors it.
+//! An index is in the runs as a table is, in a space of its own, and leaves memory as a table's rows do. It is not in the log: a
+//! restart derives what its rows have become since the checkpoint from the log's changes of the table's rows (`recovery::entries`). It
+//! takes none of the table's ordinals, and nobody mirrors it.
 //!
 //! | part of the key | bytes |
 //! |---|---|
@@ -28,9 +29,11 @@ pub(crate) mod replay;
 
 use crate::Row;
 use crate::catalog::{Table, TableDef};
+use crate::error::Error;
 use crate::key::Key;
 use crate::locks::TableLock;
 use crate::row::RowLayout;
+use crate::store::backing::{Home, Spaces};
 use crate::store::entry::RowEntry;
 use crate::store::{Growth, Store};
 use crate::types::Datum;
@@ -77,9 +80,9 @@ struct IndexData {
 
 impl Index {
     /// An index without rows.
-    fn empty(def: &IndexDef, table: &Store, lock: &Arc<TableLock>) -> Index {
+    fn empty(def: &IndexDef, home: Home, lock: &Arc<TableLock>) -> Index {
         let layout = Arc::new(RowLayout::new(&[]));
-        let store = Arc::new(Store::derived(table.home.another(), def.store, layout));
+        let store = Arc::new(Store::derived(home, def.store, layout));
         let rows = TableDef {
             oid: def.oid,
             name: def.name.clone(),
@@ -95,10 +98,12 @@ impl Index {
         }
     }
 
-    /// The indexes of a table that has `def`: those that `known` has keep their rows.
+    /// The indexes of a table that has `def`: those that `known` has keep their rows, the others have none yet and are where `spaces`
+    /// says.
     pub(crate) fn of(
         def: &TableDef,
         known: &[Arc<Index>],
+        spaces: &Spaces,
         table: &Store,
         lock: &Arc<TableLock>,
     ) -> Vec<Arc<Index>> {
@@ -107,7 +112,10 @@ impl Index {
                 def: def.clone(),
                 data: Arc::clone(&known.data),
             },
-            None => Index::empty(def, table, lock),
+            None => {
+                let home = table.home.backing.home_in(spaces.of_index(def.store));
+                Index::empty(def, home, lock)
+            }
         };
         def.indexes.iter().map(|def| Arc::new(index(def))).collect()
     }
@@ -132,10 +140,15 @@ impl Index {
     /// The key of a row of the table, which has the key `own` there.
     pub(crate) fn key(&self, layout: &RowLayout, row: &[u8], own: &[u8]) -> Key {
         let row = layout.row(row);
+        self.key_of(|column| row.get(column), own)
+    }
+
+    /// As `key`, for a row of which `value` answers the columns.
+    pub(crate) fn key_of<'v>(&self, value: impl Fn(usize) -> Datum<'v>, own: &[u8]) -> Key {
         let mut key = Key::new();
         let mut distinct = !self.def.unique;
         for column in &self.def.columns {
-            let value = row.get(*column);
+            let value = value(*column);
             distinct |= value.is_null();
             key.push_nullable(&value);
         }
@@ -147,16 +160,25 @@ impl Index {
 
     /// Puts in the row that stands for a committed one of the table, which has the key `own` there. False when another row has its key,
     /// in a unique index.
-    pub(crate) fn put_committed(&self, key: &Key, own: &[u8], lsn: Lsn) -> bool {
+    ///
+    /// # Errors
+    /// When a file of the store cannot be read.
+    pub(crate) fn put_committed(&self, key: &Key, own: &[u8], lsn: Lsn) -> Result<bool, Error> {
         let content = entry(own);
         let growth = Growth::of(None, Some(&content));
-        let made = || Arc::new(RowEntry::committed(lsn, Ordinal::default(), Some(content)));
-        let (entry, is_new) = self.store().rows.get_or_insert_with(key, made);
+        let made = || {
+            Arc::new(RowEntry::committed(
+                lsn,
+                Ordinal::default(),
+                Some(Row::clone(&content)),
+            ))
+        };
+        let (entry, is_new) = self.store().place(key, false, made)?;
         if is_new {
             self.store().changed(key, &entry, 0);
             self.store().counters.add_live(growth);
         }
-        is_new
+        Ok(is_new)
     }
 
     /// The key of a unique index for a row; `None`: a column is NULL, which equals nothing.
@@ -169,6 +191,6 @@ impl Index {
 }
 
 /// The row of an index that stands for the table's row under `own`.
-fn entry(own: &[u8]) -> Row {
+pub(crate) fn entry(own: &[u8]) -> Row {
     Row::from(own)
 }

@@ -1,4 +1,4 @@
-//! Indexes after the log was replayed.
+//! Indexes that a replayed commit has made.
 
 use super::maintain::taken;
 use crate::catalog::Table;
@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::key::Key;
 use crate::overlay::Version;
 
-/// Fills the indexes of a table, which have no rows yet, from its rows, over which `each` goes.
+/// Fills those indexes of a table that are not ready, and have no rows yet, from its rows, over which `each` goes.
 ///
 /// # Errors
 /// What `each` answers; `KeyExists` for an index that would have two rows under one key.
@@ -14,21 +14,25 @@ pub(crate) fn fill(
     table: &Table,
     each: impl FnOnce(&mut dyn FnMut(&Key, Version)) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    if table.indexes.is_empty() {
+    let new = table.indexes.iter().filter(|index| !index.is_ready());
+    let new: Vec<_> = new.collect();
+    if new.is_empty() {
         return Ok(());
     }
-    let mut twice = None;
+    let mut failure = None;
     each(&mut |own, version| {
-        for index in &table.indexes {
+        for index in &new {
             let key = index.key(&table.layout, &version.row, own);
-            if !index.put_committed(&key, own, version.lsn) {
-                twice.get_or_insert_with(|| taken(table, index, &version.row));
+            match index.put_committed(&key, own, version.lsn) {
+                Ok(true) => {}
+                Ok(false) => drop(failure.get_or_insert_with(|| taken(table, index, &version.row))),
+                Err(error) => drop(failure.get_or_insert(error)),
             }
         }
     })?;
-    if let Some(error) = twice {
+    if let Some(error) = failure {
         return Err(error);
     }
-    table.indexes.iter().for_each(|index| index.set_ready());
+    new.iter().for_each(|index| index.set_ready());
     Ok(())
 }

@@ -10,8 +10,8 @@ use crate::election::branch;
 use crate::election::change::ElectionChange;
 use crate::error::Error;
 use crate::index::replay;
-use crate::runs::SpaceId;
 use crate::store::Store;
+use crate::store::backing::Spaces;
 use crate::store::entry::RowEntry;
 use scry_wal::{Lsn, Ordinal, StoreId};
 use std::collections::HashMap;
@@ -20,12 +20,12 @@ use std::sync::Arc;
 impl Replay {
     /// Makes a change of the catalog whose rows are in the runs.
     pub(super) fn define(&mut self, definition: &Definition) -> Result<(), Error> {
-        let Definition { lsn, space, change } = definition;
+        let Definition { lsn, spaces, change } = definition;
         match change {
-            CatalogChange::Election(change) => drop(self.elect(*lsn, change, *space)?),
+            CatalogChange::Election(change) => drop(self.elect(*lsn, change, spaces)?),
             change => {
-                if let Some((store, key)) = self.alter(*lsn, change, *space)? {
-                    self.rekey(*lsn, store, &key, Some(HashMap::new()), *space)?;
+                if let Some((store, key)) = self.alter(*lsn, change, spaces)? {
+                    self.rekey(*lsn, store, &key, Some(HashMap::new()), spaces)?;
                 }
             }
         }
@@ -37,7 +37,7 @@ impl Replay {
         &mut self,
         lsn: Lsn,
         change: &ElectionChange,
-        space: Option<SpaceId>,
+        spaces: &Spaces,
     ) -> Result<Option<Adoption>, Error> {
         let mut adoption = None;
         let mut table = None;
@@ -56,7 +56,12 @@ impl Replay {
                 let of_base = known.and_then(|(_, candidate)| candidate.base.tables.by_store(*base));
                 let of_base = of_base
                     .ok_or_else(|| corrupt(lsn, Some(*base), "branch of an unknown store".to_owned()))?;
-                let branch = Arc::new(branch::table(self.home(space), of_base, *store, columns.clone()));
+                let branch = Arc::new(branch::table(
+                    self.backing.home_in(spaces.table),
+                    of_base,
+                    *store,
+                    columns.clone(),
+                ));
                 self.last_store = self.last_store.max(store.get());
                 self.stores.insert(*store, StoreState::of(&branch));
                 table = Some(branch);
@@ -139,7 +144,7 @@ impl Replay {
         &mut self,
         lsn: Lsn,
         change: &CatalogChange,
-        space: Option<SpaceId>,
+        spaces: &Spaces,
     ) -> Result<Option<(StoreId, PrimaryKey)>, Error> {
         if self.alter_sequence(lsn, change)? {
             return Ok(None);
@@ -152,11 +157,8 @@ impl Replay {
         let table = match change {
             CatalogChange::CreateTable(def) => {
                 check_definition(def).map_err(|error| corrupt(lsn, Some(def.store), error.to_string()))?;
-                Some(Table::with_fresh_store(
-                    self.home(space),
-                    def.clone(),
-                    Arc::default(),
-                ))
+                let home = self.backing.home_in(spaces.table);
+                Some(Table::with_store_in(home, spaces, def.clone(), Arc::default()))
             }
             CatalogChange::DropTable { oid, .. } => {
                 table_of(*oid)?;
@@ -168,7 +170,8 @@ impl Replay {
                     store: *new,
                     ..old.def.clone()
                 };
-                let new = Table::with_fresh_store(self.home(space), def, Arc::clone(&old.lock));
+                let home = self.backing.home_in(spaces.table);
+                let new = Table::with_store_in(home, spaces, def, Arc::clone(&old.lock));
                 Some(new.with_rules(Arc::clone(&old.rules)))
             }
             CatalogChange::AddPrimaryKey { oid, key } => {
@@ -196,7 +199,9 @@ impl Replay {
                     let what = "a definition that is not of the table's data".to_owned();
                     return Err(corrupt(lsn, Some(def.store), what));
                 }
-                Some(old.redefined(def.clone(), Arc::clone(&old.rules)))
+                let (store, lock) = (Arc::clone(&old.store), Arc::clone(&old.lock));
+                let new = Table::with_indexes_of(&old.indexes, spaces, def.clone(), store, lock);
+                Some(new.with_rules(Arc::clone(&old.rules)))
             }
             CatalogChange::CreateSequence(_)
             | CatalogChange::RedefineSequence(_)
@@ -231,7 +236,7 @@ impl Replay {
         store_id: StoreId,
         key: &PrimaryKey,
         rows: Option<HashMap<Ordinal, (Lsn, Row)>>,
-        space: Option<SpaceId>,
+        spaces: &Spaces,
     ) -> Result<(), Error> {
         // The transaction may have dropped the table after all.
         let Some(state) = self.stores.get(&store_id) else {
@@ -249,7 +254,8 @@ impl Replay {
         let mut rows: Vec<_> = rows.into_iter().collect();
         rows.sort_unstable_by_key(|(ordinal, _)| *ordinal);
         let (layout, counters) = (Arc::clone(&old.layout), Arc::clone(&old.counters));
-        let store = Store::with_counters(self.home(space), store_id, layout, counters);
+        let home = self.backing.home_in(spaces.table);
+        let store = Store::with_counters(home, store_id, layout, counters);
         for (ordinal, (version_lsn, row)) in rows {
             let wrong = |what: String| corrupt(lsn, Some(store_id), what);
             let new_key = key_of(&store.layout, &key.columns, &row).map_err(|column| {
@@ -265,7 +271,8 @@ impl Replay {
             }
         }
         let store = Arc::new(store);
-        let rekeyed = Table::new(table.def.clone(), Arc::clone(&store), Arc::clone(&table.lock));
+        let lock = Arc::clone(&table.lock);
+        let rekeyed = Table::with_indexes_of(&[], spaces, table.def.clone(), Arc::clone(&store), lock);
         let table = Arc::new(rekeyed.with_rules(Arc::clone(&table.rules)));
         self.stores.insert(store_id, StoreState::of(&table));
         let change = CatalogChange::AddPrimaryKey {
@@ -275,16 +282,23 @@ impl Replay {
         self.change_catalog(lsn, change, Some(table))
     }
 
-    /// Fills the indexes, of which neither the log nor the runs have anything.
-    pub(super) fn fill_indexes(&self) -> Result<(), Error> {
-        for table in self.catalog.all_tables() {
-            let filled = replay::fill(table, |visit| each_newest(&table.store, visit));
-            filled.map_err(|error| match error {
-                Error::KeyExists { .. } => corrupt(self.visible, Some(table.def.store), error.to_string()),
-                error => error,
-            })?;
-        }
-        Ok(())
+    /// Fills the indexes that a change of the commit at `lsn` has made, or whose table it has put under another key, from the rows as the commit
+    /// leaves them.
+    pub(super) fn fill_indexes(&self, lsn: Lsn, change: &CatalogChange) -> Result<(), Error> {
+        let oid = match change {
+            CatalogChange::Redefine(def) => def.oid,
+            CatalogChange::AddPrimaryKey { oid, .. } => *oid,
+            _ => return Ok(()),
+        };
+        // The transaction may have dropped the table after all.
+        let Some(table) = self.catalog.by_oid(oid) else {
+            return Ok(());
+        };
+        let filled = replay::fill(table, |visit| each_newest(&table.store, visit));
+        filled.map_err(|error| match error {
+            Error::KeyExists { .. } => corrupt(lsn, Some(table.def.store), error.to_string()),
+            error => error,
+        })
     }
 }
 

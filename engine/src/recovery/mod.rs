@@ -17,11 +17,17 @@
 //! A transaction that adds a primary key to a table is replayed by ordinals instead of keys: its records may carry
 //! the old keys or the new ones.
 //!
-//! In reading order: this file (frames and commits), `rows` (what a commit does to rows), `definitions` (what it does to the catalog), `sequences`.
+//! Indexes have no records: what the rows of those that a checkpoint has have become follows from the changes of their tables' rows. One that
+//! a commit behind the checkpoint made, or a table's new primary key, is filled at the end of that commit from the rows as they are there, in a space of
+//! its own, whatever of it is in the runs.
+//!
+//! In reading order: this file (frames and commits), `rows` (what a commit does to rows), `entries` (to rows of indexes), `definitions` (to
+//! the catalog), `sequences`.
 //!
 //! While elections are open, versions that their bases see stay behind newer ones, as they did before the restart.
 
 mod definitions;
+mod entries;
 mod rows;
 mod sequences;
 
@@ -31,10 +37,11 @@ use crate::catalog_change::CatalogChange;
 use crate::checkpoint::{Definition, State};
 use crate::collector::Grave;
 use crate::error::Error;
+use crate::index::Index;
 use crate::key::Key;
-use crate::runs::SpaceId;
-use crate::store::backing::{Backing, Home};
+use crate::store::backing::{Backing, Spaces};
 use crate::store::{Counts, Store};
+use entries::Late;
 use rows::rows_by_ordinal;
 use scry_wal::{
     BoxError, Change, Commit, Ended, Frame, Log, Lsn, Op, Ordinal, Record, SequencePosition, StoreId,
@@ -82,7 +89,6 @@ pub(crate) fn replay(
         return Err(error);
     }
     let log = log?;
-    replay.fill_indexes()?;
     replay.restore_counters();
     Ok((log, replay.finish()))
 }
@@ -110,6 +116,7 @@ struct Replay {
 struct StoreState {
     store: Arc<Store>,
     has_primary_key: bool,
+    indexes: Vec<Arc<Index>>,
 }
 
 impl StoreState {
@@ -117,6 +124,7 @@ impl StoreState {
         StoreState {
             store: Arc::clone(&table.store),
             has_primary_key: table.def.primary_key.is_some(),
+            indexes: table.indexes.clone(),
         }
     }
 }
@@ -127,6 +135,19 @@ struct OwnedChange {
     op: Op,
     ended: Ended,
     key: Key,
+    /// `None`: nothing.
+    before: Option<Row>,
+    after: Row,
+}
+
+/// A change of a row, at `at` in the log.
+struct RowChange<'a> {
+    at: Lsn,
+    store: StoreId,
+    op: Op,
+    ended: Ended,
+    key: &'a [u8],
+    before: &'a [u8],
     after: Row,
 }
 
@@ -174,6 +195,10 @@ impl Replay {
         }
         let counts: HashMap<StoreId, Counts> = state.counts.iter().copied().collect();
         let set = backing.runs.current();
+        replay
+            .catalog
+            .all_tables()
+            .for_each(|table| table.set_indexes_ready());
         for (space, store) in replay.catalog.stores() {
             if let Some(counts) = counts.get(&store.id) {
                 store.counters.restore(*counts);
@@ -195,14 +220,6 @@ impl Replay {
         replay.last_store = state.next_store.saturating_sub(1);
         replay.last_election = state.next_election.saturating_sub(1);
         Ok(replay)
-    }
-
-    /// A home for a new store, in a space that is known or another.
-    fn home(&self, space: Option<SpaceId>) -> Home {
-        match space {
-            Some(space) => self.backing.home(space),
-            None => self.backing.new_home(),
-        }
     }
 
     fn frame(&mut self, frame: &Frame) -> Result<(), Error> {
@@ -255,6 +272,7 @@ impl Replay {
             op: change.op,
             ended: change.ended,
             key: Key::from_bytes(change.key),
+            before: (!change.before.is_empty()).then(|| Row::from(change.before)),
             after: Row::from(change.after),
         });
     }
@@ -278,8 +296,10 @@ impl Replay {
         let mut adoptions = Vec::new();
         for change in catalog {
             match change {
-                CatalogChange::Election(change) => adoptions.extend(self.elect(lsn, change, None)?),
-                change => new_keys.extend(self.alter(lsn, change, None)?),
+                CatalogChange::Election(change) => {
+                    adoptions.extend(self.elect(lsn, change, &Spaces::default())?);
+                }
+                change => new_keys.extend(self.alter(lsn, change, &Spaces::default())?),
             }
         }
         let mut progress = HashMap::new();
@@ -307,29 +327,37 @@ impl Replay {
                 },
             );
         }
+        let mut late = Late::default();
         for adoption in adoptions {
-            self.adopt(lsn, &mut progress, adoption)?;
+            self.adopt(lsn, &mut progress, adoption, &mut late)?;
         }
         if let Some(id) = commit.adopts {
             for change in self.tentative.remove(&id).unwrap_or_default() {
-                let (store, op, ended) = (change.store, change.op, change.ended);
-                self.change(
-                    lsn,
-                    &mut progress,
-                    lsn,
-                    store,
-                    op,
-                    ended,
-                    &change.key,
-                    change.after,
-                )?;
+                let change = RowChange {
+                    at: lsn,
+                    store: change.store,
+                    op: change.op,
+                    ended: change.ended,
+                    key: &change.key,
+                    before: change.before.as_deref().unwrap_or_default(),
+                    after: change.after,
+                };
+                self.change(lsn, &mut progress, change, &mut late)?;
             }
         }
         for (at, change) in changes {
-            let (store, op, ended) = (change.store, change.op, change.ended);
-            let after = Row::from(change.after);
-            self.change(*at, &mut progress, lsn, store, op, ended, change.key, after)?;
+            let change = RowChange {
+                at: *at,
+                store: change.store,
+                op: change.op,
+                ended: change.ended,
+                key: change.key,
+                before: change.before,
+                after: Row::from(change.after),
+            };
+            self.change(lsn, &mut progress, change, &mut late)?;
         }
+        self.put_late(lsn, late)?;
         for (store, progress) in &mut progress {
             if progress.begun != progress.announced {
                 let what = format!(
@@ -343,7 +371,10 @@ impl Replay {
             let rows = progress
                 .get_mut(&store)
                 .and_then(|progress| progress.by_ordinal.take());
-            self.rekey(lsn, store, &key, rows, None)?;
+            self.rekey(lsn, store, &key, rows, &Spaces::default())?;
+        }
+        for change in catalog {
+            self.fill_indexes(lsn, change)?;
         }
         self.visible = lsn;
         Ok(())

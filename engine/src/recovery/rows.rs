@@ -1,6 +1,7 @@
 //! What a commit does to rows.
 
-use super::{Adoption, Progress, Replay, corrupt};
+use super::entries::{Late, Old};
+use super::{Adoption, Progress, Replay, RowChange, corrupt};
 use crate::Row;
 use crate::collector::Grave;
 use crate::election::branch;
@@ -8,30 +9,33 @@ use crate::error::Error;
 use crate::key::{Key, KeyRange};
 use crate::locks::RowRef;
 use crate::overlay::Version;
+use crate::row::RowError;
 use crate::store::entry::RowEntry;
 use crate::store::memtable::Found;
 use crate::store::scan::Met;
-use crate::store::{Growth, Store};
+use crate::store::{Growth, NEWEST, Store};
 use scry_wal::{Ended, Lsn, Op, Ordinal, StoreId};
 use std::collections::HashMap;
 use std::sync::Arc;
 
 impl Replay {
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the fields of a record, owned or borrowed"
-    )]
+    /// Makes one change of a row, of the commit at `lsn`.
     pub(super) fn change(
         &mut self,
-        at: Lsn,
-        progress: &mut HashMap<StoreId, Progress>,
         lsn: Lsn,
-        store_id: StoreId,
-        op: Op,
-        ended: Ended,
-        key: &[u8],
-        after: Row,
+        progress: &mut HashMap<StoreId, Progress>,
+        change: RowChange<'_>,
+        late: &mut Late,
     ) -> Result<(), Error> {
+        let RowChange {
+            at,
+            store: store_id,
+            op,
+            ended,
+            key,
+            before,
+            after,
+        } = change;
         // Changes of a store that the commit does not name are void: the transaction dropped the store itself.
         let (Some(progress), Some(state)) = (progress.get_mut(&store_id), self.stores.get(&store_id)) else {
             return Ok(());
@@ -79,11 +83,26 @@ impl Replay {
             return Ok(());
         }
         let store = Arc::clone(store);
-        self.put(at, lsn, &store, key, ended, begun)
+        if state.indexes.is_empty() {
+            return self.put(at, lsn, &store, key, ended, begun);
+        }
+        let indexes = state.indexes.clone();
+        let damaged = |error: RowError| corrupt(at, Some(store_id), error.to_string());
+        let old = match op {
+            Op::Insert => Old::Nothing,
+            Op::Update => Old::Differs(store.layout.decode_before(before).map_err(damaged)?),
+            Op::Delete => {
+                store.layout.validate(before).map_err(damaged)?;
+                Old::Row(before)
+            }
+        };
+        let new = begun.as_ref().map(|(_, row)| Row::clone(row));
+        self.put(at, lsn, &store, key, ended, begun)?;
+        self.follow(lsn, &indexes, &store.layout, key, (&old, new.as_ref()), late)
     }
 
     /// Ends one version of a row and begins another.
-    fn put(
+    pub(super) fn put(
         &mut self,
         at: Lsn,
         lsn: Lsn,
@@ -188,6 +207,7 @@ impl Replay {
         lsn: Lsn,
         progress: &mut HashMap<StoreId, Progress>,
         adoption: Adoption,
+        late: &mut Late,
     ) -> Result<(), Error> {
         let Adoption {
             branch: table,
@@ -204,8 +224,8 @@ impl Replay {
         }
         progress.begun = count;
         let first = progress.first;
-        let state = self.stores.get(&base);
-        let store = Arc::clone(&state.ok_or_else(|| wrong("unknown store"))?.store);
+        let state = self.stores.get(&base).ok_or_else(|| wrong("unknown store"))?;
+        let (store, indexes) = (Arc::clone(&state.store), state.indexes.clone());
         let mut rows = Vec::new();
         each_newest(&table.store, &mut |key, version| {
             let ordinal = version.ordinal.unwrap_or_default();
@@ -218,10 +238,36 @@ impl Replay {
             let begun = proposal
                 .visible()
                 .map(|row| (first.plus(ordinal.get()), Arc::clone(row)));
+            let replaced = match proposal.replaced {
+                Some(_) if !indexes.is_empty() => newest(&store, key.as_ref())?,
+                _ => None,
+            };
+            let old = replaced.as_deref().map_or(Old::Nothing, Old::Row);
+            let new = begun.as_ref().map(|(_, row)| Row::clone(row));
             self.put(lsn, lsn, &store, key.as_ref(), proposal.replaced, begun)?;
+            self.follow(
+                lsn,
+                &indexes,
+                &store.layout,
+                key.as_ref(),
+                (&old, new.as_ref()),
+                late,
+            )?;
         }
         Ok(())
     }
+}
+
+/// The row of a key as it is now.
+fn newest(store: &Store, key: &[u8]) -> Result<Option<Row>, Error> {
+    let found = store
+        .rows
+        .find(key, |entry| entry.lock().newest(store.id).row.map(Arc::clone));
+    Ok(match found {
+        Found::Row(row) => row,
+        Found::Nothing => None,
+        Found::NotHere => store.read_below(key, NEWEST)?.and_then(|stored| stored.row),
+    })
 }
 
 /// Ends a version that only the runs have, and begins another.

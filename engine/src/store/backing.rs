@@ -5,6 +5,7 @@
 
 use crate::runs::{Runs, SpaceId};
 use parking_lot::Mutex;
+use scry_wal::StoreId;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
@@ -34,6 +35,14 @@ impl Backing {
     /// A space of its own.
     pub(crate) fn new_home(self: &Arc<Self>) -> Home {
         self.home(SpaceId::new(self.next_space.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// A home in a space that is known, or in one of its own.
+    pub(crate) fn home_in(self: &Arc<Self>, space: Option<SpaceId>) -> Home {
+        match space {
+            Some(space) => self.home(space),
+            None => self.new_home(),
+        }
     }
 
     /// A space that there is.
@@ -73,6 +82,23 @@ impl Backing {
 
     pub(crate) fn dirty_bytes(&self) -> u64 {
         self.dirty_bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// The spaces that a checkpoint names for a table: what it names none for gets a new one.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Spaces {
+    /// Of the table's rows.
+    pub(crate) table: Option<SpaceId>,
+    /// Of its indexes, by their stores.
+    pub(crate) indexes: Vec<(StoreId, SpaceId)>,
+}
+
+impl Spaces {
+    /// The space of an index.
+    pub(crate) fn of_index(&self, store: StoreId) -> Option<SpaceId> {
+        let found = self.indexes.iter().find(|(known, _)| *known == store);
+        found.map(|(_, space)| *space)
     }
 }
 

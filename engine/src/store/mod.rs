@@ -17,7 +17,7 @@ use crate::overlay::Version;
 use crate::row::RowLayout;
 use crate::runs::Stored;
 use backing::Home;
-use entry::{RowEntry, RowState};
+use entry::RowEntry;
 use memtable::{Found, Memtable};
 use parking_lot::Mutex;
 use scan::{Met, Next, StoreScan};
@@ -34,7 +34,7 @@ pub(crate) struct Store {
     pub(crate) counters: Arc<StoreCounters>,
     pub(crate) home: Home,
     dirty: Mutex<DirtyRows>,
-    /// Whether its rows follow from those of another store, and so are neither in the log nor in the runs.
+    /// Whether its rows follow from those of another store, and so are not in the log.
     derived: bool,
     /// Set when a committed DDL statement put another store in this one's place, or nothing. Whoever gets the
     /// table's lock afterwards must not write here.
@@ -97,7 +97,7 @@ impl Store {
         }
     }
 
-    /// The rows of an index. Its home is a space of which the runs have nothing.
+    /// The rows of an index.
     pub(crate) fn derived(home: Home, id: StoreId, layout: Arc<RowLayout>) -> Store {
         let mut store = Store::new(home, id, layout);
         store.derived = true;
@@ -193,18 +193,11 @@ impl Store {
         })
     }
 
-    /// A row is about to have a version that no run has. Answers whether it is to be added by `add_dirty`: not of a derived store, nor when it was
-    /// added before.
-    #[must_use]
-    pub(crate) fn mark_dirty(&self, row: &mut RowState) -> bool {
-        !self.derived && row.mark_dirty()
-    }
-
     /// Counts an entry that has new committed versions which no run has; `before` was counted of it.
     pub(crate) fn changed(&self, key: &Key, entry: &Arc<RowEntry>, before: u64) {
         let mut state = entry.lock();
         let mut dirty = DirtyRows::default();
-        if self.mark_dirty(&mut state) {
+        if state.mark_dirty() {
             dirty.push(key.clone(), Arc::clone(entry), state.newest_bytes());
         }
         self.home.backing.add_memory(state.recount(key.as_ref(), before));

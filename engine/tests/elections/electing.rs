@@ -50,6 +50,46 @@ fn an_elected_candidate_becomes_the_present_under_ordinals_that_the_log_alone_te
 }
 
 #[test]
+fn indexes_follow_an_elected_candidate_through_a_restart_whose_log_has_none_of_its_rows() {
+    for checkpointed in [true, false] {
+        let mut options = options();
+        // No checkpoint but those asked for.
+        options.checkpoint_log_bytes = 0;
+        options.checkpoint_dirty_bytes = 0;
+        let mut home = Home::with(options);
+        let mut new = new_table("t", true);
+        new.indexes.push(index("t_value_key", true));
+        let table = home.create_as(new);
+        for id in 1..=4 {
+            home.put(&table, id, i64::from(id) * 10);
+        }
+        create_election(&home, "e", 1);
+        create_candidate(&home, "e", "c");
+        change_in(&home, "c", &table, |txn, table| {
+            assert!(set(txn, table, 1, 11));
+            assert!(delete(txn, table, 2));
+            insert(txn, table, 5, 50);
+        });
+        if checkpointed {
+            home.checkpoint();
+        }
+        // What others change meanwhile may be in memory alone.
+        change(&home, &table, |txn, table| assert!(set(txn, table, 3, 33)));
+        assert_eq!(try_elect(&home, "e", "c").unwrap(), 3);
+        change(&home, &table, |txn, table| insert(txn, table, 6, 20));
+        drop(table);
+        for _ in 0..2 {
+            home.restart_at_once();
+            let table = home.table("t");
+            assert_eq!(home.rows(&table), [(1, 11), (3, 33), (4, 40), (5, 50), (6, 20)]);
+            home.check_indexes(&table);
+            drop(table);
+            home.checkpoint();
+        }
+    }
+}
+
+#[test]
 fn electing_logs_no_row_again() {
     let (home, table) = scene(1);
     change_in(&home, "c", &table, |txn, table| {
