@@ -8,6 +8,7 @@ use crate::catalog_change::CatalogChange;
 use crate::collision::Rules;
 use crate::election::{Elections, of_catalog};
 use crate::error::Error;
+use crate::foreign::{ForeignKeyDef, ReferenceDef, UniqueKey};
 use crate::index::{Index, IndexDef, NewIndex};
 use crate::key::Key;
 use crate::locks::TableLock;
@@ -109,6 +110,9 @@ pub struct TableDef {
     pub store: StoreId,
     pub checks: Vec<CheckDef>,
     pub indexes: Vec<IndexDef>,
+    pub foreign_keys: Vec<ForeignKeyDef>,
+    /// What refers to this table, itself included: one note for each foreign key.
+    pub referenced_by: Vec<ReferenceDef>,
 }
 
 /// A table to be created: the engine gives it its oid and store.
@@ -119,6 +123,7 @@ pub struct NewTable {
     pub primary_key: Option<PrimaryKey>,
     pub checks: Vec<CheckDef>,
     pub indexes: Vec<NewIndex>,
+    pub foreign_keys: Vec<ForeignKeyDef>,
 }
 
 /// A table as one catalog knows it.
@@ -129,6 +134,8 @@ pub struct Table {
     pub rules: Arc<Rules>,
     /// In the order of the definition.
     pub indexes: Vec<Arc<Index>>,
+    /// The keys that are referred to.
+    pub(crate) referenced: Vec<UniqueKey>,
     pub(crate) store: Arc<Store>,
     pub(crate) lock: Arc<TableLock>,
     /// Set when a commit put another definition in this one's place, or nothing. Whoever gets the table's lock afterwards
@@ -153,6 +160,7 @@ impl Table {
         let layout = Arc::clone(&store.layout);
         let indexes = Index::of(&def, known, spaces, &store, &lock);
         Table {
+            referenced: def.referenced_keys(),
             def,
             layout,
             rules: Arc::default(),
@@ -559,6 +567,22 @@ pub(crate) fn check_definition(def: &TableDef) -> Result<(), Error> {
     for index in &def.indexes {
         if index.columns.is_empty() || index.columns.iter().any(|column| *column >= columns.len()) {
             return invalid("an index needs columns of its table");
+        }
+    }
+    for key in &def.foreign_keys {
+        let has = |column: &usize| *column < columns.len();
+        let own = key.table != def.oid || key.referenced.iter().all(has);
+        if key.columns.is_empty()
+            || key.columns.len() != key.referenced.len()
+            || !own
+            || !key.columns.iter().all(has)
+        {
+            return invalid("a foreign key needs columns of its table, and as many of another");
+        }
+    }
+    for reference in &def.referenced_by {
+        if def.unique_key(&reference.columns).is_none() {
+            return invalid("a key that is referred to must stay");
         }
     }
     Ok(())

@@ -16,8 +16,12 @@
 //! | 11 redefine sequence | sequence; another store: it begins again |
 //! | 12 drop sequence | oid u32, store u32 |
 //! | 16 to 30 | elections: see `election::change` |
-//! | definition | oid u32, store u32, name, list of columns, option of primary key, list of checks, list of indexes |
+//! | definition | oid u32, store u32, name, list of columns, option of primary key, list of checks, list of indexes, list of foreign keys, list of references |
 //! | index | oid u32, name, store u32, list of column numbers u32, unique u8, constraint u8 |
+//! | foreign key | constraint name, list of column numbers u32, oid u32 of the table referred to, list of its column numbers u32, |
+//! | | on delete u8, on update u8 (0 no action, 1 restrict, 2 cascade, 3 set null, 4 set default), |
+//! | | match full u8, deferrable u8, deferred u8, validated u8 |
+//! | reference | oid u32 of the table that refers, list of column numbers u32 |
 //! | check | constraint name, expression text |
 //! | column | name, type (5 bytes, see `DataType::encode`), not null u8, default |
 //! | default | u8 = 0: none; 1: expression text; 2: identity, oid of its sequence u32, always u8; 3: generated, expression text |
@@ -27,6 +31,7 @@
 use crate::catalog::{CheckDef, ColumnDef, ColumnDefault, PrimaryKey, TableDef};
 use crate::collision::Rules;
 use crate::election::change::ElectionChange;
+use crate::foreign::{ForeignKeyDef, KeyAction, KeyMatch, ReferenceDef};
 use crate::index::IndexDef;
 use crate::sequence::{SequenceDef, SequenceOptions, SequenceOwner};
 use crate::types::DataType;
@@ -34,6 +39,15 @@ use scry_wal::StoreId;
 use std::fmt;
 
 const FORMAT: u8 = 1;
+
+/// Actions of foreign keys by their bytes.
+const ACTIONS: [KeyAction; 5] = [
+    KeyAction::NoAction,
+    KeyAction::Restrict,
+    KeyAction::Cascade,
+    KeyAction::SetNull,
+    KeyAction::SetDefault,
+];
 
 /// One change of the catalog, as it stands in the log.
 #[derive(Clone, Debug, PartialEq)]
@@ -276,6 +290,30 @@ fn put_definition(out: &mut Vec<u8>, def: &TableDef) {
         out.push(u8::from(index.unique));
         out.push(u8::from(index.constraint));
     }
+    put_len(out, def.foreign_keys.len());
+    for key in &def.foreign_keys {
+        put_foreign_key(out, key);
+    }
+    put_len(out, def.referenced_by.len());
+    for reference in &def.referenced_by {
+        put_u32(out, reference.table);
+        put_columns(out, &reference.columns);
+    }
+}
+
+fn put_foreign_key(out: &mut Vec<u8>, key: &ForeignKeyDef) {
+    put_text(out, &key.name);
+    put_columns(out, &key.columns);
+    put_u32(out, key.table);
+    put_columns(out, &key.referenced);
+    for action in [key.on_delete, key.on_update] {
+        let place = ACTIONS.iter().position(|known| *known == action);
+        out.push(place.expect("all actions are listed") as u8);
+    }
+    out.push(u8::from(key.matching == KeyMatch::Full));
+    out.push(u8::from(key.deferrable));
+    out.push(u8::from(key.deferred));
+    out.push(u8::from(key.validated));
 }
 
 fn put_columns(out: &mut Vec<u8>, columns: &[usize]) {
@@ -455,7 +493,37 @@ impl<'a> Reader<'a> {
             store,
             checks,
             indexes,
+            foreign_keys: self.list(Reader::foreign_key)?,
+            referenced_by: self.list(|reader| {
+                Ok(ReferenceDef {
+                    table: reader.u32()?,
+                    columns: reader.columns()?,
+                })
+            })?,
         })
+    }
+
+    fn foreign_key(&mut self) -> Result<ForeignKeyDef, CatalogChangeError> {
+        Ok(ForeignKeyDef {
+            name: self.text()?,
+            columns: self.columns()?,
+            table: self.u32()?,
+            referenced: self.columns()?,
+            on_delete: self.key_action()?,
+            on_update: self.key_action()?,
+            matching: match self.flag()? {
+                true => KeyMatch::Full,
+                false => KeyMatch::Simple,
+            },
+            deferrable: self.flag()?,
+            deferred: self.flag()?,
+            validated: self.flag()?,
+        })
+    }
+
+    fn key_action(&mut self) -> Result<KeyAction, CatalogChangeError> {
+        let action = ACTIONS.get(usize::from(self.u8()?)).copied();
+        action.ok_or_else(|| self.error("unknown action of a foreign key"))
     }
 
     fn columns(&mut self) -> Result<Vec<usize>, CatalogChangeError> {
@@ -527,8 +595,19 @@ mod tests {
                 ],
                 primary_key: Some(key.clone()),
                 store: StoreId::new(3),
-                checks: Vec::new(),
-                indexes: Vec::new(),
+                foreign_keys: vec![ForeignKeyDef {
+                    name: "orders_id_fkey".to_owned(),
+                    columns: vec![0],
+                    table: 16385,
+                    referenced: vec![0],
+                    on_delete: KeyAction::SetDefault,
+                    on_update: KeyAction::Cascade,
+                    matching: KeyMatch::Full,
+                    deferrable: true,
+                    deferred: false,
+                    validated: true,
+                }],
+                ..TableDef::default()
             }),
             CatalogChange::Redefine(TableDef {
                 oid: 16385,
@@ -548,6 +627,11 @@ mod tests {
                     unique: true,
                     constraint: true,
                 }],
+                referenced_by: vec![ReferenceDef {
+                    table: 16384,
+                    columns: vec![0],
+                }],
+                ..TableDef::default()
             }),
             CatalogChange::CreateSequence(sequence.clone()),
             CatalogChange::RedefineSequence(SequenceDef {

@@ -83,6 +83,7 @@ pub struct Engine {
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) waits: WaitTable,
     pub(crate) shares: Shares,
+    pub(crate) key_locks: Shares,
     pub(crate) collector: Collector,
     pub(crate) pins: Arc<Pins>,
     pub(crate) counters: Counters,
@@ -193,6 +194,7 @@ impl Engine {
             compactor,
             waits: WaitTable::new(options.lock_waiters_max),
             shares: Shares::default(),
+            key_locks: Shares::default(),
             limits: Limits::new(log.reservation_max(), options.spill_bytes),
             options,
             log,
@@ -279,6 +281,11 @@ impl Engine {
             catalog_lsn,
             catalog: Arc::downgrade(&catalog),
         }
+    }
+
+    /// How many keys that are referred to are locked.
+    pub fn locked_keys(&self) -> usize {
+        self.key_locks.len()
     }
 
     /// How many rows are locked by transactions that share them.

@@ -57,6 +57,12 @@ pub enum Error {
         constraint: String,
         row: Vec<crate::Value>,
     },
+    /// A row refers to a key that is not there.
+    ReferenceMissing(Box<BrokenReference>),
+    /// A row has NULL in some columns of a foreign key that must all be NULL, or none.
+    ReferenceByHalves { table: String, constraint: String },
+    /// A key is gone that rows refer to.
+    StillReferenced(Box<BrokenReference>),
     /// A table of this name exists.
     DuplicateTable { name: String },
     /// No table of this name.
@@ -187,6 +193,26 @@ impl Error {
     }
 }
 
+/// What a foreign key is about that does not hold.
+#[derive(Debug)]
+pub struct BrokenReference {
+    pub constraint: String,
+    /// The table that refers.
+    pub child: String,
+    /// The table referred to.
+    pub parent: String,
+    /// Columns of the one that the statement has changed, and their values.
+    pub columns: Vec<String>,
+    pub key: Vec<crate::Value>,
+}
+
+fn refused_reference(f: &mut fmt::Formatter<'_>, table: &str, constraint: &str) -> fmt::Result {
+    write!(
+        f,
+        "insert or update on table \"{table}\" violates foreign key constraint \"{constraint}\""
+    )
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -230,6 +256,20 @@ impl fmt::Display for Error {
                 write!(
                     f,
                     "new row for relation \"{table}\" violates check constraint \"{constraint}\""
+                )
+            }
+            Error::ReferenceMissing(broken) => refused_reference(f, &broken.child, &broken.constraint),
+            Error::ReferenceByHalves { table, constraint } => refused_reference(f, table, constraint),
+            Error::StillReferenced(broken) => {
+                let BrokenReference {
+                    parent,
+                    constraint,
+                    child,
+                    ..
+                } = &**broken;
+                write!(
+                    f,
+                    "update or delete on table \"{parent}\" violates foreign key constraint \"{constraint}\" on table \"{child}\""
                 )
             }
             Error::DuplicateTable { name } => write!(f, "relation \"{name}\" already exists"),

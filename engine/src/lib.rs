@@ -3,7 +3,8 @@
 //! In reading order: `types` (what a column can hold), `row` (rows as bytes), `key` (order-preserving keys), `catalog`
 //! and `catalog_change` (tables, and how the log says so), `store` (the memtable: rows, versions, row locks), `locks`
 //! (who waits for whom), `snapshots` (visible LSN and horizon), `serial` (what SERIALIZABLE compares), `overlay` (a transaction's
-//! changes), `constraints` (what rows must satisfy), `sequence` (numbers that are handed out once), `txn` (what a transaction can do), `commit` (the one critical section), `runs`
+//! changes), `constraints` (what rows must satisfy), `foreign` (keys that rows refer to), `sequence` (numbers that are handed out once), `txn`
+//! (what a transaction can do), `commit` (the one critical section), `runs`
 //! (rows on disk), `checkpoint` (how they get there), `recovery` (from checkpoint and log), `collector` and `sweep` (what nobody sees
 //! any more), `compactor`, `engine` (all of it, open).
 //!
@@ -25,6 +26,7 @@ mod directory;
 pub mod election;
 pub mod engine;
 pub mod error;
+pub mod foreign;
 pub mod index;
 pub mod key;
 mod limits;
@@ -54,7 +56,8 @@ pub use election::{
     Branch, Candidate, CandidateState, Change, Collision, Conflict, Election, ElectionState, Elections, Shown,
 };
 pub use engine::{Engine, EngineOptions, EngineSession, SessionInfo};
-pub use error::{Advice, Error};
+pub use error::{Advice, BrokenReference, Error};
+pub use foreign::{Children, ForeignKeyDef, KeyAction, KeyMatch, ReferenceDef, UniqueKey};
 pub use index::{Index, IndexDef, NewIndex};
 pub use key::{Key, KeyRange};
 pub use limits::{KEY_BYTES_MAX, ROW_BYTES_MAX};

@@ -108,8 +108,7 @@ mod tests {
             columns: vec![column],
             primary_key: None,
             store: StoreId::new(1),
-            checks: Vec::new(),
-            indexes: Vec::new(),
+            ..TableDef::default()
         };
         let table = Arc::new(Table::with_fresh_store(
             bare_home(),

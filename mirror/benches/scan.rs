@@ -61,8 +61,7 @@ impl Writer {
                 columns,
                 primary_key: None,
                 store,
-                checks: Vec::new(),
-                indexes: Vec::new(),
+                ..TableDef::default()
             };
             let mut payload = Vec::new();
             CatalogChange::CreateTable(table).encode(&mut payload);

@@ -186,8 +186,7 @@ impl StoreEntry {
             columns: self.columns.clone(),
             primary_key: None,
             store: self.store,
-            checks: Vec::new(),
-            indexes: Vec::new(),
+            ..TableDef::default()
         };
         let mut columns = Vec::new();
         CatalogChange::CreateTable(table).encode(&mut columns);

@@ -104,6 +104,28 @@ impl From<scry_engine::Error> for Error {
             } => Error::new(SqlState::CHECK_VIOLATION, text)
                 .with_table(table)
                 .with_constraint(constraint),
+            E::ReferenceMissing(broken) => Error::new(SqlState::FOREIGN_KEY_VIOLATION, text)
+                .with_detail(format!(
+                    "Key ({})=({}) is not present in table \"{}\".",
+                    broken.columns.join(", "),
+                    key_text(&broken.key),
+                    broken.parent
+                ))
+                .with_table(broken.child)
+                .with_constraint(broken.constraint),
+            E::ReferenceByHalves { table, constraint } => Error::new(SqlState::FOREIGN_KEY_VIOLATION, text)
+                .with_detail("MATCH FULL does not allow mixing of null and nonnull key values.")
+                .with_table(table)
+                .with_constraint(constraint),
+            E::StillReferenced(broken) => Error::new(SqlState::FOREIGN_KEY_VIOLATION, text)
+                .with_detail(format!(
+                    "Key ({})=({}) is still referenced from table \"{}\".",
+                    broken.columns.join(", "),
+                    key_text(&broken.key),
+                    broken.child
+                ))
+                .with_table(broken.child)
+                .with_constraint(broken.constraint),
             E::DuplicateTable { name } => Error::new(
                 SqlState::DUPLICATE_TABLE,
                 format!("relation \"{name}\" already exists"),

@@ -33,8 +33,7 @@ fn table(row: &str, columns: &[(&str, &str)], fuzzy: &str) -> Table {
             columns: vec![0],
         }),
         store: StoreId::new(1),
-        checks: Vec::new(),
-        indexes: Vec::new(),
+        ..TableDef::default()
     };
     let mut rules = Rules {
         row: (!row.is_empty()).then(|| RowRule::parse(row, &def).expect("a row rule")),

@@ -99,8 +99,7 @@ pub(crate) fn table(home: Home, base: &Table, store: StoreId, columns: Vec<Colum
         columns,
         primary_key: base.def.primary_key.clone(),
         store,
-        checks: Vec::new(),
-        indexes: Vec::new(),
+        ..TableDef::default()
     };
     Table::new(def, Arc::new(data), Arc::default())
 }

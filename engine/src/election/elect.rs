@@ -183,6 +183,7 @@ impl Txn {
     ///
     /// # Errors
     /// `Conflicts` when a row is not what the candidate found and is not decided; see [`Txn::conflicts`].
+    /// `ReferenceMissing`, `StillReferenced` when its rows and the present ones violate a foreign key.
     /// `TableReplaced`; `UndefinedElection`, `ElectionEnded`, `UndefinedCandidate`, `CandidateEnded`; what `lock` answers.
     /// From the commit, `CandidateChanged` when the candidate committed something meanwhile. After an error the
     /// transaction can only be rolled back.
@@ -268,6 +269,8 @@ impl Txn {
             }
         }
         self.all_decided(&format!("{}/{name}", election.name), &elected.conflicts)?;
+        // Nothing else has met what others have committed since the base.
+        self.check_changes(&|_, _| true).await?;
         self.log_decisions(&candidate, &elected.conflicts)?;
         self.end_elected(&election, &candidate, scores)?;
         let mut electing = Electing::new(&election, candidate, read_at);

@@ -42,6 +42,7 @@ impl Txn {
     pub(crate) async fn update_indexed(&mut self, table: &Table, key: &[u8], row: Row) -> Result<(), Error> {
         if !table.indexes.is_empty() {
             let old = self.locked_row(table, key);
+            self.end_keys(table, (key, &old), Some((key, &row))).await?;
             self.move_entries(table, (key, &old), (key, &row)).await?;
         }
         self.update_plain(table, key, row)
@@ -49,8 +50,9 @@ impl Txn {
 
     /// Deletes a row that is locked.
     pub(crate) async fn delete_indexed(&mut self, table: &Table, key: &[u8]) -> Result<(), Error> {
-        if !table.indexes.is_empty() {
+        if !table.indexes.is_empty() || !table.referenced.is_empty() {
             let old = self.locked_row(table, key);
+            self.end_keys(table, (key, &old), None).await?;
             for index in &table.indexes {
                 self.delete_entry(index, table, key, &old).await?;
             }
@@ -66,6 +68,10 @@ impl Txn {
         new_key: Key,
         row: Row,
     ) -> Result<InsertOutcome, Error> {
+        if !table.referenced.is_empty() {
+            let old = self.locked_row(table, key);
+            self.end_keys(table, (key, &old), Some((&new_key, &row))).await?;
+        }
         let outcome = self.insert_plain(table, Some(new_key), row.clone()).await?;
         if let InsertOutcome::Inserted(new_key) = &outcome {
             if !table.indexes.is_empty() {

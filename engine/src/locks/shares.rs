@@ -9,6 +9,9 @@
 //! taking a row's lock costs one load more.
 //!
 //! Invariant: a row enters only under its own lock. So whoever holds that sees all who share the row.
+//!
+//! Locks of keys that are referred to (`crate::foreign`) are kept in a table of the same kind. There is no row's lock around them:
+//! whoever wants one, enters it, in whatever mode.
 
 use super::TableLock;
 use crate::key::Key;
@@ -37,10 +40,12 @@ impl Shares {
     }
 
     /// The shared lock of a row, made when there is none. For who holds the row's own lock.
-    pub(crate) fn enter(&self, store: StoreId, key: &[u8]) -> Arc<TableLock> {
+    pub(crate) fn enter(&self, place: &Place) -> Arc<TableLock> {
         let mut rows = self.rows.lock();
-        let lock = rows.entry((store, Key::from_bytes(key))).or_default();
-        let lock = Arc::clone(lock);
+        let lock = match rows.get(place) {
+            Some(lock) => Arc::clone(lock),
+            None => Arc::clone(rows.entry(place.clone()).or_default()),
+        };
         self.count.store(rows.len(), Ordering::SeqCst);
         lock
     }

@@ -266,7 +266,7 @@ impl Txn {
     }
 
     /// The version of a row that the base sees.
-    fn base_version(&mut self, table: &Table, key: &[u8]) -> Result<Option<Version>, Error> {
+    pub(crate) fn base_version(&mut self, table: &Table, key: &[u8]) -> Result<Option<Version>, Error> {
         let at = self
             .inside
             .as_ref()

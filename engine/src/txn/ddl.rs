@@ -13,6 +13,7 @@ use crate::catalog_change::CatalogChange;
 use crate::collision::{RuleError, Rules};
 use crate::election::ElectionState;
 use crate::error::Error;
+use crate::foreign::{noted, parents};
 use crate::key::{Key, KeyRange};
 use crate::locks::Mode;
 use crate::overlay::{Undo, Version};
@@ -32,7 +33,7 @@ impl Txn {
     /// `DuplicateTable`, `InvalidDefinition`. Two transactions may create one name at once: the second to commit
     /// gets `DuplicateTable` from its commit.
     pub async fn create_table(&mut self, new: NewTable) -> Result<Arc<Table>, Error> {
-        self.create(new, None)
+        self.create(new, None).await
     }
 
     /// Creates a system table: one that is found by its oid alone, which is below [`FIRST_OID`] and its own.
@@ -41,10 +42,10 @@ impl Txn {
     /// As [`Txn::create_table`].
     pub async fn create_system_table(&mut self, oid: u32, new: NewTable) -> Result<Arc<Table>, Error> {
         assert!(oid < FIRST_OID, "{oid} is no oid of a system table");
-        self.create(new, Some(oid))
+        self.create(new, Some(oid)).await
     }
 
-    fn create(&mut self, new: NewTable, oid: Option<u32>) -> Result<Arc<Table>, Error> {
+    async fn create(&mut self, new: NewTable, oid: Option<u32>) -> Result<Arc<Table>, Error> {
         self.not_in_candidate("CREATE TABLE")?;
         if oid.is_none() && self.is_taken(&new.name) {
             return Err(Error::DuplicateTable { name: new.name });
@@ -57,25 +58,34 @@ impl Txn {
             primary_key,
             checks,
             indexes,
+            mut foreign_keys,
         } = new;
         for column in primary_key.iter().flat_map(|key| &key.columns) {
             if let Some(column) = columns.get_mut(*column) {
                 column.not_null = true;
             }
         }
+        let oid = oid.unwrap_or_else(|| self.engine.next_oid());
+        for key in foreign_keys.iter_mut().filter(|key| key.table == 0) {
+            key.table = oid;
+        }
         let def = TableDef {
-            oid: oid.unwrap_or_else(|| self.engine.next_oid()),
+            oid,
             name,
             columns,
             primary_key,
             store,
             checks,
             indexes: indexes.into_iter().map(|index| self.name_index(index)).collect(),
+            referenced_by: noted(oid, &[], oid, &foreign_keys),
+            foreign_keys,
         };
         check_definition(&def)?;
         let home = self.engine.backing.new_home();
         let table = Arc::new(Table::with_fresh_store(home, def.clone(), Arc::default()));
         self.alter(CatalogChange::CreateTable(def), Some(Arc::clone(&table)), None)?;
+        let keys = &table.def.foreign_keys;
+        self.note_references(oid, &parents(&[keys]), keys).await?;
         Ok(table)
     }
 
@@ -84,10 +94,12 @@ impl Txn {
         self.catalog.table(name).is_some() || self.catalog.sequences().named(name).is_some()
     }
 
-    /// Drops a table. Waits for its writers.
+    /// Drops a table, and with it the foreign keys that refer to it. Waits for its writers, and for those of tables that it refers to or
+    /// that refer to it.
     pub async fn drop_table(&mut self, table: &Arc<Table>) -> Result<(), Error> {
         self.not_in_candidate("DROP TABLE")?;
         self.lock_table(table, Mode::Exclusive).await?;
+        self.forget_references(table).await?;
         let change = CatalogChange::DropTable {
             oid: table.def.oid,
             store: table.def.store,

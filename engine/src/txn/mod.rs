@@ -32,6 +32,8 @@ pub(crate) use candidate::Inside;
 pub use rows::InsertOutcome;
 pub use savepoints::{SAVEPOINTS_MAX, SavepointId};
 pub use scan::ScanCursor;
+pub(crate) use scan::seen_by;
+pub(crate) use share::Kept;
 pub(crate) use turn::turn;
 
 use crate::catalog::{AppliedChange, Catalog, Table};
@@ -93,6 +95,8 @@ pub struct Txn {
     had_ddl: bool,
     table_locks: SmallVec<[(Arc<TableLock>, Mode); 4]>,
     shared: share::Shared,
+    /// The locks of keys that it refers to, or ends.
+    held_keys: share::Shared,
     savepoints: Vec<savepoints::Savepoint>,
     next_savepoint: u64,
     /// Set once changes were written ahead.
@@ -137,6 +141,7 @@ impl Txn {
             had_ddl: false,
             table_locks: SmallVec::new(),
             shared: share::Shared::new(),
+            held_keys: share::Shared::new(),
             savepoints: Vec::new(),
             next_savepoint: 0,
             tentative: None,

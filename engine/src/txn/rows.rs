@@ -45,8 +45,13 @@ impl Txn {
     }
 
     pub(crate) fn get_plain(&mut self, table: &Table, key: &[u8]) -> Result<Option<Version>, Error> {
+        self.note_read(table.store.id, key);
+        self.read_at(table, key, self.snapshot)
+    }
+
+    /// The row of a key: the transaction's own write, else what a snapshot at `at` sees, which is not before the transaction's.
+    pub(crate) fn read_at(&mut self, table: &Table, key: &[u8], at: Lsn) -> Result<Option<Version>, Error> {
         let store = &table.store;
-        self.note_read(store.id, key);
         let found = store.rows.find(key, |entry| {
             let mut state = entry.lock();
             state.touch();
@@ -55,7 +60,7 @@ impl Txn {
             {
                 return Some((Lsn::ZERO, self.overlay.get(slot).current()));
             }
-            match state.read(self.snapshot, store.id) {
+            match state.read(at, store.id) {
                 Some(seen) => Some((seen.lsn, seen.version())),
                 None if state.is_below() => None,
                 None => Some((Lsn::ZERO, None)),
@@ -64,7 +69,7 @@ impl Txn {
         let (lsn, found) = match found {
             Found::Row(Some(found)) => found,
             Found::Nothing => return Ok(None),
-            Found::Row(None) | Found::NotHere => match store.read_below(key, self.snapshot)? {
+            Found::Row(None) | Found::NotHere => match store.read_below(key, at)? {
                 Some(stored) => (stored.lsn, stored.version()),
                 None => return Ok(None),
             },
@@ -74,7 +79,7 @@ impl Txn {
     }
 
     /// The slot of a row that this transaction has locked.
-    pub(super) fn own_slot(&self, state: &RowState) -> Option<u32> {
+    pub(crate) fn own_slot(&self, state: &RowState) -> Option<u32> {
         state.slot_of(self.holder_if_any()?)
     }
 
@@ -199,13 +204,18 @@ impl Txn {
 
     /// With a snapshot for the whole transaction nothing newer may be overwritten.
     pub(super) fn check_conflict(&self, table: &Table, newest: Lsn) -> Result<(), Error> {
-        if self.isolation.keeps_snapshot() && newest > self.snapshot {
-            self.engine.counters.conflict();
-            return Err(Error::SerializationFailure {
-                table: table.def.name.clone(),
-            });
+        match self.isolation.keeps_snapshot() && newest > self.snapshot {
+            true => Err(self.changed_since_snapshot(table)),
+            false => Ok(()),
         }
-        Ok(())
+    }
+
+    /// A row that the transaction meant to lock was changed after its snapshot.
+    pub(crate) fn changed_since_snapshot(&self, table: &Table) -> Error {
+        self.engine.counters.conflict();
+        Error::SerializationFailure {
+            table: table.def.name.clone(),
+        }
     }
 
     /// Waits for a row's lock. False: the row left the memtable, look again.
@@ -497,14 +507,14 @@ impl Txn {
             .flatten()
     }
 
-    fn check_bounds(&self) -> Result<(), Error> {
+    pub(crate) fn check_bounds(&self) -> Result<(), Error> {
         if self.overlay.changes.len() >= CHANGES_MAX as usize {
             return Err(Error::TooManyChanges {
                 limit: u64::from(CHANGES_MAX),
             });
         }
         let limit = self.engine.options.transaction_bytes_max;
-        if self.overlay.total_bytes() > limit {
+        if self.overlay.total_bytes() + self.kept_bytes() > limit {
             return Err(Error::TransactionTooLarge { limit });
         }
         Ok(())

@@ -243,7 +243,12 @@ impl ScanCursor {
 
 /// What a snapshot sees of a row: its entry, and what the runs have for that snapshot. With it, the LSN of the version, deletion or not. `None`: the
 /// runs are to be asked.
-fn seen_by(at: Lsn, store: &Store, state: &RowState, below: Older) -> Option<(Lsn, Option<Version>)> {
+pub(crate) fn seen_by(
+    at: Lsn,
+    store: &Store,
+    state: &RowState,
+    below: Older,
+) -> Option<(Lsn, Option<Version>)> {
     match (state.read(at, store.id), below) {
         (Some(seen), _) => Some((seen.lsn, seen.version())),
         (None, Older::Known(Some(stored))) => Some((stored.lsn, stored.version())),

@@ -61,8 +61,7 @@ fn change(u: &mut Unstructured<'_>) -> Result<CatalogChange> {
                     false => None,
                 },
                 store,
-                checks: Vec::new(),
-                indexes: Vec::new(),
+                ..TableDef::default()
             })
         }
         1 => CatalogChange::DropTable { oid, store },

@@ -252,6 +252,7 @@ pub fn definition(
         primary_key,
         checks,
         indexes,
+        foreign_keys: Vec::new(),
     })
 }
 

@@ -1,0 +1,135 @@
+//! The net changes of a transaction against foreign keys: at its end, for constraints that wait for it; and for what an election
+//! brings in.
+
+use super::ForeignKeyDef;
+use crate::Row;
+use crate::catalog::Table;
+use crate::election::branch;
+use crate::error::Error;
+use crate::key::Key;
+use crate::overlay::Now;
+use crate::txn::{Txn, turn};
+use std::sync::Arc;
+
+/// Changes that are looked at before other tasks of the thread get their turn.
+const BATCH: u32 = 1024;
+
+/// Which foreign keys are meant: asked with the table that refers.
+pub type Which<'a> = &'a (dyn Fn(&Table, &ForeignKeyDef) -> bool + Sync);
+
+/// A row that the transaction has changed.
+struct Change {
+    old: Option<Row>,
+    new: Option<Row>,
+}
+
+impl Txn {
+    /// Checks what the transaction has changed so far against the foreign keys that `which` names. The caller has begun a statement.
+    ///
+    /// # Errors
+    /// As [`Txn::check_reference`] and [`Txn::check_unreferenced`].
+    pub async fn check_changes(&mut self, which: Which<'_>) -> Result<(), Error> {
+        let tables: Vec<Option<Arc<Table>>> = self.written_tables();
+        let mut references = Vec::with_capacity(tables.len());
+        for table in &tables {
+            references.push(match table {
+                Some(table) => {
+                    let mut all = self.references_to(table);
+                    all.retain(|(child, number)| which(child, &child.def.foreign_keys[*number]));
+                    all
+                }
+                None => Vec::new(),
+            });
+        }
+        // What waiting for locks adds behind is no change of a row.
+        for slot in 0..self.overlay.next_slot() {
+            if slot % BATCH == BATCH - 1 {
+                turn().await;
+            }
+            let number = self.overlay.get(slot).store as usize;
+            let Some(Some(table)) = tables.get(number) else {
+                continue;
+            };
+            let referring = table.def.foreign_keys.iter().any(|key| which(table, key));
+            if !referring && references[number].is_empty() {
+                continue;
+            }
+            let Some(change) = self.change(table, slot)? else {
+                continue;
+            };
+            for (number, key) in table.def.foreign_keys.iter().enumerate() {
+                if let Some(new) = &change.new
+                    && which(table, key)
+                    && !change
+                        .old
+                        .as_ref()
+                        .is_some_and(|old| table.agree(&key.columns, old, new))
+                {
+                    self.check_reference(table, number, new).await?;
+                }
+            }
+            for (child, reference) in &references[number] {
+                let Some(old) = &change.old else { break };
+                let columns = &child.def.foreign_keys[*reference].referenced;
+                let kept = change
+                    .new
+                    .as_ref()
+                    .is_some_and(|new| table.agree(columns, old, new));
+                if !kept {
+                    self.check_unreferenced(table, (child, *reference), old, true)
+                        .await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The tables whose rows it has changed, by the number of their stores in the overlay. Not those that are gone by now.
+    fn written_tables(&self) -> Vec<Option<Arc<Table>>> {
+        let stores = self.overlay.stores.iter();
+        let table = |id| self.catalog().tables.by_store(id).cloned();
+        stores
+            .map(|written| match &self.inside {
+                None => table(written.store.id),
+                Some(inside) => {
+                    let mut branches = inside.branches.iter();
+                    let branch = branches.find(|branch| branch.store() == written.store.id)?;
+                    table(branch.base)
+                }
+            })
+            .collect()
+    }
+
+    /// What became of a row; `None`: it is as it was.
+    fn change(&mut self, table: &Table, slot: u32) -> Result<Option<Change>, Error> {
+        let pending = self.overlay.get(slot);
+        if matches!(pending.now, Now::Untouched) {
+            return Ok(None);
+        }
+        let new = pending.current_row().cloned();
+        let old = pending.base.as_ref().map(|base| Arc::clone(&base.row));
+        if self.inside.is_none() {
+            return Ok(Some(Change { old, new }));
+        }
+        // A row of a branch: what it stands for.
+        let branch = Arc::clone(self.overlay.store_of(pending));
+        let key = Key::from_bytes(&pending.key);
+        let inside = self.inside.iter().flat_map(|inside| &inside.branches);
+        let mut branches = inside.filter(|known| known.store() == branch.id);
+        let Some(branch) = branches.next().map(Arc::clone) else {
+            return Ok(None);
+        };
+        let shown = |row: Row| {
+            let proposal = branch::decode(&table.layout, &branch.table, &row);
+            proposal.visible().cloned()
+        };
+        let old = match old {
+            Some(row) => shown(row),
+            None => self.base_version(table, &key)?.map(|base| base.row),
+        };
+        Ok(Some(Change {
+            old,
+            new: new.and_then(shown),
+        }))
+    }
+}
