@@ -9,7 +9,7 @@ use crate::exec::context;
 use crate::expr::{self, Facts, Parameters, Scope};
 use crate::plan::parse;
 use crate::plan::scalar::{self, Env, Scalar};
-use scry_engine::{CheckDef, Datum, Error as EngineError, RowRules, Table, TableDef};
+use scry_engine::{CheckDef, Datum, Error as EngineError, RowRules, Table, TableDef, Value};
 use sqlparser::ast::{self, VisitMut, VisitorMut};
 use std::ops::ControlFlow;
 
@@ -56,14 +56,18 @@ fn bind(expression: &ast::Expr, def: &TableDef) -> Result<Scalar, Error> {
 fn violated<'t>(table: &'t Table, row: &[u8], facts: &Facts<'_>) -> Result<Option<&'t str>, Error> {
     let checks = table.attached(|| Checks::compile(&table.def));
     let checks = checks.0.as_ref().map_err(Clone::clone)?;
-    let env = Env::new(&[], facts).with_row(table.layout.row(row));
     for (name, condition) in checks {
-        // NULL is not false.
-        if scalar::eval(condition, &env)?.datum() == Datum::Bool(false) {
+        if !holds(condition, table, row, facts)? {
             return Ok(Some(name));
         }
     }
     Ok(None)
+}
+
+/// Whether a condition is met by a row: NULL is not false.
+fn holds(condition: &Scalar, table: &Table, row: &[u8], facts: &Facts<'_>) -> Result<bool, Error> {
+    let env = Env::new(&[], facts).with_row(table.layout.row(row));
+    Ok(scalar::eval(condition, &env)?.datum() != Datum::Bool(false))
 }
 
 /// Refuses a row that a CHECK constraint of its table forbids.
@@ -81,18 +85,20 @@ pub fn check(table: &Table, row: &[u8], facts: &Facts<'_>) -> Result<(), Error> 
 /// 23514 with PostgreSQL's wording.
 #[cold]
 fn violation(table: &Table, constraint: &str, row: &[u8], facts: &Facts<'_>) -> Error {
-    let relation = &table.def.name;
     let values = table.layout.row(row).values();
-    Error::new(
-        SqlState::CHECK_VIOLATION,
-        format!("new row for relation \"{relation}\" violates check constraint \"{constraint}\""),
-    )
-    .with_detail(format!(
+    let detail = format!(
         "Failing row contains ({}).",
         context::row_text(table, &values, facts)
-    ))
-    .with_table(relation.clone())
-    .with_constraint(constraint)
+    );
+    Error::from(refused(table, constraint.to_owned(), values)).with_detail(detail)
+}
+
+fn refused(table: &Table, constraint: String, row: Vec<Value>) -> EngineError {
+    EngineError::CheckViolation {
+        table: table.def.name.clone(),
+        constraint,
+        row,
+    }
 }
 
 /// What the engine asks about rows that it makes itself.
@@ -100,11 +106,7 @@ pub struct Rules;
 
 impl RowRules for Rules {
     fn check(&self, table: &Table, row: &[u8]) -> Result<(), EngineError> {
-        let violation = |constraint: String| EngineError::CheckViolation {
-            table: table.def.name.clone(),
-            constraint,
-            row: table.layout.row(row).values(),
-        };
+        let violation = |constraint: String| refused(table, constraint, table.layout.row(row).values());
         match violated(table, row, &timeless_facts()) {
             Ok(None) => Ok(()),
             Ok(Some(name)) => Err(violation(name.to_owned())),
@@ -157,6 +159,7 @@ pub fn is_taken(name: &str, def: &TableDef) -> bool {
             .indexes
             .iter()
             .any(|index| index.constraint && index.name == name)
+        || def.foreign_keys.iter().any(|key| key.name == name)
         || def.primary_key.as_ref().is_some_and(|key| key.name == name)
 }
 
@@ -167,9 +170,7 @@ pub fn validator<'t>(
 ) -> Result<impl FnMut(&[u8]) -> Result<(), Error> + Send + 't, Error> {
     let condition = bind(&parse::expression(&check.expression)?, &table.def).map_err(Error::nowhere)?;
     Ok(move |row: &[u8]| {
-        let facts = timeless_facts();
-        let env = Env::new(&[], &facts).with_row(table.layout.row(row));
-        if scalar::eval(&condition, &env)?.datum() != Datum::Bool(false) {
+        if holds(&condition, table, row, &timeless_facts())? {
             return Ok(());
         }
         let (name, relation) = (&check.name, &table.def.name);
