@@ -80,11 +80,6 @@ empty! {
         routine_name name, routine_type text, data_type text";
     "information_schema"."parameters": "specific_schema name, specific_name name, ordinal_position int4, \
         parameter_name name";
-    "information_schema"."referential_constraints": "constraint_catalog name, constraint_schema name, \
-        constraint_name name, unique_constraint_schema name, unique_constraint_name name, update_rule text, \
-        delete_rule text";
-    "information_schema"."constraint_column_usage": "table_schema name, table_name name, column_name name, \
-        constraint_schema name, constraint_name name";
     "information_schema"."sequences": "sequence_catalog name, sequence_schema name, sequence_name name, data_type text";
     "information_schema"."triggers": "trigger_schema name, trigger_name name, event_object_table name";
     "information_schema"."table_privileges": "grantor name, grantee name, table_schema name, table_name name, \

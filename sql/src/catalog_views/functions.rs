@@ -1,6 +1,6 @@
 //! Functions that need the session or the catalog.
 
-use super::describe::{check_definition, constraint_definition, index_definition};
+use super::describe::{check_definition, constraint_definition, foreign_key_definition, index_definition};
 use super::objects;
 use super::relations::indexed_of;
 use super::relations::{relations, schema_oid, visible};
@@ -266,6 +266,11 @@ fn definition_function(name: &str, scope: &Scope) -> Option<Arc<ScalarUDF>> {
                     objects::Constraint::Check { table, number } => {
                         Some(check_definition(catalog.by_oid(table)?.def.checks.get(number)?))
                     }
+                    objects::Constraint::ForeignKey { table, number } => {
+                        let table = catalog.by_oid(table)?;
+                        let key = table.def.foreign_keys.get(number)?;
+                        Some(foreign_key_definition(table, key, catalog.by_oid(key.table)?))
+                    }
                 },
             )
         }
@@ -460,6 +465,14 @@ fn session_function(name: &str, scope: &Scope) -> Option<Arc<ScalarUDF>> {
         "pg_is_in_recovery" => constant_bool("pg_is_in_recovery", none(), false),
         "pg_my_temp_schema" => constant_int("pg_my_temp_schema", none(), 0),
         "pg_is_other_temp_schema" => constant_bool("pg_is_other_temp_schema", Arity::exact(&[OID]), false),
+        // Of what is no partition: itself, which psql adds anyway.
+        "pg_partition_ancestors" => ClosureFunction::function(
+            "pg_partition_ancestors",
+            Arity::exact(&[OID]),
+            oid_field(),
+            Volatility::Stable,
+            |args, _| Ok(args[0].clone()),
+        ),
         "pg_relation_is_publishable" => {
             constant_bool("pg_relation_is_publishable", Arity::exact(&[OID]), false)
         }

@@ -1,13 +1,14 @@
 //! The SQL standard's views of tables, columns and keys.
 
+use super::describe::action_name;
 use super::objects;
-use super::relations::{checked, indexed, tables};
+use super::relations::{checked, foreign_keys, indexed, referenced_index, tables};
 use super::types::format_type;
 use super::view::{Cell, View, row};
 use crate::analytic::{DATABASE, Scope};
 use crate::plan::column_default;
 use crate::types as sql_types;
-use scry_engine::{DataType, Table};
+use scry_engine::{DataType, KeyMatch, Table, UniqueKey};
 
 const SCHEMA: &str = "information_schema";
 
@@ -83,7 +84,8 @@ pub const VIEWS: &[View] = &[
                   table_schema name, table_name name, constraint_type text, is_deferrable text, \
                   initially_deferred text, enforced text",
         rows: |scope| {
-            let row = |table: &Table, name: &str, kind: &'static str| {
+            let yes_or_no = |is: bool| if is { "YES" } else { "NO" };
+            let row = |table: &Table, name: &str, kind: &'static str, (deferrable, deferred)| {
                 row![
                     DATABASE,
                     "public",
@@ -92,18 +94,22 @@ pub const VIEWS: &[View] = &[
                     "public",
                     table.def.name.clone(),
                     kind,
-                    "NO",
-                    "NO",
+                    yes_or_no(deferrable),
+                    yes_or_no(deferred),
                     "YES",
                 ]
             };
+            let at_once = (false, false);
             let keys = indexed(scope).filter(|index| index.constraint().is_some());
             let keys = keys.map(|index| {
                 let kind = if index.primary { "PRIMARY KEY" } else { "UNIQUE" };
-                row(index.table, index.name, kind)
+                row(index.table, index.name, kind, at_once)
             });
-            let checks = checked(scope).map(|(table, _, check)| row(table, &check.name, "CHECK"));
-            keys.chain(checks).collect()
+            let checks = checked(scope).map(|(table, _, check)| row(table, &check.name, "CHECK", at_once));
+            let foreign = foreign_keys(scope).map(|(table, _, key, _)| {
+                row(table, &key.name, "FOREIGN KEY", (key.deferrable, key.deferred))
+            });
+            keys.chain(checks).chain(foreign).collect()
         },
     },
     View {
@@ -114,20 +120,91 @@ pub const VIEWS: &[View] = &[
                   position_in_unique_constraint int4",
         rows: |scope| {
             let mut rows = Vec::new();
-            for index in indexed(scope).filter(|index| index.constraint().is_some()) {
-                for (position, column) in index.columns.iter().enumerate() {
+            let mut add = |table: &Table, name: &str, columns: &[usize], within: &dyn Fn(usize) -> Cell| {
+                for (position, column) in columns.iter().enumerate() {
                     rows.push(row![
                         DATABASE,
                         "public",
-                        index.name.to_owned(),
+                        name.to_owned(),
                         DATABASE,
                         "public",
-                        index.table.def.name.clone(),
-                        index.table.def.columns[*column].name.clone(),
+                        table.def.name.clone(),
+                        table.def.columns[*column].name.clone(),
                         position + 1,
-                        Cell::Null,
+                        within(position),
                     ]);
                 }
+            };
+            for index in indexed(scope).filter(|index| index.constraint().is_some()) {
+                add(index.table, index.name, index.columns, &|_| Cell::Null);
+            }
+            for (table, _, key, parent) in foreign_keys(scope) {
+                let columns = match parent.def.unique_key(&key.referenced) {
+                    Some(UniqueKey::Index(number)) => &parent.def.indexes[number].columns[..],
+                    _ => parent.key_columns().unwrap_or_default(),
+                };
+                add(table, &key.name, &key.columns, &|position| {
+                    let column = key.referenced[position];
+                    let place = columns.iter().position(|known| *known == column);
+                    place.map_or(Cell::Null, |place| Cell::from(place + 1))
+                });
+            }
+            rows
+        },
+    },
+    View {
+        schema: SCHEMA,
+        name: "referential_constraints",
+        columns: "constraint_catalog name, constraint_schema name, constraint_name name, \
+                  unique_constraint_catalog name, unique_constraint_schema name, unique_constraint_name name, \
+                  match_option text, update_rule text, delete_rule text",
+        rows: |scope| {
+            foreign_keys(scope)
+                .map(|(_, _, key, parent)| {
+                    let unique = referenced_index(parent, key).map(|(_, name)| name.to_owned());
+                    row![
+                        DATABASE,
+                        "public",
+                        key.name.clone(),
+                        DATABASE,
+                        "public",
+                        unique,
+                        match key.matching {
+                            KeyMatch::Simple => "NONE",
+                            KeyMatch::Full => "FULL",
+                        },
+                        action_name(key.on_update),
+                        action_name(key.on_delete),
+                    ]
+                })
+                .collect()
+        },
+    },
+    View {
+        schema: SCHEMA,
+        name: "constraint_column_usage",
+        columns: "table_catalog name, table_schema name, table_name name, column_name name, \
+                  constraint_catalog name, constraint_schema name, constraint_name name",
+        rows: |scope| {
+            let mut rows = Vec::new();
+            let mut add = |table: &Table, name: &str, columns: &[usize]| {
+                for column in columns {
+                    rows.push(row![
+                        DATABASE,
+                        "public",
+                        table.def.name.clone(),
+                        table.def.columns[*column].name.clone(),
+                        DATABASE,
+                        "public",
+                        name.to_owned(),
+                    ]);
+                }
+            };
+            for index in indexed(scope).filter(|index| index.constraint().is_some()) {
+                add(index.table, index.name, index.columns);
+            }
+            for (_, _, key, parent) in foreign_keys(scope) {
+                add(parent, &key.name, &key.referenced);
             }
             rows
         },

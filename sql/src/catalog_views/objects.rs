@@ -30,9 +30,10 @@ pub const C_COLLATION: u32 = 950;
 const INDEX_BASE: u32 = 1 << 30;
 const CONSTRAINT_BASE: u32 = 2 << 30;
 const DEFAULT_BASE: u32 = 3 << 30;
-/// Above those of primary keys, with room for so many of a table.
+/// Above those of primary keys, with room for so many of a table: CHECK constraints, and then foreign keys.
 const CHECK_BASE: u32 = 1 << 29;
 const CHECKS_MAX: u32 = 256;
+const FIRST_FOREIGN_KEY: usize = 128;
 
 /// The oid of the index under a table's primary key.
 pub fn key_index(table: u32) -> u32 {
@@ -49,12 +50,26 @@ pub fn check_constraint(table: u32, number: usize) -> u32 {
     (table.wrapping_mul(CHECKS_MAX).wrapping_add(number as u32) % CHECK_BASE) | CONSTRAINT_BASE | CHECK_BASE
 }
 
+/// The oid of the n-th foreign key of a table.
+pub fn foreign_key(table: u32, number: usize) -> u32 {
+    check_constraint(table, FIRST_FOREIGN_KEY + number)
+}
+
 /// A constraint that an oid names.
 pub enum Constraint {
     /// As [`key_constraint`] has made it.
-    Key { of: u32 },
+    Key {
+        of: u32,
+    },
     /// The table, as far as the oid tells, and the constraint's number.
-    Check { table: u32, number: usize },
+    Check {
+        table: u32,
+        number: usize,
+    },
+    ForeignKey {
+        table: u32,
+        number: usize,
+    },
 }
 
 /// The constraint that has this oid.
@@ -62,10 +77,13 @@ pub fn constraint(oid: u32) -> Option<Constraint> {
     let derived = oid.checked_sub(CONSTRAINT_BASE).filter(|oid| *oid < INDEX_BASE)?;
     Some(match derived.checked_sub(CHECK_BASE) {
         None => Constraint::Key { of: derived },
-        Some(check) => Constraint::Check {
-            table: check / CHECKS_MAX,
-            number: (check % CHECKS_MAX) as usize,
-        },
+        Some(check) => {
+            let (table, number) = (check / CHECKS_MAX, (check % CHECKS_MAX) as usize);
+            match number.checked_sub(FIRST_FOREIGN_KEY) {
+                None => Constraint::Check { table, number },
+                Some(number) => Constraint::ForeignKey { table, number },
+            }
+        }
     })
 }
 

@@ -6,7 +6,7 @@ use super::view::{Cell, View, row};
 use crate::analytic::Scope;
 use crate::plan::column_default;
 use crate::types as sql_types;
-use scry_engine::{Catalog, CheckDef, ColumnDef, Table};
+use scry_engine::{Catalog, CheckDef, ColumnDef, ForeignKeyDef, KeyAction, KeyMatch, Table, UniqueKey};
 use std::sync::Arc;
 
 pub const VIEWS: &[View] = &[
@@ -97,7 +97,7 @@ pub const VIEWS: &[View] = &[
                         Cell::Null,
                         keyed,
                         false,
-                        false,
+                        has_triggers(table),
                         false
                     ]
                 })
@@ -152,6 +152,30 @@ pub fn checked(scope: &Scope) -> impl Iterator<Item = (&Arc<Table>, usize, &Chec
         let checks = table.def.checks.iter().enumerate();
         checks.map(move |(number, check)| (table, number, check))
     })
+}
+
+/// Foreign keys, each with its table, its number there, and the table that it refers to.
+pub fn foreign_keys(
+    scope: &Scope,
+) -> impl Iterator<Item = (&Arc<Table>, usize, &ForeignKeyDef, &Arc<Table>)> {
+    tables(scope).flat_map(move |table| {
+        let keys = table.def.foreign_keys.iter().enumerate();
+        keys.filter_map(move |(number, key)| Some((table, number, key, scope.catalog.by_oid(key.table)?)))
+    })
+}
+
+/// The index of the key that a foreign key refers to.
+pub fn referenced_index<'t>(parent: &'t Table, key: &ForeignKeyDef) -> Option<(u32, &'t str)> {
+    match parent.def.unique_key(&key.referenced)? {
+        UniqueKey::Primary => {
+            let primary = parent.def.primary_key.as_ref()?;
+            Some((objects::key_index(parent.def.oid), &primary.name))
+        }
+        UniqueKey::Index(number) => {
+            let index = &parent.def.indexes[number];
+            Some((index.oid, &index.name))
+        }
+    }
 }
 
 /// An index as PostgreSQL's clients know it; a primary key is one.
@@ -212,6 +236,11 @@ fn live_rows(table: &Table) -> i64 {
     i64::try_from(table.live_rows()).unwrap_or(i64::MAX)
 }
 
+/// Whether PostgreSQL would have triggers of foreign keys on the table. There are none here, but psql asks for foreign keys only then.
+fn has_triggers(table: &Table) -> bool {
+    !table.def.foreign_keys.is_empty() || !table.def.referenced_by.is_empty()
+}
+
 /// One row of `pg_class`.
 struct Class {
     oid: u32,
@@ -223,6 +252,7 @@ struct Class {
     columns: usize,
     checks: usize,
     indexed: bool,
+    triggers: bool,
 }
 
 impl Class {
@@ -249,7 +279,7 @@ impl Class {
             self.columns,
             self.checks,
             false,
-            false,
+            self.triggers,
             false,
             false,
             false,
@@ -277,6 +307,7 @@ fn classes(scope: &Scope) -> Vec<Vec<Cell>> {
         columns: table.def.columns.len(),
         checks: table.def.checks.len(),
         indexed: table.def.primary_key.is_some() || !table.def.indexes.is_empty(),
+        triggers: has_triggers(table),
     });
     let key_indexes = indexed(scope).map(|index| Class {
         oid: index.oid,
@@ -288,6 +319,7 @@ fn classes(scope: &Scope) -> Vec<Vec<Cell>> {
         columns: index.columns.len(),
         checks: 0,
         indexed: false,
+        triggers: false,
     });
     let views = super::all().enumerate().map(|(number, view)| Class {
         oid: objects::view(view.name, number),
@@ -299,6 +331,7 @@ fn classes(scope: &Scope) -> Vec<Vec<Cell>> {
         columns: view.column_list().count(),
         checks: 0,
         indexed: false,
+        triggers: false,
     });
     user_tables
         .chain(key_indexes)
@@ -477,7 +510,7 @@ fn indexes(scope: &Scope) -> Vec<Vec<Cell>> {
 }
 
 /// One row of `pg_constraint`.
-struct Constraint {
+struct Constraint<'s> {
     oid: u32,
     name: String,
     kind: &'static str,
@@ -485,31 +518,53 @@ struct Constraint {
     index: u32,
     columns: Vec<i64>,
     condition: Option<String>,
+    foreign: Option<&'s ForeignKeyDef>,
 }
 
-impl Constraint {
+/// Column numbers, from 1.
+fn column_numbers(columns: &[usize]) -> Vec<i64> {
+    columns.iter().map(|column| *column as i64 + 1).collect()
+}
+
+fn action_code(action: KeyAction) -> &'static str {
+    match action {
+        KeyAction::NoAction => "a",
+        KeyAction::Restrict => "r",
+        KeyAction::Cascade => "c",
+        KeyAction::SetNull => "n",
+        KeyAction::SetDefault => "d",
+    }
+}
+
+impl Constraint<'_> {
     fn row(self) -> Vec<Cell> {
+        let key = self.foreign;
+        let code = |action: fn(&ForeignKeyDef) -> KeyAction| key.map_or(" ", |key| action_code(action(key)));
+        let matching = |key: &ForeignKeyDef| match key.matching {
+            KeyMatch::Simple => "s",
+            KeyMatch::Full => "f",
+        };
         row![
             self.oid,
             self.name,
             PUBLIC,
             self.kind,
-            false,
-            false,
-            true,
+            key.is_some_and(|key| key.deferrable),
+            key.is_some_and(|key| key.deferred),
+            key.is_none_or(|key| key.validated),
             self.table,
             0,
             self.index,
             0,
-            0,
-            " ",
-            " ",
-            " ",
+            key.map_or(0, |key| key.table),
+            code(|key| key.on_update),
+            code(|key| key.on_delete),
+            key.map_or(" ", matching),
             true,
             0,
             self.kind != "c",
             Cell::Ints(self.columns),
-            Cell::Null,
+            key.map_or(Cell::Null, |key| Cell::Ints(column_numbers(&key.referenced))),
             Cell::Null,
             Cell::Null,
             Cell::Null,
@@ -530,6 +585,7 @@ fn constraints(scope: &Scope) -> Vec<Vec<Cell>> {
             index: index.oid,
             columns: key_columns(&index),
             condition: None,
+            foreign: None,
         })
     });
     let checks = checked(scope).map(|(table, number, check)| Constraint {
@@ -540,6 +596,17 @@ fn constraints(scope: &Scope) -> Vec<Vec<Cell>> {
         index: 0,
         columns: Vec::new(),
         condition: Some(check.expression.clone()),
+        foreign: None,
     });
-    keys.chain(checks).map(Constraint::row).collect()
+    let foreign = foreign_keys(scope).map(|(table, number, key, parent)| Constraint {
+        oid: objects::foreign_key(table.def.oid, number),
+        name: key.name.clone(),
+        kind: "f",
+        table: table.def.oid,
+        index: referenced_index(parent, key).map_or(0, |(oid, _)| oid),
+        columns: column_numbers(&key.columns),
+        condition: None,
+        foreign: Some(key),
+    });
+    keys.chain(checks).chain(foreign).map(Constraint::row).collect()
 }

@@ -1,6 +1,7 @@
 //! What every execution of a row plan is given.
 
 use crate::error::{Error, SqlState};
+use crate::exec::foreign_keys::ForeignKeys;
 use crate::exec::interrupt::Interrupt;
 use crate::exec::message::Formats;
 use crate::plan::access;
@@ -13,6 +14,7 @@ use scry_wal::Lsn;
 /// One execution.
 pub struct Exec<'a> {
     pub txn: &'a mut Txn,
+    pub foreign_keys: &'a mut ForeignKeys,
     pub interrupt: &'a Interrupt,
     pub params: &'a [Value],
     pub facts: &'a Facts<'a>,

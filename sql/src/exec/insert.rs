@@ -3,6 +3,7 @@
 use crate::constraint;
 use crate::error::{Error, SqlState};
 use crate::exec::context::{self, Exec};
+use crate::exec::foreign_keys;
 use crate::exec::update;
 use crate::expr::Evaluated;
 use crate::plan::row::{Arbiter, InsertPlan, OnConflict, Rows, Source};
@@ -69,6 +70,16 @@ impl<'p> Inserter<'p> {
         }
     }
 
+    /// Whether rows that are there may be changed.
+    fn updates(&self) -> bool {
+        matches!(self.plan.conflict, OnConflict::Update { .. })
+    }
+
+    /// Before the first row.
+    pub async fn enter(&self, exec: &mut Exec<'_>) -> Result<(), Error> {
+        foreign_keys::enter(exec, &self.plan.table, self.updates()).await
+    }
+
     /// Inserts one row of given values (in the order of the plan's targets).
     async fn given(
         &mut self,
@@ -105,7 +116,7 @@ impl<'p> Inserter<'p> {
         key: Option<Key>,
         out: &mut BytesMut,
     ) -> Result<(), Error> {
-        let table = &*self.plan.table;
+        let table = &self.plan.table;
         for _ in 0..MAX_TRIES {
             let outcome = exec
                 .interrupt
@@ -113,9 +124,10 @@ impl<'p> Inserter<'p> {
                 .await??;
             let (mut met, mut key, mut seen) = match outcome {
                 InsertOutcome::Inserted(key) => {
-                    if matches!(self.plan.conflict, OnConflict::Update { .. }) {
+                    if self.updates() {
                         self.touched.insert(key.as_ref().to_vec());
                     }
+                    foreign_keys::written(exec, table, &key, (None, false), &row).await?;
                     update::returning(exec, self.plan.returning.as_ref(), table, &row, out)?;
                     self.count += 1;
                     return Ok(());
@@ -197,8 +209,7 @@ impl<'p> Inserter<'p> {
             }
             let updated = update::changed(exec, table, assignments, &existing.row, &env)?;
             update::returning(exec, self.plan.returning.as_ref(), table, &updated, out)?;
-            let updating = exec.txn.update(table, key.as_ref(), updated);
-            exec.interrupt.locking(updating).await??;
+            update::replace(exec, table, key, (&existing.row, updated), false).await?;
             self.touched.insert(key.as_ref().to_vec());
             self.count += 1;
             return Ok(());

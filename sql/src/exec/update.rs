@@ -3,6 +3,7 @@
 use crate::constraint;
 use crate::error::Error;
 use crate::exec::context::{self, Exec};
+use crate::exec::foreign_keys;
 use crate::exec::message;
 use crate::exec::targets::Targets;
 use crate::expr::Evaluated;
@@ -11,6 +12,7 @@ use crate::plan::scalar::{self, Env};
 use bytes::BytesMut;
 use scry_engine::{Datum, InsertOutcome, Key, Row, Table};
 use smallvec::SmallVec;
+use std::sync::Arc;
 
 /// The new row of an UPDATE: `env` sees the old one.
 pub fn changed(
@@ -22,28 +24,33 @@ pub fn changed(
 ) -> Result<Row, Error> {
     let mut values: SmallVec<[Evaluated<'_>; 4]> = SmallVec::new();
     for assignment in assignments {
-        let value = scalar::eval(&assignment.value, env)?;
-        if value.is_null() && table.def.columns[assignment.column].not_null {
-            let mut row = table.layout.row(old).values();
-            for (assignment, value) in assignments.iter().zip(values) {
-                row[assignment.column] = value.into_value();
-            }
-            row[assignment.column] = scry_engine::Value::Null;
-            return Err(context::not_null_violation(
-                table,
-                assignment.column,
-                &row,
-                exec.facts,
-            ));
-        }
-        values.push(value);
+        values.push(scalar::eval(&assignment.value, env)?);
     }
     let changes: SmallVec<[(usize, Datum<'_>); 4]> = assignments
         .iter()
         .zip(&values)
         .map(|(assignment, value)| (assignment.column, value.datum()))
         .collect();
-    let row = table.layout.update(old, &changes)?;
+    rewritten(exec, table, old, &changes)
+}
+
+/// A row with other values in some columns, as its table allows it.
+pub fn rewritten(
+    exec: &Exec<'_>,
+    table: &Table,
+    old: &[u8],
+    changes: &[(usize, Datum<'_>)],
+) -> Result<Row, Error> {
+    let is_missing =
+        |(column, value): &&(usize, Datum<'_>)| value.is_null() && table.def.columns[*column].not_null;
+    if let Some((missing, _)) = changes.iter().find(is_missing) {
+        let mut row = table.layout.row(old).values();
+        for (column, value) in changes {
+            row[*column] = value.to_value();
+        }
+        return Err(context::not_null_violation(table, *missing, &row, exec.facts));
+    }
+    let row = table.layout.update(old, changes)?;
     constraint::check(table, &row, exec.facts)?;
     Ok(row.into())
 }
@@ -51,14 +58,16 @@ pub fn changed(
 /// Replaces a locked row, under its own key or, when key columns change, under a new one.
 pub async fn replace(
     exec: &mut Exec<'_>,
-    table: &Table,
+    table: &Arc<Table>,
     key: &Key,
-    row: Row,
+    (old, row): (&Row, Row),
     rekeys: bool,
 ) -> Result<(), Error> {
     if !rekeys {
-        let updating = exec.txn.update(table, key.as_ref(), row);
-        return Ok(exec.interrupt.locking(updating).await??);
+        let updating = exec.txn.update(table, key.as_ref(), row.clone());
+        exec.interrupt.locking(updating).await??;
+        foreign_keys::written(exec, table, key, (Some(old), false), &row).await?;
+        return foreign_keys::ended(exec, table, old, Some(&row));
     }
     let Some(new_key) = table.key_of(&row) else {
         return Err(Error::internal("a key column became NULL"));
@@ -68,10 +77,21 @@ pub async fn replace(
         .locking(exec.txn.update_key(table, key.as_ref(), new_key, row.clone()))
         .await??;
     match outcome {
-        InsertOutcome::Inserted(_) => Ok(()),
+        InsertOutcome::Inserted(new_key) => {
+            let moved = new_key != *key;
+            foreign_keys::written(exec, table, &new_key, (Some(old), moved), &row).await?;
+            foreign_keys::ended(exec, table, old, Some(&row))
+        }
         InsertOutcome::Exists(_) => Err(context::unique_violation(table, &row, exec.facts)),
         InsertOutcome::Taken { index, .. } => Err(table.key_exists(index, &row).into()),
     }
+}
+
+/// Deletes a locked row.
+pub async fn remove(exec: &mut Exec<'_>, table: &Arc<Table>, key: &Key, old: &Row) -> Result<(), Error> {
+    let deleting = exec.txn.delete(table, key.as_ref());
+    exec.interrupt.locking(deleting).await??;
+    foreign_keys::ended(exec, table, old, None)
 }
 
 /// Writes the RETURNING row.
@@ -97,8 +117,16 @@ pub fn returning(
 }
 
 pub async fn update(exec: &mut Exec<'_>, plan: &UpdatePlan, out: &mut BytesMut) -> Result<u64, Error> {
-    let table = &*plan.table;
+    let table = &plan.table;
     let mut count = 0;
+    let assigned: SmallVec<[usize; 8]> = plan
+        .assignments
+        .iter()
+        .map(|assignment| assignment.column)
+        .collect();
+    if table.def.is_bound_by(&assigned) {
+        foreign_keys::enter(exec, table, true).await?;
+    }
     let mut targets = Targets::open(exec, table, &plan.access, plan.rekeys)?;
     while let Some((key, version)) = targets
         .next_locked(exec, table, &plan.filter, Locking::FOR_WRITING)
@@ -109,15 +137,16 @@ pub async fn update(exec: &mut Exec<'_>, plan: &UpdatePlan, out: &mut BytesMut) 
         if plan.returning.is_some() {
             returning(exec, plan.returning.as_ref(), table, &row, out)?;
         }
-        replace(exec, table, &key, row, plan.rekeys).await?;
+        replace(exec, table, &key, (&version.row, row), plan.rekeys).await?;
         count += 1;
     }
     Ok(count)
 }
 
 pub async fn delete(exec: &mut Exec<'_>, plan: &DeletePlan, out: &mut BytesMut) -> Result<u64, Error> {
-    let table = &*plan.table;
+    let table = &plan.table;
     let mut count = 0;
+    foreign_keys::enter(exec, table, true).await?;
     let mut targets = Targets::open(exec, table, &plan.access, false)?;
     while let Some((key, version)) = targets
         .next_locked(exec, table, &plan.filter, Locking::FOR_WRITING)
@@ -126,8 +155,7 @@ pub async fn delete(exec: &mut Exec<'_>, plan: &DeletePlan, out: &mut BytesMut) 
         if plan.returning.is_some() {
             returning(exec, plan.returning.as_ref(), table, &version.row, out)?;
         }
-        let deleting = exec.txn.delete(table, key.as_ref());
-        exec.interrupt.locking(deleting).await??;
+        remove(exec, table, &key, &version.row).await?;
         count += 1;
     }
     Ok(count)

@@ -3,10 +3,12 @@
 use crate::constraint;
 use crate::error::{Error, SqlState};
 use crate::expr;
+use crate::plan::foreign_key;
 use crate::plan::parse;
 use crate::plan::scalar::{Binder, Facts, ParamTypes, Refusal};
 use scry_engine::row::MAX_COLUMNS;
-use scry_engine::{Catalog, CheckDef, ColumnDef, ColumnDefault, NewIndex, NewTable, PrimaryKey, TableDef};
+use scry_engine::{Catalog, ColumnDef, ColumnDefault, IndexDef, NewIndex, NewTable, PrimaryKey, TableDef};
+use scry_wal::StoreId;
 use sqlparser::ast::{self, ColumnOption, TableConstraint};
 
 /// Longest identifier, as in PostgreSQL; longer ones are cut there and refused here.
@@ -152,6 +154,7 @@ pub fn definition(
     let mut key: Option<(Option<String>, Vec<String>)> = None;
     let mut conditions: Vec<(Option<String>, &ast::Expr)> = Vec::new();
     let mut uniques: Vec<(Option<String>, Vec<String>)> = Vec::new();
+    let mut references: Vec<Reference<'_>> = Vec::new();
     for column in &create.columns {
         let column_name = parse::ident(&column.name);
         check_name(&column_name)?;
@@ -188,7 +191,10 @@ pub fn definition(
                     let constraint = option.name.as_ref().map(parse::ident);
                     uniques.push((constraint, vec![definition.name.clone()]));
                 }
-                ColumnOption::ForeignKey(_) => return Err(Error::unsupported("FOREIGN KEY constraint")),
+                ColumnOption::ForeignKey(foreign) => {
+                    let constraint = option.name.as_ref().map(parse::ident);
+                    references.push((constraint, Some(definition.name.clone()), foreign));
+                }
                 ColumnOption::Check(check) => {
                     conditions.push((option.name.as_ref().map(parse::ident), &check.expr));
                 }
@@ -230,7 +236,9 @@ pub fn definition(
                     index_names(&unique.columns)?,
                 ));
             }
-            TableConstraint::ForeignKey(_) => return Err(Error::unsupported("FOREIGN KEY constraint")),
+            TableConstraint::ForeignKey(foreign) => {
+                references.push((foreign.name.as_ref().map(parse::ident), None, foreign));
+            }
             TableConstraint::Check(check) => {
                 conditions.push((check.name.as_ref().map(parse::ident), &check.expr));
             }
@@ -245,15 +253,44 @@ pub fn definition(
         }),
     };
     let indexes = uniques_of(&name, &columns, primary_key.as_ref(), uniques, catalog)?;
-    let checks = checks(&name, &columns, primary_key.as_ref(), &indexes, conditions)?;
-    Ok(NewTable {
+    let index = |index: &NewIndex| IndexDef {
+        oid: 0,
+        name: index.name.clone(),
+        store: StoreId::new(0),
+        columns: index.columns.clone(),
+        unique: index.unique,
+        constraint: index.constraint,
+    };
+    let mut def = TableDef {
         name,
         columns,
         primary_key,
-        checks,
+        indexes: indexes.iter().map(index).collect(),
+        ..TableDef::default()
+    };
+    checks(&mut def, conditions)?;
+    foreign_keys(&mut def, references, catalog)?;
+    Ok(NewTable {
+        name: def.name,
+        columns: def.columns,
+        primary_key: def.primary_key,
+        checks: def.checks,
         indexes,
-        foreign_keys: Vec::new(),
+        foreign_keys: def.foreign_keys,
     })
+}
+
+/// A foreign key: the name that it was given, and the column that it was declared with.
+type Reference<'a> = (Option<String>, Option<String>, &'a ast::ForeignKeyConstraint);
+
+/// The foreign keys: first those that have names.
+fn foreign_keys(def: &mut TableDef, references: Vec<Reference<'_>>, catalog: &Catalog) -> Result<(), Error> {
+    let (named, unnamed): (Vec<_>, Vec<_>) = references.into_iter().partition(|(name, ..)| name.is_some());
+    for (name, own, foreign) in named.into_iter().chain(unnamed) {
+        let key = foreign_key::definition(foreign, name, own.as_deref(), def, catalog)?;
+        def.foreign_keys.push(key);
+    }
+    Ok(())
 }
 
 /// The indexes of UNIQUE constraints.
@@ -373,31 +410,16 @@ pub fn index_columns(columns: &[ast::IndexColumn], of: &[ColumnDef]) -> Result<V
 }
 
 /// The CHECK constraints: first those that have names, so that the others get names beside them.
-fn checks(
-    table: &str,
-    columns: &[ColumnDef],
-    primary_key: Option<&PrimaryKey>,
-    indexes: &[NewIndex],
-    conditions: Vec<(Option<String>, &ast::Expr)>,
-) -> Result<Vec<CheckDef>, Error> {
-    let mut def = TableDef {
-        name: table.to_owned(),
-        columns: columns.to_vec(),
-        primary_key: primary_key.cloned(),
-        ..TableDef::default()
-    };
+fn checks(def: &mut TableDef, conditions: Vec<(Option<String>, &ast::Expr)>) -> Result<(), Error> {
     let (named, unnamed): (Vec<_>, Vec<_>) = conditions.into_iter().partition(|(name, _)| name.is_some());
     for (name, condition) in named.into_iter().chain(unnamed) {
         if let Some(name) = &name {
             check_name(name)?;
-            if indexes.iter().any(|index| index.name == *name) {
-                return Err(constraint::already_exists(name, table));
-            }
         }
-        let check = constraint::definition(name, condition, &def)?;
+        let check = constraint::definition(name, condition, def)?;
         def.checks.push(check);
     }
-    Ok(def.checks)
+    Ok(())
 }
 
 fn column_type(ty: &ast::DataType) -> Result<scry_engine::DataType, Error> {

@@ -12,6 +12,7 @@ pub mod create_table;
 pub mod cursor;
 pub mod dml;
 pub mod election_option;
+pub mod foreign_key;
 pub mod lex;
 mod listening;
 pub mod open_items;

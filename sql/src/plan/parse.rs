@@ -196,6 +196,19 @@ pub fn expression(sql: &str) -> Result<ast::Expr, Error> {
         .map_err(|error| syntax::from_parser(error, sql))
 }
 
+/// `FOREIGN KEY (…) REFERENCES …`.
+pub fn foreign_key(sql: &str) -> Result<ast::ForeignKeyConstraint, Error> {
+    let mut parser = parser(sql)?;
+    let parsed = parser
+        .parse_optional_table_constraint()
+        .map_err(|error| syntax::from_parser(error, sql))?;
+    let rest = parser.peek_token().token;
+    match parsed {
+        Some(ast::TableConstraint::ForeignKey(key)) if rest == Token::EOF => Ok(key),
+        _ => Err(Error::syntax(format!("syntax error at or near \"{rest}\""))),
+    }
+}
+
 /// The types of PREPARE.
 pub fn data_types(sql: &str) -> Result<Vec<ast::DataType>, Error> {
     let mut parser = parser(sql)?;

@@ -185,13 +185,23 @@ pub enum Statement {
     DropTable {
         names: Vec<String>,
         if_exists: bool,
+        cascade: bool,
     },
     CreateIndex(Box<ast::CreateIndex>),
     DropIndex {
         names: Vec<String>,
         if_exists: bool,
+        cascade: bool,
     },
-    Truncate(Vec<String>),
+    Truncate {
+        names: Vec<String>,
+        cascade: bool,
+    },
+    /// SET CONSTRAINTS; no names: ALL.
+    SetConstraints {
+        names: Vec<String>,
+        deferred: bool,
+    },
     AlterTable {
         table: String,
         if_exists: bool,
@@ -245,9 +255,17 @@ pub enum AlterAction {
         /// The condition's text.
         condition: String,
     },
+    AddForeignKey {
+        constraint: Option<String>,
+        key: Box<ast::ForeignKeyConstraint>,
+        /// Whether the rows that are there are checked; else NOT VALID.
+        validated: bool,
+    },
+    ValidateConstraint(String),
     DropConstraint {
         name: String,
         if_exists: bool,
+        cascade: bool,
     },
     RenameConstraint {
         from: String,

@@ -8,9 +8,9 @@ use crate::error::{Error, SqlState};
 use crate::plan::dml;
 use crate::plan::select::no_such_table;
 use crate::plan::statement::{AlterAction, RuleChange};
-use crate::plan::{create_table, parse};
+use crate::plan::{create_table, foreign_key, parse};
 use scry_engine::collision::ColumnRule;
-use scry_engine::{ColumnDefault, IndexDef, PrimaryKey, Table, TableDef};
+use scry_engine::{ColumnDefault, ForeignKeyDef, IndexDef, PrimaryKey, Table, TableDef, UniqueKey};
 use std::sync::Arc;
 
 impl Session {
@@ -28,6 +28,9 @@ impl Session {
             self.notices.push(notice(SqlState::SUCCESSFUL_COMPLETION, text));
             return Ok(());
         };
+        if !actions.iter().all(AlterAction::renames) {
+            self.check_nothing_deferred("ALTER TABLE", &table)?;
+        }
         for action in actions {
             self.alter(&table, action).await?;
             // What the next action changes is what this one has left.
@@ -44,6 +47,12 @@ impl Session {
 
     async fn alter(&mut self, table: &Arc<Table>, action: &AlterAction) -> Result<(), Error> {
         let mut def = table.def.clone();
+        if let Some(name) = action.adds_constraint() {
+            create_table::check_name(name)?;
+            if constraint::is_taken(name, &def) {
+                return Err(constraint::already_exists(name, &def.name));
+            }
+        }
         match action {
             AlterAction::OwnerTo => return Ok(()),
             AlterAction::SetRules(changes) => return self.set_rules(table, changes).await,
@@ -57,22 +66,53 @@ impl Session {
                 constraint: name,
                 condition,
             } => {
-                if let Some(name) = name {
-                    create_table::check_name(name)?;
-                }
                 let parsed = parse::expression(condition).map_err(Error::nowhere)?;
                 let check = constraint::definition(name.clone(), &parsed, &def).map_err(Error::nowhere)?;
                 self.check_rows(table, constraint::validator(&check, table)?)
                     .await?;
                 def.checks.push(check);
             }
-            AlterAction::DropConstraint { name, if_exists } => {
+            AlterAction::AddForeignKey {
+                constraint: name,
+                key,
+                validated,
+            } => {
+                let catalog = self.catalog();
+                let key = foreign_key::definition(key, name.clone(), None, &def, &catalog);
+                let key = ForeignKeyDef {
+                    validated: *validated,
+                    ..key.map_err(Error::nowhere)?
+                };
+                let txn = self.transaction.open_txn()?;
+                self.interrupt.locking(txn.add_foreign_key(table, key)).await??;
+                return Ok(());
+            }
+            AlterAction::ValidateConstraint(name) => return self.validate_constraint(table, name).await,
+            AlterAction::DropConstraint {
+                name,
+                if_exists,
+                cascade,
+            } => {
                 let found = def.checks.iter().position(|check| check.name == *name);
                 let unique = |index: &IndexDef| index.constraint && index.name == *name;
                 if let Some(found) = found {
                     def.checks.remove(found);
+                } else if def.foreign_keys.iter().any(|key| key.name == *name) {
+                    let txn = self.transaction.open_txn()?;
+                    self.interrupt
+                        .locking(txn.drop_foreign_key(table, name))
+                        .await??;
+                    return Ok(());
                 } else if let Some(found) = def.indexes.iter().position(unique) {
-                    def.indexes.remove(found);
+                    let key = UniqueKey::Index(found);
+                    self.release_key(table, key, ("constraint", name), *cascade)
+                        .await?;
+                    let txn = self.transaction.open_txn()?;
+                    // The foreign keys that have gone may have been its own.
+                    let now = txn.catalog().by_oid(def.oid).cloned();
+                    let now = now.ok_or_else(|| no_such_table(&def.name))?;
+                    self.interrupt.locking(txn.drop_index(&now, name)).await??;
+                    return Ok(());
                 } else if constraint::is_taken(name, &def) {
                     return Err(Error::unsupported("dropping a primary key"));
                 } else {
@@ -91,6 +131,12 @@ impl Session {
                     return Err(constraint::already_exists(to, &def.name));
                 }
                 let unique = |index: &IndexDef| index.constraint && index.name == *from;
+                if let Some(key) = def.foreign_keys.iter_mut().find(|key| key.name == *from) {
+                    to.clone_into(&mut key.name);
+                    let txn = self.transaction.open_txn()?;
+                    self.interrupt.locking(txn.redefine(table, def)).await??;
+                    return Ok(());
+                }
                 match def.checks.iter().position(|check| check.name == *from) {
                     Some(check) => to.clone_into(&mut def.checks[check].name),
                     None if def.indexes.iter().any(unique) => {
@@ -166,6 +212,29 @@ impl Session {
         self.interrupt.locking(checking).await?
     }
 
+    async fn validate_constraint(&mut self, table: &Arc<Table>, name: &str) -> Result<(), Error> {
+        let mut keys = table.def.foreign_keys.iter();
+        let Some(number) = keys.position(|key| key.name == *name) else {
+            return Err(match constraint::is_taken(name, &table.def) {
+                false => Error::new(SqlState::UNDEFINED_OBJECT, no_constraint(name, &table.def)),
+                true => Error::new(
+                    SqlState::WRONG_OBJECT_TYPE,
+                    format!(
+                        "constraint \"{name}\" of relation \"{}\" is not a foreign key or check constraint",
+                        table.def.name
+                    ),
+                ),
+            });
+        };
+        if !table.def.foreign_keys[number].validated {
+            let txn = self.transaction.open_txn()?;
+            self.interrupt
+                .locking(txn.validate_foreign_key(table, number))
+                .await??;
+        }
+        Ok(())
+    }
+
     async fn set_rules(&mut self, table: &Table, changes: &[RuleChange]) -> Result<(), Error> {
         let mut rules = (*table.rules).clone();
         for change in changes {
@@ -198,6 +267,29 @@ impl Session {
         let txn = self.transaction.open_txn()?;
         self.interrupt.locking(txn.add_primary_key(table, key)).await??;
         Ok(())
+    }
+}
+
+impl AlterAction {
+    fn renames(&self) -> bool {
+        matches!(
+            self,
+            AlterAction::RenameTo(_)
+                | AlterAction::RenameColumn { .. }
+                | AlterAction::RenameConstraint { .. }
+                | AlterAction::OwnerTo
+        )
+    }
+
+    /// The name of the constraint that it adds, when it gives one.
+    fn adds_constraint(&self) -> Option<&str> {
+        match self {
+            AlterAction::AddPrimaryKey { constraint, .. }
+            | AlterAction::AddUnique { constraint, .. }
+            | AlterAction::AddCheck { constraint, .. }
+            | AlterAction::AddForeignKey { constraint, .. } => constraint.as_deref(),
+            _ => None,
+        }
     }
 }
 

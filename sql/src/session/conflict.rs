@@ -68,7 +68,10 @@ impl Session {
             let changed = match action {
                 Action::Keep | Action::Drop => 0,
                 Action::Take | Action::Merge | Action::Retry => {
-                    carry_out(txn, &entry, action, values).await?
+                    let changed = carry_out(txn, &entry, action, values).await?;
+                    // Those that a statement would leave to the end of the transaction, too.
+                    txn.check_changes(&|_, _| true).await?;
+                    changed
                 }
             };
             conflicts::settle(txn, id, &entry, action, &user, now).await?;

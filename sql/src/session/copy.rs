@@ -6,6 +6,7 @@ use super::{Executed, Session, facts};
 use crate::error::{Error, SqlState};
 use crate::exec::context::Exec;
 use crate::exec::copy::{CopyIn, CopyOut};
+use crate::exec::foreign_keys;
 use crate::exec::message::{self, Formats};
 use crate::exec::select::Step;
 use crate::plan::statement::{CopySource, CopyStatement, Statement};
@@ -184,12 +185,11 @@ impl Session {
 
     /// Data, or its end.
     async fn feed(&mut self, copy: &mut CopyIn, data: Option<&[u8]>) -> Result<(), Error> {
-        let Some(txn) = self.transaction.txn() else {
-            return Err(Error::internal("a COPY without transaction"));
-        };
+        let (txn, foreign_keys) = self.transaction.parts()?;
         let facts = facts(&self.identity, &self.settings, self.times);
         let mut exec = Exec {
             txn,
+            foreign_keys,
             interrupt: &self.interrupt,
             params: &[],
             facts: &facts,
@@ -198,7 +198,10 @@ impl Session {
         };
         match data {
             Some(data) => copy.feed(&mut exec, data).await,
-            None => copy.finish(&mut exec).await,
+            None => {
+                copy.finish(&mut exec).await?;
+                foreign_keys::settle(&mut exec).await
+            }
         }
     }
 }

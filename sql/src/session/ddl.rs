@@ -28,7 +28,7 @@ impl Session {
             Statement::DropTable { .. } => "DROP TABLE",
             Statement::CreateIndex(_) => "CREATE INDEX",
             Statement::DropIndex { .. } => "DROP INDEX",
-            Statement::Truncate(_) => "TRUNCATE TABLE",
+            Statement::Truncate { .. } => "TRUNCATE TABLE",
             _ => "ALTER TABLE",
         };
         self.transaction.check_writable(&self.settings, tag)?;
@@ -43,10 +43,18 @@ impl Session {
                     self.create(new, create.if_not_exists).await?;
                 }
             }
-            Statement::DropTable { names, if_exists } => self.drop_tables(names, *if_exists).await?,
+            Statement::DropTable {
+                names,
+                if_exists,
+                cascade,
+            } => self.drop_tables(names, *if_exists, *cascade).await?,
             Statement::CreateIndex(create) => self.create_index(create).await?,
-            Statement::DropIndex { names, if_exists } => self.drop_indexes(names, *if_exists).await?,
-            Statement::Truncate(names) => self.truncate(names).await?,
+            Statement::DropIndex {
+                names,
+                if_exists,
+                cascade,
+            } => self.drop_indexes(names, *if_exists, *cascade).await?,
+            Statement::Truncate { names, cascade } => self.truncate(names, *cascade).await?,
             Statement::AlterTable {
                 table,
                 if_exists,
@@ -87,7 +95,8 @@ impl Session {
         Ok(true)
     }
 
-    async fn drop_tables(&mut self, names: &[String], if_exists: bool) -> Result<(), Error> {
+    async fn drop_tables(&mut self, names: &[String], if_exists: bool, cascade: bool) -> Result<(), Error> {
+        let mut tables: Vec<Arc<Table>> = Vec::with_capacity(names.len());
         for name in names {
             let Some(table) = self.table(name)? else {
                 let text = format!("table \"{name}\" does not exist");
@@ -100,22 +109,36 @@ impl Session {
                 }
                 return Err(Error::new(SqlState::UNDEFINED_TABLE, text));
             };
+            self.check_nothing_deferred("DROP TABLE", &table)?;
+            if !tables.iter().any(|known| known.def.oid == table.def.oid) {
+                tables.push(table);
+            }
+        }
+        self.check_unreferenced_tables(&tables, cascade)?;
+        for table in tables {
             let txn = self.transaction.open_txn()?;
+            // As the ones before have left it.
+            let Some(table) = txn.catalog().by_oid(table.def.oid).cloned() else {
+                continue;
+            };
             self.interrupt.locking(txn.drop_table(&table)).await??;
         }
         Ok(())
     }
 
-    async fn truncate(&mut self, names: &[String]) -> Result<(), Error> {
-        let mut done: Vec<&String> = Vec::with_capacity(names.len());
+    async fn truncate(&mut self, names: &[String], cascade: bool) -> Result<(), Error> {
+        let mut tables: Vec<Arc<Table>> = Vec::with_capacity(names.len());
         for name in names {
-            if done.contains(&name) {
-                continue;
-            }
             let table = self.table(name)?.ok_or_else(|| no_such_table(name))?;
+            self.check_nothing_deferred("TRUNCATE", &table)?;
+            if !tables.iter().any(|known| known.def.oid == table.def.oid) {
+                tables.push(table);
+            }
+        }
+        for table in self.truncated_together(tables, cascade)? {
+            self.check_nothing_deferred("TRUNCATE", &table)?;
             let txn = self.transaction.open_txn()?;
             self.interrupt.locking(txn.truncate(&table)).await??;
-            done.push(name);
         }
         Ok(())
     }

@@ -2,10 +2,11 @@
 
 use super::Session;
 use super::ddl::notice;
+use crate::constraint;
 use crate::error::{Error, SqlState};
 use crate::plan::select::no_such_table;
 use crate::plan::{create_table, parse};
-use scry_engine::{NewIndex, Table};
+use scry_engine::{NewIndex, Table, UniqueKey};
 use sqlparser::ast;
 use std::sync::Arc;
 
@@ -44,18 +45,15 @@ impl Session {
     pub(super) async fn add_unique(
         &mut self,
         table: &Arc<Table>,
-        constraint: Option<&str>,
+        given: Option<&str>,
         columns: &[String],
     ) -> Result<(), Error> {
         let columns = create_table::key_columns(columns, &table.def.columns)?;
-        let name = match constraint {
-            Some(name) => {
-                create_table::check_name(name)?;
-                name.to_owned()
-            }
+        let name = match given {
+            Some(name) => name.to_owned(),
             None => {
                 let catalog = self.catalog();
-                let taken = |name: &str| catalog.has_relation(name);
+                let taken = |name: &str| catalog.has_relation(name) || constraint::is_taken(name, &table.def);
                 create_table::index_name(&table.def.name, &columns, &table.def.columns, "key", taken)
             }
         };
@@ -74,7 +72,12 @@ impl Session {
         Ok(())
     }
 
-    pub(super) async fn drop_indexes(&mut self, names: &[String], if_exists: bool) -> Result<(), Error> {
+    pub(super) async fn drop_indexes(
+        &mut self,
+        names: &[String],
+        if_exists: bool,
+        cascade: bool,
+    ) -> Result<(), Error> {
         for name in names {
             let catalog = self.catalog();
             let Some((table, number)) = catalog.index(name) else {
@@ -96,8 +99,13 @@ impl Session {
             if table.def.indexes[number].constraint {
                 return Err(required(name, table));
             }
+            let oid = table.def.oid;
+            let (table, unique) = (Arc::clone(table), UniqueKey::Index(number));
+            self.release_key(&table, unique, ("index", name), cascade).await?;
             let txn = self.transaction.open_txn()?;
-            self.interrupt.locking(txn.drop_index(table, name)).await??;
+            let now = txn.catalog().by_oid(oid).cloned();
+            let table = now.ok_or_else(|| no_such_table(&table.def.name))?;
+            self.interrupt.locking(txn.drop_index(&table, name)).await??;
         }
         Ok(())
     }

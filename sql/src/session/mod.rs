@@ -29,6 +29,7 @@ mod elect;
 mod election;
 mod explain;
 mod extended;
+mod foreign_keys;
 mod future;
 mod index;
 mod listing;

@@ -7,7 +7,7 @@ use super::{ColumnDescription, Session, facts};
 use crate::analytic::{self, AnalyticPlan, Need, PrimarySource, Scope, Source};
 use crate::error::{Error, SqlState};
 use crate::exec::context::{self, Exec};
-use crate::exec::{insert, update};
+use crate::exec::{foreign_keys, insert, update};
 use crate::plan::parse;
 use crate::plan::planner::Kind;
 use crate::plan::scalar::{self, Env, Scalar};
@@ -182,10 +182,11 @@ impl Session {
         };
         self.transaction.check_writable(&self.settings, what)?;
         let found = self.settle(portal, plan).await?;
-        let txn = self.transaction.open_txn()?;
+        let (txn, foreign_keys) = self.transaction.parts()?;
         let facts = facts(&self.identity, &self.settings, self.times);
         let mut exec = Exec {
             txn,
+            foreign_keys,
             interrupt: &self.interrupt,
             params: portal.params.values(),
             facts: &facts,
@@ -195,9 +196,11 @@ impl Session {
         let mut buffer = BytesMut::new();
         let sink = if limit == 0 { &mut *out } else { &mut buffer };
         let count = found.len() as u64;
+        foreign_keys::enter(&mut exec, &plan.table, true).await?;
         for row in found {
             apply(&mut exec, plan, row, sink).await?;
         }
+        foreign_keys::settle(&mut exec).await?;
         let tag = if plan.assigned.is_some() {
             CommandTag::Update(count)
         } else {
@@ -325,11 +328,10 @@ async fn apply(
     found: Found,
     out: &mut BytesMut,
 ) -> Result<(), Error> {
-    let table = &*plan.table;
+    let table = &plan.table;
     let Some(columns) = &plan.assigned else {
         update::returning(exec, plan.returning(), table, &found.before, out)?;
-        let deleting = exec.txn.delete(table, found.key.as_ref());
-        return Ok(exec.interrupt.locking(deleting).await??);
+        return update::remove(exec, table, &found.key, &found.before).await;
     };
     let mut row = table.layout.row(&found.before).values();
     for (column, value) in columns.iter().zip(found.values) {
@@ -341,5 +343,5 @@ async fn apply(
     }
     let (row, _) = insert::encode(exec, table, |column| row[column].as_datum())?;
     update::returning(exec, plan.returning(), table, &row, out)?;
-    update::replace(exec, table, &found.key, row, plan.rekeys).await
+    update::replace(exec, table, &found.key, (&found.before, row), plan.rekeys).await
 }

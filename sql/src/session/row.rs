@@ -8,7 +8,7 @@ use crate::exec::context::Exec;
 use crate::exec::insert::Inserter;
 use crate::exec::message::RowBuffer;
 use crate::exec::select::Step;
-use crate::exec::{select, update};
+use crate::exec::{foreign_keys, select, update};
 use crate::plan::planner::Kind;
 use crate::plan::row::{InsertPlan, RowPlan, Rows};
 use crate::tags::CommandTag;
@@ -37,10 +37,11 @@ impl Session {
         {
             return self.insert_from_query(portal, insert, limit, out).await;
         }
-        let txn = self.transaction.open_txn()?;
+        let (txn, foreign_keys) = self.transaction.parts()?;
         let facts = facts(&self.identity, &self.settings, self.times);
         let mut exec = Exec {
             txn,
+            foreign_keys,
             interrupt: &self.interrupt,
             params: portal.params.values(),
             facts: &facts,
@@ -87,12 +88,14 @@ impl Session {
             RowPlan::Select(plan) => CommandTag::Select(select::collect(&mut exec, plan, sink).await?),
             RowPlan::Insert(plan) => {
                 let mut inserter = Inserter::new(plan);
+                inserter.enter(&mut exec).await?;
                 inserter.values(&mut exec, sink).await?;
                 CommandTag::Insert(inserter.count)
             }
             RowPlan::Update(plan) => CommandTag::Update(update::update(&mut exec, plan, sink).await?),
             RowPlan::Delete(plan) => CommandTag::Delete(update::delete(&mut exec, plan, sink).await?),
         };
+        foreign_keys::settle(&mut exec).await?;
         let read = exec.read;
         self.transaction.note_read(read);
         let tells = plan.projection().is_some();
@@ -160,16 +163,18 @@ impl Session {
             }
             _ => None,
         };
-        let txn = self.transaction.open_txn()?;
+        let (txn, foreign_keys) = self.transaction.parts()?;
         let facts = facts(&self.identity, &self.settings, self.times);
         let mut exec = Exec {
             txn,
+            foreign_keys,
             interrupt: &self.interrupt,
             params: portal.params.values(),
             facts: &facts,
             formats: &portal.formats,
             read: Lsn::ZERO,
         };
+        inserter.enter(&mut exec).await?;
         let sink = if limit == 0 { &mut *out } else { &mut buffer };
         match (&query.kind, &mut stream) {
             (Kind::Row(RowPlan::Select(select)), _)
@@ -201,6 +206,7 @@ impl Session {
                 ));
             }
         }
+        foreign_keys::settle(&mut exec).await?;
         let (read, count) = (exec.read, inserter.count);
         self.transaction.note_read(read);
         self.wrote(

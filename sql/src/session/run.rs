@@ -241,6 +241,7 @@ impl Session {
     }
 
     pub(super) async fn end_implicit(&mut self) -> Result<(), Error> {
+        self.check_deferred().await?;
         self.room().await?;
         let lsn = self.transaction.commit(&mut self.settings, &mut self.ear)?;
         self.committed(lsn).await
@@ -369,7 +370,7 @@ impl Session {
                 let Kind::Row(RowPlan::Select(plan)) = &planned.kind else {
                     return Err(Error::internal("a running SELECT lost its plan"));
                 };
-                let Some(txn) = self.transaction.txn() else {
+                let Ok((txn, foreign_keys)) = self.transaction.parts() else {
                     return Err(Error::new(
                         SqlState::INVALID_CURSOR_STATE,
                         "the portal's transaction has ended",
@@ -378,6 +379,7 @@ impl Session {
                 let facts = facts(&self.identity, &self.settings, self.times);
                 let mut exec = Exec {
                     txn,
+                    foreign_keys,
                     interrupt: &self.interrupt,
                     params: params.values(),
                     facts: &facts,

@@ -6,6 +6,7 @@
 //!   transaction did since the innermost savepoint is undone at once, so its locks do not outlive the error.
 
 use crate::error::{Error, SqlState};
+use crate::exec::foreign_keys::{ForeignKeys, Modes};
 use crate::notify::{Ear, Mark as OutboxMark, Outbox};
 use crate::plan::statement::{IsolationLevel, TransactionModes};
 use crate::privilege;
@@ -32,6 +33,7 @@ struct Savepoint {
     id: SavepointId,
     settings: Mark,
     outbox: OutboxMark,
+    modes: Modes,
 }
 
 pub struct Transaction {
@@ -50,6 +52,8 @@ pub struct Transaction {
     tag: &'static str,
     /// What its commit will tell. Functions put things in while statements run.
     outbox: Arc<Outbox>,
+    /// What its foreign keys have still to check.
+    pub foreign_keys: ForeignKeys,
 }
 
 fn warning(code: SqlState, message: &str) -> Notice {
@@ -83,6 +87,7 @@ impl Transaction {
             read: Lsn::ZERO,
             tag: "",
             outbox,
+            foreign_keys: ForeignKeys::default(),
         }
     }
 
@@ -156,6 +161,7 @@ impl Transaction {
             self.open(Block::Implicit, settings, TransactionModes::default());
         }
         self.used = true;
+        self.foreign_keys.begin_statement();
         let isolation = match self.isolation {
             IsolationLevel::ReadCommitted => Isolation::ReadCommitted,
             IsolationLevel::RepeatableRead => Isolation::RepeatableRead,
@@ -197,6 +203,13 @@ impl Transaction {
         self.txn
             .as_mut()
             .ok_or_else(|| Error::internal("a statement without transaction"))
+    }
+
+    /// The same, with what foreign keys have still to check.
+    pub fn parts(&mut self) -> Result<(&mut Txn, &mut ForeignKeys), Error> {
+        let txn = self.txn.as_mut();
+        let txn = txn.ok_or_else(|| Error::internal("a statement without transaction"))?;
+        Ok((txn, &mut self.foreign_keys))
     }
 
     /// The snapshot is not needed until the next statement.
@@ -244,6 +257,7 @@ impl Transaction {
         self.used = false;
         self.read = Lsn::ZERO;
         self.tag = "";
+        self.foreign_keys = ForeignKeys::default();
     }
 
     pub fn begin(&mut self, modes: TransactionModes, settings: &Settings) -> Result<Option<Notice>, Error> {
@@ -421,12 +435,14 @@ impl Transaction {
             ));
         }
         let (mark, outbox) = (settings.mark(), self.outbox.mark());
+        let modes = self.foreign_keys.modes.clone();
         let id = self.statement(engine, settings)?.savepoint()?;
         self.savepoints.push(Savepoint {
             name,
             id,
             settings: mark,
             outbox,
+            modes,
         });
         Ok(())
     }
@@ -468,6 +484,7 @@ impl Transaction {
             txn.rollback_to(savepoint.id)?;
         }
         self.outbox.back_to(savepoint.outbox);
+        self.foreign_keys.modes = savepoint.modes.clone();
         settings.back_to(&savepoint.settings);
         self.block = Block::Explicit;
         Ok(())

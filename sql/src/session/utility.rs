@@ -31,7 +31,7 @@ fn done(tag: &'static str) -> Result<Advance, Error> {
 }
 
 /// Transactions must not be begun by statements that cannot run inside of one.
-fn warn(code: SqlState, text: &str) -> Notice {
+pub(super) fn warn(code: SqlState, text: &str) -> Notice {
     Notice(Error::new(code, text))
 }
 
@@ -86,6 +86,7 @@ impl Session {
             }
             Statement::Commit { chain } => {
                 self.close_portals();
+                self.check_deferred().await?;
                 self.room().await?;
                 let (settings, ear) = (&mut self.settings, &mut self.ear);
                 let (tag, lsn) = self
@@ -122,6 +123,10 @@ impl Session {
                 let notice = self.transaction.set_transaction(*modes)?;
                 self.notices.extend(notice);
                 done("SET")
+            }
+            Statement::SetConstraints { names, deferred } => {
+                self.set_constraints(names, *deferred).await?;
+                done("SET CONSTRAINTS")
             }
             Statement::SetCharacteristics(modes) => {
                 if let Some(isolation) = modes.isolation {
@@ -247,7 +252,7 @@ impl Session {
             Statement::Copy(statement) => self.start_copy(pending, statement, out).await,
             Statement::CreateTable(_)
             | Statement::DropTable { .. }
-            | Statement::Truncate(_)
+            | Statement::Truncate { .. }
             | Statement::CreateIndex(_)
             | Statement::DropIndex { .. }
             | Statement::AlterTable { .. } => self.ddl(&prepared.statement).await,

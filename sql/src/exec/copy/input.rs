@@ -3,6 +3,7 @@
 use super::record::{CsvDialect, CsvScan, Fields, MAX_RECORD_BYTES, TextDialect};
 use crate::error::{Error, SqlState};
 use crate::exec::context::{self, Exec};
+use crate::exec::foreign_keys;
 use crate::exec::insert;
 use crate::expr::Evaluated;
 use crate::plan::column_default;
@@ -321,14 +322,17 @@ impl CopyIn {
                 return Ok(());
             }
         }
-        let table = &*self.shape.table;
+        let table = &self.shape.table;
         let outcome = exec
             .interrupt
             .locking(exec.txn.insert(table, key, row.clone()))
             .await?;
         let outcome = outcome.map_err(|error| Error::from(error).with_context(self.at_line()))?;
         let exists = match outcome {
-            InsertOutcome::Inserted(_) => None,
+            InsertOutcome::Inserted(key) => {
+                let checked = foreign_keys::written(exec, table, &key, (None, false), &row).await;
+                checked.err()
+            }
             InsertOutcome::Exists(_) => Some(context::unique_violation(table, &row, exec.facts)),
             InsertOutcome::Taken { index, .. } => Some(table.key_exists(index, &row).into()),
         };

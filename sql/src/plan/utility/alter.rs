@@ -1,9 +1,10 @@
 //! ALTER TABLE.
 
-use super::table::{options, table_name};
+use super::table::{cascade, options, table_name};
 use crate::error::Error;
 use crate::plan::cursor::Cursor;
 use crate::plan::lex::Kind;
+use crate::plan::parse;
 use crate::plan::statement::{AlterAction, RuleChange, Statement};
 
 pub(super) fn table(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
@@ -47,10 +48,14 @@ fn action(cursor: &mut Cursor<'_>) -> Result<AlterAction, Error> {
     if cursor.words(&["drop", "constraint"]) {
         let if_exists = cursor.words(&["if", "exists"]);
         let name = cursor.identifier()?;
-        if !cursor.word("cascade") {
-            cursor.word("restrict");
-        }
-        return Ok(AlterAction::DropConstraint { name, if_exists });
+        return Ok(AlterAction::DropConstraint {
+            name,
+            if_exists,
+            cascade: cascade(cursor),
+        });
+    }
+    if cursor.words(&["validate", "constraint"]) {
+        return Ok(AlterAction::ValidateConstraint(cursor.identifier()?));
     }
     if cursor.word("drop") {
         return Err(Error::unsupported("ALTER TABLE … DROP COLUMN"));
@@ -85,13 +90,11 @@ fn add(cursor: &mut Cursor<'_>) -> Result<AlterAction, Error> {
         true => Some(cursor.identifier()?),
         false => None,
     };
-    for (word, what) in [
-        ("foreign", "FOREIGN KEY constraint"),
-        ("exclude", "EXCLUDE constraint"),
-    ] {
-        if cursor.at_word(word) {
-            return Err(Error::unsupported(what));
-        }
+    if cursor.at_word("exclude") {
+        return Err(Error::unsupported("EXCLUDE constraint"));
+    }
+    if cursor.at_word("foreign") {
+        return foreign_key(cursor, constraint);
     }
     if cursor.word("unique") {
         if cursor.at_word("using") {
@@ -132,6 +135,26 @@ fn add(cursor: &mut Cursor<'_>) -> Result<AlterAction, Error> {
     }
     not_deferrable(cursor)?;
     Ok(AlterAction::AddPrimaryKey { constraint, columns })
+}
+
+/// At FOREIGN KEY.
+fn foreign_key(cursor: &mut Cursor<'_>, constraint: Option<String>) -> Result<AlterAction, Error> {
+    let text = cursor.through_item()?;
+    let mut words: Vec<&str> = text.split_whitespace().collect();
+    let is = |place: Option<&&str>, word: &str| place.is_some_and(|found| found.eq_ignore_ascii_case(word));
+    let validated = !(is(words.last(), "valid") && is(words.iter().nth_back(1), "not"));
+    if !validated {
+        words.truncate(words.len() - 2);
+    }
+    // Words as they stand: names in quotes may have blanks.
+    let end = words
+        .last()
+        .map_or(0, |last| last.as_ptr().addr() - text.as_ptr().addr() + last.len());
+    Ok(AlterAction::AddForeignKey {
+        constraint,
+        key: Box::new(parse::foreign_key(&text[..end])?),
+        validated,
+    })
 }
 
 fn not_deferrable(cursor: &mut Cursor<'_>) -> Result<(), Error> {

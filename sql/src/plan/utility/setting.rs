@@ -1,10 +1,29 @@
 //! SET, RESET, SHOW and DISCARD.
 
 use super::modes;
+use super::table::table_name;
 use crate::error::Error;
 use crate::plan::cursor::Cursor;
 use crate::plan::lex::{self, Kind};
 use crate::plan::statement::{DiscardKind, SetScope, SettingValue, Statement};
+
+/// Behind SET CONSTRAINTS.
+fn constraints(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
+    let mut names = Vec::new();
+    if !cursor.word("all") {
+        loop {
+            names.push(table_name(cursor)?);
+            if !cursor.kind(Kind::Comma) {
+                break;
+            }
+        }
+    }
+    let deferred = cursor.word("deferred");
+    if !deferred {
+        cursor.expect_word("immediate")?;
+    }
+    Ok(Statement::SetConstraints { names, deferred })
+}
 
 pub(super) fn set(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
     if cursor.words(&["session", "characteristics", "as", "transaction"]) {
@@ -14,7 +33,7 @@ pub(super) fn set(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
         return Ok(Statement::SetTransaction(modes(cursor)?));
     }
     if cursor.word("constraints") {
-        return Err(Error::unsupported("SET CONSTRAINTS"));
+        return constraints(cursor);
     }
     let scope = if cursor.word("local") {
         SetScope::Local

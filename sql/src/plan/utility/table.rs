@@ -65,16 +65,26 @@ pub(super) fn lock(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
     Ok(Statement::Lock)
 }
 
+/// CASCADE, or RESTRICT, which is the default.
+pub(super) fn cascade(cursor: &mut Cursor<'_>) -> bool {
+    cursor.word("cascade") || {
+        cursor.word("restrict");
+        false
+    }
+}
+
 pub(super) fn drop_table(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
     if cursor.word("index") {
         // Nobody waits longer for it.
         cursor.word("concurrently");
         let if_exists = cursor.words(&["if", "exists"]);
         let names = table_names(cursor)?;
-        if !cursor.word("cascade") {
-            cursor.word("restrict");
-        }
-        return Ok(Statement::DropIndex { names, if_exists });
+        let cascade = cascade(cursor);
+        return Ok(Statement::DropIndex {
+            names,
+            if_exists,
+            cascade,
+        });
     }
     if !cursor.word("table") {
         let kind = cursor
@@ -85,10 +95,11 @@ pub(super) fn drop_table(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
     }
     let if_exists = cursor.words(&["if", "exists"]);
     let names = table_names(cursor)?;
-    if !cursor.word("cascade") {
-        cursor.word("restrict");
-    }
-    Ok(Statement::DropTable { names, if_exists })
+    Ok(Statement::DropTable {
+        names,
+        if_exists,
+        cascade: cascade(cursor),
+    })
 }
 
 pub(super) fn truncate(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
@@ -97,8 +108,8 @@ pub(super) fn truncate(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
     if !cursor.words(&["restart", "identity"]) {
         cursor.words(&["continue", "identity"]);
     }
-    if !cursor.word("cascade") {
-        cursor.word("restrict");
-    }
-    Ok(Statement::Truncate(names))
+    Ok(Statement::Truncate {
+        names,
+        cascade: cascade(cursor),
+    })
 }
