@@ -1,6 +1,6 @@
 //! `scry repair`: what is left of a database whose audit trail is damaged, and a new directory made of it.
 //!
-//! The damaged directory is only read. The mirror is not copied: a server makes it anew from the trail.
+//! The damaged directory is only read. The mirror is not copied: a server makes it anew.
 
 use std::fmt;
 use std::fs::{self, File, TryLockError};

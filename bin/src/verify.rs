@@ -174,7 +174,7 @@ fn verify_mirror(dir: &DataDir, out: &mut impl Write) -> Result<(Verdict, Option
     let report = scry_mirror::verify(&dir.mirror).map_err(VerifyError::Mirror)?;
     match report.upto {
         None if report.problems.is_empty() => {
-            writeln!(out, "mirror: no manifest yet; it is made from the audit trail")?;
+            writeln!(out, "mirror: no manifest yet; a server makes it from the rows")?;
             return Ok((Verdict::Sound, report.upto));
         }
         None => writeln!(out, "mirror: the manifest cannot be used")?,
@@ -199,7 +199,7 @@ fn verify_mirror(dir: &DataDir, out: &mut impl Write) -> Result<(Verdict, Option
     }
     writeln!(
         out,
-        "  nothing is lost: a server makes a damaged mirror anew from the audit trail"
+        "  nothing is lost: a server makes a damaged mirror anew from the rows"
     )?;
     Ok((Verdict::Damaged, report.upto))
 }

@@ -19,16 +19,14 @@ pub fn tell_opening(database: &Database) {
         );
     }
     if let Some(error) = database.mirror().status().rebuilt {
-        warn!("the mirror could not be used and is made anew from the audit trail: {error}");
+        warn!("the mirror could not be used and is made anew: {error}");
     }
 }
 
 /// Tells what closing the database could not do.
 pub fn tell_closing(database: &Database) {
     if let Some(error) = database.mirror().status().sealing {
-        warn!(
-            "the mirror could not be written to disk; the next start makes it from the audit trail: {error}"
-        );
+        warn!("the mirror could not be written to disk; the next start brings it up to date: {error}");
     }
 }
 

@@ -5,7 +5,7 @@
 //! (who waits for whom), `snapshots` (visible LSN and horizon), `serial` (what SERIALIZABLE compares), `overlay` (a transaction's
 //! changes), `constraints` (what rows must satisfy), `foreign` (keys that rows refer to), `sequence` (numbers that are handed out once), `txn`
 //! (what a transaction can do), `commit` (the one critical section), `runs`
-//! (rows on disk), `checkpoint` (how they get there), `recovery` (from checkpoint and log), `collector` and `sweep` (what nobody sees
+//! (rows on disk), `checkpoint` (how they get there), `recovery` (from checkpoint and log), `seed` (all rows for who begins a copy), `collector` and `sweep` (what nobody sees
 //! any more), `compactor`, `engine` (all of it, open).
 //!
 //! It knows nothing of SQL text, of Arrow, of sockets, nor of who reads its log.
@@ -36,6 +36,7 @@ mod pins;
 mod recovery;
 pub mod row;
 pub mod runs;
+pub mod seed;
 mod sequence;
 mod serial;
 mod snapshots;
@@ -63,6 +64,7 @@ pub use key::{Key, KeyRange};
 pub use limits::{KEY_BYTES_MAX, ROW_BYTES_MAX};
 pub use overlay::{OwnWrites, Version};
 pub use row::{Row, RowLayout, RowRef};
+pub use seed::{Seed, SeedStore};
 pub use sequence::{Sequence, SequenceDef, SequenceOptions, SequenceOwner, Sequences};
 pub use stats::Stats;
 pub use txn::{CHANGES_MAX, InsertOutcome, Isolation, SAVEPOINTS_MAX, SavepointId, ScanCursor, Txn};

@@ -25,6 +25,7 @@ use crate::merge::merge;
 use crate::piece::{Piece, Slot};
 use crate::plan;
 use crate::repair::is_damage;
+use crate::seed;
 use crate::segment::{SegmentFile, sync_folder};
 use crate::store::{StoreCell, size};
 
@@ -43,7 +44,7 @@ pub(crate) struct Checkpointer {
     named: HashMap<PathBuf, Arc<SegmentFile>>,
     /// Files of a manifest of which nobody knows whether it is durable.
     undecided: Vec<Arc<SegmentFile>>,
-    upto: Option<Lsn>,
+    position: Option<Position>,
     /// Makes names in the folder durable.
     sync_folder: fn(&Path) -> Result<(), Error>,
 }
@@ -64,7 +65,7 @@ impl Checkpointer {
             next_file: 0,
             named: HashMap::new(),
             undecided: Vec::new(),
-            upto: None,
+            position: None,
             sync_folder,
         }
     }
@@ -77,7 +78,16 @@ impl Checkpointer {
 
     /// The LSN of the manifest.
     pub fn upto(&self) -> Option<Lsn> {
-        self.upto
+        self.position.map(|position| position.upto)
+    }
+
+    /// From where a restart reads the log.
+    pub fn restart(&self) -> Option<Lsn> {
+        self.position.map(|position| position.restart)
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Puts the state of `core` on disk. Returns the LSN.
@@ -96,7 +106,8 @@ impl Checkpointer {
                 let file = match slot.piece.file() {
                     Some(file) => file.clone(),
                     None => {
-                        let file = Arc::new(self.seal(&store.cell, &slot.piece, capture.position.upto)?);
+                        let file =
+                            Arc::new(self.seal(store.cell.store, &slot.piece, capture.position.upto)?);
                         written
                             .files
                             .push((store.cell.clone(), slot.clone(), file.clone()));
@@ -135,7 +146,7 @@ impl Checkpointer {
                 file.retire(&core.cache);
             }
         }
-        self.upto = Some(position.upto);
+        self.position = Some(position);
         Ok(position.upto)
     }
 
@@ -144,11 +155,12 @@ impl Checkpointer {
         self.named.keys().cloned()
     }
 
-    fn seal(&mut self, cell: &StoreCell, piece: &Piece, upto: Lsn) -> Result<SegmentFile, Error> {
+    /// Gives a piece in memory a file that no manifest names yet.
+    pub fn seal(&mut self, store: StoreId, piece: &Piece, upto: Lsn) -> Result<SegmentFile, Error> {
         let batch = piece.batch().expect("a piece without a file is in memory");
         let name = format!(
             "{}-{}-{:x}-{}.{EXTENSION}",
-            cell.store,
+            store,
             piece.ordinals().start,
             upto.get(),
             self.next_file
@@ -267,7 +279,7 @@ pub fn checkpoint_lsn(folder: &Path) -> Option<Lsn> {
 pub(crate) fn restore(folder: &Path, piece_rows: usize) -> Result<Restored, Error> {
     let found = Manifest::read(folder)?;
     let mut checkpointer = Checkpointer::new(folder);
-    checkpointer.upto = found.as_ref().map(|manifest| manifest.position.upto);
+    checkpointer.position = found.as_ref().map(|manifest| manifest.position);
     let manifest = found.unwrap_or_default();
     checkpointer.next_file = manifest.next_file;
     let mut stores = Vec::with_capacity(manifest.stores.len());
@@ -379,19 +391,20 @@ fn restore_piece(
     Ok((slot, file))
 }
 
-/// Removes the segment files that no manifest names: an interrupted checkpoint's.
+/// Removes the segment files that no manifest names, an interrupted checkpoint's, and what interrupted seeding left.
 fn remove_strangers(folder: &Path, named: &HashMap<PathBuf, Arc<SegmentFile>>) -> Result<(), Error> {
     for entry in std::fs::read_dir(folder).map_err(Error::io(folder, "list"))? {
         let path = entry.map_err(Error::io(folder, "list"))?.path();
         let segment = path.extension().is_some_and(|extension| extension == EXTENSION);
-        if segment && !named.contains_key(&path) {
+        let scratch = path.file_name().is_some_and(|name| name == seed::SCRATCH_NAME);
+        if scratch || segment && !named.contains_key(&path) {
             std::fs::remove_file(&path).map_err(Error::io(&path, "remove"))?;
         }
     }
     Ok(())
 }
 
-/// Clears a folder whose content cannot be used, so that the mirror is made anew from the log. The manifest is set
+/// Clears a folder whose content cannot be used, so that the mirror is made anew. The manifest is set
 /// aside, for whoever wants to know what happened.
 pub(crate) fn set_aside(folder: &Path) -> Result<(), Error> {
     let manifest = folder.join(manifest::FILE_NAME);

@@ -4,11 +4,11 @@
 //! one or nothing (a snapshot's LSN says what it sees); `applied` is published after the stores have changed.
 
 use parking_lot::{Mutex, RwLock};
-use scry_stream::{ChangeSet, StoreEventKind};
+use scry_stream::{ChangeSet, Start, StoreEventKind};
 use scry_wal::{Lsn, StoreId};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::cache::Cache;
 use crate::error::Error;
@@ -33,6 +33,8 @@ pub(crate) struct Position {
 pub(crate) struct Core {
     stores: RwLock<HashMap<StoreId, Arc<StoreCell>>>,
     applied: AtomicU64,
+    /// There is a state, and so something to write down.
+    begun: AtomicBool,
     horizon: Horizon,
     piece_rows: usize,
     pub cache: Arc<Cache>,
@@ -60,6 +62,13 @@ pub(crate) struct CoreCapture {
 }
 
 impl Core {
+    /// Nothing yet.
+    pub fn unbegun(source: HorizonSource, cache: Arc<Cache>, piece_rows: usize) -> Self {
+        let core = Self::new(Position::default(), Vec::new(), source, cache, piece_rows);
+        core.begun.store(false, Ordering::Release);
+        core
+    }
+
     /// The state at a position.
     pub fn new(
         position: Position,
@@ -68,13 +77,10 @@ impl Core {
         cache: Arc<Cache>,
         piece_rows: usize,
     ) -> Self {
-        let stores = stores
-            .into_iter()
-            .map(|cell| (cell.store, Arc::new(cell)))
-            .collect();
         Self {
-            stores: RwLock::new(stores),
+            stores: RwLock::new(by_store(stores)),
             applied: AtomicU64::new(position.upto.get()),
+            begun: AtomicBool::new(true),
             // Snapshots between the last commit and the position need nothing that is folded.
             horizon: Horizon::new(source, position.last_commit),
             piece_rows,
@@ -86,6 +92,46 @@ impl Core {
                 half: false,
                 pending: Vec::new(),
             }),
+        }
+    }
+
+    /// Whether there is a state.
+    pub fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Acquire)
+    }
+
+    /// The state is of no use any more: another one is to be begun with. Until then snapshots of it can be opened.
+    pub fn abandon(&self) {
+        self.begun.store(false, Ordering::Release);
+    }
+
+    /// Another state, at a later position, in place of the present one. What a snapshot has opened stays what it is; stores that
+    /// one of before opens from now on do not exist in it.
+    pub fn begin(&self, position: Position, stores: Vec<StoreCell>) {
+        let mut applying = self.apply.lock();
+        assert!(position.upto >= self.applied(), "the mirror never goes back");
+        *self.stores.write() = by_store(stores);
+        *applying = Applying {
+            restart: position.restart,
+            last_commit: position.last_commit,
+            half: false,
+            pending: Vec::new(),
+        };
+        // In this order: the newest snapshot is never behind what can be opened.
+        self.applied.store(position.upto.get(), Ordering::Release);
+        self.horizon.raise(position.last_commit);
+        self.begun.store(true, Ordering::Release);
+    }
+
+    /// From where to follow the log.
+    pub fn start(&self) -> Start {
+        let applying = self.apply.lock();
+        let living = self.stores();
+        let living = living.iter().filter(|cell| cell.dropped() == Lsn::MAX);
+        Start {
+            read_from: applying.restart,
+            emit_from: self.applied(),
+            schemas: living.map(|cell| (cell.store, cell.schema.clone())).collect(),
         }
     }
 
@@ -240,6 +286,11 @@ impl Core {
     pub fn newest_snapshot(self: &Arc<Self>) -> Snapshot {
         Snapshot::new(self.horizon.hold_newest(|| newest(self.applied())), self.clone())
     }
+}
+
+fn by_store(stores: Vec<StoreCell>) -> HashMap<StoreId, Arc<StoreCell>> {
+    let stores = stores.into_iter();
+    stores.map(|cell| (cell.store, Arc::new(cell))).collect()
 }
 
 /// The newest snapshot at an applied position: commits below it.

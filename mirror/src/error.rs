@@ -16,7 +16,7 @@ pub enum ErrorKind {
     Refuse,
     /// The mirror has stopped: the primary goes on, analytic reads do not.
     Stopped,
-    /// A file is damaged. The mirror can be rebuilt from the log.
+    /// A file is damaged. The mirror can be made anew.
     Corrupt,
     /// The operating system refused; a later attempt may succeed.
     Retry,
@@ -29,6 +29,10 @@ pub enum ErrorKind {
 pub enum Error {
     /// The stream of changes ended.
     Stream(Arc<scry_stream::Error>),
+    /// The primary's rows cannot be read.
+    Primary(Arc<scry_engine::Error>),
+    /// The log does not serve the mirror.
+    Log(Arc<scry_wal::Error>),
     /// A change does not fit the store it is for: invariant broken, nothing after it is applied.
     Broken {
         lsn: Lsn,
@@ -92,6 +96,8 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Stream(_)
+            | Self::Primary(_)
+            | Self::Log(_)
             | Self::HalfApplied { .. }
             | Self::Gap { .. }
             | Self::Broken { .. }
@@ -147,10 +153,24 @@ impl From<scry_stream::Error> for Error {
     }
 }
 
+impl From<scry_engine::Error> for Error {
+    fn from(source: scry_engine::Error) -> Self {
+        Self::Primary(Arc::new(source))
+    }
+}
+
+impl From<scry_wal::Error> for Error {
+    fn from(source: scry_wal::Error) -> Self {
+        Self::Log(Arc::new(source))
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stream(source) => write!(f, "stream of changes: {source}"),
+            Self::Primary(source) => write!(f, "the primary's rows: {source}"),
+            Self::Log(source) => write!(f, "log: {source}"),
             Self::Broken {
                 lsn,
                 store,
@@ -224,6 +244,8 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Stream(source) => Some(source.as_ref()),
+            Self::Primary(source) => Some(source.as_ref()),
+            Self::Log(source) => Some(source.as_ref()),
             Self::Io { source, .. } => Some(source.as_ref()),
             Self::Parquet { source, .. } => Some(source.as_ref()),
             Self::Arrow(source) => Some(source.as_ref()),

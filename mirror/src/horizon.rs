@@ -57,6 +57,12 @@ impl Horizon {
         state.folded
     }
 
+    /// Nothing older than `folded` can be opened from now on, whoever holds it.
+    pub fn raise(&self, folded: Lsn) {
+        let mut state = self.state.lock();
+        state.folded = state.folded.max(folded);
+    }
+
     /// Holds a snapshot.
     pub fn hold(&self, at: Lsn) -> Result<Held, Error> {
         let mut state = self.state.lock();

@@ -12,7 +12,7 @@
 //!            · u32 length + dead rows (roaring bitmap, portable format)
 //! ```
 //!
-//! Numbers are little-endian. An older format is not read: the mirror is made anew from the log. The file is replaced whole: written beside, synced, renamed, folder synced.
+//! Numbers are little-endian. An older format is not read: the mirror is made anew. The file is replaced whole: written beside, synced, renamed, folder synced.
 
 use roaring::RoaringBitmap;
 use scry_engine::{CatalogChange, ColumnDef, TableDef};

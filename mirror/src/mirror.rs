@@ -1,19 +1,23 @@
-//! The mirror with its threads: an applier that takes change sets from the stream, and a sealer that writes
-//! checkpoints; a third one makes pieces again whose files were found damaged.
+//! The mirror with its threads: an applier that begins with the primary's rows if there is nothing else to begin with, and takes
+//! change sets from the stream (`applier`), and a sealer that writes checkpoints; a third one makes pieces again whose files were found damaged.
+//!
+//! It is one of the log's consumers: the log keeps what a restart would read. When it had to be dropped, it begins with the primary's
+//! rows once more.
 //!
 //! An error in applying stops the applier for good: whoever waits is told, the status says why, snapshots of what was
 //! applied before stay right, and the primary goes on. An error in sealing (a full disk) stops nothing: the tail stays
 //! in memory, the status says why, and the sealer tries again.
 
+mod applier;
+
 use parking_lot::{Condvar, Mutex};
-use scry_stream::{Start, Stream, StreamOptions};
 use scry_wal::{Log, Lsn};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::cache::Cache;
 use crate::checkpoint::{self, Checkpointer, Restored};
@@ -23,10 +27,11 @@ use crate::horizon::HorizonSource;
 use crate::lag::{Lag, LagSummary};
 use crate::piece::PIECE_ROWS_MAX;
 use crate::savepoint::{Savepoint, Savepoints};
+use crate::seed::SeedSource;
 use crate::snapshot::Snapshot;
 
-/// How long the applier waits for changes before it folds what it has and looks whether to stop.
-const IDLE_WAIT: Duration = Duration::from_millis(100);
+/// The mirror's name among the consumers of the log.
+pub const CONSUMER: &str = "mirror";
 
 /// How long the sealer waits after a failure.
 const RETRY_WAIT: Duration = Duration::from_secs(5);
@@ -49,6 +54,9 @@ pub struct MirrorOptions {
     pub checkpoint_interval: Duration,
     /// The oldest snapshot that anybody outside of the mirror holds or may still open.
     pub horizon: HorizonSource,
+    /// The primary's rows, for a mirror that has nothing to begin with. Without, it begins with the log, which must be there from its
+    /// first byte then.
+    pub seeds: Option<SeedSource>,
 }
 
 impl MirrorOptions {
@@ -63,6 +71,7 @@ impl MirrorOptions {
             checkpoint_bytes: 256 << 20,
             checkpoint_interval: Duration::from_secs(120),
             horizon,
+            seeds: None,
         }
     }
 }
@@ -106,8 +115,10 @@ pub struct MirrorStatus {
     pub stopped: Option<Error>,
     /// Why the last checkpoint failed, if it did.
     pub sealing: Option<Error>,
-    /// Why the mirror was made anew from the log when it was opened, if it was.
+    /// Why the mirror was made anew since it was opened, if it was.
     pub rebuilt: Option<Error>,
+    /// The LSN of the primary's rows with which it began anew since it was opened.
+    pub seeded: Option<Lsn>,
     /// Pieces whose files were found damaged since, and that are not made again yet.
     pub damaged: usize,
     /// Pieces made again from the log since the mirror was opened.
@@ -130,9 +141,13 @@ struct Threads {
     sealer: Option<JoinHandle<()>>,
 }
 
-#[derive(Debug)]
 struct Shared {
     core: Arc<Core>,
+    log: Arc<Log>,
+    seeds: Option<SeedSource>,
+    extractors: usize,
+    queue_bytes: usize,
+    piece_rows: usize,
     lag: Lag,
     /// Commits before it were in the log when the mirror was opened: their age says nothing about the mirror.
     opened: Lsn,
@@ -141,6 +156,8 @@ struct Shared {
     stopped: Mutex<Option<Arc<Error>>>,
     sealer: Mutex<Sealer>,
     seal: Condvar,
+    /// Held while a manifest is written, and while the files of a beginning are.
+    checkpointer: Mutex<Checkpointer>,
     /// Somebody's savepoint is made, or the sealer has ended.
     saved: Condvar,
     /// Held by who has a savepoint made: one at a time.
@@ -148,7 +165,8 @@ struct Shared {
     savepoints: Savepoints,
     checkpoint_bytes: u64,
     checkpoint_interval: Duration,
-    rebuilt: Option<Error>,
+    rebuilt: Mutex<Option<Error>>,
+    seeded: Mutex<Option<Lsn>>,
 }
 
 /// What the sealer and the others tell each other.
@@ -169,34 +187,38 @@ struct Sealer {
 }
 
 impl Mirror {
-    /// Opens the mirror in `dir`, creating it when there is none, and starts following `log`. A mirror whose files are
-    /// damaged is made anew from the log, and says so in its status.
+    /// Opens the mirror in `dir`, creating it when there is none, and starts following `log`, of which it becomes a consumer.
+    /// A mirror whose files are damaged, or behind which the log is gone, is made anew, and says so in its status.
     ///
     /// # Errors
-    /// When the folder cannot be used, was written by a newer version, or threads cannot be started.
+    /// When the folder cannot be used, was written by a newer version, or threads cannot be started; when the log takes no
+    /// consumer.
     pub fn open(dir: &Path, log: Arc<Log>, options: MirrorOptions) -> Result<Arc<Self>, Error> {
         let opened = log.durable_lsn();
-        let (restored, rebuilt) = restore(dir, opened, options.piece_rows)?;
+        let (restored, mut rebuilt) = restore(dir, opened, options.piece_rows)?;
         let Restored {
             checkpointer,
             position,
             stores,
         } = restored;
-        let schemas = stores
-            .iter()
-            .map(|cell| (cell.store, cell.schema.clone()))
-            .collect();
+        let gone = register(&log, checkpointer.restart())?;
         let cache = Arc::new(Cache::new(options.cache_bytes));
         let savepoints = Savepoints::open(dir, options.piece_rows, cache.clone())?;
-        let core = Arc::new(Core::new(
-            position,
-            stores,
-            options.horizon.clone(),
-            cache,
-            options.piece_rows,
-        ));
+        let (horizon, piece_rows) = (options.horizon.clone(), options.piece_rows);
+        // Without a source the stream says what is missing.
+        let begins_anew = options.seeds.is_some() && (gone.is_some() || checkpointer.upto().is_none());
+        let core = Arc::new(match begins_anew {
+            true => Core::unbegun(horizon, cache, piece_rows),
+            false => Core::new(position, stores, horizon, cache, piece_rows),
+        });
+        rebuilt = rebuilt.or(gone);
         let shared = Arc::new(Shared {
             core,
+            log,
+            seeds: options.seeds,
+            extractors: options.extractors,
+            queue_bytes: options.queue_bytes,
+            piece_rows,
             lag: Lag::new(),
             opened,
             waiters: Mutex::new(Vec::new()),
@@ -214,38 +236,29 @@ impl Mirror {
                 failure: None,
             }),
             seal: Condvar::new(),
+            checkpointer: Mutex::new(checkpointer),
             saved: Condvar::new(),
             saving: Mutex::default(),
             savepoints,
             checkpoint_bytes: options.checkpoint_bytes.max(1),
             checkpoint_interval: options.checkpoint_interval,
-            rebuilt,
+            rebuilt: Mutex::new(rebuilt),
+            seeded: Mutex::default(),
         });
         let mirror = Arc::new(Self {
             shared,
             threads: Mutex::default(),
         });
-        let stream_options = StreamOptions {
-            extractors: options.extractors,
-            queue_bytes: options.queue_bytes,
-            ..StreamOptions::default()
-        };
-        let start = Start {
-            read_from: position.restart,
-            emit_from: position.upto,
-            schemas,
-        };
-        let stream = Stream::start(log.clone(), start, &stream_options)?;
-        let applier = mirror.spawn(dir, "scry-apply", move |shared| shared.apply(stream))?;
+        let applier = mirror.spawn(dir, "scry-apply", Shared::apply)?;
         mirror.threads.lock().applier = Some(applier);
         let folder = dir.to_owned();
         let sealer = mirror.spawn(dir, "scry-seal", move |shared| {
-            shared.seal(checkpointer, &folder);
+            shared.seal(&folder);
             shared.sealer.lock().ended = true;
             shared.saved.notify_all();
         })?;
         mirror.threads.lock().sealer = Some(sealer);
-        let repairer = mirror.spawn(dir, "scry-repair", move |shared| shared.repair(&log))?;
+        let repairer = mirror.spawn(dir, "scry-repair", Shared::repair)?;
         mirror.threads.lock().repairer = Some(repairer);
         Ok(mirror)
     }
@@ -343,7 +356,8 @@ impl Mirror {
             cache_bytes: shared.core.cache.bytes(),
             stopped: shared.stopped.lock().as_ref().map(|error| error.as_ref().clone()),
             sealing,
-            rebuilt: shared.rebuilt.clone(),
+            rebuilt: shared.rebuilt.lock().clone(),
+            seeded: *shared.seeded.lock(),
             damaged: repairs.damaged,
             repaired: repairs.repaired,
             repairing: repairs.failure,
@@ -461,45 +475,22 @@ impl Drop for Mirror {
     }
 }
 
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("core", &self.core)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Shared {
     fn stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// The applier.
-    fn apply(&self, mut stream: Stream) {
-        while !self.stopping() {
-            if let Err(error) = Error::caught("the applier", || self.step(&mut stream)) {
-                *self.stopped.lock() = Some(Arc::new(error));
-                self.wake_all();
-                return;
-            }
-        }
-    }
-
-    fn step(&self, stream: &mut Stream) -> Result<(), Error> {
-        let Some(set) = stream.next(IDLE_WAIT)? else {
-            return self.core.tidy();
-        };
-        self.core.apply(&set)?;
-        let now = now_us();
-        let fresh = set.commits.iter().filter(|commit| commit.lsn >= self.opened);
-        let lags = fresh.map(|commit| now.saturating_sub(commit.time.get()));
-        self.lag.record(lags.map(|lag| u64::try_from(lag).unwrap_or(0)));
-        self.wake(set.upto);
-        let mut sealer = self.sealer.lock();
-        let since = set.upto.bytes_since(sealer.begun);
-        if since >= self.checkpoint_bytes && !sealer.wanted && sealer.failure.is_none() {
-            sealer.wanted = true;
-            drop(sealer);
-            self.seal.notify_one();
-        }
-        Ok(())
-    }
-
     /// The repairer.
-    fn repair(&self, log: &Arc<Log>) {
-        self.core.repairs.run(&self.core, log, || {
+    fn repair(&self) {
+        self.core.repairs.run(&self.core, &self.log, || {
             // What was made again has no file yet.
             let mut sealer = self.sealer.lock();
             (sealer.wanted, sealer.replaced) = (true, true);
@@ -507,23 +498,8 @@ impl Shared {
         });
     }
 
-    /// Wakes those who wait for a position up to `applied`.
-    fn wake(&self, applied: Lsn) {
-        let mut waiters = self.waiters.lock();
-        if waiters.is_empty() {
-            return;
-        }
-        let ready: Vec<_> = waiters.extract_if(.., |waiter| waiter.0 <= applied).collect();
-        drop(waiters);
-        ready.into_iter().for_each(|(_, waker)| waker.wake());
-    }
-
-    fn wake_all(&self) {
-        self.wake(Lsn::MAX);
-    }
-
     /// The sealer.
-    fn seal(&self, mut checkpointer: Checkpointer, dir: &Path) {
+    fn seal(&self, dir: &Path) {
         let mut sealer = self.sealer.lock();
         loop {
             if !sealer.wanted && !sealer.stopping && sealer.save.is_none() {
@@ -542,15 +518,18 @@ impl Shared {
             sealer.begun = self.core.applied();
             let replaced = std::mem::take(&mut sealer.replaced);
             let save = sealer.save.take();
-            if replaced || save.is_some() || sealer.checkpoint != Some(sealer.begun) {
+            let has_changed = replaced || sealer.checkpoint != Some(sealer.begun);
+            if save.is_some() || has_changed && self.core.has_begun() {
                 drop(sealer);
-                let result = Error::caught("the sealer", || checkpointer.run(&self.core));
+                let mut checkpointer = self.checkpointer.lock();
+                let result = Error::caught("the sealer", || self.checkpoint(&mut checkpointer));
                 let made = save.map(|name| {
                     result.clone()?;
                     self.savepoints.create(dir, &name, checkpointer.files())
                 });
                 sealer = self.sealer.lock();
                 sealer.checkpoint = checkpointer.upto();
+                drop(checkpointer);
                 sealer.failure = result.err();
                 sealer.made = made.or(sealer.made.take());
                 self.saved.notify_all();
@@ -561,6 +540,25 @@ impl Shared {
             }
         }
     }
+}
+
+/// Has the log kept for the mirror from `restart` on, or all of it while nothing is known. Answers why not, when the log does not
+/// reach back that far; then all that is there is kept.
+fn register(log: &Log, restart: Option<Lsn>) -> Result<Option<Error>, Error> {
+    let consumers = log.consumers();
+    let mut gone = None;
+    let mut wanted = restart;
+    loop {
+        let needs = wanted.unwrap_or_else(|| log.begin());
+        match consumers.register(CONSUMER, needs) {
+            Ok(_) => break consumers.advance(CONSUMER, needs)?,
+            Err(error @ scry_wal::Error::Gone { .. }) => {
+                gone = gone.or(wanted.take().map(|_| error));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(gone.map(Error::from))
 }
 
 /// The state of the folder, or an empty one when the folder's cannot be used.
@@ -599,12 +597,4 @@ fn rebuilds(error: &Error) -> bool {
         Error::Io { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
         other => matches!(other.kind(), ErrorKind::Corrupt | ErrorKind::Bug),
     }
-}
-
-/// The wall clock, for the lag: the one thing here that is about time as people know it.
-fn now_us() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }

@@ -155,8 +155,9 @@ impl Repairs {
             extractors: 1,
             queue_bytes: QUEUE_BYTES,
             pace: Duration::ZERO,
+            ..StreamOptions::default()
         };
-        let mut stream = Stream::start(log.clone(), Start::beginning(), &options)?;
+        let mut stream = Stream::start(log, Start::beginning(), &options)?;
         while !makings.is_empty() {
             if self.stopping() {
                 return Err(Error::Closed);

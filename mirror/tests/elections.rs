@@ -6,7 +6,7 @@ mod common;
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use common::candidates::{
-    Changes, change, create, create_candidate, elect, elect_with, end, prefer_candidates, propose,
+    Changes, change, create, create_candidate, elect, elect_with, end, engine, prefer_candidates, propose,
 };
 use common::*;
 use proptest::prelude::*;

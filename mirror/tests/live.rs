@@ -6,6 +6,7 @@ mod common;
 
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
+use common::candidates::engine;
 use common::*;
 use scry_engine::{Engine, Table, Value};
 use scry_mirror::{Error, ErrorKind, Mirror, Snapshot};

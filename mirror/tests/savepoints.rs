@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::candidates::engine;
 use common::*;
 use scry_engine::{Engine, Table, Value};
 use scry_mirror::{Checksum, Error, ErrorKind, Mirror, SAVEPOINTS_MAX, verify};

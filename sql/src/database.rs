@@ -156,6 +156,8 @@ impl Database {
             Arc::new(move || engine.upgrade().map_or(Lsn::ZERO, |engine| engine.horizon()))
         };
         let mut mirror = MirrorOptions::new(horizon);
+        let of_primary = Arc::downgrade(&engine);
+        mirror.seeds = Some(Arc::new(move || of_primary.upgrade().map(|engine| engine.seed())));
         if let Some(extractors) = options.extractors {
             mirror.extractors = extractors;
         }

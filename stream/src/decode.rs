@@ -207,15 +207,15 @@ pub(crate) fn store_events(
     })
 }
 
-/// Decodes consecutive frames. Committed changes of frames before `emit_from` are left out; tentative ones are not,
-/// since a later commit may adopt them.
+/// Decodes consecutive frames. What was committed before `emit_from` is left out; tentative changes are not, since a
+/// later commit may adopt them. It may lie within a frame: behind a commit record another transaction begins.
 ///
 /// # Errors
 /// When a record is malformed, names an unknown store, or does not fit its commit.
 pub fn decode_run(frames: &[Arc<Frame>], schemas: &Schemas, emit_from: Lsn) -> Result<Decoded, Error> {
     let mut decoder = Decoder::new(schemas);
     for frame in frames {
-        decoder.frame(frame, frame.lsn() >= emit_from)?;
+        decoder.frame(frame, emit_from)?;
     }
     let from = frames.first().map_or(Lsn::ZERO, |frame| frame.lsn());
     let upto = frames.last().map_or(Lsn::ZERO, |frame| frame.end());
@@ -290,12 +290,13 @@ impl<'s> Decoder<'s> {
         }
     }
 
-    fn frame(&mut self, frame: &Frame, emit: bool) -> Result<(), Error> {
+    fn frame(&mut self, frame: &Frame, emit_from: Lsn) -> Result<(), Error> {
         for record in frame.records() {
             let (lsn, record) = record.map_err(|source| Error::Record {
                 lsn: frame.lsn(),
                 source,
             })?;
+            let emit = lsn >= emit_from;
             match record {
                 Record::Change(change) if emit => self.change(lsn, &change)?,
                 Record::Commit(commit) => self.commit(lsn, &commit, emit)?,

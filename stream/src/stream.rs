@@ -39,6 +39,8 @@ pub struct StreamOptions {
     pub queue_bytes: usize,
     /// The least time between two runs.
     pub pace: Duration,
+    /// For which of the log's consumers it reads, if for one.
+    pub consumer: Option<&'static str>,
 }
 
 impl Default for StreamOptions {
@@ -47,6 +49,7 @@ impl Default for StreamOptions {
             extractors: 2,
             queue_bytes: 32 << 20,
             pace: PACE,
+            consumer: None,
         }
     }
 }
@@ -56,7 +59,7 @@ impl Default for StreamOptions {
 pub struct Start {
     /// Where reading begins: the `restart` of the last change set that the consumer has kept.
     pub read_from: Lsn,
-    /// Where handing out begins: the `upto` of that change set. Not before `read_from`.
+    /// Where handing out begins: the `upto` of that change set, or behind any commit. Not before `read_from`.
     pub emit_from: Lsn,
     /// The stores that exist at `emit_from`.
     pub schemas: Schemas,
@@ -103,7 +106,7 @@ impl Stream {
     ///
     /// # Errors
     /// When a thread cannot be started.
-    pub fn start(log: Arc<Log>, start: Start, options: &StreamOptions) -> Result<Self, Error> {
+    pub fn start(log: &Log, start: Start, options: &StreamOptions) -> Result<Self, Error> {
         let extractors = options.extractors.max(1);
         let queue = Arc::new(Queue::new(options.queue_bytes.max(1), extractors));
         let emit_from = start.emit_from;
@@ -121,8 +124,12 @@ impl Stream {
             stream.spawn(format!("scry-extract-{number}"), move || extract(&queue))?;
         }
         let pace = options.pace;
+        let tail = match options.consumer {
+            Some(name) => log.tail_of(name, start.read_from),
+            None => log.tail(start.read_from),
+        };
         stream.spawn("scry-deal".to_owned(), move || {
-            if let Err(error) = caught("the dealer", || deal(&log, start, pace, &queue)) {
+            if let Err(error) = caught("the dealer", || deal(tail, start, pace, &queue)) {
                 queue.finish(Err(error));
             }
         })?;
@@ -200,8 +207,12 @@ fn extract(queue: &Queue<Job, Outcome>) {
     }
 }
 
-fn deal(log: &Arc<Log>, start: Start, pace: Duration, queue: &Queue<Job, Outcome>) -> Result<(), Error> {
-    let mut tail = log.tail(start.read_from);
+fn deal(
+    mut tail: TailReader,
+    start: Start,
+    pace: Duration,
+    queue: &Queue<Job, Outcome>,
+) -> Result<(), Error> {
     let mut schemas = Arc::new(start.schemas);
     let mut dealt: Option<Instant> = None;
     let mut next: Option<Arc<Frame>> = None;
@@ -285,8 +296,9 @@ impl Run {
         schemas: &mut Arc<Schemas>,
     ) -> Result<(), Error> {
         self.bytes += frame.bytes().len();
-        if frame.has_catalog() && frame.lsn() >= emit_from {
-            for (lsn, change) in catalog_changes(&frame)? {
+        if frame.has_catalog() && frame.end() > emit_from {
+            let changes = catalog_changes(&frame)?.into_iter();
+            for (lsn, change) in changes.filter(|(lsn, _)| *lsn >= emit_from) {
                 for event in store_events(lsn, change, Arc::make_mut(schemas))? {
                     if matches!(event.kind, StoreEventKind::Dropped) {
                         self.dropped.push(event.store);

@@ -467,9 +467,9 @@ proptest! {
         prop_assert_eq!(&replayed(&frames, &cuts, &order, None), &plain);
         prop_assert_eq!(&replayed(&frames, &cuts, &order, Some(restart)), &plain);
 
-        let options = StreamOptions { extractors, queue_bytes, pace: Duration::ZERO };
+        let options = StreamOptions { extractors, queue_bytes, pace: Duration::ZERO, ..StreamOptions::default() };
         let log = primary.engine.log().clone();
-        let mut stream = Stream::start(log, Start::beginning(), &options).expect("started");
+        let mut stream = Stream::start(&log, Start::beginning(), &options).expect("started");
         let mut flat = Flat::default();
         while flat.upto < plain.upto {
             if let Some(set) = stream.next(Duration::from_secs(10)).expect("decoded") {
@@ -523,9 +523,10 @@ fn a_full_queue_holds_the_extractors_back_and_not_the_log() {
         extractors: 2,
         queue_bytes: 1,
         pace: Duration::ZERO,
+        ..StreamOptions::default()
     };
     let log = primary.engine.log().clone();
-    let mut stream = Stream::start(log, Start::beginning(), &options).expect("started");
+    let mut stream = Stream::start(&log, Start::beginning(), &options).expect("started");
     // Nobody takes anything from the stream, and the engine commits all the same.
     let work = |table| Step::Work {
         table,
@@ -557,9 +558,9 @@ fn dropping_a_stream_ends_its_threads_whatever_they_wait_for() {
             extractors: 3,
             queue_bytes,
             pace: Duration::ZERO,
+            ..StreamOptions::default()
         };
-        let stream =
-            Stream::start(primary.engine.log().clone(), Start::beginning(), &options).expect("started");
+        let stream = Stream::start(primary.engine.log(), Start::beginning(), &options).expect("started");
         primary.run(&Step::Define {
             table: 0,
             how: 3,
@@ -607,7 +608,7 @@ fn a_panic_of_an_extractor_ends_the_stream_with_an_error() {
         schemas: Schemas::from([(table.def.store, Arc::new(broken))]),
     };
     let log = primary.engine.log().clone();
-    let mut stream = Stream::start(log, start, &StreamOptions::default()).expect("started");
+    let mut stream = Stream::start(&log, start, &StreamOptions::default()).expect("started");
     let deadline = std::time::Instant::now() + Duration::from_secs(60);
     let told = loop {
         match stream.next(Duration::from_secs(1)) {

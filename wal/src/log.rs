@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, JoinHandle, Thread};
+use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -337,6 +338,22 @@ impl Log {
     /// is told [`Error::Gone`].
     pub fn tail(&self, from: Lsn) -> TailReader {
         TailReader::new(Arc::clone(&self.shared), from, None)
+    }
+
+    /// Where the durable frame stands that holds `lsn`: where reading begins for who needs what was logged from there on.
+    /// Reads up to a segment.
+    ///
+    /// # Errors
+    /// As [`TailReader::next`].
+    pub fn frame_of(&self, lsn: Lsn) -> Result<Lsn, Error> {
+        let mut tail = self.tail(Lsn::new(self.shared.geometry.base(lsn.get())));
+        loop {
+            let begin = tail.position();
+            match tail.next(Duration::ZERO)? {
+                Some(frame) if frame.end() <= lsn => {}
+                _ => return Ok(begin),
+            }
+        }
     }
 
     /// As [`Log::tail`], for a registered consumer: ends with [`Error::ConsumerDropped`] when it was dropped.

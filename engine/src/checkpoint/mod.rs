@@ -92,9 +92,10 @@ pub(crate) struct Checkpoints {
 }
 
 /// The engine at one moment.
-struct Captured {
-    state: State,
-    catalog: Arc<Catalog>,
+pub(crate) struct Captured {
+    /// Without definitions.
+    pub(crate) state: State,
+    pub(crate) catalog: Arc<Catalog>,
     stores: Vec<Arc<Store>>,
 }
 
@@ -162,7 +163,7 @@ impl Checkpoints {
     }
 
     /// The state but for the rows and the definitions. `slot` holds its LSN from then on.
-    fn capture(&self, slot: &Slot) -> Result<Captured, Error> {
+    pub(crate) fn capture(&self, slot: &Slot) -> Result<Captured, Error> {
         let Parts {
             log,
             catalogs,

@@ -6,7 +6,7 @@ use crate::election::Base;
 use crate::error::Error;
 use crate::key::{Key, KeyRange};
 use crate::overlay::{Now, Version};
-use crate::snapshots::Slot;
+use crate::snapshots::{Slot, Snapshots};
 use crate::store::Store;
 use crate::store::entry::{RowEntry, RowState};
 use crate::store::scan::{Met, Next, Older, StoreScan};
@@ -152,6 +152,23 @@ pub struct ScanCursor {
     own: HashMap<usize, (Arc<RowEntry>, Option<Version>)>,
     /// Inside of a candidate.
     inside: Option<Box<LaidOver>>,
+}
+
+impl ScanCursor {
+    /// Over all that is committed, of a snapshot that the caller holds until this is made.
+    pub(crate) fn of_committed(store: Arc<Store>, snapshots: &Snapshots, at: Lsn) -> ScanCursor {
+        let slot = snapshots.register();
+        snapshots.share(&slot, at);
+        ScanCursor {
+            store,
+            slot,
+            rows: StoreScan::new(KeyRange::all(), at),
+            done: false,
+            depends_on: Lsn::ZERO,
+            own: HashMap::new(),
+            inside: None,
+        }
+    }
 }
 
 /// What a cursor inside of a candidate has beside the rows of the table.

@@ -115,7 +115,7 @@ impl Copy {
         };
         Copy {
             core: Arc::new(core),
-            stream: Stream::start(engine.log().clone(), start, &options).expect("started"),
+            stream: Stream::start(engine.log(), start, &options).expect("started"),
         }
     }
 

@@ -3,11 +3,11 @@
 
 pub mod candidates;
 
-pub use candidates::{begin, engine, primary_rows};
+pub use candidates::{begin, primary_rows};
 pub use scry_wal::block_on;
 
 use scry_engine::{ColumnDef, DataType, Engine, NewTable, PrimaryKey, Table, Value};
-use scry_mirror::{Checksum, Mirror, MirrorOptions, checksum_rows};
+use scry_mirror::{Checksum, Mirror, MirrorOptions, SeedSource, checksum_rows};
 use scry_wal::Lsn;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -53,6 +53,18 @@ pub fn small(engine: &Arc<Engine>) -> MirrorOptions {
 
 pub fn mirror(folder: &Path, engine: &Arc<Engine>) -> Arc<Mirror> {
     Mirror::open(&folder.join("mirror"), engine.log().clone(), small(engine)).unwrap()
+}
+
+/// One that begins with the primary's rows if there is nothing else to begin with.
+pub fn seeded(folder: &Path, engine: &Arc<Engine>) -> Arc<Mirror> {
+    let mut options = small(engine);
+    options.seeds = Some(seeds(engine));
+    Mirror::open(folder, engine.log().clone(), options).unwrap()
+}
+
+pub fn seeds(engine: &Arc<Engine>) -> SeedSource {
+    let engine = engine.clone();
+    Arc::new(move || Some(engine.seed()))
 }
 
 pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
