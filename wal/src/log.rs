@@ -20,14 +20,14 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::append::{Append, Placed};
 use crate::consumers::{self, Consumers};
 use crate::durability::{Durability, Fate};
-use crate::error::{BoxError, Error};
+use crate::error::{BoxError, Error, Flaw};
 use crate::frame::Frame;
 use crate::ids::{Lsn, Micros};
 use crate::options::LogOptions;
 use crate::recent::Recent;
 use crate::recover::{self, Recovered, Recovery};
 use crate::retain::{self, Recycled};
-use crate::segments::Segments;
+use crate::segments::{Segments, damaged};
 use crate::shared::Shared;
 use crate::space::{self, Space};
 use crate::storage::disk::{DiskStorage, make_folders};
@@ -99,6 +99,9 @@ impl Log {
         let pool = Pool::new();
         let (recovered, consumers) = match Segments::find_from(storage.as_ref(), options.restart)? {
             Some(segments) => {
+                if options.database.is_some_and(|known| known != segments.database) {
+                    return Err(damaged(storage.as_ref(), segments.start, Flaw::Foreign));
+                }
                 let consumers = consumers::find(storage.as_ref(), Some(&segments.database))?;
                 let recovered = recover::recover(&storage, &segments, &pool, replay)?;
                 let end = Lsn::new(recovered.geometry.frame_at(recovered.end));
@@ -368,7 +371,7 @@ impl Log {
 
     /// Lets whole segments before `upto` go, as far as [`LogOptions::retention`] and the consumers let them, those less
     /// that are further behind than [`LogOptions::retain_bytes_max`]: they are dropped. Somebody keeps, durably, what the log before `upto` amounts to, and opens it with a [`LogOptions::restart`] not before `upto` from now on.
-    /// Reads and writes files: not for a thread that somebody waits for. `now` is only written down.
+    /// Reads and writes files: not for a thread that somebody waits for. `now` says how old commits are, and when consumers were dropped.
     ///
     /// # Errors
     /// [`Error::Poisoned`], [`Error::Closed`]; [`Error::Io`]: what did not go then goes the next time.

@@ -50,6 +50,8 @@ pub struct LogOptions {
     /// Earlier segments may be gone and are not looked into. A log that ends before this position has lost its end
     /// and is refused. Zero for all of the log.
     pub restart: Lsn,
+    /// Whose log it must be, as [`Log::database`](crate::Log::database) said; another one is refused. `None` when nothing is known.
+    pub database: Option<[u8; 16]>,
     /// All before this position was durable once, as somebody knows who read it. A log that ends earlier has lost its
     /// end and is refused. Zero when nothing is known.
     pub durable_before: Lsn,
@@ -69,6 +71,7 @@ impl Default for LogOptions {
             retain_bytes_max: 16 << 30,
             node: NodeId::new(1),
             restart: Lsn::ZERO,
+            database: None,
             durable_before: Lsn::ZERO,
         }
     }

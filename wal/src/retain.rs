@@ -4,6 +4,8 @@
 //! position go, as far as [`Retention`] and [`Consumers`](crate::Consumers) let them: the first few wait as *spares* to become the next segments, which
 //! saves allocating them and filling them with zeros; the others are removed.
 //!
+//! How old a segment is follows from the times of the commits in it, as their writer's clock had them.
+//!
 //! Invariants:
 //! - the oldest segment goes first, and its going is durable before the next one goes: what is left has no gap;
 //! - readers know that a segment is gone before its file changes;
@@ -17,11 +19,15 @@ use crate::consumers::Consumer;
 use crate::error::Error;
 use crate::format::{Geometry, WRITE_UNIT, is_spare_name, mark_recycled, segment_base, spare_name};
 use crate::ids::{Lsn, Micros};
+use crate::record::Record;
 use crate::segments::{files, io_error, remove};
 use crate::shared::Shared;
 use crate::space::SPARES_MAX;
 use crate::storage::{Access, Storage};
 use crate::sys::buffer::Pool;
+use crate::tail::TailReader;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// How much of the log is kept though nothing needs it any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,8 +35,18 @@ pub enum Retention {
     /// All of it: it is the audit trail.
     #[default]
     Everything,
-    /// At least so many bytes before its durable end.
-    Bytes(u64),
+    /// At least so many bytes before its durable end, and what was committed no longer ago than `age`.
+    Recent { bytes: u64, age: Duration },
+}
+
+impl Retention {
+    /// At least so many bytes before the durable end.
+    pub const fn bytes(bytes: u64) -> Retention {
+        Retention::Recent {
+            bytes,
+            age: Duration::ZERO,
+        }
+    }
 }
 
 /// What recycling did.
@@ -47,7 +63,7 @@ pub struct Recycled {
 }
 
 /// Lets whole segments before `upto` go.
-pub(crate) fn recycle(shared: &Shared, upto: Lsn, now: Micros) -> Result<Recycled, Error> {
+pub(crate) fn recycle(shared: &Arc<Shared>, upto: Lsn, now: Micros) -> Result<Recycled, Error> {
     let _alone = shared.recycling.lock();
     shared.fate.check()?;
     archive_sealed(shared)?;
@@ -82,18 +98,50 @@ pub(crate) fn archive(shared: &Shared) -> Result<Option<Lsn>, Error> {
 }
 
 /// Tells readers where the log begins from now on.
-fn raise_begin(shared: &Shared, upto: Lsn, now: Micros) -> Result<(Lsn, Vec<Consumer>), Error> {
+fn raise_begin(shared: &Arc<Shared>, upto: Lsn, now: Micros) -> Result<(Lsn, Vec<Consumer>), Error> {
     let geometry = shared.geometry;
     let durable = shared.durability.raw();
-    let kept = match shared.retention {
+    let bound = upto.get().min(durable.saturating_sub(1));
+    let bound = Lsn::new(match shared.retention {
         Retention::Everything => 0,
-        Retention::Bytes(bytes) => durable.saturating_sub(bytes),
-    };
-    let bound = Lsn::new(upto.get().min(kept).min(durable.saturating_sub(1)));
+        Retention::Recent { bytes, age } => aged(shared, bound.min(durable.saturating_sub(bytes)), age, now)?,
+    });
     let consumers = &shared.consumers;
     let (bound, dropped) = consumers.hold(bound, Lsn::new(durable), shared.retain_bytes_max, now)?;
     let begin = consumers.raise_begin(bound, |lsn| Lsn::new(geometry.base(lsn.get())));
     Ok((begin, dropped))
+}
+
+/// As much of what is before `bound` as was committed longer than `age` ago: whole segments, if it is not all.
+fn aged(shared: &Arc<Shared>, bound: u64, age: Duration, now: Micros) -> Result<u64, Error> {
+    if age.is_zero() {
+        return Ok(bound);
+    }
+    let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
+    let latest = Micros::new(now.get().saturating_sub(age));
+    let mut begin = shared.consumers.begin().get();
+    loop {
+        let next = shared.geometry.end(begin);
+        // What stands before the first commit of a segment is not younger than that.
+        if next > bound || first_commit(shared, next)?.is_none_or(|time| time > latest) {
+            return Ok(begin.min(bound));
+        }
+        begin = next;
+    }
+}
+
+/// The time of the first commit from `from` on, if there is one.
+fn first_commit(shared: &Arc<Shared>, from: u64) -> Result<Option<Micros>, Error> {
+    let mut tail = TailReader::new(Arc::clone(shared), Lsn::new(from), None);
+    while let Some(frame) = tail.next(Duration::ZERO)? {
+        // Records that cannot be read are no reason to let go of them.
+        for (_, record) in frame.records().map_while(Result::ok) {
+            if let Record::Commit(commit) = record {
+                return Ok(Some(commit.time));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// The segments before `begin`, the oldest first.

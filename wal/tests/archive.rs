@@ -19,7 +19,7 @@ type Written = Vec<(Lsn, u64)>;
 fn with(archive: Option<Archive>, restart: Lsn) -> LogOptions {
     LogOptions {
         segment_bytes: SEGMENT,
-        retention: Retention::Bytes(0),
+        retention: Retention::bytes(0),
         archive,
         restart,
         ..options(Backend::Auto)

@@ -17,7 +17,7 @@ fn with(restart: Lsn) -> LogOptions {
     LogOptions {
         segment_bytes: SEGMENT,
         recent_bytes: 0,
-        retention: Retention::Bytes(0),
+        retention: Retention::bytes(0),
         retain_bytes_max: 4 * SEGMENT,
         restart,
         ..options(Backend::Auto)

@@ -8,10 +8,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::harm::{change, storage};
-use common::{SEGMENT, TIME, UNIT, append, base, fill_wide, numbers, open, open_on, options};
+use common::{SEGMENT, TIME, UNIT, append, base, fill_wide, numbers, open, open_on, options, record};
+use scry_wal::record::encode_commit;
 use scry_wal::sim::{Fault, SimStorage};
 use scry_wal::verify::verify_on;
-use scry_wal::{Backend, Error, Flaw, Log, LogOptions, Lsn, Retention};
+use scry_wal::{
+    Backend, Commit, Error, Flaw, Log, LogOptions, Lsn, Micros, NodeId, Retention, StoreRanges, TxnId,
+};
 
 const NOW: Duration = Duration::ZERO;
 
@@ -27,7 +30,7 @@ fn keeping(retention: Retention, restart: Lsn) -> LogOptions {
 
 /// Keeps what is needed, and nothing else.
 fn frugal(restart: Lsn) -> LogOptions {
-    keeping(Retention::Bytes(0), restart)
+    keeping(Retention::bytes(0), restart)
 }
 
 fn reopen(disk: &Arc<SimStorage>, restart: Lsn) -> Result<(Log, Vec<(Lsn, u64)>), Error> {
@@ -78,7 +81,7 @@ fn everything_is_kept_unless_it_is_said_otherwise() {
 #[test]
 fn so_many_bytes_are_kept_and_no_segment_with_one_of_them_goes() {
     let disk = SimStorage::new(1, false);
-    let (log, _) = open_on(storage(&disk), keeping(Retention::Bytes(2 * SEGMENT), Lsn::ZERO)).unwrap();
+    let (log, _) = open_on(storage(&disk), keeping(Retention::bytes(2 * SEGMENT), Lsn::ZERO)).unwrap();
     let written = fill_wide(&log, 0..40);
     let end = log.durable_lsn();
     let done = log.recycle(end, TIME).unwrap();
@@ -86,6 +89,85 @@ fn so_many_bytes_are_kept_and_no_segment_with_one_of_them_goes() {
     assert_eq!(all(&log), from(&written, done.begin));
     let done = log.recycle(written[3].0, TIME).unwrap();
     assert_eq!(done.begin, log.begin(), "what has gone stays gone");
+}
+
+/// Appends a commit of some time in a frame of three units; returns where it stands.
+fn commit(log: &Log, time: Micros) -> Lsn {
+    let mut records = record(0, 9_000);
+    let commit = Commit {
+        txn: TxnId::new(1),
+        time,
+        origin_node: NodeId::default(),
+        origin_lsn: Lsn::ZERO,
+        user: "",
+        client: "",
+        application: "",
+        tag: "",
+        election: 0,
+        candidate: 0,
+        adopts: None,
+        stores: StoreRanges::new(&[]),
+    };
+    encode_commit(&mut records, &commit).unwrap();
+    log.wait_room().unwrap();
+    let mut appender = log.lock().unwrap();
+    appender.reserve(records.len()).unwrap();
+    let lsn = appender.put(&records, 2, false);
+    drop(appender);
+    log.wait_durable(lsn).unwrap();
+    lsn
+}
+
+#[test]
+fn what_was_committed_lately_is_kept_however_little_is_wanted() {
+    let disk = SimStorage::new(1, false);
+    let age = Duration::from_secs(3600);
+    let kept = Retention::Recent { bytes: 0, age };
+    let (log, _) = open_on(storage(&disk), keeping(kept, Lsn::ZERO)).unwrap();
+    let at = |minutes: i64| Micros::new(TIME.get() + minutes * 60_000_000);
+    let commits: Vec<Lsn> = (0..60).map(|minute| commit(&log, at(minute))).collect();
+    let end = log.durable_lsn();
+    assert_eq!(
+        log.recycle(end, at(60)).unwrap().begin,
+        Lsn::ZERO,
+        "all is of the last hour"
+    );
+    // The 20th is an hour old: the segments before the one that it stands in hold nothing younger.
+    assert_eq!(log.recycle(end, at(80)).unwrap().begin, base(commits[20]));
+    assert_eq!(
+        log.recycle(commits[30], at(500)).unwrap().begin,
+        base(commits[30])
+    );
+    let done = log.recycle(end, at(500)).unwrap();
+    assert_eq!(done.begin, base(Lsn::new(end.get() - 1)), "the last one stays");
+}
+
+#[test]
+fn another_databases_log_is_refused_and_left_alone() {
+    let disk = SimStorage::new(1, false);
+    let (log, _) = reopen(&disk, Lsn::ZERO).unwrap();
+    let written = fill_wide(&log, 0..5);
+    let database = log.database();
+    log.close().unwrap();
+    drop(log);
+    let known = |database| LogOptions {
+        database: Some(database),
+        ..frugal(Lsn::ZERO)
+    };
+    let before = disk.files();
+    let refused = open_on(storage(&disk), known([9; 16])).unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            Error::Damaged {
+                flaw: Flaw::Foreign,
+                ..
+            }
+        ),
+        "{refused}"
+    );
+    assert_eq!(disk.files(), before);
+    assert_eq!(open_on(storage(&disk), known(database)).unwrap().1, written);
 }
 
 #[test]
