@@ -45,6 +45,8 @@ pub(crate) struct Checkpointer {
     /// Files of a manifest of which nobody knows whether it is durable.
     undecided: Vec<Arc<SegmentFile>>,
     position: Option<Position>,
+    /// What the log calls its database.
+    database: [u8; 16],
     /// Makes names in the folder durable.
     sync_folder: fn(&Path) -> Result<(), Error>,
 }
@@ -66,6 +68,7 @@ impl Checkpointer {
             named: HashMap::new(),
             undecided: Vec::new(),
             position: None,
+            database: [0; 16],
             sync_folder,
         }
     }
@@ -79,6 +82,15 @@ impl Checkpointer {
     /// The LSN of the manifest.
     pub fn upto(&self) -> Option<Lsn> {
         self.position.map(|position| position.upto)
+    }
+
+    /// Whose mirror it is, as the manifest says.
+    pub fn database(&self) -> [u8; 16] {
+        self.database
+    }
+
+    pub fn set_database(&mut self, database: [u8; 16]) {
+        self.database = database;
     }
 
     /// From where a restart reads the log.
@@ -129,6 +141,7 @@ impl Checkpointer {
         (self.sync_folder)(&self.folder)?;
         let position = capture.position;
         Manifest {
+            database: self.database,
             position,
             next_file: self.next_file,
             stores,
@@ -281,6 +294,7 @@ pub(crate) fn restore(folder: &Path, piece_rows: usize) -> Result<Restored, Erro
     let mut checkpointer = Checkpointer::new(folder);
     checkpointer.position = found.as_ref().map(|manifest| manifest.position);
     let manifest = found.unwrap_or_default();
+    checkpointer.database = manifest.database;
     checkpointer.next_file = manifest.next_file;
     let mut stores = Vec::with_capacity(manifest.stores.len());
     for store in manifest.stores {

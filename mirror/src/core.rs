@@ -226,6 +226,15 @@ impl Core {
         settled
     }
 
+    /// Folds what everybody has seen up to `at`, once that is applied. Answers up to where it is folded.
+    pub fn tidy_upto(&self, at: Lsn) -> Result<Lsn, Error> {
+        if newest(self.applied()) < at {
+            return Ok(Lsn::ZERO);
+        }
+        self.tidy()?;
+        Ok(self.horizon.folded())
+    }
+
     /// Folds the pending stores that are not in `touched`, and forgets dropped stores that nobody sees any more.
     fn settle(
         &self,

@@ -57,6 +57,11 @@ impl Horizon {
         state.folded
     }
 
+    /// The LSN up to which deletes may have been folded.
+    pub fn folded(&self) -> Lsn {
+        self.state.lock().folded
+    }
+
     /// Nothing older than `folded` can be opened from now on, whoever holds it.
     pub fn raise(&self, folded: Lsn) {
         let mut state = self.state.lock();

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! manifest   8 bytes "SCRYMIRR" · u32 format · u32 CRC32 of the body · u64 length of the body · body
-//! body       u64 LSN x: every commit below it is in the files · u64 LSN from which a restart reads the log
+//! body       16 bytes: the database · u64 LSN x: every commit below it is in the files · u64 LSN from which a restart reads the log
 //!            · u64 LSN of the last commit below x · u64 number of the next file · u32 stores · stores
 //! store      u32 id · u64 LSN of its creation · u8 mirrored: 0 for the changes of a candidate that are kept from the mirror
 //!            · u64 ordinals begun · u32 length + columns, as the log's CREATE TABLE record has them · u32 pieces · pieces
@@ -34,7 +34,7 @@ pub(crate) const DAMAGED_NAME: &str = "MANIFEST.damaged";
 
 pub(crate) const TEMPORARY_NAME: &str = "MANIFEST.new";
 const MAGIC: &[u8; 8] = b"SCRYMIRR";
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 const SPARSE: u8 = 1;
 const OF_BRANCH: u8 = 2;
 const HEADER_BYTES: usize = 24;
@@ -45,6 +45,8 @@ const _: () = assert!(CRC_OFFSET == MAGIC.len() + 4 && HEADER_BYTES == LENGTH_OF
 /// The mirror at one LSN.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Manifest {
+    /// What the log that it goes on with calls its database.
+    pub database: [u8; 16],
     pub position: Position,
     pub next_file: u64,
     pub stores: Vec<StoreEntry>,
@@ -94,7 +96,7 @@ impl Manifest {
     }
 
     fn encode(&self) -> Vec<u8> {
-        let mut body = Vec::new();
+        let mut body = self.database.to_vec();
         let Position {
             upto,
             restart,
@@ -145,6 +147,7 @@ impl Manifest {
         if found != crc {
             return Err(reader.damaged(CRC_OFFSET, "checksum of the body", crc.into(), found.into()));
         }
+        let database = reader.array()?;
         let upto = Lsn::new(reader.u64()?);
         let restart = Lsn::new(reader.u64()?);
         let last_commit = Lsn::new(reader.u64()?);
@@ -163,6 +166,7 @@ impl Manifest {
             return Err(reader.damaged(HEADER_BYTES, "last commit", upto.get(), last_commit.get()));
         }
         Ok(Self {
+            database,
             position: Position {
                 upto,
                 restart,

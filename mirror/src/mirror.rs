@@ -12,7 +12,7 @@ mod applier;
 
 use parking_lot::{Condvar, Mutex};
 use scry_wal::{Log, Lsn};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -121,7 +121,7 @@ pub struct MirrorStatus {
     pub seeded: Option<Lsn>,
     /// Pieces whose files were found damaged since, and that are not made again yet.
     pub damaged: usize,
-    /// Pieces made again from the log since the mirror was opened.
+    /// Pieces made again since the mirror was opened.
     pub repaired: u64,
     /// Why the last attempt to make pieces again failed, if it did.
     pub repairing: Option<Error>,
@@ -195,12 +195,13 @@ impl Mirror {
     /// consumer.
     pub fn open(dir: &Path, log: Arc<Log>, options: MirrorOptions) -> Result<Arc<Self>, Error> {
         let opened = log.durable_lsn();
-        let (restored, mut rebuilt) = restore(dir, opened, options.piece_rows)?;
+        let (restored, mut rebuilt) = restore(dir, &log, options.piece_rows)?;
         let Restored {
-            checkpointer,
+            mut checkpointer,
             position,
             stores,
         } = restored;
+        checkpointer.set_database(log.database());
         let gone = register(&log, checkpointer.restart())?;
         let cache = Arc::new(Cache::new(options.cache_bytes));
         let savepoints = Savepoints::open(dir, options.piece_rows, cache.clone())?;
@@ -490,12 +491,14 @@ impl Shared {
 
     /// The repairer.
     fn repair(&self) {
-        self.core.repairs.run(&self.core, &self.log, || {
-            // What was made again has no file yet.
-            let mut sealer = self.sealer.lock();
-            (sealer.wanted, sealer.replaced) = (true, true);
-            self.seal.notify_one();
-        });
+        self.core
+            .repairs
+            .run(&self.core, &self.log, self.seeds.as_ref(), || {
+                // What was made again has no file yet.
+                let mut sealer = self.sealer.lock();
+                (sealer.wanted, sealer.replaced) = (true, true);
+                self.seal.notify_one();
+            });
     }
 
     /// The sealer.
@@ -562,18 +565,29 @@ fn register(log: &Log, restart: Option<Lsn>) -> Result<Option<Error>, Error> {
 }
 
 /// The state of the folder, or an empty one when the folder's cannot be used.
-fn restore(dir: &Path, durable: Lsn, piece_rows: usize) -> Result<(Restored, Option<Error>), Error> {
+fn restore(dir: &Path, log: &Log, piece_rows: usize) -> Result<(Restored, Option<Error>), Error> {
+    let durable = log.durable_lsn();
     std::fs::create_dir_all(dir).map_err(Error::io(dir, "create"))?;
     let found = checkpoint::restore(dir, piece_rows).and_then(|restored| {
+        let checkpointer = &restored.checkpointer;
+        let number = |database: [u8; 16]| u128::from_le_bytes(database) as u64;
+        let (database, known) = (checkpointer.database(), log.database());
         let upto = restored.position.upto;
-        if upto <= durable {
-            return Ok(restored);
-        }
-        let path: PathBuf = dir.join(crate::manifest::FILE_NAME);
-        let (expected, found) = (durable.get(), upto.get());
-        let what = "the mirror is ahead of its log; bytes of log";
+        let (what, expected, found) = match checkpointer.upto() {
+            Some(_) if database != known => (
+                "the mirror is that of another database; its number",
+                number(known),
+                number(database),
+            ),
+            _ if upto > durable => (
+                "the mirror is ahead of its log; bytes of log",
+                durable.get(),
+                upto.get(),
+            ),
+            _ => return Ok(restored),
+        };
         Err(Error::Damaged {
-            path,
+            path: dir.join(crate::manifest::FILE_NAME),
             offset: 0,
             what,
             expected,

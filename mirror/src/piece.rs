@@ -268,6 +268,12 @@ impl Slot {
         killed
     }
 
+    /// Whether the row of an ordinal is there and lives.
+    pub fn is_alive(&self, ordinal: u64) -> bool {
+        let position = self.piece.position(ordinal);
+        position.is_some_and(|position| self.dead.as_ref().is_none_or(|dead| !dead.contains(position)))
+    }
+
     /// The same rows as another piece holds them.
     pub fn with_piece(&self, piece: Arc<Piece>) -> Self {
         Self {

@@ -1,4 +1,5 @@
-//! Pieces whose files were found damaged, made again from the log while the mirror is open.
+//! Pieces whose files were found damaged, made again while the mirror is open: from the log, or from the primary's rows (`primary`)
+//! where the log does not begin with its first byte any more.
 //!
 //! Whoever meets a damaged file is refused, and reports the piece. A thread then reads the log from its beginning, takes
 //! the rows of the piece's ordinals, and puts a piece in memory in the damaged one's place; the next checkpoint gives
@@ -6,6 +7,8 @@
 //!
 //! One reading of the log serves many pieces that wait. Bounds: each piece is known once; one reading makes pieces of at
 //! most [`READING_BYTES`], unless a single one is larger.
+
+mod primary;
 
 use arrow::array::UInt32Array;
 use arrow::compute::{concat_batches, take_record_batch};
@@ -22,6 +25,7 @@ use std::time::Duration;
 use crate::core::Core;
 use crate::error::{Error, ErrorKind};
 use crate::piece::Piece;
+use crate::seed::SeedSource;
 use crate::store::StoreCell;
 
 /// Between two readings of the log when the first one failed.
@@ -102,12 +106,19 @@ impl Repairs {
         self.changed.notify_all();
     }
 
+    /// Another piece is in the place of this one.
+    fn repaired(&self, store: StoreId, piece: Arc<Piece>) {
+        let mut state = self.state.lock();
+        state.repaired += 1;
+        state.forget(&[(store, piece)]);
+    }
+
     fn stopping(&self) -> bool {
         self.state.lock().stopping
     }
 
     /// The thread: makes pieces again until told to stop, and calls `repaired` after each reading that made any.
-    pub fn run(&self, core: &Core, log: &Arc<Log>, repaired: impl Fn()) {
+    pub fn run(&self, core: &Core, log: &Arc<Log>, seeds: Option<&SeedSource>, repaired: impl Fn()) {
         let mut state = self.state.lock();
         while !state.stopping {
             if state.damaged.is_empty() {
@@ -116,7 +127,10 @@ impl Repairs {
             }
             let (wanted, before) = (state.next_reading(), state.repaired);
             drop(state);
-            let result = Error::caught("the repairer", || self.read_log(core, log, &wanted));
+            let result = Error::caught("the repairer", || match seeds {
+                Some(seeds) if log.begin() > Lsn::ZERO => self.read_primary(core, seeds, &wanted),
+                _ => self.read_log(core, log, &wanted),
+            });
             if self.status().repaired > before {
                 repaired();
             }
@@ -173,9 +187,7 @@ impl Repairs {
             for making in makings.extract_if(.., |making| making.is_whole()) {
                 let (cell, piece) = (making.cell.clone(), making.piece.clone());
                 if cell.install(&piece, Arc::new(making.finish()?)) {
-                    let mut state = self.state.lock();
-                    state.repaired += 1;
-                    state.forget(&[(cell.store, piece)]);
+                    self.repaired(cell.store, piece);
                 }
             }
             if set.upto >= upto {

@@ -108,8 +108,14 @@ impl StoreCell {
 
     /// Whether the store still has this piece.
     pub fn holds(&self, piece: &Arc<Piece>) -> bool {
+        self.slot(piece).is_some()
+    }
+
+    /// The piece as it stands in the store, if it does.
+    pub fn slot(&self, piece: &Arc<Piece>) -> Option<Slot> {
         let state = self.state.lock();
-        state.slots.iter().any(|slot| Arc::ptr_eq(&slot.piece, piece))
+        let slot = state.slots.iter().find(|slot| Arc::ptr_eq(&slot.piece, piece));
+        slot.cloned()
     }
 
     pub fn created(&self) -> Lsn {

@@ -7,13 +7,14 @@ use common::candidates::{
     change, commit, create, create_candidate, elect_with, end, prefer_candidates, propose, rebase,
 };
 use common::*;
+use parking_lot::Mutex;
 use proptest::prelude::*;
 use scry_engine::election::OnConflict;
 use scry_engine::{
     ColumnDef, DataType, Engine, EngineOptions, Key, NewTable, PrimaryKey, SessionInfo, Table, Txn, Value,
 };
 use scry_mirror::{Mirror, Snapshot};
-use scry_wal::{Backend, StoreId};
+use scry_wal::{Backend, Lsn, Retention, StoreId};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -336,4 +337,202 @@ fn an_empty_primary_is_followed_from_the_beginning() {
     let _ = engine.session(SessionInfo::default());
     filled(&engine, "t", "value", 10);
     compare(&engine, &whole, &mirror);
+}
+
+/// Lets go of all of the log that nothing needs, and of a consumer that is more than 64 KiB behind.
+fn frugal(folder: &Path) -> Arc<Engine> {
+    let mut options = EngineOptions {
+        checkpoint_log_bytes: 1 << 40,
+        ..EngineOptions::default()
+    };
+    options.log.segment_bytes = 16 << 10;
+    options.log.recent_bytes = 0;
+    options.log.backend = Backend::Blocking;
+    options.log.retention = Retention::bytes(0);
+    options.log.retain_bytes_max = 64 << 10;
+    Engine::open(&folder.join("data"), options).unwrap()
+}
+
+/// Changes of some rows, in many commits, and a checkpoint.
+fn churn(engine: &Arc<Engine>, table: &Arc<Table>, value: i64) {
+    for step in 0..60 {
+        let mut txn = begin(engine);
+        for id in (step % 7..200).step_by(7).take(12) {
+            let key = Key::encode([scry_engine::Datum::Int8(id)]);
+            block_on(txn.lock(table, key.as_ref())).unwrap().unwrap();
+            let row = [Value::Int8(id), Value::Int8(value * 1_000 + step)];
+            let row = table.layout.encode(&row).unwrap();
+            block_on(txn.update(table, key.as_ref(), row)).unwrap();
+        }
+        commit(engine, txn);
+    }
+    engine.checkpoint().unwrap();
+}
+
+fn sealed(mirror: &Mirror, at: Lsn) {
+    block_on(mirror.applied(at)).unwrap();
+    mirror.request_checkpoint();
+    wait_until("the checkpoint", || {
+        mirror
+            .status()
+            .checkpoint
+            .is_some_and(|checkpoint| checkpoint >= at)
+    });
+}
+
+fn check(engine: &Arc<Engine>, mirror: &Arc<Mirror>, table: &Table) {
+    let (_, expected) = primary_checksum(engine, table);
+    let found = newest(engine, mirror)
+        .table(table.def.store)
+        .unwrap()
+        .checksum()
+        .unwrap();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn the_log_keeps_what_the_mirrors_restart_reads_and_one_without_files_needs_none_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = frugal(folder.path());
+    let table = filled(&engine, "t", "value", 200);
+    let path = folder.path().join("mirror");
+    let log = engine.log();
+    let mut begin = log.begin();
+    for round in 0..3 {
+        let mirror = common::seeded(&path, &engine);
+        churn(&engine, &table, round);
+        sealed(&mirror, log.durable_lsn());
+        churn(&engine, &table, round);
+        assert!(log.begin() > begin, "the log is let go of behind both");
+        begin = log.begin();
+        assert!(begin <= mirror.status().checkpoint.unwrap());
+        // A restart finds what it reads.
+        drop(mirror);
+        churn(&engine, &table, round);
+        let mirror = common::seeded(&path, &engine);
+        let status = mirror.status();
+        assert!(status.rebuilt.is_none() && status.seeded.is_none(), "{status:?}");
+        check(&engine, &mirror, &table);
+        drop(mirror);
+        std::fs::remove_dir_all(&path).unwrap();
+    }
+    let mirror = common::seeded(&path, &engine);
+    check(&engine, &mirror, &table);
+    assert!(mirror.status().seeded.is_some());
+}
+
+#[test]
+fn a_mirror_that_was_dropped_for_being_too_far_behind_begins_anew_while_it_is_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = frugal(folder.path());
+    let table = filled(&engine, "t", "value", 200);
+    let mut options = small(&engine);
+    options.seeds = Some(seeds(&engine));
+    // Held, the applier does nothing.
+    let gate = Arc::new(Mutex::new(()));
+    let (horizon, passing) = (options.horizon, gate.clone());
+    options.horizon = Arc::new(move || {
+        drop(passing.lock());
+        horizon()
+    });
+    let mirror = Mirror::open(&folder.path().join("mirror"), engine.log().clone(), options).unwrap();
+    check(&engine, &mirror, &table);
+    let first = mirror.status().seeded;
+    {
+        let _held = gate.lock();
+        for round in 0..6 {
+            churn(&engine, &table, round);
+        }
+        let consumers = engine.log().consumers().list();
+        assert!(
+            consumers.iter().any(|consumer| consumer.dropped.is_some()),
+            "{consumers:?}"
+        );
+    }
+    check(&engine, &mirror, &table);
+    let status = mirror.status();
+    assert!(status.seeded > first && status.stopped.is_none(), "{status:?}");
+    assert!(
+        status
+            .rebuilt
+            .is_some_and(|why| why.to_string().contains("too far behind"))
+    );
+    // It is a consumer again, and goes on.
+    let consumers = engine.log().consumers().list();
+    assert!(
+        consumers.iter().all(|consumer| consumer.dropped.is_none()),
+        "{consumers:?}"
+    );
+    churn(&engine, &table, 9);
+    check(&engine, &mirror, &table);
+    mirror.close();
+    drop(mirror);
+    let mirror = common::seeded(&folder.path().join("mirror"), &engine);
+    assert!(mirror.status().rebuilt.is_none());
+    check(&engine, &mirror, &table);
+}
+
+#[test]
+fn a_damaged_piece_is_made_again_from_the_rows_when_the_log_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = frugal(folder.path());
+    let table = filled(&engine, "t", "value", 200);
+    let mut options = small(&engine);
+    options.seeds = Some(seeds(&engine));
+    // Every column is read from its file.
+    options.cache_bytes = 0;
+    options.piece_rows = 64;
+    let path = folder.path().join("mirror");
+    let mirror = Mirror::open(&path, engine.log().clone(), options.clone()).unwrap();
+    churn(&engine, &table, 1);
+    sealed(&mirror, engine.log().durable_lsn());
+    churn(&engine, &table, 2);
+    sealed(&mirror, engine.log().durable_lsn());
+    assert!(engine.log().begin() > Lsn::ZERO);
+    let largest = segments(folder.path())
+        .into_iter()
+        .max_by_key(|path| std::fs::metadata(path).unwrap().len())
+        .unwrap();
+    std::fs::remove_file(&largest).unwrap();
+    let checksum = || {
+        let snapshot = mirror.newest_snapshot();
+        snapshot.table(table.def.store).unwrap().checksum()
+    };
+    let (_, expected) = primary_checksum(&engine, &table);
+    assert!(checksum().is_err());
+    wait_until("the repair", || match checksum() {
+        Ok(found) => {
+            assert_eq!(found, expected);
+            true
+        }
+        Err(_) => {
+            let status = mirror.status();
+            assert!(status.repairing.is_none(), "{status:?}");
+            false
+        }
+    });
+    assert_eq!(mirror.status().repaired, 1);
+    churn(&engine, &table, 3);
+    check(&engine, &mirror, &table);
+    sealed(&mirror, engine.log().durable_lsn());
+    drop(mirror);
+    let mirror = Mirror::open(&path, engine.log().clone(), options).unwrap();
+    assert!(mirror.status().rebuilt.is_none());
+    check(&engine, &mirror, &table);
+}
+
+#[test]
+fn the_mirror_of_another_database_is_not_taken_for_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mirror");
+    for name in ["one", "other"] {
+        let engine = spilling(&folder.path().join(name));
+        let table = filled(&engine, "t", "value", if name == "one" { 10 } else { 3 });
+        let mirror = common::seeded(&path, &engine);
+        check(&engine, &mirror, &table);
+        let rebuilt = mirror.status().rebuilt.map(|why| why.to_string());
+        let told = rebuilt.is_some_and(|why| why.contains("another database"));
+        assert_eq!(told, name == "other");
+        mirror.close();
+    }
 }
