@@ -378,6 +378,12 @@ impl<'a> Reader<'a> {
         Ok(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
     }
 
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], CatalogChangeError> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.take(N)?);
+        Ok(array)
+    }
+
     pub(crate) fn u64(&mut self) -> Result<u64, CatalogChangeError> {
         let low = self.u32()?;
         let high = self.u32()?;

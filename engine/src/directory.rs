@@ -18,6 +18,9 @@ use std::sync::Arc;
 /// The format that this version writes, and the newest that it reads.
 pub const FORMAT_VERSION: u32 = 1;
 
+/// The folder of the rows' files in a data directory.
+pub const RUNS: &str = "runs";
+
 const MAGIC: &str = "scry data directory";
 
 /// An open data directory. Dropped, it may be opened by another process.
@@ -82,7 +85,7 @@ impl DataDirectory {
 
     /// Opens the runs; with them comes the state of the last checkpoint.
     pub(crate) fn open_runs(&self, options: &RunsOptions) -> Result<(Arc<Runs>, Option<Vec<u8>>), Error> {
-        Runs::open(&self.path.join("runs"), *options)
+        Runs::open(&self.path.join(RUNS), *options)
     }
 
     pub(crate) fn wal(&self) -> PathBuf {

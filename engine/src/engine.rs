@@ -20,7 +20,7 @@ use crate::stats::{Counters, Stats};
 use crate::store::backing::Backing;
 use crate::txn::{Isolation, Txn};
 use scry_wal::storage::Storage;
-use scry_wal::{Log, LogOptions, Lsn, StoreId, TxnId};
+use scry_wal::{Log, LogOptions, Lsn, Recycled, StoreId, TxnId};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -134,10 +134,13 @@ impl Engine {
             store: None,
             what: format!("the state of the checkpoint: {error}"),
         })?;
-        let at = checkpoint.as_ref().map_or(Lsn::ZERO, |state| state.at);
+        let (at, restart) = checkpoint
+            .as_ref()
+            .map_or((Lsn::ZERO, Lsn::ZERO), |state| (state.at, state.restart));
         let mut log_options = options.log.clone();
         if let Some(state) = &checkpoint {
             log_options.restart = state.restart;
+            log_options.database = Some(state.database);
             // What a checkpoint has was durable before.
             log_options.durable_before = log_options.durable_before.max(at.plus(1));
         }
@@ -183,7 +186,7 @@ impl Engine {
             log_bytes: options.checkpoint_log_bytes,
             dirty_bytes: options.checkpoint_dirty_bytes,
         };
-        let checkpoints = Arc::new(Checkpoints::new(parts, limits, at));
+        let checkpoints = Arc::new(Checkpoints::new(parts, limits, at, restart));
         let checkpointer = checkpoints.start().map_err(no_thread("makes checkpoints"))?;
         let compactor = Compactor::start(&backing, &snapshots, &pins);
         let compactor = compactor.map_err(no_thread("compacts runs"))?;
@@ -223,6 +226,16 @@ impl Engine {
     /// `Io` and others of files; `Log` when the log has failed. Nothing is lost then, and the next checkpoint does it all.
     pub fn checkpoint(&self) -> Result<Lsn, Error> {
         self.checkpoints.make()
+    }
+
+    /// Copies full segments of the log to its archive, and lets go of those that neither the last checkpoint nor a consumer needs and
+    /// that are not to be kept either. Every checkpoint does so by itself; a consumer that comes on later leaves some. Blocks while
+    /// files are copied.
+    ///
+    /// # Errors
+    /// `Log`: what did not go then goes the next time.
+    pub fn recycle_log(&self) -> Result<Recycled, Error> {
+        Ok(self.checkpoints.recycle()?)
     }
 
     /// Takes rows out of memory that are in files, until all take no more than `EngineOptions::rows_bytes_max` or those left are in use. A

@@ -50,8 +50,9 @@ pub use catalog::{
     Catalog, CheckDef, ColumnDef, ColumnDefault, FIRST_OID, NewTable, PrimaryKey, Table, TableDef,
 };
 pub use catalog_change::{CatalogChange, CatalogChangeError};
+pub use checkpoint::inspect::CheckpointSummary;
 pub use constraints::RowRules;
-pub use directory::FORMAT_VERSION;
+pub use directory::{FORMAT_VERSION, RUNS};
 pub use election::change::ElectionChange;
 pub use election::{
     Branch, Candidate, CandidateState, Change, Collision, Conflict, Election, ElectionState, Elections, Shown,

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use crate::error::Error;
 use crate::format::{UNIT, segment_name};
 use crate::frame::Frame;
-use crate::ids::Micros;
+use crate::ids::{Lsn, Micros};
 use crate::options::Backend;
 use crate::record::Record;
 use crate::scan::{Reader, Step, Walk};
@@ -135,6 +135,16 @@ fn tally_behind(reader: &mut Reader, segments: &Segments, end: u64, epoch: u64) 
 }
 
 impl Salvage {
+    /// Where the part begins that can be trusted: later than LSN 0 when the log's first segments are gone.
+    pub fn begin(&self) -> Lsn {
+        Lsn::new(self.begin)
+    }
+
+    /// Where it ends.
+    pub fn end(&self) -> Lsn {
+        Lsn::new(self.end)
+    }
+
     /// Writes the part before the damage into a new folder, durably.
     ///
     /// # Errors

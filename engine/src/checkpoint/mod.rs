@@ -9,7 +9,8 @@
 //!    go on meanwhile, and what they make dirty is for the next checkpoint; then the slot lets go, for a row that is updated all the time keeps
 //!    every version since a snapshot that is held;
 //! 3. once the commit at `at` is durable, the manifest names the new run and the state (`state`), in one step;
-//! 4. the written rows are marked: the runs have them. Those that were changed again since stay dirty.
+//! 4. the written rows are marked: the runs have them. Those that were changed again since stay dirty;
+//! 5. the log may let go of what lies before `restart`, as far as its other readers and its retention let it.
 //!
 //! Memory: when rows take more than they may, clean ones that nobody was interested in lately leave (a clock over all leaves).
 //!
@@ -19,6 +20,7 @@
 //!   they take their place in the log;
 //! - a checkpoint that fails changes nothing: its rows go back to their lists.
 
+pub mod inspect;
 mod journal;
 mod state;
 
@@ -29,6 +31,7 @@ use crate::admission::Admission;
 use crate::background::Background;
 use crate::catalog::Catalog;
 use crate::catalogs::Catalogs;
+use crate::commit::now;
 use crate::engine::Numbers;
 use crate::error::Error;
 use crate::pins::Pins;
@@ -37,7 +40,7 @@ use crate::snapshots::{Slot, Snapshots};
 use crate::store::backing::Backing;
 use crate::store::{DirtyRows, Store};
 use parking_lot::Mutex;
-use scry_wal::{Log, Lsn, TentativeId};
+use scry_wal::{Log, Lsn, Recycled, TentativeId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -82,6 +85,8 @@ pub(crate) struct Checkpoints {
     limits: Limits,
     /// The last one; held while one is made.
     last: Mutex<Lsn>,
+    /// From where a restart upon it reads the log.
+    restart: AtomicU64,
     /// Where the first record of each open tentative identity stands.
     tentative: Mutex<BTreeMap<TentativeId, Lsn>>,
     /// Where eviction goes on: the space, and the key in it.
@@ -108,12 +113,13 @@ struct Taken {
 }
 
 impl Checkpoints {
-    /// After the one at `last`.
-    pub(crate) fn new(parts: Parts, limits: Limits, last: Lsn) -> Checkpoints {
+    /// After the one at `last`, upon which the log is read from `restart` on.
+    pub(crate) fn new(parts: Parts, limits: Limits, last: Lsn, restart: Lsn) -> Checkpoints {
         Checkpoints {
             parts,
             limits,
             last: Mutex::new(last),
+            restart: AtomicU64::new(restart.get()),
             tentative: Mutex::default(),
             hand: Mutex::default(),
             admission: Admission::default(),
@@ -159,7 +165,17 @@ impl Checkpoints {
         count.fetch_add(1, Ordering::Relaxed);
         done?;
         *last = state.at;
+        self.restart.store(state.restart.get(), Ordering::Release);
+        drop(last);
+        // What cannot go now goes after another checkpoint, or when somebody asks for it and hears why.
+        let _ = self.recycle();
         Ok(state.at)
+    }
+
+    /// Lets go of what of the log nothing needs any more.
+    pub(crate) fn recycle(&self) -> Result<Recycled, scry_wal::Error> {
+        let restart = Lsn::new(self.restart.load(Ordering::Acquire));
+        self.parts.log.recycle(restart, now())
     }
 
     /// The state but for the rows and the definitions. `slot` holds its LSN from then on.
@@ -186,6 +202,7 @@ impl Checkpoints {
         let counts = stores.iter().map(|store| (store.id, store.counters.counts()));
         let first_tentative = self.tentative.lock().values().min().copied();
         let state = State {
+            database: log.database(),
             at,
             restart: first_tentative.map_or(at, |first| first.min(at)),
             catalog_lsn,

@@ -4,7 +4,8 @@
 //!
 //! | field | bytes |
 //! |---|---|
-//! | version | u8 = 2 |
+//! | version | u8 = 3 |
+//! | database | 16 bytes: whose log goes on from here |
 //! | at, restart, LSN of the newest catalog | u64 each |
 //! | next transaction, election, oid, store, space | u64, u64, u32, u32, u32 |
 //! | definitions | list of: LSN u64, space u32 (0: none), spaces of indexes, length u32 and bytes of the change |
@@ -19,11 +20,13 @@ use crate::store::Counts;
 use crate::store::backing::Spaces;
 use scry_wal::{Lsn, SequencePosition, StoreId};
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// The engine as of one LSN, but for the rows.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct State {
+    /// What the log calls its database.
+    pub(crate) database: [u8; 16],
     /// All commits up to this one are in the runs, and none behind it.
     pub(crate) at: Lsn,
     /// Where the log is to be read from: `at`, or the first tentative record whose end was open at `at`.
@@ -43,6 +46,7 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = vec![VERSION];
+        out.extend_from_slice(&self.database);
         for lsn in [self.at, self.restart, self.catalog_lsn] {
             put_u64(&mut out, lsn.get());
         }
@@ -90,6 +94,7 @@ impl State {
         if reader.u8()? != VERSION {
             return Err(reader.error("unknown version"));
         }
+        let database = reader.array()?;
         let mut lsn = || reader.u64().map(Lsn::new);
         let (at, restart, catalog_lsn) = (lsn()?, lsn()?, lsn()?);
         let (next_txn, next_election) = (reader.u64()?, reader.u64()?);
@@ -129,6 +134,7 @@ impl State {
         })?;
         reader.end()?;
         Ok(State {
+            database,
             at,
             restart,
             catalog_lsn,

@@ -8,7 +8,7 @@
 //!
 //! In reading order: `format` (the bytes), `block`, `index`, `filter`, `meta` (parts of a run), `writer`, `run` (one run,
 //! written and looked up), `cache`, `cursor`, `merge`, `range` (walks), `set` (all runs), `manifest`, `flush`,
-//! `compaction` (what is merged, and how), `stats`, `verify`.
+//! `compaction` (what is merged, and how), `stats`, `verify`, `inspect` (a folder that is not opened).
 //!
 //! Invariants:
 //! - a manifest names only files that are durable in whole;
@@ -28,6 +28,7 @@ mod folder;
 mod format;
 mod hash;
 mod index;
+pub(crate) mod inspect;
 mod manifest;
 mod merge;
 mod meta;
@@ -48,6 +49,7 @@ pub use verify::Verified;
 pub use cache::CacheStats;
 pub use flush::FlushWriter;
 pub use format::Compression;
+pub use inspect::{Inspected, inspect};
 pub use range::RunRange;
 pub use set::RunSet;
 

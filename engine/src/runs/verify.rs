@@ -53,7 +53,7 @@ impl Runs {
 }
 
 /// One run from its first byte to its last.
-fn verify_run(run: &Arc<Run>, verified: &mut Verified) -> Result<(), Error> {
+pub(crate) fn verify_run(run: &Arc<Run>, verified: &mut Verified) -> Result<(), Error> {
     // The header, the footer and the last blocks once more.
     run.reopen()?;
     let mut walk = Walk {

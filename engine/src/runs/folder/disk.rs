@@ -24,10 +24,17 @@ impl DiskFolder {
     /// The folder, made durably when it is not there.
     pub(crate) fn new(path: &Path) -> io::Result<DiskFolder> {
         scry_wal::storage::disk::make_folders(path)?;
-        Ok(DiskFolder {
+        Ok(DiskFolder::existing(path))
+    }
+}
+
+impl DiskFolder {
+    /// A folder of which nothing is changed.
+    pub(crate) fn existing(path: &Path) -> DiskFolder {
+        DiskFolder {
             path: path.to_owned(),
             open: Arc::new(OpenFiles::new(OPEN_FILES_MAX)),
-        })
+        }
     }
 }
 

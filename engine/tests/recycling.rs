@@ -1,0 +1,120 @@
+//! The log behind checkpoints: what nothing needs goes, and what is left is enough.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::*;
+use scry_engine::*;
+use scry_wal::{Flaw, Lsn, Retention};
+
+fn frugal() -> EngineOptions {
+    let mut options = options();
+    options.log.segment_bytes = 16 << 10;
+    options.log.retention = Retention::bytes(0);
+    // Checkpoints are made when a test says so.
+    options.checkpoint_log_bytes = 1 << 40;
+    options
+}
+
+/// Some rows in commits of their own: several segments.
+fn fill(home: &Home, table: &Table, rows: std::ops::Range<i32>) {
+    for id in rows {
+        home.put(table, id, i64::from(id));
+    }
+    let end = home.engine().visible_lsn();
+    home.engine().log().wait_durable(end).unwrap();
+}
+
+#[test]
+fn a_checkpoint_lets_go_of_the_log_before_it_and_a_start_needs_no_more() {
+    let mut home = Home::with(frugal());
+    let table = home.create("t", true);
+    let mut rows = 0;
+    for round in 0..4 {
+        fill(&home, &table, rows..rows + 60);
+        rows += 60;
+        let before = home.engine().log().begin();
+        let at = home.engine().checkpoint().unwrap();
+        let begin = home.engine().log().begin();
+        assert!(begin > before && begin <= at, "{before} {begin} {at}");
+        // With a checkpoint at the end, and with none.
+        let table = match round % 2 {
+            0 => {
+                home.restart();
+                home.table("t")
+            }
+            _ => {
+                fill(&home, &table, rows..rows + 5);
+                rows += 5;
+                home.restart_at_once();
+                home.table("t")
+            }
+        };
+        let expected: Vec<_> = (0..rows).map(|id| (id, i64::from(id))).collect();
+        assert_eq!(home.rows(&table), expected);
+    }
+}
+
+#[test]
+fn a_consumer_and_an_open_bulk_transaction_hold_the_log() {
+    let mut options = frugal();
+    options.spill_bytes = 400;
+    let home = Home::with(options);
+    let table = home.create("t", true);
+    fill(&home, &table, 0..60);
+    let log = home.engine().log().clone();
+    let needs = log.durable_lsn();
+    log.consumers().register("reader", needs).unwrap();
+    fill(&home, &table, 60..120);
+    home.checkpoint();
+    assert!(log.begin() > Lsn::ZERO && log.begin() <= needs);
+    fill(&home, &table, 120..180);
+    let before = log.begin();
+    log.consumers().advance("reader", log.durable_lsn()).unwrap();
+    home.engine().recycle_log().unwrap();
+    assert!(log.begin() > before, "no checkpoint was needed for that");
+
+    let mut session = home.session();
+    let mut bulk = session.begin(Isolation::ReadCommitted);
+    let first = log.durable_lsn();
+    for id in 1_000..1_100 {
+        insert(&mut bulk, &table, id, 0);
+    }
+    fill(&home, &table, 180..300);
+    log.consumers().advance("reader", log.durable_lsn()).unwrap();
+    let at = home.engine().checkpoint().unwrap();
+    assert!(log.begin() <= first && at > first.plus(16 << 10));
+    bulk.commit("").unwrap();
+    home.checkpoint();
+    log.consumers().advance("reader", log.durable_lsn()).unwrap();
+    home.engine().recycle_log().unwrap();
+    assert!(log.begin() > first);
+    assert_eq!(home.rows(&table).len(), 400);
+}
+
+#[test]
+fn the_log_of_another_database_is_refused() {
+    let mut home = Home::with(frugal());
+    let other = Home::with(frugal());
+    for home in [&home, &other] {
+        let table = home.create("t", true);
+        fill(home, &table, 0..30);
+        home.checkpoint();
+        home.engine().log().close().unwrap();
+    }
+    drop(home.engine.take());
+    let wal = |home: &Home| home.directory.path().join("wal");
+    std::fs::rename(wal(&home), home.directory.path().join("away")).unwrap();
+    std::fs::rename(wal(&other), wal(&home)).unwrap();
+    let refused = home.open().unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            Error::Log(scry_wal::Error::Damaged {
+                flaw: Flaw::Foreign,
+                ..
+            })
+        ),
+        "{refused}"
+    );
+}
