@@ -85,6 +85,14 @@ pub struct LogConfig {
     pub buffer_mib: usize,
     /// Folder to which sealed segments are copied; empty for none.
     pub archive: PathBuf,
+    /// Segments that nothing needs any more go; else all is kept.
+    pub recycle: bool,
+    /// What is kept of the trail though nothing needs it, in MiB, where segments go.
+    pub keep_mib: u64,
+    /// And what was committed within so many hours.
+    pub keep_hours: u64,
+    /// What of the trail is kept for the mirror, or another consumer, before that is dropped, in MiB.
+    pub consumer_mib_max: u64,
 }
 
 impl Default for LogConfig {
@@ -96,6 +104,10 @@ impl Default for LogConfig {
             recent_mib: 64,
             buffer_mib: 32,
             archive: PathBuf::new(),
+            recycle: false,
+            keep_mib: 1024,
+            keep_hours: 0,
+            consumer_mib_max: 16_384,
         }
     }
 }
@@ -195,6 +207,8 @@ pub struct MirrorConfig {
     pub extractors: usize,
     /// Decoded columns kept in memory, in MiB; 0 means the mirror's own default.
     pub cache_mib: usize,
+    /// What is applied of the trail between two checkpoints of the mirror, in MiB; 0 means the mirror's own default.
+    pub checkpoint_mib: u64,
 }
 
 impl ServerConfig {
@@ -295,6 +309,9 @@ impl Config {
             ("log.in_flight_max", log.in_flight_max as u64, 1, 32),
             ("log.recent_mib", log.recent_mib as u64, 1, 65_536),
             ("log.buffer_mib", log.buffer_mib as u64, 1, 65_536),
+            ("log.keep_mib", log.keep_mib, 0, 1 << 30),
+            ("log.keep_hours", log.keep_hours, 0, 1 << 20),
+            ("log.consumer_mib_max", log.consumer_mib_max, 1, 1 << 30),
             ("rows.memory_mib", rows.memory_mib, 1, 1 << 24),
             ("rows.cache_mib", rows.cache_mib as u64, 1, 1 << 24),
             ("rows.checkpoint_mib", rows.checkpoint_mib, 0, 1 << 24),
@@ -306,6 +323,7 @@ impl Config {
             ),
             ("mirror.extractors", mirror.extractors as u64, 0, 256),
             ("mirror.cache_mib", mirror.cache_mib as u64, 0, 1 << 24),
+            ("mirror.checkpoint_mib", mirror.checkpoint_mib, 0, 1 << 20),
             ("analytic.threads", analytic.threads as u64, 0, 1024),
             ("analytic.memory_mib", analytic.memory_mib as u64, 1, 1 << 24),
         ];
@@ -341,7 +359,7 @@ mod tests {
         let text = include_str!("../../docs/scry.toml");
         assert_eq!(parse(text).expect("valid"), Config::default());
         let keys = text.lines().filter(|line| line.split_once('=').is_some()).count();
-        assert_eq!(keys, 24, "a key was added here or there only");
+        assert_eq!(keys, 29, "a key was added here or there only");
     }
 
     #[test]

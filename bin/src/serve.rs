@@ -6,11 +6,11 @@ use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::future::OptionFuture;
 use scry_sql::{Database, DatabaseOptions, PLANNING_STACK_BYTES};
-use scry_wal::{Archive, Backend};
+use scry_wal::{Archive, Backend, Retention};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
@@ -303,6 +303,13 @@ fn options(config: &Config) -> DatabaseOptions {
     options.engine.log.recent_bytes = log.recent_mib << 20;
     options.engine.log.buffer_bytes = log.buffer_mib << 20;
     options.engine.log.archive = (!log.archive.as_os_str().is_empty()).then(|| Archive::folder(&log.archive));
+    if log.recycle {
+        options.engine.log.retention = Retention::Recent {
+            bytes: log.keep_mib << 20,
+            age: Duration::from_secs(log.keep_hours * 3600),
+        };
+    }
+    options.engine.log.retain_bytes_max = log.consumer_mib_max << 20;
     options.engine.rows_bytes_max = rows.memory_mib << 20;
     options.engine.runs.cache_bytes = rows.cache_mib << 20;
     options.engine.checkpoint_log_bytes = rows.checkpoint_mib << 20;
@@ -316,6 +323,7 @@ fn options(config: &Config) -> DatabaseOptions {
     options.analytic.threads = analytic.threads;
     options.analytic.memory_bytes = analytic.memory_mib << 20;
     options.extractors = Some(mirror.extractors).filter(|threads| *threads > 0);
+    options.mirror_checkpoint_bytes = Some(mirror.checkpoint_mib << 20).filter(|bytes| *bytes > 0);
     options.mirror_cache_bytes = Some(mirror.cache_mib << 20).filter(|bytes| *bytes > 0);
     options
 }

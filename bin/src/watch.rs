@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use scry_sql::Database;
+use scry_wal::Lsn;
 use tracing::{error, info, warn};
 
 /// How soon a trouble is told. Looking walks over all tables.
@@ -18,8 +19,12 @@ pub fn tell_opening(database: &Database) {
             torn.lsn, torn.flaw
         );
     }
+    let log = database.engine().log();
+    if log.begin() > Lsn::ZERO {
+        info!("the audit trail begins at LSN {}", log.begin());
+    }
     if let Some(error) = database.mirror().status().rebuilt {
-        warn!("the mirror could not be used and is made anew: {error}");
+        warn!("the mirror is made anew from the rows: {error}");
     }
 }
 
@@ -32,10 +37,14 @@ pub fn tell_closing(database: &Database) {
 
 /// Tells troubles for as long as it is polled.
 pub async fn watch(database: &Database) {
-    let mut known = Troubles::default();
+    // Told at the opening.
+    let mut known = Troubles {
+        rebuilt: Troubles::of(database).rebuilt,
+        ..Troubles::default()
+    };
     loop {
         let now = Troubles {
-            archive: archive(database).await,
+            archive: recycle(database).await,
             ..Troubles::of(database)
         };
         now.tell(&known);
@@ -48,12 +57,12 @@ pub async fn watch(database: &Database) {
     }
 }
 
-/// Copies full segments of the trail to the archive; returns why that cannot be done.
-async fn archive(database: &Database) -> Option<String> {
+/// Copies full segments of the trail to the archive and lets go of those that nothing needs; returns why that cannot be done.
+async fn recycle(database: &Database) -> Option<String> {
     let engine = Arc::clone(database.engine());
-    let done = tokio::task::spawn_blocking(move || engine.log().archive_sealed()).await;
+    let done = tokio::task::spawn_blocking(move || engine.recycle_log()).await;
     match done {
-        Ok(archived) => archived.err().map(|error| error.to_string()),
+        Ok(recycled) => recycled.err().map(|error| error.to_string()),
         Err(panic) => Some(panic.to_string()),
     }
 }
@@ -62,10 +71,12 @@ async fn archive(database: &Database) -> Option<String> {
 struct Troubles {
     /// Why commits are refused.
     log: Option<String>,
-    /// Why full segments of the trail are not archived.
+    /// Why full segments of the trail are not archived, or do not go.
     archive: Option<String>,
     /// Consumers of the trail that were dropped.
     dropped: Vec<String>,
+    /// Why the mirror was made anew.
+    rebuilt: Option<String>,
     /// Why the mirror does not follow.
     mirror: Option<String>,
     /// Why the mirror cannot write what it has in memory.
@@ -87,6 +98,7 @@ impl Troubles {
             archive: None,
             dropped: dropped.collect(),
             log: database.engine().log().trouble().map(|error| error.to_string()),
+            rebuilt: status.rebuilt.map(|error| error.to_string()),
             mirror: status.stopped.map(|error| error.to_string()),
             checkpoint: status.sealing.map(|error| error.to_string()),
         }
@@ -100,13 +112,18 @@ impl Troubles {
         }
         match (&self.archive, &known.archive) {
             (Some(text), before) if Some(text) != before.as_ref() => {
-                error!("the audit trail cannot be archived; it will be tried again: {text}");
+                error!("the audit trail cannot be archived or recycled; it will be tried again: {text}");
             }
-            (None, Some(_)) => info!("the audit trail is archived again"),
+            (None, Some(_)) => info!("the audit trail is archived and recycled again"),
             _ => {}
         }
         for text in self.dropped.iter().filter(|text| !known.dropped.contains(text)) {
             error!("a consumer of the audit trail had fallen too far behind and was dropped: {text}");
+        }
+        if let (Some(text), before) = (&self.rebuilt, &known.rebuilt)
+            && Some(text) != before.as_ref()
+        {
+            warn!("the mirror is made anew from the rows: {text}");
         }
         match (&self.mirror, &known.mirror) {
             (Some(text), before) if Some(text) != before.as_ref() => {

@@ -26,6 +26,8 @@ pub struct DatabaseOptions {
     pub extractors: Option<usize>,
     /// Bound of the mirror's cache of decoded columns.
     pub mirror_cache_bytes: Option<usize>,
+    /// The mirror writes a checkpoint when so much log was applied since the last.
+    pub mirror_checkpoint_bytes: Option<u64>,
     /// Who may create elections; `None`: everybody.
     pub election_creators: Creators,
     /// How many bytes of log may be written behind the base of an election before it is let go of; `None`: any number.
@@ -98,6 +100,23 @@ impl ServerStatus for Status {
         self.mirror.savepoints()
     }
 
+    fn log_consumers(&self) -> Vec<(String, i64, i64, bool)> {
+        let log = self.engine.log();
+        let end = log.durable_lsn();
+        let consumers = log.consumers().list().into_iter();
+        let row = |consumer: scry_wal::Consumer| {
+            let (needs, held) = (figure(consumer.needs.get()), end.bytes_since(consumer.needs));
+            let dropped = consumer.dropped.is_some();
+            (
+                consumer.name,
+                needs,
+                if dropped { 0 } else { figure(held) },
+                dropped,
+            )
+        };
+        consumers.map(row).collect()
+    }
+
     fn log_end(&self) -> Lsn {
         self.engine.visible_lsn()
     }
@@ -125,6 +144,7 @@ impl ServerStatus for Status {
             ("sessions", figure(self.sessions.count())),
             ("visible_lsn", figure(self.engine.visible_lsn().get())),
             ("durable_lsn", figure(self.engine.log().durable_lsn().get())),
+            ("log_begin_lsn", figure(self.engine.log().begin().get())),
         ]
     }
 }
@@ -143,9 +163,10 @@ impl Database {
         let engine = Engine::open(dir, engine_options).map_err(|error| match error {
             scry_engine::Error::Log(scry_wal::Error::EndMissing { .. }) => Error::from(error).with_hint(format!(
                 "A checkpoint or the mirror shows how far the log had come. Put the log's missing files back; to go on without what they \
-                 held, move {} and {} away.",
+                 held, move {}, {} and {} away.",
                 dir.join("runs").display(),
-                dir.join(MIRROR_DIRECTORY).display()
+                dir.join(MIRROR_DIRECTORY).display(),
+                dir.join("wal/consumers").display()
             )),
             error => error.into(),
         })?;
@@ -163,6 +184,9 @@ impl Database {
         }
         if let Some(bytes) = options.mirror_cache_bytes {
             mirror.cache_bytes = bytes;
+        }
+        if let Some(bytes) = options.mirror_checkpoint_bytes {
+            mirror.checkpoint_bytes = bytes;
         }
         let mirror = Mirror::open(&dir.join(MIRROR_DIRECTORY), engine.log().clone(), mirror)?;
         let analytic = Analytic::new(options.analytic)?;

@@ -17,7 +17,7 @@ use std::sync::Arc;
 const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Name in `scry_stat_engine`; name, kind and meaning here.
-const ENGINE: [(&str, &str, Kind, &str); 17] = [
+const ENGINE: [(&str, &str, Kind, &str); 18] = [
     (
         "commits",
         "scry_commits_total",
@@ -120,6 +120,12 @@ const ENGINE: [(&str, &str, Kind, &str); 17] = [
         Kind::Gauge,
         "LSN up to which the audit trail is on disk.",
     ),
+    (
+        "log_begin_lsn",
+        "scry_log_begin_bytes",
+        Kind::Gauge,
+        "LSN at which the audit trail in the directory begins.",
+    ),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +150,15 @@ impl Metrics {
         );
     }
 
+    /// A gauge for each value of a label.
+    fn family(&mut self, name: &str, help: &str, label: &str, values: impl Iterator<Item = (String, i64)>) {
+        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} gauge\n");
+        for (of, value) in values {
+            let of = of.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let _ = writeln!(self.0, "{name}{{{label}=\"{of}\"}} {value}");
+        }
+    }
+
     fn gauge(&mut self, name: &str, help: &str, value: impl fmt::Display) {
         self.add(name, Kind::Gauge, help, value);
     }
@@ -158,6 +173,15 @@ pub async fn get(State(shared): State<Arc<Shared>>, request: Request) -> Result<
             metrics.add(name, kind, help, value);
         }
     }
+    metrics.family(
+        "scry_log_consumer_held_bytes",
+        "Audit trail from where a consumer needs it to its end; 0 for one that was dropped.",
+        "consumer",
+        status
+            .log_consumers()
+            .into_iter()
+            .map(|(name, _, held, _)| (name, held)),
+    );
     let [applied, p50, p99, max, bytes, rows, segments] = status.mirror();
     let visible = figures.iter().find(|(known, _)| *known == "visible_lsn");
     let behind = visible.map_or(0, |(_, visible)| (visible - applied).max(0));

@@ -43,6 +43,8 @@ pub trait ServerStatus: Send + Sync {
     fn reset(&self);
     /// Named states of the mirror.
     fn savepoints(&self) -> Vec<scry_mirror::Savepoint>;
+    /// Who needs the log, from which LSN, how many bytes that are, and whether it was dropped.
+    fn log_consumers(&self) -> Vec<(String, i64, i64, bool)>;
     /// What is visible in the log ends here.
     fn log_end(&self) -> Lsn;
     /// Names and values of the engine's counters.

@@ -196,6 +196,17 @@ pub const VIEWS: &[View] = &[
     },
     View {
         schema: "pg_catalog",
+        name: "scry_stat_log_consumers",
+        columns: "name text, needs_lsn int8, held_bytes int8, dropped bool",
+        rows: |scope| {
+            let consumers = scope.status.iter().flat_map(|status| status.log_consumers());
+            consumers
+                .map(|(name, needs, held, dropped)| row![name, needs, held, dropped])
+                .collect()
+        },
+    },
+    View {
+        schema: "pg_catalog",
         name: "scry_stat_engine",
         columns: "name text, value int8",
         rows: |scope| {
