@@ -32,6 +32,7 @@ impl std::error::Error for DataDirError {}
 #[derive(Debug, Clone)]
 pub struct DataDir {
     pub wal: PathBuf,
+    pub runs: PathBuf,
     pub mirror: PathBuf,
 }
 
@@ -51,6 +52,7 @@ impl DataDir {
         }
         Ok(Self {
             wal: dir.join(Self::WAL),
+            runs: dir.join(scry_engine::RUNS),
             mirror: dir.join(Self::MIRROR),
         })
     }

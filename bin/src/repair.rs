@@ -1,14 +1,16 @@
 //! `scry repair`: what is left of a database whose audit trail is damaged, and a new directory made of it.
 //!
-//! The damaged directory is only read. The mirror is not copied: a server makes it anew.
+//! The damaged directory is only read. Of a trail whose first segments are gone, what they amounted to is in the rows' files as of the last
+//! checkpoint: these are copied, too, if that checkpoint lies before the damage. The mirror is not copied: a server makes it anew.
 
 use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use scry_engine::CheckpointSummary;
 use scry_sql::types::datetime::write_timestamp;
-use scry_wal::{Micros, Salvage, Tally, salvage};
+use scry_wal::{Lsn, Micros, Salvage, Tally, salvage};
 
 use crate::data_dir::{DataDir, DataDirError};
 
@@ -34,6 +36,13 @@ pub enum RepairError {
     Exists(PathBuf),
     /// Nothing stands before the damage.
     NothingLeft,
+    /// The trail begins at `begin`, and there is no checkpoint that what stands before the damage could go on from.
+    NoCheckpoint {
+        begin: Lsn,
+        /// The one that there is.
+        at: Option<Lsn>,
+    },
+    Rows(scry_engine::Error),
     Io {
         doing: &'static str,
         path: PathBuf,
@@ -57,6 +66,16 @@ impl fmt::Display for RepairError {
                 "{} is there already: name a directory that is not",
                 dir.display()
             ),
+            Self::NoCheckpoint { begin, at: None } => write!(
+                f,
+                "the audit trail begins at LSN {begin}, and there is no checkpoint of what was before: no new database was made"
+            ),
+            Self::NoCheckpoint { begin, at: Some(at) } => write!(
+                f,
+                "the audit trail begins at LSN {begin}, and the last checkpoint, at LSN {at}, lies behind the damage: no new database \
+                 was made. With the archived segments of before in the folder of the trail one can be made"
+            ),
+            Self::Rows(error) => error.fmt(f),
             Self::NothingLeft => f.write_str("nothing stands before the damage: no new database was made"),
             Self::Io { doing, path, source } => write!(f, "cannot {doing} {}: {source}", path.display()),
             Self::Output(error) => write!(f, "cannot write: {error}"),
@@ -70,7 +89,8 @@ impl std::error::Error for RepairError {
             Self::DataDir(error) => Some(error),
             Self::Log(error) => Some(error),
             Self::Io { source, .. } | Self::Output(source) => Some(source),
-            Self::InUse(_) | Self::Exists(_) | Self::NothingLeft => None,
+            Self::Rows(error) => Some(error),
+            Self::InUse(_) | Self::Exists(_) | Self::NothingLeft | Self::NoCheckpoint { .. } => None,
         }
     }
 }
@@ -165,7 +185,21 @@ fn make(
         let path = path.to_owned();
         move |source| RepairError::Io { doing, path, source }
     };
+    let rows = rows_before(parts, found)?;
     fs::create_dir_all(into).map_err(failed("create", into))?;
+    if !rows.is_empty() {
+        let (from, folder) = (&parts.runs, into.join(scry_engine::RUNS));
+        fs::create_dir(&folder).map_err(failed("create", &folder))?;
+        for name in rows {
+            let to = folder.join(&name);
+            fs::copy(from.join(&name), &to)
+                .and_then(|_| File::open(&to)?.sync_all())
+                .map_err(failed("write", &to))?;
+        }
+        File::open(&folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(failed("sync", &folder))?;
+    }
     found.copy(&parts.wal, &into.join(DataDir::WAL))?;
     // Last, so that a directory that was not finished is none.
     let format = into.join(DataDir::FORMAT);
@@ -182,6 +216,24 @@ fn make(
         dir.display()
     )?;
     Ok(())
+}
+
+/// The files of rows that the part before the damage goes on from: none when it begins with the first byte.
+fn rows_before(parts: &DataDir, found: &Salvage) -> Result<Vec<String>, RepairError> {
+    let begin = found.begin();
+    if begin == Lsn::ZERO {
+        return Ok(Vec::new());
+    }
+    let checkpoint = CheckpointSummary::read(&parts.runs).map_err(RepairError::Rows)?;
+    match checkpoint {
+        Some(checkpoint) if checkpoint.restart >= begin && checkpoint.at < found.end() => {
+            CheckpointSummary::files(&parts.runs).map_err(RepairError::Rows)
+        }
+        found => Err(RepairError::NoCheckpoint {
+            begin,
+            at: found.map(|checkpoint| checkpoint.at),
+        }),
+    }
 }
 
 fn told(tally: &Tally) -> String {

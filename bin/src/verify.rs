@@ -1,13 +1,15 @@
 //! `scry verify`: reads every byte of a data directory and says what was checked.
 //!
 //! Nothing is changed, and a server may be at work on the directory; what it writes meanwhile
-//! looks like an unfinished tail.
+//! looks like an unfinished tail, and what it merges away meanwhile is looked for again.
 
 use std::fmt;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use scry_engine::CheckpointSummary;
+use scry_engine::runs::inspect;
 use scry_wal::Lsn;
 
 use crate::data_dir::{DataDir, DataDirError};
@@ -28,6 +30,7 @@ pub struct Args {
 pub enum VerifyError {
     DataDir(DataDirError),
     Log(scry_wal::Error),
+    Rows(scry_engine::Error),
     Mirror(scry_mirror::Error),
     Output(io::Error),
 }
@@ -37,6 +40,7 @@ impl fmt::Display for VerifyError {
         match self {
             Self::DataDir(error) => error.fmt(f),
             Self::Log(error) => error.fmt(f),
+            Self::Rows(error) => error.fmt(f),
             Self::Mirror(error) => error.fmt(f),
             Self::Output(error) => write!(f, "cannot write: {error}"),
         }
@@ -48,6 +52,7 @@ impl std::error::Error for VerifyError {
         match self {
             Self::DataDir(error) => Some(error),
             Self::Log(error) => Some(error),
+            Self::Rows(error) => Some(error),
             Self::Mirror(error) => Some(error),
             Self::Output(error) => Some(error),
         }
@@ -76,10 +81,12 @@ pub fn run(args: &Args) -> Result<Verdict, VerifyError> {
 pub fn verify(args: &Args, mut out: impl Write) -> Result<Verdict, VerifyError> {
     let dir = DataDir::find(&args.dir).map_err(VerifyError::DataDir)?;
     let began = Instant::now();
-    let (log, end) = verify_log(&dir, args.archive.as_deref(), &mut out)?;
-    let (mirror, upto) = verify_mirror(&dir, &mut out)?;
-    let together = verify_together(end, upto, &mut out)?;
-    let (verdict, words) = match [log, mirror, together].contains(&Verdict::Damaged) {
+    let before = Known::read(&dir);
+    let (log, trail) = verify_log(&dir, args.archive.as_deref(), &mut out)?;
+    let rows = verify_rows(&dir, trail.begin, &mut out)?;
+    let mirror = verify_mirror(&dir, &mut out)?;
+    let together = verify_together(&trail, &before, &Known::read(&dir), &mut out)?;
+    let (verdict, words) = match [log, rows, mirror, together].contains(&Verdict::Damaged) {
         false => (Verdict::Sound, "sound"),
         true => (Verdict::Damaged, "DAMAGED"),
     };
@@ -92,27 +99,108 @@ pub fn verify(args: &Args, mut out: impl Write) -> Result<Verdict, VerifyError> 
     Ok(verdict)
 }
 
-/// The mirror is made of what the trail has: it cannot have come further. Both were read one after the other, so a
-/// server at work in between makes the trail longer, if anything.
-fn verify_together(end: Lsn, upto: Option<Lsn>, out: &mut impl Write) -> Result<Verdict, VerifyError> {
-    match upto {
-        Some(upto) if upto > end => {
-            writeln!(
-                out,
-                "  DAMAGE: the audit trail ends at LSN {end}, and the mirror has seen it up to LSN {upto}: its end is missing"
-            )?;
-            Ok(Verdict::Damaged)
+/// From where to where the trail is there.
+struct Trail {
+    begin: Lsn,
+    end: Lsn,
+}
+
+/// What is known of the trail from those who were made of it.
+struct Known {
+    /// How far the mirror has seen it.
+    mirror: Option<Lsn>,
+    /// How far the rows' last checkpoint has, and from where a start reads it.
+    checkpoint: Option<(Lsn, Lsn)>,
+}
+
+impl Known {
+    /// What cannot be read is told where it is checked.
+    fn read(dir: &DataDir) -> Known {
+        let checkpoint = CheckpointSummary::read(&dir.runs).ok().flatten();
+        Known {
+            mirror: scry_mirror::checkpoint_lsn(&dir.mirror),
+            checkpoint: checkpoint.map(|checkpoint| (checkpoint.at, checkpoint.restart)),
         }
-        _ => Ok(Verdict::Sound),
     }
 }
 
-/// The verdict, and where the trail ends.
+/// Rows and mirror are made of what the trail has: they cannot have come further. A server at work makes the trail longer and lets
+/// its beginning go: its end is compared with what was known `before` it was read, its beginning with what was known `after`.
+fn verify_together(
+    trail: &Trail,
+    before: &Known,
+    after: &Known,
+    out: &mut impl Write,
+) -> Result<Verdict, VerifyError> {
+    let Trail { begin, end } = trail;
+    let mut verdict = Verdict::Sound;
+    let checkpoint = before.checkpoint.map(|(at, _)| at.plus(1));
+    for (who, upto) in [("the mirror", before.mirror), ("the last checkpoint", checkpoint)] {
+        if let Some(upto) = upto.filter(|upto| upto > end) {
+            verdict = Verdict::Damaged;
+            writeln!(
+                out,
+                "  DAMAGE: the audit trail ends at LSN {end}, and {who} has seen it up to LSN {upto}: its end is missing"
+            )?;
+        }
+    }
+    let restart = after.checkpoint.map_or(Lsn::ZERO, |(_, restart)| restart);
+    if *begin > restart && *end > Lsn::ZERO {
+        verdict = Verdict::Damaged;
+        writeln!(
+            out,
+            "  DAMAGE: the audit trail begins at LSN {begin}, and a start reads it from LSN {restart} on: segments are missing"
+        )?;
+    }
+    Ok(verdict)
+}
+
+/// The rows' files. A trail that begins with its first byte has all that they have.
+fn verify_rows(dir: &DataDir, begin: Lsn, out: &mut impl Write) -> Result<Verdict, VerifyError> {
+    let found = inspect(&dir.runs).map_err(VerifyError::Rows)?;
+    let verified = found.verified;
+    match CheckpointSummary::read(&dir.runs) {
+        Ok(None) => writeln!(out, "rows: no checkpoint yet; they are made from the audit trail")?,
+        Ok(Some(checkpoint)) => writeln!(
+            out,
+            "rows: checkpoint at LSN {}, {} files, {} blocks, {} versions, {:.1} MB checked",
+            checkpoint.at,
+            verified.runs,
+            verified.blocks,
+            verified.entries,
+            verified.bytes as f64 / 1e6
+        )?,
+        Err(_) => writeln!(out, "rows: the manifest cannot be used")?,
+    }
+    if found.has_manifest {
+        writeln!(
+            out,
+            "  checked: manifest checksum, every block's checksum, the order of keys, indexes and filters"
+        )?;
+    }
+    for problem in &found.problems {
+        writeln!(out, "  DAMAGE: {problem}")?;
+    }
+    if found.problems.is_empty() {
+        return Ok(Verdict::Sound);
+    }
+    match begin {
+        Lsn::ZERO => writeln!(
+            out,
+            "  nothing is lost: without {}, moved away while no process runs, a server makes them anew from the audit trail",
+            dir.runs.display()
+        )?,
+        _ => writeln!(out, "  put the files back from a backup")?,
+    }
+    Ok(Verdict::Damaged)
+}
+
+/// The verdict, and where the trail begins and ends.
 fn verify_log(
     dir: &DataDir,
     archive: Option<&Path>,
     out: &mut impl Write,
-) -> Result<(Verdict, Lsn), VerifyError> {
+) -> Result<(Verdict, Trail), VerifyError> {
     let report = match dir.wal.is_dir() {
         true => scry_wal::verify_with(&dir.wal, archive).map_err(VerifyError::Log)?,
         false => scry_wal::Report::default(),
@@ -123,7 +211,8 @@ fn verify_log(
             "audit trail: DAMAGE: there is no segment of it in {}",
             dir.wal.display()
         )?;
-        return Ok((Verdict::Damaged, Lsn::ZERO));
+        let (begin, end) = (Lsn::ZERO, Lsn::ZERO);
+        return Ok((Verdict::Damaged, Trail { begin, end }));
     }
     writeln!(
         out,
@@ -154,8 +243,9 @@ fn verify_log(
             torn.lsn, torn.flaw, torn.frames_behind
         )?;
     }
+    let (begin, end) = (report.begin, report.end);
     let Some(problem) = &report.problem else {
-        return Ok((Verdict::Sound, report.end));
+        return Ok((Verdict::Sound, Trail { begin, end }));
     };
     writeln!(out, "  DAMAGE: {}: {}", problem.place, problem.flaw)?;
     if let Some(witness) = problem.witness {
@@ -166,16 +256,16 @@ fn verify_log(
     }
     writeln!(out, "  scry repair shows what can be saved")?;
     // What stands behind the damage was not looked at.
-    Ok((Verdict::Damaged, Lsn::MAX))
+    let end = Lsn::MAX;
+    Ok((Verdict::Damaged, Trail { begin, end }))
 }
 
-/// The verdict, and how much of the trail the mirror's files hold.
-fn verify_mirror(dir: &DataDir, out: &mut impl Write) -> Result<(Verdict, Option<Lsn>), VerifyError> {
+fn verify_mirror(dir: &DataDir, out: &mut impl Write) -> Result<Verdict, VerifyError> {
     let report = scry_mirror::verify(&dir.mirror).map_err(VerifyError::Mirror)?;
     match report.upto {
         None if report.problems.is_empty() => {
             writeln!(out, "mirror: no manifest yet; a server makes it from the rows")?;
-            return Ok((Verdict::Sound, report.upto));
+            return Ok(Verdict::Sound);
         }
         None => writeln!(out, "mirror: the manifest cannot be used")?,
         Some(upto) => writeln!(
@@ -195,13 +285,13 @@ fn verify_mirror(dir: &DataDir, out: &mut impl Write) -> Result<(Verdict, Option
         writeln!(out, "  DAMAGE: {problem}")?;
     }
     if report.problems.is_empty() {
-        return Ok((Verdict::Sound, report.upto));
+        return Ok(Verdict::Sound);
     }
     writeln!(
         out,
         "  nothing is lost: a server makes a damaged mirror anew from the rows"
     )?;
-    Ok((Verdict::Damaged, report.upto))
+    Ok(Verdict::Damaged)
 }
 
 fn hex(bytes: &[u8]) -> String {

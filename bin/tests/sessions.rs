@@ -75,7 +75,7 @@ fn what_clients_saw_of_random_transactions_is_allowed_by_their_level() {
             .expect("a port")
             .port();
         let binary = Path::new(env!("CARGO_BIN_EXE_scry"));
-        let mut server = Server::new(Kind::Scry, binary, folder.path(), port).expect("a server");
+        let mut server = Server::new(Kind::Scry, binary, folder.path(), port, false).expect("a server");
         let client = server.start().await.expect("it starts");
         client.batch_execute(TABLES).await.expect("the tables");
         let mut first_key = 0;

@@ -331,7 +331,7 @@ fn verify_says_what_it_checked_and_finds_one_changed_byte() {
 }
 
 #[test]
-fn a_damaged_mirror_file_is_reported_and_made_anew_from_the_trail() {
+fn a_damaged_mirror_file_is_reported_and_made_anew() {
     let home = Home::new();
     let server = home.start();
     let mut raw = server.session();
@@ -511,4 +511,133 @@ fn privileges_of_elections_stand_in_the_trail_and_who_may_create_them_in_the_con
     };
     line("REVOKE", "privileges CREATE, WRITE, READ, ELECT  grantee PUBLIC");
     line("GRANT", "privileges WRITE, READ  grantee bob");
+}
+
+/// The bytes of a folder's files whose names end so.
+fn bytes_of(folder: &std::path::Path, ending: &str) -> u64 {
+    let files = fs::read_dir(folder).expect("a folder");
+    // What goes away while it is looked at is not there.
+    let sizes = files.filter_map(|entry| {
+        let entry = entry.ok()?;
+        let is_one = entry.file_name().to_string_lossy().ends_with(ending);
+        is_one.then(|| entry.metadata().ok()).flatten()
+    });
+    sizes.map(|metadata| metadata.len()).sum()
+}
+
+/// The first value of a query's only row.
+fn value(raw: &mut Raw, sql: &str) -> String {
+    raw.send(&query(sql));
+    let answer = raw.until_ready();
+    let row = answer.iter().find(|message| message.tag == b'D');
+    let row = row.unwrap_or_else(|| panic!("{sql}: {answer:?}"));
+    text(&row.body[6..])
+}
+
+#[test]
+fn a_trail_under_load_stays_bounded_and_what_is_left_is_enough() {
+    const SUM: &str = "SELECT sum(v) || '/' || count(*) || '/' || min(length(w)) FROM t";
+    let home = Home::with_recycling();
+    let mut server = home.start();
+    let mut raw = server.session();
+    run(&mut raw, "CREATE TABLE t (k int PRIMARY KEY, v int8, w text)");
+    run(&mut raw, "CREATE TABLE early (k int PRIMARY KEY, w text)");
+    run(&mut raw, "INSERT INTO early VALUES (1, 'first')");
+    run(&mut raw, "CREATE ELECTION e; CREATE CANDIDATE c IN e");
+    for round in 0..4 {
+        for step in 0..40 {
+            // About 100 KB of trail each.
+            let low = step % 10 * 20;
+            run(
+                &mut raw,
+                &format!(
+                    "INSERT INTO t SELECT k, k, repeat('x', 2000) FROM generate_series({low}, {low} + 39) AS g(k) \
+                     ON CONFLICT (k) DO UPDATE SET v = t.v + 1, w = excluded.w"
+                ),
+            );
+        }
+        run(&mut raw, "SET scry.candidate = 'e/c'");
+        run(
+            &mut raw,
+            &format!("UPDATE early SET w = 'round {round}' WHERE k = 1"),
+        );
+        run(&mut raw, "RESET scry.candidate; SET scry.read_from = primary");
+        let expected = value(&mut raw, SUM);
+        server.kill();
+        // Segments of 1 MiB: two checkpoint distances, what is being written, and the next one.
+        let wal = bytes_of(&home.data().join("wal"), ".wal");
+        assert!(wal <= 8 << 20, "{wal} bytes in round {round}");
+        if round % 2 == 1 {
+            fs::remove_dir_all(home.data().join("mirror")).expect("removed");
+        }
+        server = home.start();
+        raw = server.session();
+        assert_eq!(value(&mut raw, SUM), expected);
+        run(&mut raw, "SET scry.read_from = mirror");
+        assert_eq!(value(&mut raw, SUM), expected, "round {round}");
+        let future = value(&mut raw, "SELECT w FROM \"e/c\".early");
+        assert_eq!(future, format!("round {round}"));
+    }
+    let held = "SELECT count(*) FROM scry_stat_log_consumers WHERE name = 'mirror' AND NOT dropped";
+    assert_eq!(value(&mut raw, held), "1");
+    let begin = value(
+        &mut raw,
+        "SELECT value FROM scry_stat_engine WHERE name = 'log_begin_lsn'",
+    );
+    assert!(
+        begin.parse::<u64>().is_ok_and(|begin| begin >= 8 << 20),
+        "{begin}"
+    );
+
+    // Beside the server, and after it.
+    for running in [true, false] {
+        if !running {
+            server.signal("TERM");
+            while server.is_running() {
+                std::thread::yield_now();
+            }
+        }
+        let verified = tool(&["verify"], &home.data());
+        let report = text(&verified.stdout);
+        assert!(verified.status.success(), "{report}");
+        assert!(
+            report.contains("it begins at LSN") && report.contains("rows: checkpoint at"),
+            "{report}"
+        );
+        let log = tool(&["log", "--table", "t", "--limit", "3"], &home.data());
+        assert!(text(&log.stderr).contains("the trail begins at LSN"), "{log:?}");
+        let lines = text(&log.stdout);
+        assert!(
+            lines.contains(" k=") || lines.contains("v: "),
+            "names from before: {lines}"
+        );
+        assert!(audit(&home, "t", &["7"], &[]).len() > 1);
+        let unknown = tool(&["log", "--table", "nowhere"], &home.data());
+        assert!(
+            text(&unknown.stderr).contains("which begins at LSN"),
+            "{unknown:?}"
+        );
+    }
+
+    // A run with another byte is named, and the rows are not made anew from a part of the trail.
+    let run_file = fs::read_dir(home.data().join("runs"))
+        .expect("runs")
+        .map(|entry| entry.expect("entry").path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "run"))
+        .expect("a run");
+    let whole = fs::read(&run_file).expect("read");
+    let mut harmed = whole.clone();
+    harmed[whole.len() / 2] ^= 0x40;
+    fs::write(&run_file, &harmed).expect("written");
+    let verified = tool(&["verify"], &home.data());
+    let report = text(&verified.stdout);
+    let name = run_file.file_name().expect("a name").to_string_lossy();
+    assert!(!verified.status.success(), "{report}");
+    assert!(
+        report.contains(&*name) && report.contains("damaged at byte"),
+        "{report}"
+    );
+    assert_eq!(fs::read(&run_file).expect("read"), harmed, "nothing was changed");
+    fs::write(&run_file, &whole).expect("written");
+    assert!(tool(&["verify"], &home.data()).status.success());
 }

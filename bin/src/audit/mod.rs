@@ -3,7 +3,8 @@
 //! The directory may be closed or served by another process: only whole frames are read, and
 //! nothing is written. Table and column names come from the catalog changes in the trail itself.
 //! They are gathered in a first pass over the whole trail, because a bulk load's rows may stand
-//! before the record that says which table they went into.
+//! before the record that says which table they went into. Of a trail that begins later than at LSN 0 the names that were
+//! given before come from the last checkpoint.
 
 mod line;
 mod names;
@@ -13,7 +14,7 @@ use std::fmt;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use scry_engine::CatalogChange;
+use scry_engine::{CatalogChange, CheckpointSummary};
 use scry_wal::{Change, Commit, Frame, Lsn, Record, SequencePosition, TentativeId, inspect};
 
 use crate::data_dir::{DataDir, DataDirError};
@@ -83,7 +84,7 @@ impl fmt::Display for AuditError {
             Self::Catalog { at, source } => write!(f, "the record at {at}: {source}"),
             Self::UnknownTable { table, begin } if *begin > Lsn::ZERO => write!(
                 f,
-                "no table \"{table}\" was made in this trail from LSN {begin} on, where it begins: --archive FOLDER adds what was before"
+                "no table \"{table}\" is known in this trail, which begins at LSN {begin}: --archive FOLDER adds what was before"
             ),
             Self::UnknownTable { table, .. } => {
                 write!(f, "no table \"{table}\" was ever made in this trail")
@@ -146,7 +147,7 @@ pub fn print(args: &Args, out: impl Write) -> Result<(), AuditError> {
     }
     if begin > args.from {
         // Not among the lines, which programs read.
-        eprintln!("scry: the trail begins at LSN {begin} here");
+        eprintln!("scry: the trail begins at LSN {begin} here; --archive FOLDER adds what was before");
     }
     if let (true, Some(table)) = (args.audit, args.table.as_deref()) {
         return audit(args, &dir, &names, end, table, out);
@@ -218,6 +219,18 @@ fn gather(dir: &DataDir, archive: Option<&Path>) -> Result<Gathered, AuditError>
     let (mut names, mut end) = (Names::default(), Lsn::ZERO);
     let frames = inspect::frames_with(&dir.wal, archive, Lsn::ZERO)?;
     let begin = frames.begin();
+    if begin > Lsn::ZERO {
+        match CheckpointSummary::read(&dir.runs) {
+            Ok(checkpoint) => {
+                let definitions = checkpoint.into_iter().flat_map(|found| found.definitions);
+                for (at, change) in definitions.filter(|(at, _)| *at < begin) {
+                    names.apply(at, &change);
+                }
+            }
+            // The records can be printed without.
+            Err(error) => eprintln!("scry: names of before LSN {begin} are not known: {error}"),
+        }
+    }
     for frame in frames {
         let frame = frame?;
         end = frame.end();

@@ -40,6 +40,14 @@ impl Home {
         Self { dir }
     }
 
+    /// With segments of one MiB that go behind checkpoints, which are made each MiB.
+    pub fn with_recycling() -> Self {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let config = "[log]\nsegment_mib = 1\nrecycle = true\nkeep_mib = 0\n[rows]\ncheckpoint_mib = 1\n[mirror]\ncheckpoint_mib = 1\n";
+        std::fs::write(dir.path().join("scry.toml"), config).expect("configuration");
+        Self { dir }
+    }
+
     pub fn archive(&self) -> PathBuf {
         self.dir.path().join("archive")
     }
