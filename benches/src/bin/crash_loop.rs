@@ -37,6 +37,9 @@ struct Arguments {
     /// The kill comes at a random moment within this time after the load began.
     #[arg(long, default_value_t = 1500)]
     load_ms_max: u64,
+    /// The audit trail is let go of behind checkpoints, and the mirror is removed now and then.
+    #[arg(long)]
+    recycle: bool,
     /// A new database after this many runs on one.
     #[arg(long, default_value_t = 20)]
     fresh_every: u64,
@@ -112,7 +115,13 @@ async fn one_run(
     let mut random = Random::new(seed);
     if site.is_none() {
         let folder = arguments.folder.join(format!("crash-{run}"));
-        let mut server = Server::new(arguments.server, &arguments.binary, &folder, free_port()?)?;
+        let mut server = Server::new(
+            arguments.server,
+            &arguments.binary,
+            &folder,
+            free_port()?,
+            arguments.recycle,
+        )?;
         let client = server.start().await?;
         let elections = arguments.server == Kind::Scry;
         create(&client, arguments.workers, elections).await?;
@@ -156,6 +165,10 @@ async fn one_run(
         return Err(what.into());
     }
 
+    let unmirrored = arguments.recycle && random.one_in(4);
+    if unmirrored {
+        server.remove_mirror()?;
+    }
     let mut interrupted = 0;
     while random.one_in(4) {
         server.launch()?;
@@ -172,7 +185,12 @@ async fn one_run(
         .count();
     let rows = check(&client, workers).await?;
     let commits = workers.iter().map(|worker| worker.journal.commits).sum::<u64>() - before;
-    let how = if clean { "stopped" } else { "killed" };
+    let how = match (clean, unmirrored) {
+        (true, false) => "stopped",
+        (true, true) => "stopped and its mirror removed",
+        (false, false) => "killed",
+        (false, true) => "killed and its mirror removed",
+    };
     Ok(Report {
         text: format!(
             "{how} after {load_ms} ms and {commits} commits, {open} open, {interrupted} restarts killed, up in {} ms, {rows} rows agree",

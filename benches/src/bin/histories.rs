@@ -84,7 +84,7 @@ async fn run(arguments: &Arguments) -> Result<(), Failure> {
         .seed
         .unwrap_or_else(|| u64::from(std::process::id()) * 1_000_003);
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let mut server = Server::new(arguments.server, binary, folder, port)?;
+    let mut server = Server::new(arguments.server, binary, folder, port, false)?;
     server.start().await?.batch_execute(TABLES).await?;
     let began = Instant::now();
     let (mut rounds, mut committed, mut kills) = (0, 0, 0);

@@ -34,8 +34,15 @@ pub struct Server {
 }
 
 impl Server {
-    /// Describes a server; nothing starts yet. `folder` receives the data directory and the server's output.
-    pub fn new(kind: Kind, binary: &Path, folder: &Path, port: u16) -> Result<Server, Failure> {
+    /// Describes a server; nothing starts yet. `folder` receives the data directory and the server's output. With `recycle` the audit trail
+    /// is let go of behind checkpoints.
+    pub fn new(
+        kind: Kind,
+        binary: &Path,
+        folder: &Path,
+        port: u16,
+        recycle: bool,
+    ) -> Result<Server, Failure> {
         fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
         let data = folder.join("data");
         if kind == Kind::Postgres && !data.exists() {
@@ -52,10 +59,13 @@ impl Server {
         }
         if kind == Kind::Scry {
             // Checkpoints and compaction are always under way, and hardly a row is in memory.
-            fs::write(
-                folder.join("scry.toml"),
-                "[rows]\nmemory_mib = 1\ncache_mib = 4\ncheckpoint_mib = 1\n",
-            )?;
+            let mut config = "[rows]\nmemory_mib = 1\ncache_mib = 4\ncheckpoint_mib = 1\n".to_owned();
+            if recycle {
+                config.push_str(
+                    "[log]\nsegment_mib = 1\nrecycle = true\nkeep_mib = 0\n[mirror]\ncheckpoint_mib = 1\n",
+                );
+            }
+            fs::write(folder.join("scry.toml"), config)?;
         }
         let database = if kind == Kind::Postgres {
             "postgres"
@@ -85,6 +95,14 @@ impl Server {
     /// The data directory.
     pub fn data(&self) -> &Path {
         &self.data
+    }
+
+    /// Removes the mirror of a stopped server, which it makes anew.
+    pub fn remove_mirror(&self) -> Result<(), Failure> {
+        match fs::remove_dir_all(self.data.join("mirror")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     /// Starts the process and does not wait for it to answer.
