@@ -3,6 +3,7 @@
 //! Conditions are expressions, which the engine does not understand. Whoever writes a row through a transaction has checked it;
 //! where the engine itself makes rows, or brings in rows that were checked against an older definition, it asks `RowRules`.
 
+use crate::Row;
 use crate::catalog::{Table, TableDef};
 use crate::error::Error;
 use crate::txn::Txn;
@@ -14,6 +15,12 @@ pub trait RowRules: Send + Sync {
     /// # Errors
     /// `CheckViolation`.
     fn check(&self, table: &Table, row: &[u8]) -> Result<(), Error>;
+
+    /// The row with the values of its generated columns.
+    ///
+    /// # Errors
+    /// `NotGenerated`.
+    fn complete(&self, table: &Table, row: &Row) -> Result<Row, Error>;
 }
 
 impl TableDef {
@@ -26,6 +33,19 @@ impl TableDef {
 }
 
 impl Txn {
+    /// A row that the engine has made, with the values of its generated columns.
+    pub(crate) fn completed(&self, table: &Table, row: Row) -> Result<Row, Error> {
+        let generates = table
+            .def
+            .columns
+            .iter()
+            .any(|column| column.generated().is_some());
+        match self.engine.row_rules.get() {
+            Some(rules) if generates => rules.complete(table, &row),
+            _ => Ok(row),
+        }
+    }
+
     /// Refuses a row that its table cannot have.
     pub(crate) fn check_new_row(&self, table: &Table, row: &[u8]) -> Result<(), Error> {
         let read = table.layout.row(row);

@@ -63,6 +63,8 @@ pub enum Error {
     ReferenceByHalves { table: String, constraint: String },
     /// A key is gone that rows refer to.
     StillReferenced(Box<BrokenReference>),
+    /// A generated column of a row that the engine made has no value.
+    NotGenerated { table: String, reason: String },
     /// A table of this name exists.
     DuplicateTable { name: String },
     /// No table of this name.
@@ -271,6 +273,9 @@ impl fmt::Display for Error {
                     f,
                     "update or delete on table \"{parent}\" violates foreign key constraint \"{constraint}\" on table \"{child}\""
                 )
+            }
+            Error::NotGenerated { table, reason } => {
+                write!(f, "a generated column of \"{table}\" has no value: {reason}")
             }
             Error::DuplicateTable { name } => write!(f, "relation \"{name}\" already exists"),
             Error::UndefinedTable { name } => write!(f, "relation \"{name}\" does not exist"),

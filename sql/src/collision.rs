@@ -39,6 +39,7 @@ pub(crate) fn timeless_facts() -> Facts<'static> {
         version: "",
         backend_pid: 0,
         transaction_id: None,
+        sequences: None,
         outbox: None,
     }
 }

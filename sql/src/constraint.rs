@@ -3,13 +3,15 @@
 //! The catalog keeps them as text. They are compiled once for each definition of a table, whoever writes its rows; literals of
 //! types with a time zone are read in UTC then.
 
+use crate::attached;
 use crate::collision::timeless_facts;
 use crate::error::{Error, SqlState};
 use crate::exec::context;
 use crate::expr::{self, Facts, Parameters, Scope};
+use crate::generated;
 use crate::plan::parse;
 use crate::plan::scalar::{self, Env, Scalar};
-use scry_engine::{CheckDef, Datum, Error as EngineError, RowRules, Table, TableDef, Value};
+use scry_engine::{CheckDef, Datum, Error as EngineError, Row, RowRules, Table, TableDef, Value};
 use sqlparser::ast::{self, VisitMut, VisitorMut};
 use std::ops::ControlFlow;
 
@@ -17,10 +19,10 @@ use std::ops::ControlFlow;
 type Check = (String, Scalar);
 
 /// The checks of a table, by name: PostgreSQL reports the first that fails in this order.
-struct Checks(Result<Vec<Check>, Error>);
+pub struct Checks(Result<Vec<Check>, Error>);
 
 impl Checks {
-    fn compile(def: &TableDef) -> Checks {
+    pub fn compile(def: &TableDef) -> Checks {
         let compile = |check: &CheckDef| -> Result<Check, Error> {
             let parsed = parse::expression(&check.expression)?;
             Ok((check.name.clone(), bind(&parsed, def)?))
@@ -54,8 +56,7 @@ fn bind(expression: &ast::Expr, def: &TableDef) -> Result<Scalar, Error> {
 
 /// The first constraint that the row violates.
 fn violated<'t>(table: &'t Table, row: &[u8], facts: &Facts<'_>) -> Result<Option<&'t str>, Error> {
-    let checks = table.attached(|| Checks::compile(&table.def));
-    let checks = checks.0.as_ref().map_err(Clone::clone)?;
+    let checks = attached::checks(table).0.as_ref().map_err(Clone::clone)?;
     for (name, condition) in checks {
         if !holds(condition, table, row, facts)? {
             return Ok(Some(name));
@@ -113,6 +114,18 @@ impl RowRules for Rules {
             // A condition that cannot be computed is not met.
             Err(error) => Err(violation(error.message.clone())),
         }
+    }
+
+    fn complete(&self, table: &Table, row: &Row) -> Result<Row, EngineError> {
+        let facts = timeless_facts();
+        let completed = generated::columns(table).and_then(|columns| match columns {
+            [] => Ok(row.clone()),
+            columns => generated::completed(table, columns, row, &facts).map(Row::from),
+        });
+        completed.map_err(|error| EngineError::NotGenerated {
+            table: table.def.name.clone(),
+            reason: error.message.clone(),
+        })
     }
 }
 

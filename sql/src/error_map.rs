@@ -126,6 +126,9 @@ impl From<scry_engine::Error> for Error {
                 ))
                 .with_table(broken.child)
                 .with_constraint(broken.constraint),
+            E::NotGenerated { table, .. } => {
+                Error::new(SqlState::INTEGRITY_CONSTRAINT_VIOLATION, text).with_table(table)
+            }
             E::DuplicateTable { name } => Error::new(
                 SqlState::DUPLICATE_TABLE,
                 format!("relation \"{name}\" already exists"),

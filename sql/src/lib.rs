@@ -21,6 +21,7 @@
 //! is such a program.
 
 pub mod analytic;
+mod attached;
 pub mod catalog_views;
 mod collision;
 mod conflicts;
@@ -31,11 +32,13 @@ pub mod error;
 mod error_map;
 mod exec;
 pub mod expr;
+mod generated;
 mod notify;
 mod place;
 mod plan;
 mod predictions;
 mod privilege;
+mod sequence;
 pub mod session;
 mod system_table;
 pub mod tags;

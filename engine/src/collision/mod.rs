@@ -201,7 +201,9 @@ impl Both<'_> {
         let columns = 0..self.table.def.columns.len();
         let disputed: Vec<usize> = columns
             .filter(|column| {
-                self.changed(&self.present, *column)
+                // A generated column follows from the others.
+                self.table.def.columns[*column].generated().is_none()
+                    && self.changed(&self.present, *column)
                     && self.changed(&self.proposed, *column)
                     && !same(self.present.get(*column), self.proposed.get(*column))
             })

@@ -468,9 +468,10 @@ impl Txn {
                 Found::Other(present) => present,
             };
             let there = present.is_some();
-            let conflict = judge(table, row.clone(), present, on_conflict, evaluate);
+            let mut conflict = judge(table, row.clone(), present, on_conflict, evaluate);
             let key = row.key.as_ref();
-            if let Outcome::Put(new) = &conflict.decision.outcome {
+            if let Outcome::Put(new) = &mut conflict.decision.outcome {
+                *new = self.completed(table, Arc::clone(new))?;
                 self.check_new_row(table, new)?;
             }
             match &conflict.decision.outcome {

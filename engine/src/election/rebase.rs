@@ -77,8 +77,9 @@ impl Txn {
         let (row, deleted) = match (&conflict.decision.outcome, &present) {
             (Outcome::Refuse | Outcome::Defer, _) => return Ok(()),
             (Outcome::Put(row), _) => {
-                self.check_new_row(table, row)?;
-                (Some(Arc::clone(row)), false)
+                let row = self.completed(table, Arc::clone(row))?;
+                self.check_new_row(table, &row)?;
+                (Some(row), false)
             }
             (Outcome::Delete, Some(present)) => (Some(Arc::clone(&present.row)), true),
             (Outcome::Delete, None) | (Outcome::Keep, _) => (None, false),

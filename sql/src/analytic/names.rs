@@ -12,6 +12,7 @@ use super::types::PostgresTypes;
 use crate::catalog_views;
 use crate::error::{Error, SqlState};
 use crate::notify::Channels;
+use crate::sequence::SequenceAccess;
 use crate::types::TimeZone;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::TableProvider;
@@ -75,6 +76,8 @@ pub struct Scope {
     pub status: Option<Arc<dyn ServerStatus>>,
     /// `pg_listening_channels()`.
     pub listening: Arc<Channels>,
+    /// `nextval()` and its kin.
+    pub sequences: Option<Arc<SequenceAccess>>,
 }
 
 impl Scope {
@@ -86,6 +89,7 @@ impl Scope {
             now: self.now.get(),
             user: self.user.clone(),
             process: self.process,
+            sequences: self.sequences.clone(),
         }
     }
 }

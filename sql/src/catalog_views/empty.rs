@@ -41,9 +41,6 @@ empty! {
     "pg_catalog"."pg_db_role_setting": "setdatabase oid, setrole oid, setconfig text[]";
     "pg_catalog"."pg_enum": "oid oid, enumtypid oid, enumsortorder float4, enumlabel name";
     "pg_catalog"."pg_range": "rngtypid oid, rngsubtype oid, rngmultitypid oid, rngcollation oid, rngsubopc oid";
-    "pg_catalog"."pg_sequence": "seqrelid oid, seqtypid oid, seqstart int8, seqincrement int8, seqmax int8, \
-        seqmin int8, seqcache int8, seqcycle bool";
-    "pg_catalog"."pg_sequences": "schemaname name, sequencename name, sequenceowner name, last_value int8";
     "pg_catalog"."pg_views": "schemaname name, viewname name, viewowner name, definition text";
     "pg_catalog"."pg_matviews": "schemaname name, matviewname name, matviewowner name, definition text";
     "pg_catalog"."pg_foreign_table": "ftrelid oid, ftserver oid, ftoptions text[]";
@@ -52,8 +49,6 @@ empty! {
     "pg_catalog"."pg_user_mappings": "umid oid, srvid oid, srvname name, usename name";
     "pg_catalog"."pg_extension": "oid oid, extname name, extowner oid, extnamespace oid, extversion text";
     "pg_catalog"."pg_available_extensions": "name name, default_version text, installed_version text, comment text";
-    "pg_catalog"."pg_depend": "classid oid, objid oid, objsubid int4, refclassid oid, refobjid oid, refobjsubid int4, \
-        deptype char";
     "pg_catalog"."pg_shdepend": "dbid oid, classid oid, objid oid, refclassid oid, refobjid oid, deptype char";
     "pg_catalog"."pg_operator": "oid oid, oprname name, oprnamespace oid, oprleft oid, oprright oid, oprresult oid";
     "pg_catalog"."pg_opclass": "oid oid, opcmethod oid, opcname name, opcnamespace oid, opcintype oid, opcdefault bool";
@@ -80,7 +75,6 @@ empty! {
         routine_name name, routine_type text, data_type text";
     "information_schema"."parameters": "specific_schema name, specific_name name, ordinal_position int4, \
         parameter_name name";
-    "information_schema"."sequences": "sequence_catalog name, sequence_schema name, sequence_name name, data_type text";
     "information_schema"."triggers": "trigger_schema name, trigger_name name, event_object_table name";
     "information_schema"."table_privileges": "grantor name, grantee name, table_schema name, table_name name, \
         privilege_type text";

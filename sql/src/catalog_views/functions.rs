@@ -8,6 +8,8 @@ use super::types::{by_name, format_type};
 use crate::analytic::types::named_field;
 use crate::analytic::{Arity, ClosureFunction, DATABASE, Scope, external, quote_ident};
 use crate::error::{Error, SqlState};
+use crate::plan::parse;
+use crate::sequence::serial_sequence;
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, ListBuilder, StringArray, StringBuilder,
 };
@@ -102,18 +104,7 @@ fn relation_oid(scope: &Scope, written: &str) -> Option<u32> {
     if let Ok(oid) = written.parse::<u32>() {
         return Some(oid);
     }
-    let mut parts: Vec<String> = Vec::new();
-    let mut part = String::new();
-    let mut quoted = false;
-    for c in written.trim().chars() {
-        match c {
-            '"' => quoted = !quoted,
-            '.' if !quoted => parts.push(std::mem::take(&mut part)),
-            c if quoted => part.push(c),
-            c => part.extend(c.to_lowercase()),
-        }
-    }
-    parts.push(part);
+    let parts = parse::dotted(written);
     let (schema, name) = match parts.as_slice() {
         [name] => (None, name),
         [schema, name] | [_, schema, name] => (Some(schema_oid(schema)), name),
@@ -314,11 +305,19 @@ fn definition_function(name: &str, scope: &Scope) -> Option<Arc<ScalarUDF>> {
         ),
         "col_description" => constant("col_description", Arity::exact(&[OID, OID]), text_field(), None),
         "pg_get_viewdef" => constant("pg_get_viewdef", flagged(1), text_field(), None),
-        "pg_get_serial_sequence" => constant(
+        "pg_get_serial_sequence" => ClosureFunction::function(
             "pg_get_serial_sequence",
             Arity::exact(&[TEXT, TEXT]),
             text_field(),
-            None,
+            Volatility::Stable,
+            move |args, _| {
+                let (tables, columns) = (args[0].as_string::<i32>(), args[1].as_string::<i32>());
+                let found = tables.iter().zip(columns).map(|given| match given {
+                    (Some(table), Some(column)) => serial_sequence(&catalog, table, column).map_err(external),
+                    _ => Ok(None),
+                });
+                Ok(Arc::new(found.collect::<Result<StringArray>>()?))
+            },
         ),
         "pg_get_function_result" => {
             constant("pg_get_function_result", Arity::exact(&[OID]), text_field(), None)

@@ -278,10 +278,16 @@ fn columns(scope: &Scope) -> Vec<Vec<Cell>> {
                 DATABASE,
                 "pg_catalog",
                 sql_types::internal_name(&column.ty),
-                "NO",
-                Cell::Null,
-                "NEVER",
-                Cell::Null,
+                if column.identity().is_some() { "YES" } else { "NO" },
+                column
+                    .identity()
+                    .map(|(_, always)| if always { "ALWAYS" } else { "BY DEFAULT" }),
+                if column.generated().is_some() {
+                    "ALWAYS"
+                } else {
+                    "NEVER"
+                },
+                column.generated().map(str::to_owned),
                 "YES",
             ]);
         }

@@ -13,6 +13,7 @@ mod functions;
 mod information_schema;
 mod objects;
 mod relations;
+mod sequences;
 mod server;
 mod types;
 mod view;
@@ -45,6 +46,7 @@ const fn unmade(table: &SystemTable) -> View {
 fn all() -> impl Iterator<Item = &'static View> {
     relations::VIEWS
         .iter()
+        .chain(sequences::VIEWS)
         .chain(types::VIEWS)
         .chain(server::VIEWS)
         .chain(elections::VIEWS)

@@ -6,7 +6,9 @@ use super::view::{Cell, View, row};
 use crate::analytic::Scope;
 use crate::plan::column_default;
 use crate::types as sql_types;
-use scry_engine::{Catalog, CheckDef, ColumnDef, ForeignKeyDef, KeyAction, KeyMatch, Table, UniqueKey};
+use scry_engine::{
+    Catalog, CheckDef, ColumnDef, ColumnDefault, ForeignKeyDef, KeyAction, KeyMatch, Table, UniqueKey,
+};
 use std::sync::Arc;
 
 pub const VIEWS: &[View] = &[
@@ -333,8 +335,21 @@ fn classes(scope: &Scope) -> Vec<Vec<Cell>> {
         indexed: false,
         triggers: false,
     });
+    let sequences = scope.catalog.sequences().iter().map(|sequence| Class {
+        oid: sequence.def.oid,
+        name: sequence.def.name.clone(),
+        namespace: PUBLIC,
+        kind: "S",
+        access_method: 0,
+        tuples: 1.0,
+        columns: super::sequences::COLUMNS.len(),
+        checks: 0,
+        indexed: false,
+        triggers: false,
+    });
     user_tables
         .chain(key_indexes)
+        .chain(sequences)
         .chain(views)
         .map(Class::row)
         .collect()
@@ -359,7 +374,9 @@ pub fn relations(scope: &Scope) -> impl Iterator<Item = (u32, u32, String)> {
             view.name.to_owned(),
         )
     });
-    user_tables.chain(indexes).chain(views)
+    let sequences = scope.catalog.sequences().iter();
+    let sequences = sequences.map(|sequence| (sequence.def.oid, PUBLIC, sequence.def.name.clone()));
+    user_tables.chain(indexes).chain(sequences).chain(views)
 }
 
 /// Whether a relation is found without naming its schema.
@@ -378,7 +395,7 @@ fn attributes(scope: &Scope) -> Vec<Vec<Cell>> {
                 &column.name,
                 &column.ty,
                 not_null,
-                has_expression(column),
+                given_by(column),
             ));
         }
     }
@@ -391,16 +408,45 @@ fn attributes(scope: &Scope) -> Vec<Vec<Cell>> {
                 &column.name,
                 &column.ty,
                 false,
-                false,
+                Given::default(),
             ));
+        }
+    }
+    for sequence in scope.catalog.sequences().iter() {
+        for (position, (name, ty)) in super::sequences::COLUMNS.iter().enumerate() {
+            let oid = sequence.def.oid;
+            rows.push(attribute(oid, position, name, ty, true, Given::default()));
         }
     }
     rows
 }
 
-/// Whether an expression stands behind a column in `pg_attrdef`.
-fn has_expression(column: &ColumnDef) -> bool {
-    column.default_expression().is_some() || column.generated().is_some()
+/// Where a column's values come from, as `pg_attribute` says it.
+#[derive(Default)]
+struct Given {
+    /// Whether `pg_attrdef` has an expression.
+    default: bool,
+    identity: &'static str,
+    generated: &'static str,
+}
+
+fn given_by(column: &ColumnDef) -> Given {
+    match &column.default {
+        None => Given::default(),
+        Some(ColumnDefault::Expression(_)) => Given {
+            default: true,
+            ..Given::default()
+        },
+        Some(ColumnDefault::Identity { always, .. }) => Given {
+            identity: if *always { "a" } else { "d" },
+            ..Given::default()
+        },
+        Some(ColumnDefault::Generated(_)) => Given {
+            default: true,
+            generated: "s",
+            ..Given::default()
+        },
+    }
 }
 
 fn attribute(
@@ -409,7 +455,7 @@ fn attribute(
     name: &str,
     ty: &scry_engine::DataType,
     not_null: bool,
-    has_default: bool,
+    given: Given,
 ) -> Vec<Cell> {
     let length = sql_types::type_length(ty);
     let (storage, align) = match length {
@@ -440,10 +486,10 @@ fn attribute(
         storage,
         "",
         not_null,
-        has_default,
+        given.default,
         false,
-        "",
-        "",
+        given.identity,
+        given.generated,
         false,
         true,
         0,

@@ -6,6 +6,7 @@ use crate::exec::context::{self, Exec};
 use crate::exec::foreign_keys;
 use crate::exec::update;
 use crate::expr::Evaluated;
+use crate::generated;
 use crate::plan::row::{Arbiter, InsertPlan, OnConflict, Rows, Source};
 use crate::plan::scalar::{self, Scalar};
 use bytes::BytesMut;
@@ -30,8 +31,31 @@ pub fn encode<'v>(
     table: &Table,
     value: impl Fn(usize) -> Datum<'v>,
 ) -> Result<(Row, Option<Key>), Error> {
+    let generated = generated::columns(table)?;
+    if generated.is_empty() {
+        let (row, key) = encode_given(exec, table, value)?;
+        constraint::check(table, &row, exec.facts)?;
+        return Ok((row, key));
+    }
+    let is_generated = |column: usize| generated.iter().any(|(known, _)| *known == column);
+    let given = |column: usize| match is_generated(column) {
+        true => Datum::Null,
+        false => value(column),
+    };
+    let (row, key) = encode_given(exec, table, given)?;
+    let row = Row::from(generated::completed(table, generated, &row, exec.facts)?);
+    constraint::check(table, &row, exec.facts)?;
+    Ok((row, key))
+}
+
+/// The same without generated columns, of which nothing is asked.
+fn encode_given<'v>(
+    exec: &Exec<'_>,
+    table: &Table,
+    value: impl Fn(usize) -> Datum<'v>,
+) -> Result<(Row, Option<Key>), Error> {
     for (index, column) in table.def.columns.iter().enumerate() {
-        if column.not_null && value(index).is_null() {
+        if column.not_null && value(index).is_null() && column.generated().is_none() {
             let row: Vec<Value> = (0..table.def.columns.len())
                 .map(|column| value(column).to_value())
                 .collect();
@@ -48,9 +72,7 @@ pub fn encode<'v>(
         }
         row
     });
-    let row = row?;
-    constraint::check(table, &row, exec.facts)?;
-    Ok((row, key))
+    Ok((row?, key))
 }
 
 /// One INSERT statement at work.

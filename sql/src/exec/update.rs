@@ -7,6 +7,7 @@ use crate::exec::foreign_keys;
 use crate::exec::message;
 use crate::exec::targets::Targets;
 use crate::expr::Evaluated;
+use crate::generated;
 use crate::plan::row::{Assignment, DeletePlan, Locking, Projection, UpdatePlan};
 use crate::plan::scalar::{self, Env};
 use bytes::BytesMut;
@@ -50,7 +51,11 @@ pub fn rewritten(
         }
         return Err(context::not_null_violation(table, *missing, &row, exec.facts));
     }
-    let row = table.layout.update(old, changes)?;
+    let mut row = table.layout.update(old, changes)?;
+    let generated = generated::columns(table)?;
+    if !generated.is_empty() {
+        row = generated::completed(table, generated, &row, exec.facts)?;
+    }
     constraint::check(table, &row, exec.facts)?;
     Ok(row.into())
 }

@@ -131,7 +131,15 @@ impl Binder<'_> {
         let mut arguments = Vec::with_capacity(list.args.len());
         for argument in &list.args {
             match argument {
-                FunctionArg::Unnamed(FunctionArgExpr::Expr(ast)) => arguments.push(self.operand(ast)?),
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(ast)) => {
+                    let names_sequence = arguments.is_empty() && takes_sequence(&name);
+                    let ast = if names_sequence {
+                        without_regclass(ast)
+                    } else {
+                        ast
+                    };
+                    arguments.push(self.operand(ast)?);
+                }
                 _ => return Err(unsupported()),
             }
         }
@@ -184,6 +192,11 @@ impl Binder<'_> {
             ("current_user", 0) => (Function::CurrentUser, &[], TEXT),
             ("pg_backend_pid", 0) => (Function::BackendPid, &[], INT),
             ("pg_notify", 2) => (Function::Notify, &[TEXT, TEXT], TEXT),
+            ("nextval", 1) => return self.of_sequence(Function::NextValue, arguments, &undefined),
+            ("currval", 1) => return self.of_sequence(Function::CurrentValue, arguments, &undefined),
+            ("setval", 2 | 3) => return self.of_sequence(Function::SetValue, arguments, &undefined),
+            ("lastval", 0) => (Function::LastValue, &[], DataType::Int8),
+            ("pg_get_serial_sequence", 2) => (Function::SerialSequence, &[TEXT, TEXT], TEXT),
             ("txid_current_if_assigned", 0) => (Function::TransactionId, &[], DataType::Int8),
 
             ("lower", 1) => (Function::Lower, &[TEXT], TEXT),
@@ -272,6 +285,30 @@ impl Binder<'_> {
             arguments: bound,
             ty,
         })))
+    }
+
+    /// A call whose first argument names a sequence: a text, or an oid.
+    fn of_sequence(
+        &mut self,
+        function: Function,
+        arguments: Vec<Operand>,
+        undefined: &BindError,
+    ) -> Result<Operand, BindError> {
+        let mut bound = Vec::with_capacity(arguments.len());
+        for (index, argument) in arguments.into_iter().enumerate() {
+            let is_integer = argument.ty().is_some_and(|ty| ty.is_integer());
+            bound.push(match index {
+                0 | 1 if is_integer => self.coerce(argument, DataType::Int8)?,
+                0 => self.argument(argument, TEXT, undefined)?,
+                1 => self.argument(argument, DataType::Int8, undefined)?,
+                _ => self.argument(argument, DataType::Bool, undefined)?,
+            });
+        }
+        Ok(Operand::Typed(Expr::Function {
+            function,
+            arguments: bound,
+            ty: DataType::Int8,
+        }))
     }
 
     /// An argument in the type that the function takes, by the implicit casts that PostgreSQL has.
@@ -454,6 +491,28 @@ impl Binder<'_> {
     }
 }
 
+/// Whether the first argument of a function is a `regclass` that names a sequence.
+pub fn takes_sequence(name: &str) -> bool {
+    matches!(name, "nextval" | "currval" | "setval")
+}
+
+/// What is cast to `regclass`: functions of sequences take the name itself.
+pub fn without_regclass(ast: &Ast) -> &Ast {
+    match ast {
+        Ast::Nested(inner) => without_regclass(inner),
+        Ast::Cast { expr, data_type, .. }
+            if data_type
+                .to_string()
+                .to_ascii_lowercase()
+                .trim_start_matches("pg_catalog.")
+                == "regclass" =>
+        {
+            without_regclass(expr)
+        }
+        other => other,
+    }
+}
+
 fn int_constant(value: i32) -> Expr {
     Expr::Constant {
         value: Value::Int4(value),
@@ -483,6 +542,7 @@ pub fn is_known(name: &str) -> bool {
         "current_database",
         "current_schema",
         "current_user",
+        "currval",
         "date_part",
         "date_trunc",
         "exp",
@@ -491,6 +551,7 @@ pub fn is_known(name: &str) -> bool {
         "gen_random_uuid",
         "greatest",
         "initcap",
+        "lastval",
         "least",
         "left",
         "length",
@@ -503,10 +564,12 @@ pub fn is_known(name: &str) -> bool {
         "make_date",
         "md5",
         "mod",
+        "nextval",
         "now",
         "nullif",
         "octet_length",
         "pg_backend_pid",
+        "pg_get_serial_sequence",
         "pg_notify",
         "pi",
         "pow",
@@ -519,6 +582,7 @@ pub fn is_known(name: &str) -> bool {
         "round",
         "rpad",
         "rtrim",
+        "setval",
         "sign",
         "split_part",
         "sqrt",

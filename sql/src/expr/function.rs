@@ -39,8 +39,12 @@ pub enum Function {
     CurrentDatabase,
     CurrentSchema,
     CurrentUser,
+    /// `currval`.
+    CurrentValue,
     BackendPid,
     Initcap,
+    /// `lastval`.
+    LastValue,
     Left,
     Ln,
     LocalTime,
@@ -51,6 +55,8 @@ pub enum Function {
     MakeDate,
     Md5,
     Mod,
+    /// `nextval`.
+    NextValue,
     Notify,
     Now,
     OctetLength,
@@ -67,6 +73,10 @@ pub enum Function {
     Round,
     RoundTo,
     Rpad,
+    /// `pg_get_serial_sequence`.
+    SerialSequence,
+    /// `setval`.
+    SetValue,
     Sign,
     SplitPart,
     Sqrt,
@@ -90,7 +100,30 @@ impl Function {
         matches!(
             self,
             Function::Random | Function::ClockTimestamp | Function::UuidRandom | Function::Notify
+        ) || self.is_of_sequences()
+    }
+
+    /// Whether it reads or changes a sequence.
+    fn is_of_sequences(self) -> bool {
+        matches!(
+            self,
+            Function::CurrentValue
+                | Function::LastValue
+                | Function::NextValue
+                | Function::SerialSequence
+                | Function::SetValue
         )
+    }
+
+    /// Whether PostgreSQL calls it immutable for these arguments.
+    pub(super) fn is_immutable(self, arguments: &[Expr]) -> bool {
+        match self {
+            Function::Extract | Function::DatePart | Function::DateTrunc => arguments
+                .iter()
+                .all(|argument| argument.ty() != DataType::TimestampTz),
+            Function::AtTimeZone => true,
+            function => !function.reads_facts(),
+        }
     }
 
     /// Whether the result depends on the session or the transaction, and so is no constant of the statement.
@@ -159,6 +192,9 @@ pub(super) fn call<'a>(
     }
     let [first, second, third] = &values;
     let (a, b, c) = (first.datum(), second.datum(), third.datum());
+    if function.is_of_sequences() {
+        return of_sequences(function, a, b, c, context).map(Evaluated::Owned);
+    }
     let made = match (a, b) {
         (Datum::Text(text), _) => of_text(function, text, b, c, context)?,
         (Datum::Null, _) => Some(of_nothing(function, context)?),
@@ -185,6 +221,32 @@ fn notify<'a>(arguments: &'a [Expr], context: &EvalContext<'a>) -> Result<Evalua
     };
     outbox.send(Message::new(&text(&channel), &text(&payload))?)?;
     Ok(Evaluated::Owned(Value::Text(String::new())))
+}
+
+fn of_sequences(
+    function: Function,
+    a: Datum<'_>,
+    b: Datum<'_>,
+    c: Datum<'_>,
+    context: &EvalContext<'_>,
+) -> Result<Value, Error> {
+    let Some(sequences) = context.facts.sequences else {
+        return Err(Error::unsupported("a sequence in this expression"));
+    };
+    let number = match function {
+        Function::NextValue => sequences.next(a)?,
+        Function::CurrentValue => sequences.current(a)?,
+        Function::LastValue => sequences.last()?,
+        Function::SetValue => sequences.set(a, integer(b), c != Datum::Bool(false))?,
+        _ => {
+            let name = match (a, b) {
+                (Datum::Text(table), Datum::Text(column)) => sequences.of_column(table, column)?,
+                _ => None,
+            };
+            return Ok(name.map_or(Value::Null, Value::Text));
+        }
+    };
+    Ok(Value::Int8(number))
 }
 
 fn text(value: impl Into<String>) -> Result<Value, Error> {

@@ -29,7 +29,7 @@ mod md5;
 mod scope;
 
 pub use bind::{Binder, Leaf, bind, bind_as, bind_assignment, bind_predicate, folded};
-pub use bind_function::is_known as is_function;
+pub use bind_function::{is_known as is_function, takes_sequence, without_regclass};
 pub use cast::key_datum;
 pub use coerce::{Operand, common_type, plain_name};
 pub use data_type::data_type;
@@ -41,6 +41,7 @@ pub use scope::{Parameters, Scope, ScopeColumn};
 use crate::error::Error;
 use crate::notify::Outbox;
 use crate::place::Place;
+use crate::sequence::SequenceAccess;
 use crate::types::TimeZone;
 use scry_engine::row::RowRef;
 use scry_engine::types::{DataType, Datum, Value};
@@ -338,6 +339,22 @@ impl Expr {
         found
     }
 
+    /// Whether PostgreSQL calls it immutable: it depends on its columns alone, and on no setting.
+    pub fn is_immutable(&self) -> bool {
+        let mut found = true;
+        self.walk(&mut |node| {
+            found &= match node {
+                Expr::Function {
+                    function, arguments, ..
+                } => function.is_immutable(arguments),
+                Expr::Cast { operand, to, .. } => !follows_settings(operand.ty(), *to),
+                Expr::AddInterval { ty, .. } => *ty != DataType::TimestampTz,
+                _ => true,
+            };
+        });
+        found
+    }
+
     /// Whether it is nothing but constants, and so was folded or could be.
     fn is_constant(&self) -> bool {
         matches!(self, Expr::Constant { .. })
@@ -349,6 +366,23 @@ impl Expr {
             Expr::And(items) => items,
             single => std::slice::from_ref(single),
         }
+    }
+}
+
+/// Whether a cast goes by the time zone, or by the style of dates.
+fn follows_settings(from: DataType, to: DataType) -> bool {
+    let is_moment = |ty| {
+        matches!(
+            ty,
+            DataType::Date | DataType::Time | DataType::Timestamp | DataType::TimestampTz
+        )
+    };
+    let zoned = (from == DataType::TimestampTz) != (to == DataType::TimestampTz);
+    match (is_moment(from), is_moment(to)) {
+        (true, true) => zoned,
+        (true, false) => to.is_text(),
+        (false, true) => from.is_text(),
+        (false, false) => false,
     }
 }
 
@@ -382,6 +416,8 @@ pub struct Facts<'a> {
     pub backend_pid: i32,
     /// The transaction's id, once it has one.
     pub transaction_id: Option<u64>,
+    /// How `nextval()` and its kin find sequences; `None`: there are none here.
+    pub sequences: Option<&'a SequenceAccess>,
     /// Where `pg_notify()` puts what it has to tell; `None`: nothing can be told from here.
     pub outbox: Option<&'a Outbox>,
 }

@@ -46,6 +46,7 @@ impl Session {
             version: "PostgreSQL 15",
             backend_pid: 7,
             transaction_id: None,
+            sequences: None,
             outbox: None,
         }
     }

@@ -4,10 +4,13 @@
 //! `nextval('16390'::REGCLASS)`, so that the sequence may be renamed; [`shown`] puts the name back.
 
 use crate::error::Error;
+use crate::expr;
 use crate::plan::parse;
 use crate::plan::scalar::{Binder, Refusal, Scalar};
+use crate::sequence;
 use scry_engine::{Catalog, ColumnDef, ColumnDefault};
-use sqlparser::ast;
+use sqlparser::ast::{self, VisitMut, VisitorMut};
+use std::ops::ControlFlow;
 
 /// How a sequence is named in a default: by its oid.
 pub fn reference(oid: u32) -> String {
@@ -16,6 +19,47 @@ pub fn reference(oid: u32) -> String {
 
 /// Behind the oid, as sqlparser writes it.
 const CAST: &str = "::REGCLASS";
+
+/// The text of a default as the catalog keeps it: constants that name sequences give way to oids.
+///
+/// # Errors
+/// 42P01 for a sequence that is not there.
+pub fn stored(expression: &ast::Expr, catalog: &Catalog) -> Result<String, Error> {
+    let mut expression = expression.clone();
+    match VisitMut::visit(&mut expression, &mut Resolving { catalog }) {
+        ControlFlow::Break(error) => Err(error),
+        ControlFlow::Continue(()) => Ok(expression.to_string()),
+    }
+}
+
+struct Resolving<'a> {
+    catalog: &'a Catalog,
+}
+
+impl VisitorMut for Resolving<'_> {
+    type Break = Error;
+
+    fn pre_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<Error> {
+        if let ast::Expr::Function(function) = expr
+            && let Some(name) = function.name.0.last().and_then(|name| name.as_ident())
+            && expr::takes_sequence(&expr::folded(name))
+            && let ast::FunctionArguments::List(list) = &mut function.args
+            && let Some(ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(argument))) =
+                list.args.first_mut()
+            && let ast::Expr::Value(value) = expr::without_regclass(argument)
+            && let ast::Value::SingleQuotedString(text) = &value.value
+        {
+            let place = value.span.start;
+            match sequence::by_name(self.catalog, text)
+                .and_then(|sequence| parse::expression(&reference(sequence.def.oid)))
+            {
+                Ok(reference) => *argument = reference,
+                Err(error) => return ControlFlow::Break(error.nowhere().at(place)),
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
 
 /// The text of the default expression; `None`: NULL, or what the other columns give.
 fn text(column: &ColumnDef) -> Option<std::borrow::Cow<'_, str>> {

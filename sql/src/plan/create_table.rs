@@ -3,11 +3,16 @@
 use crate::constraint;
 use crate::error::{Error, SqlState};
 use crate::expr;
+use crate::generated;
+use crate::plan::column_default;
 use crate::plan::foreign_key;
 use crate::plan::parse;
 use crate::plan::scalar::{Binder, Facts, ParamTypes, Refusal};
+use crate::plan::sequence::{SequenceClauses, serial_type};
 use scry_engine::row::MAX_COLUMNS;
-use scry_engine::{Catalog, ColumnDef, ColumnDefault, IndexDef, NewIndex, NewTable, PrimaryKey, TableDef};
+use scry_engine::{
+    Catalog, ColumnDef, ColumnDefault, DataType, IndexDef, NewIndex, NewTable, PrimaryKey, TableDef,
+};
 use scry_wal::StoreId;
 use sqlparser::ast::{self, ColumnOption, TableConstraint};
 
@@ -135,12 +140,119 @@ pub fn check_default(default: &ast::Expr, column: &ColumnDef, facts: &Facts<'_>)
     }
 }
 
+/// A sequence that a new column draws from and owns.
+pub struct ColumnSequence {
+    /// The column's number.
+    pub column: usize,
+    /// GENERATED AS IDENTITY: whether ALWAYS. `None`: serial.
+    always: Option<bool>,
+    pub clauses: SequenceClauses,
+}
+
+impl ColumnSequence {
+    /// That of an identity column of type `ty`.
+    pub fn identity(
+        column: usize,
+        ty: DataType,
+        always: bool,
+        clauses: SequenceClauses,
+    ) -> Result<ColumnSequence, Error> {
+        if !ty.is_integer() {
+            return Err(Error::new(
+                SqlState::INVALID_PARAMETER_VALUE,
+                "identity column type must be smallint, integer, or bigint",
+            ));
+        }
+        if clauses.ty.is_some() || clauses.owned_by.is_some() || clauses.restart.is_some() {
+            return Err(Error::syntax("invalid option of an identity column"));
+        }
+        Ok(ColumnSequence {
+            column,
+            always: Some(always),
+            clauses,
+        })
+    }
+
+    /// The default of the column, once its sequence has an oid.
+    pub fn default(&self, sequence: u32) -> ColumnDefault {
+        match self.always {
+            Some(always) => ColumnDefault::Identity { sequence, always },
+            None => ColumnDefault::Expression(format!("nextval({})", column_default::reference(sequence))),
+        }
+    }
+}
+
+/// A table to be created, and the sequences of its columns.
+pub struct Definition {
+    pub table: NewTable,
+    pub sequences: Vec<ColumnSequence>,
+}
+
+/// What gives a column its values, as its options say.
+#[derive(Default)]
+struct Giver<'c> {
+    serial: bool,
+    default: Option<&'c ast::Expr>,
+    identity: Option<(bool, &'c [ast::SequenceOptions])>,
+    generated: Option<&'c ast::Expr>,
+    null: bool,
+}
+
+impl<'c> Giver<'c> {
+    /// Takes an option; false when it is about something else.
+    fn take(&mut self, option: &'c ColumnOption, column: &str, table: &str) -> Result<bool, Error> {
+        let twice = |what: &str| {
+            Err(Error::syntax(format!(
+                "{what} specified for column \"{column}\" of table \"{table}\""
+            )))
+        };
+        match option {
+            ColumnOption::Null => self.null = true,
+            ColumnOption::Default(_) if self.serial || self.default.is_some() => {
+                return twice("multiple default values");
+            }
+            ColumnOption::Default(default) => self.default = Some(default),
+            ColumnOption::Generated {
+                generated_as: ast::GeneratedAs::ExpStored,
+                generation_expr: Some(expression),
+                ..
+            } => {
+                if self.generated.replace(expression).is_some() {
+                    return twice("multiple generation clauses");
+                }
+            }
+            ColumnOption::Generated {
+                generated_as,
+                sequence_options: Some(options),
+                generation_expr: None,
+                ..
+            } => {
+                let always = matches!(generated_as, ast::GeneratedAs::Always);
+                if self.identity.replace((always, options)).is_some() {
+                    return twice("multiple identity specifications");
+                }
+            }
+            _ => return Ok(false),
+        }
+        let default = self.serial || self.default.is_some();
+        match (default, self.identity.is_some(), self.generated.is_some()) {
+            (true, true, _) => twice("both default and identity"),
+            (true, _, true) => twice("both default and generation expression"),
+            (_, true, true) => twice("both identity and generation expression"),
+            _ if self.null && (self.serial || self.identity.is_some()) => Err(Error::syntax(format!(
+                "conflicting NULL/NOT NULL declarations for column \"{column}\" of table \"{table}\""
+            ))),
+            _ => Ok(true),
+        }
+    }
+}
+
 /// The definition of the table, as the statement gives it.
 pub fn definition(
     create: &ast::CreateTable,
     catalog: &Catalog,
     facts: &Facts<'_>,
-) -> Result<NewTable, Error> {
+) -> Result<Definition, Error> {
     let name = parse::table(&create.name)?;
     check_name(&name)?;
     check_clauses(create)?;
@@ -155,6 +267,8 @@ pub fn definition(
     let mut conditions: Vec<(Option<String>, &ast::Expr)> = Vec::new();
     let mut uniques: Vec<(Option<String>, Vec<String>)> = Vec::new();
     let mut references: Vec<Reference<'_>> = Vec::new();
+    let mut sequences = Vec::new();
+    let mut generated_columns = Vec::new();
     for column in &create.columns {
         let column_name = parse::ident(&column.name);
         check_name(&column_name)?;
@@ -164,21 +278,27 @@ pub fn definition(
                 format!("column \"{column_name}\" specified more than once"),
             ));
         }
-        let ty = column_type(&column.data_type)?;
+        let serial = serial_type(&column.data_type);
+        let ty = match serial {
+            Some(ty) => ty,
+            None => expr::data_type(&column.data_type).map_err(expr::BindError::into_error)?,
+        };
         let mut definition = ColumnDef {
             name: column_name,
             ty,
-            not_null: false,
+            not_null: serial.is_some(),
             default: None,
         };
+        let mut giver = Giver {
+            serial: serial.is_some(),
+            ..Giver::default()
+        };
         for option in &column.options {
+            if giver.take(&option.option, &definition.name, &name)? {
+                continue;
+            }
             match &option.option {
-                ColumnOption::Null => {}
                 ColumnOption::NotNull => definition.not_null = true,
-                ColumnOption::Default(default) => {
-                    check_default(default, &definition, facts)?;
-                    definition.default = Some(ColumnDefault::Expression(default.to_string()));
-                }
                 ColumnOption::PrimaryKey(_) => {
                     if key.is_some() {
                         return Err(multiple_keys(&name));
@@ -198,9 +318,6 @@ pub fn definition(
                 ColumnOption::Check(check) => {
                     conditions.push((option.name.as_ref().map(parse::ident), &check.expr));
                 }
-                ColumnOption::Generated { .. } | ColumnOption::Identity(_) => {
-                    return Err(Error::unsupported("GENERATED column"));
-                }
                 ColumnOption::Collation(collation) => {
                     let known = collation.to_string().to_ascii_lowercase();
                     let plain = known
@@ -216,7 +333,38 @@ pub fn definition(
                 other => return Err(Error::unsupported(format!("column option {other}"))),
             }
         }
+        if let Some(default) = giver.default {
+            check_default(default, &definition, facts)?;
+            let text = column_default::stored(default, catalog)?;
+            definition.default = Some(ColumnDefault::Expression(text));
+        }
+        let number = columns.len();
+        if let Some((always, options)) = giver.identity {
+            definition.not_null = true;
+            let clauses = SequenceClauses::of_options(options)?;
+            sequences.push(ColumnSequence::identity(number, ty, always, clauses)?);
+        }
+        if giver.serial {
+            sequences.push(ColumnSequence {
+                column: number,
+                always: None,
+                clauses: SequenceClauses::default(),
+            });
+        }
+        if let Some(expression) = giver.generated {
+            let text = constraint::unqualified(&expression.to_string())?;
+            definition.default = Some(ColumnDefault::Generated(text));
+            generated_columns.push((number, expression));
+        }
         columns.push(definition);
+    }
+    for (column, expression) in generated_columns {
+        let def = TableDef {
+            name: name.clone(),
+            columns: columns.clone(),
+            ..TableDef::default()
+        };
+        generated::check(expression, &def, column)?;
     }
     for constraint in &create.constraints {
         match constraint {
@@ -252,6 +400,8 @@ pub fn definition(
             columns: key_columns(&names, &columns)?,
         }),
     };
+    let key = primary_key.iter().flat_map(|key| &key.columns);
+    generated::check_key(&columns, &key.copied().collect::<Vec<_>>())?;
     let indexes = uniques_of(&name, &columns, primary_key.as_ref(), uniques, catalog)?;
     let index = |index: &NewIndex| IndexDef {
         oid: 0,
@@ -270,14 +420,15 @@ pub fn definition(
     };
     checks(&mut def, conditions)?;
     foreign_keys(&mut def, references, catalog)?;
-    Ok(NewTable {
+    let table = NewTable {
         name: def.name,
         columns: def.columns,
         primary_key: def.primary_key,
         checks: def.checks,
         indexes,
         foreign_keys: def.foreign_keys,
-    })
+    };
+    Ok(Definition { table, sequences })
 }
 
 /// A foreign key: the name that it was given, and the column that it was declared with.
@@ -420,16 +571,4 @@ fn checks(def: &mut TableDef, conditions: Vec<(Option<String>, &ast::Expr)>) -> 
         def.checks.push(check);
     }
     Ok(())
-}
-
-fn column_type(ty: &ast::DataType) -> Result<scry_engine::DataType, Error> {
-    let text = ty.to_string().to_ascii_lowercase();
-    if matches!(
-        text.as_str(),
-        "serial" | "bigserial" | "smallserial" | "serial4" | "serial8" | "serial2"
-    ) {
-        return Err(Error::unsupported("serial")
-            .with_hint("Give the column an integer type and the values yourself."));
-    }
-    expr::data_type(ty).map_err(expr::BindError::into_error)
 }

@@ -11,8 +11,9 @@ use crate::plan::row::{
 };
 use crate::plan::scalar::{self, Binder, Refusal, Scalar};
 use crate::plan::select;
+use crate::plan::statement::{Insert, Overriding};
 use crate::types;
-use scry_engine::{Catalog, DataType, Table};
+use scry_engine::{Catalog, ColumnDef, ColumnDefault, DataType, Table};
 use sqlparser::ast::{self, Spanned};
 use sqlparser::tokenizer::Location;
 use std::sync::Arc;
@@ -66,12 +67,58 @@ fn returning(
 /// How a query inside of a statement is planned: given by the planner, which knows the analytic side.
 pub type PlanQuery<'a> = &'a mut dyn FnMut(&ast::Query, &mut Binder<'_>) -> Result<Planned, Error>;
 
+/// Why a column's value is the server's affair.
+fn restriction(column: &ColumnDef) -> Option<String> {
+    let name = &column.name;
+    match &column.default {
+        Some(ColumnDefault::Generated(_)) => Some(format!("Column \"{name}\" is a generated column.")),
+        Some(ColumnDefault::Identity { always: true, .. }) => Some(format!(
+            "Column \"{name}\" is an identity column defined as GENERATED ALWAYS."
+        )),
+        _ => None,
+    }
+}
+
+/// Refuses values of INSERT for columns that take none.
+fn check_given(column: &ColumnDef, overriding: Option<Overriding>) -> Result<(), Error> {
+    let is_identity = column.identity().is_some();
+    let Some(detail) = restriction(column).filter(|_| !is_identity || overriding.is_none()) else {
+        return Ok(());
+    };
+    let error = Error::new(
+        SqlState::GENERATED_ALWAYS,
+        format!(
+            "cannot insert a non-DEFAULT value into column \"{}\"",
+            column.name
+        ),
+    )
+    .with_detail(detail);
+    Err(match is_identity {
+        true => error.with_hint("Use OVERRIDING SYSTEM VALUE to override."),
+        false => error,
+    })
+}
+
+/// Refuses new values of UPDATE for columns that take none.
+pub fn check_assigned(column: &ColumnDef) -> Result<(), Error> {
+    match restriction(column) {
+        None => Ok(()),
+        Some(detail) => Err(Error::new(
+            SqlState::GENERATED_ALWAYS,
+            format!("column \"{}\" can only be updated to DEFAULT", column.name),
+        )
+        .with_detail(detail)),
+    }
+}
+
 pub fn insert(
-    statement: &ast::Insert,
+    statement: &Insert,
     catalog: &Catalog,
     binder: &mut Binder<'_>,
     plan_query: PlanQuery<'_>,
 ) -> Result<InsertPlan, Refusal> {
+    let overriding = statement.overriding;
+    let statement = &statement.ast;
     let ast::TableObject::TableName(name) = &statement.table else {
         return Err(Error::unsupported("INSERT into a function").into());
     };
@@ -134,10 +181,24 @@ pub fn insert(
             }
         },
     };
+    for (position, target) in targets.iter().enumerate() {
+        let all_defaults = match &rows {
+            Rows::Values(rows) => rows.iter().all(|row| row[position].is_none()),
+            Rows::Defaults => true,
+            Rows::Query { .. } => false,
+        };
+        if !all_defaults {
+            check_given(&table.def.columns[*target], overriding)?;
+        }
+    }
+    // What the user gives does not count then.
+    let overridden = |index: usize| {
+        overriding == Some(Overriding::UserValue) && table.def.columns[index].identity().is_some()
+    };
     let sources = (0..table.def.columns.len())
         .map(|index| match targets.iter().position(|target| *target == index) {
-            Some(given) => Source::Given(given),
-            None => match column_defaults[index].take() {
+            Some(given) if !overridden(index) => Source::Given(given),
+            _ => match column_defaults[index].take() {
                 Some(default) => Source::Default(default),
                 None => Source::Null,
             },
@@ -375,12 +436,16 @@ fn assignments(
                 return Err(Error::syntax(format!("multiple assignments to same column \"{name}\"")).into());
             }
             let definition = &table.def.columns[index];
+            if is_default(value) && definition.generated().is_some() {
+                return Ok(());
+            }
             let value = if is_default(value) {
                 match column_default::compiled(definition, binder)? {
                     Some(default) => default,
                     None => binder.null(definition),
                 }
             } else {
+                check_assigned(definition)?;
                 binder.assigned(value, definition)?
             };
             compiled.push(Assignment { column: index, value });

@@ -133,14 +133,32 @@ pub fn definition(
             )));
         }
     }
+    let (on_delete, on_update) = (action(key.on_delete), action(key.on_update));
+    if numbers
+        .iter()
+        .any(|column| def.columns[*column].generated().is_some())
+    {
+        // What such an action writes would be computed over.
+        let writes = |action: &KeyAction| matches!(action, KeyAction::SetNull | KeyAction::SetDefault);
+        let clause = match (&on_update, &on_delete) {
+            (update, _) if writes(update) || matches!(update, KeyAction::Cascade) => Some("UPDATE"),
+            (_, delete) if writes(delete) => Some("DELETE"),
+            _ => None,
+        };
+        if let Some(clause) = clause {
+            return Err(Error::syntax(format!(
+                "invalid ON {clause} action for foreign key constraint containing generated column"
+            )));
+        }
+    }
     let (deferrable, deferred) = characteristics(key.characteristics.as_ref())?;
     Ok(ForeignKeyDef {
         name,
         columns: numbers,
         table: if of_itself { def.oid } else { parent.oid },
         referenced,
-        on_delete: action(key.on_delete),
-        on_update: action(key.on_update),
+        on_delete,
+        on_update,
         matching: match key.match_kind {
             None | Some(ast::ConstraintReferenceMatchKind::Simple) => KeyMatch::Simple,
             Some(ast::ConstraintReferenceMatchKind::Full) => KeyMatch::Full,

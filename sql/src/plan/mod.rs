@@ -23,6 +23,7 @@ pub mod row;
 pub mod scalar;
 pub mod searched;
 pub mod select;
+pub mod sequence;
 pub mod split;
 pub mod statement;
 pub mod syntax;

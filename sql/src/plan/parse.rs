@@ -3,7 +3,7 @@
 use crate::analytic::FutureName;
 use crate::dialect::ScryDialect;
 use crate::error::{Error, SqlState};
-use crate::plan::statement::Statement;
+use crate::plan::statement::{Insert, Overriding, Statement};
 use crate::plan::{call, listening, split, syntax, utility};
 use sqlparser::ast;
 use sqlparser::keywords::Keyword;
@@ -15,13 +15,57 @@ const RECURSION_LIMIT: usize = 500;
 
 const DIALECT: ScryDialect = ScryDialect;
 
-fn parser(sql: &str) -> Result<Parser<'static>, Error> {
-    let tokens = Tokenizer::new(&DIALECT, sql)
+fn tokens(sql: &str) -> Result<Vec<TokenWithSpan>, Error> {
+    Tokenizer::new(&DIALECT, sql)
         .tokenize_with_location()
-        .map_err(|error| syntax::from_parser(error.into(), sql))?;
-    Ok(Parser::new(&DIALECT)
+        .map_err(|error| syntax::from_parser(error.into(), sql))
+}
+
+fn parser(sql: &str) -> Result<Parser<'static>, Error> {
+    Ok(parser_of(tokens(sql)?))
+}
+
+fn parser_of(tokens: Vec<TokenWithSpan>) -> Parser<'static> {
+    Parser::new(&DIALECT)
         .with_recursion_limit(RECURSION_LIMIT)
-        .with_tokens_with_locations(without_key_locks(tokens)))
+        .with_tokens_with_locations(without_key_locks(tokens))
+}
+
+/// Takes OVERRIDING … VALUE out of an INSERT: sqlparser does not know it.
+fn take_overriding(tokens: &mut Vec<TokenWithSpan>) -> Option<Overriding> {
+    let is_word = |token: &TokenWithSpan, wanted: &str| match &token.token {
+        Token::Word(word) => word.quote_style.is_none() && word.value.eq_ignore_ascii_case(wanted),
+        _ => false,
+    };
+    let mut places = Vec::new();
+    for (place, token) in tokens.iter().enumerate() {
+        if !matches!(token.token, Token::Whitespace(_)) {
+            places.push(place);
+        }
+    }
+    if !places
+        .first()
+        .is_some_and(|first| is_word(&tokens[*first], "insert"))
+    {
+        return None;
+    }
+    let found = places.windows(3).find_map(|window| {
+        let at = |index: usize, wanted: &str| is_word(&tokens[window[index]], wanted);
+        if !at(0, "overriding") || !at(2, "value") {
+            return None;
+        }
+        let overriding = match (at(1, "system"), at(1, "user")) {
+            (true, _) => Overriding::SystemValue,
+            (_, true) => Overriding::UserValue,
+            _ => return None,
+        };
+        Some((overriding, window.to_vec()))
+    });
+    let (overriding, places) = found?;
+    for place in places.into_iter().rev() {
+        tokens.remove(place);
+    }
+    Some(overriding)
 }
 
 /// FOR NO KEY UPDATE becomes FOR UPDATE, and FOR KEY SHARE becomes FOR SHARE: sqlparser does not know them, and they are
@@ -71,7 +115,9 @@ pub fn statement(sql: &str) -> Result<Statement, Error> {
     if let Some(statement) = utility::parse(sql)? {
         return Ok(statement);
     }
-    let mut parser = parser(sql)?;
+    let mut tokens = tokens(sql)?;
+    let overriding = take_overriding(&mut tokens);
+    let mut parser = parser_of(tokens);
     let parsed = parser
         .parse_statement()
         .map_err(|error| syntax::from_parser(error, sql))?;
@@ -80,7 +126,11 @@ pub fn statement(sql: &str) -> Result<Statement, Error> {
         let error = sqlparser::parser::ParserError::ParserError(format!("trailing{start}"));
         return Err(syntax::from_parser(error, sql));
     }
-    convert(parsed, sql)
+    let mut statement = convert(parsed, sql)?;
+    if let Statement::Insert(insert) = &mut statement {
+        insert.overriding = overriding;
+    }
+    Ok(statement)
 }
 
 /// The one SELECT in the text that `of` was given.
@@ -122,7 +172,10 @@ fn convert(parsed: ast::Statement, sql: &str) -> Result<Statement, Error> {
                 Statement::Query(query)
             }
         },
-        ast::Statement::Insert(insert) => Statement::Insert(Box::new(insert)),
+        ast::Statement::Insert(ast) => Statement::Insert(Box::new(Insert {
+            ast,
+            overriding: None,
+        })),
         ast::Statement::Update(update) => Statement::Update(Box::new(update)),
         ast::Statement::Delete(delete) => Statement::Delete(Box::new(delete)),
         ast::Statement::CreateTable(create) => Statement::CreateTable(Box::new(create)),
@@ -257,6 +310,31 @@ pub fn table(name: &ast::ObjectName) -> Result<String, Error> {
     let table = parts.pop().unwrap_or_default();
     check_schema(&parts, &table)?;
     Ok(table)
+}
+
+/// The table or sequence that a text names as `regclass` reads it: with quotes where the name needs them.
+pub fn relation_name(text: &str) -> Result<String, Error> {
+    let mut parts = dotted(text);
+    let name = parts.pop().unwrap_or_default();
+    check_schema(&parts, &name)?;
+    Ok(name)
+}
+
+/// The parts of a dotted name in a text.
+pub fn dotted(text: &str) -> Vec<String> {
+    let mut parts: Vec<String> = Vec::new();
+    let mut part = String::new();
+    let mut quoted = false;
+    for c in text.trim().chars() {
+        match c {
+            '"' => quoted = !quoted,
+            '.' if !quoted => parts.push(std::mem::take(&mut part)),
+            c if quoted => part.push(c),
+            c => part.extend(c.to_lowercase()),
+        }
+    }
+    parts.push(part);
+    parts
 }
 
 /// All parts of a dotted name.

@@ -180,12 +180,18 @@ pub fn update(
             ast::Expr::Identifier(ident)
                 if ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case("default") =>
             {
+                if table.def.columns[column].generated().is_some() {
+                    continue;
+                }
                 match column_default::expression(&table.def.columns[column])? {
                     Some(default) => default,
                     None => ast::Expr::value(ast::Value::Null),
                 }
             }
-            other => other.clone(),
+            other => {
+                dml::check_assigned(&table.def.columns[column])?;
+                other.clone()
+            }
         };
         items.push(aliased(value, format!("__scry_new_{}", assigned.len())));
         assigned.push(column);

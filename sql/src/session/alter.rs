@@ -5,8 +5,11 @@ use super::ddl::notice;
 use crate::collision;
 use crate::constraint;
 use crate::error::{Error, SqlState};
+use crate::generated;
+use crate::plan::column_default;
 use crate::plan::dml;
 use crate::plan::select::no_such_table;
+use crate::plan::sequence::SequenceClauses;
 use crate::plan::statement::{AlterAction, RuleChange};
 use crate::plan::{create_table, foreign_key, parse};
 use scry_engine::collision::ColumnRule;
@@ -157,14 +160,58 @@ impl Session {
             }
             AlterAction::SetDefault { column, default } => {
                 let number = dml::column(table, column)?;
+                check_plain(table, number, default.is_none())?;
                 let parsed = default.as_deref().map(parse::expression).transpose();
                 let parsed = parsed.map_err(Error::nowhere)?;
                 if let Some(parsed) = &parsed {
                     create_table::check_default(parsed, &def.columns[number], &self.facts())
                         .map_err(Error::nowhere)?;
                 }
-                def.columns[number].default =
-                    parsed.map(|parsed| ColumnDefault::Expression(parsed.to_string()));
+                let catalog = self.catalog();
+                let text = parsed
+                    .map(|parsed| column_default::stored(&parsed, &catalog))
+                    .transpose();
+                def.columns[number].default = text.map_err(Error::nowhere)?.map(ColumnDefault::Expression);
+            }
+            AlterAction::AddIdentity {
+                column,
+                always,
+                clauses,
+            } => {
+                let number = dml::column(table, column)?;
+                let default = self.add_identity(table, number, *always, clauses).await?;
+                def.columns[number].default = Some(default);
+            }
+            AlterAction::AlterIdentity {
+                column,
+                always: when,
+                clauses,
+            } => {
+                let number = dml::column(table, column)?;
+                let Some((sequence, always)) = def.columns[number].identity() else {
+                    return Err(not_that(table, number, "an identity column"));
+                };
+                if *clauses != SequenceClauses::default() {
+                    let known = self.identity_sequence(sequence)?;
+                    self.alter_sequence(&known, clauses, Some(column)).await?;
+                }
+                let always = when.unwrap_or(always);
+                def.columns[number].default = Some(ColumnDefault::Identity { sequence, always });
+            }
+            AlterAction::DropIdentity { column, if_exists } => {
+                let number = dml::column(table, column)?;
+                match def.columns[number].identity() {
+                    Some((sequence, _)) => self.drop_identity(sequence).await?,
+                    None => return self.not_that(table, number, "an identity column", *if_exists),
+                }
+                def.columns[number].default = None;
+            }
+            AlterAction::DropExpression { column, if_exists } => {
+                let number = dml::column(table, column)?;
+                if def.columns[number].generated().is_none() {
+                    return self.not_that(table, number, "a stored generated column", *if_exists);
+                }
+                def.columns[number].default = None;
             }
             AlterAction::SetNotNull { column, not_null } => {
                 let number = dml::column(table, column)?;
@@ -174,6 +221,9 @@ impl Session {
                         SqlState::INVALID_TABLE_DEFINITION,
                         format!("column \"{column}\" is in a primary key"),
                     ));
+                }
+                if !not_null && def.columns[number].identity().is_some() {
+                    return Err(is_that(table, number, "an identity column"));
                 }
                 if *not_null && !def.columns[number].not_null {
                     self.check_rows(table, |row: &[u8]| match table.layout.row(row).is_null(number) {
@@ -198,6 +248,17 @@ impl Session {
         }
         let txn = self.transaction.open_txn()?;
         self.interrupt.locking(txn.redefine(table, def)).await??;
+        Ok(())
+    }
+
+    /// A column is not what it would have to be: an error, or a notice.
+    fn not_that(&mut self, table: &Table, column: usize, what: &str, if_exists: bool) -> Result<(), Error> {
+        let error = not_that(table, column, what);
+        if !if_exists {
+            return Err(error);
+        }
+        let text = format!("{}, skipping", error.message);
+        self.notices.push(notice(SqlState::SUCCESSFUL_COMPLETION, text));
         Ok(())
     }
 
@@ -264,6 +325,7 @@ impl Session {
             name: constraint.map_or_else(|| create_table::key_name(name), str::to_owned),
             columns: columns.collect::<Result<Vec<_>, _>>()?,
         };
+        generated::check_key(&table.def.columns, &key.columns)?;
         let txn = self.transaction.open_txn()?;
         self.interrupt.locking(txn.add_primary_key(table, key)).await??;
         Ok(())
@@ -293,6 +355,40 @@ impl AlterAction {
     }
 }
 
+/// 42601: a column is what it must not be.
+fn is_that(table: &Table, column: usize, what: &str) -> Error {
+    let (relation, column) = (&table.def.name, &table.def.columns[column].name);
+    Error::syntax(format!(
+        "column \"{column}\" of relation \"{relation}\" is {what}"
+    ))
+}
+
+/// 55000: a column is not what it would have to be.
+fn not_that(table: &Table, column: usize, what: &str) -> Error {
+    let (relation, column) = (&table.def.name, &table.def.columns[column].name);
+    Error::new(
+        SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("column \"{column}\" of relation \"{relation}\" is not {what}"),
+    )
+}
+
+/// Refuses another default, or none, for a column whose values the server makes.
+fn check_plain(table: &Table, column: usize, drops: bool) -> Result<(), Error> {
+    let def = &table.def.columns[column];
+    let (what, instead) = match &def.default {
+        Some(ColumnDefault::Identity { .. }) => ("an identity column", "IDENTITY"),
+        Some(ColumnDefault::Generated(_)) => ("a generated column", "EXPRESSION"),
+        _ => return Ok(()),
+    };
+    let error = is_that(table, column, what);
+    Err(match drops {
+        true => error.with_hint(format!(
+            "Use ALTER TABLE ... ALTER COLUMN ... DROP {instead} instead."
+        )),
+        false => error,
+    })
+}
+
 fn no_constraint(name: &str, def: &TableDef) -> String {
     format!(
         "constraint \"{name}\" of relation \"{}\" does not exist",
@@ -304,7 +400,7 @@ fn no_constraint_for(name: &str, def: &TableDef) -> String {
     format!("constraint \"{name}\" for table \"{}\" does not exist", def.name)
 }
 
-/// Gives a column another name, in the conditions that name it, too.
+/// Gives a column another name, in the conditions and expressions that name it, too.
 fn rename_column(table: &Table, def: &mut TableDef, from: &str, to: &str) -> Result<(), Error> {
     create_table::check_name(to)?;
     let number = table.column(from).ok_or_else(|| {
@@ -331,6 +427,11 @@ fn rename_column(table: &Table, def: &mut TableDef, from: &str, to: &str) -> Res
     to.clone_into(&mut def.columns[number].name);
     for check in &mut def.checks {
         check.expression = constraint::renamed(&check.expression, from, to)?;
+    }
+    for column in &mut def.columns {
+        if let Some(ColumnDefault::Generated(text)) = &mut column.default {
+            *text = constraint::renamed(text, from, to)?;
+        }
     }
     Ok(())
 }

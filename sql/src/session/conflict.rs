@@ -1,11 +1,12 @@
 //! Deferred conflicts: put into the queue, and resolved.
 
 use super::Session;
-use crate::collision as rules;
+use crate::collision::{self as rules, timeless_facts};
 use crate::conflicts::{self, Action, Entry};
 use crate::constraint;
 use crate::error::{Error, SqlState};
 use crate::exec::context;
+use crate::generated;
 use crate::notify::Message;
 use crate::privilege;
 use scry_engine::collision::{self, Outcome, Sides};
@@ -170,7 +171,11 @@ fn merged(table: &Table, row: Option<&Row>, values: &str) -> Result<Row, Error> 
         None => vec![Value::Null; table.def.columns.len()],
     };
     conflicts::set_members(table, &mut merged, values)?;
-    Ok(table.layout.encode(&merged)?.into())
+    let row = table.layout.encode(&merged)?;
+    Ok(match generated::columns(table)? {
+        [] => row.into(),
+        columns => generated::completed(table, columns, &row, &timeless_facts())?.into(),
+    })
 }
 
 /// What holds for every row of a table.

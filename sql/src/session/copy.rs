@@ -59,9 +59,18 @@ impl Session {
                 name,
                 columns,
             } => {
-                if self.catalog().table(name).is_none() {
-                    return Err(select::no_such_table(name));
-                }
+                let catalog = self.catalog();
+                let table = catalog.table(name).ok_or_else(|| select::no_such_table(name))?;
+                let all = table.def.columns.iter();
+                let generates = all.clone().any(|column| column.generated().is_some());
+                // Generated columns are left out: COPY FROM computes them.
+                let columns: Vec<&String> = match columns.is_empty() && generates {
+                    true => all
+                        .filter(|column| column.generated().is_none())
+                        .map(|column| &column.name)
+                        .collect(),
+                    false => columns.iter().collect(),
+                };
                 let schema = schema.as_ref().map(|schema| quoted(schema) + ".");
                 let list: Vec<String> = columns.iter().map(|column| quoted(column)).collect();
                 let list = if list.is_empty() {

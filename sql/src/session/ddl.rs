@@ -1,13 +1,14 @@
-//! CREATE TABLE, DROP TABLE and TRUNCATE at work.
+//! CREATE TABLE, DROP TABLE and TRUNCATE at work, with the sequences of their columns.
 
 use super::portal::{Params, Portal};
 use super::run::Advance;
 use super::{Notice, Session};
 use crate::error::{Error, SqlState};
 use crate::exec::message::Formats;
+use crate::plan::create_table::Definition;
 use crate::plan::planner::Kind;
 use crate::plan::select::no_such_table;
-use crate::plan::statement::Statement;
+use crate::plan::statement::{SequenceStatement, Statement};
 use crate::plan::{create_table, parse};
 use crate::session::prepared::Prepared;
 use crate::tags::CommandTag;
@@ -29,6 +30,11 @@ impl Session {
             Statement::CreateIndex(_) => "CREATE INDEX",
             Statement::DropIndex { .. } => "DROP INDEX",
             Statement::Truncate { .. } => "TRUNCATE TABLE",
+            Statement::Sequence(statement) => match **statement {
+                SequenceStatement::Create { .. } => "CREATE SEQUENCE",
+                SequenceStatement::Drop { .. } => "DROP SEQUENCE",
+                _ => "ALTER SEQUENCE",
+            },
             _ => "ALTER TABLE",
         };
         self.transaction.check_writable(&self.settings, tag)?;
@@ -48,13 +54,18 @@ impl Session {
                 if_exists,
                 cascade,
             } => self.drop_tables(names, *if_exists, *cascade).await?,
+            Statement::Sequence(statement) => self.sequence(statement).await?,
             Statement::CreateIndex(create) => self.create_index(create).await?,
             Statement::DropIndex {
                 names,
                 if_exists,
                 cascade,
             } => self.drop_indexes(names, *if_exists, *cascade).await?,
-            Statement::Truncate { names, cascade } => self.truncate(names, *cascade).await?,
+            Statement::Truncate {
+                names,
+                restart_identity,
+                cascade,
+            } => self.truncate(names, *restart_identity, *cascade).await?,
             Statement::AlterTable {
                 table,
                 if_exists,
@@ -86,12 +97,15 @@ impl Session {
     }
 
     /// False: it existed, and that was allowed.
-    async fn create(&mut self, new: NewTable, if_not_exists: bool) -> Result<bool, Error> {
-        if self.is_there(&new.name, if_not_exists)? {
+    async fn create(&mut self, new: Definition, if_not_exists: bool) -> Result<bool, Error> {
+        let Definition { mut table, sequences } = new;
+        if self.is_there(&table.name, if_not_exists)? {
             return Ok(false);
         }
+        let made = self.create_owned(&mut table, &sequences)?;
         let txn = self.transaction.open_txn()?;
-        self.interrupt.locking(txn.create_table(new)).await??;
+        let table = self.interrupt.locking(txn.create_table(table)).await??;
+        self.own(&table, &sequences, made).await?;
         Ok(true)
     }
 
@@ -99,6 +113,11 @@ impl Session {
         let mut tables: Vec<Arc<Table>> = Vec::with_capacity(names.len());
         for name in names {
             let Some(table) = self.table(name)? else {
+                if self.catalog().sequences().named(name).is_some() {
+                    let text = format!("\"{name}\" is not a table");
+                    let error = Error::new(SqlState::WRONG_OBJECT_TYPE, text);
+                    return Err(error.with_hint("Use DROP SEQUENCE to remove a sequence."));
+                }
                 let text = format!("table \"{name}\" does not exist");
                 if if_exists {
                     self.notices.push(notice(
@@ -122,11 +141,17 @@ impl Session {
                 continue;
             };
             self.interrupt.locking(txn.drop_table(&table)).await??;
+            self.drop_owned(&table, None, cascade).await?;
         }
         Ok(())
     }
 
-    async fn truncate(&mut self, names: &[String], cascade: bool) -> Result<(), Error> {
+    async fn truncate(
+        &mut self,
+        names: &[String],
+        restart_identity: bool,
+        cascade: bool,
+    ) -> Result<(), Error> {
         let mut tables: Vec<Arc<Table>> = Vec::with_capacity(names.len());
         for name in names {
             let table = self.table(name)?.ok_or_else(|| no_such_table(name))?;
@@ -139,6 +164,9 @@ impl Session {
             self.check_nothing_deferred("TRUNCATE", &table)?;
             let txn = self.transaction.open_txn()?;
             self.interrupt.locking(txn.truncate(&table)).await??;
+            if restart_identity {
+                self.restart_owned(&table).await?;
+            }
         }
         Ok(())
     }
@@ -180,14 +208,18 @@ impl Session {
             primary_key: None,
             ..NewTable::default()
         };
+        let new = Definition {
+            table: new,
+            sequences: Vec::new(),
+        };
         if !self.create(new, create.if_not_exists).await? {
             return Ok(Advance::Complete(CommandTag::Plain("CREATE TABLE AS")));
         }
         self.transaction.wrote("CREATE TABLE AS");
         let mut insert = parse::statement("INSERT INTO t SELECT 1")?;
         if let Statement::Insert(insert) = &mut insert {
-            insert.table = ast::TableObject::TableName(create.name.clone());
-            insert.source = Some(query.clone());
+            insert.ast.table = ast::TableObject::TableName(create.name.clone());
+            insert.ast.source = Some(query.clone());
         }
         let planned = Arc::new(self.plan(&insert, &[])?);
         if !matches!(planned.kind, Kind::Row(_)) {

@@ -42,6 +42,7 @@ mod recorded;
 mod row;
 mod run;
 mod savepoint;
+mod sequence;
 pub mod settings;
 mod simple;
 mod transaction;
@@ -61,6 +62,7 @@ use crate::exec::copy::CopyIn;
 use crate::exec::interrupt::Interrupt;
 use crate::expr::Facts;
 use crate::notify::{Ear, Outbox};
+use crate::sequence::SequenceAccess;
 use crate::types::InputContext;
 use portal::Portal;
 use prepared::{PlanCache, Prepared, Templates};
@@ -93,6 +95,7 @@ struct Identity {
     random: AtomicU64,
     /// What the open transaction is going to tell.
     outbox: Arc<Outbox>,
+    sequences: Arc<SequenceAccess>,
 }
 
 /// When the present transaction and statement began, in microseconds since 1970.
@@ -142,6 +145,7 @@ fn facts<'a>(identity: &'a Identity, settings: &'a Settings, times: Times) -> Fa
         version: &identity.version,
         backend_pid: identity.process,
         transaction_id: None,
+        sequences: Some(&identity.sequences),
         outbox: Some(&identity.outbox),
     }
 }
@@ -156,6 +160,7 @@ impl Session {
         });
         let cancel = CancelHandle::default();
         let outbox = Arc::<Outbox>::default();
+        let sequences = Arc::new(SequenceAccess::new(database.engine().clone()));
         let seed = clock::now_micros() as u64 ^ u64::from(info.process.unsigned_abs()).rotate_left(40);
         Ok(Session {
             engine,
@@ -166,11 +171,12 @@ impl Session {
                 process: info.process,
                 random: AtomicU64::new(seed | 1),
                 outbox: outbox.clone(),
+                sequences: sequences.clone(),
             },
             interrupt: Interrupt::new(cancel.clone()),
             cancel,
             settings,
-            transaction: Transaction::new(&info.user, outbox),
+            transaction: Transaction::new(&info.user, outbox, sequences),
             ear: Ear::new(database.bus().clone(), info.process),
             times: Times::default(),
             notices: Vec::new(),

@@ -59,6 +59,7 @@ impl Session {
             future: self.settings.future().cloned(),
             status: Some(self.database.status()),
             listening: self.ear.channels().clone(),
+            sequences: Some(self.identity.sequences.clone()),
         }
     }
 

@@ -10,6 +10,7 @@ use crate::exec::foreign_keys::{ForeignKeys, Modes};
 use crate::notify::{Ear, Mark as OutboxMark, Outbox};
 use crate::plan::statement::{IsolationLevel, TransactionModes};
 use crate::privilege;
+use crate::sequence::SequenceAccess;
 use crate::session::settings::{Mark, Settings};
 use crate::session::{Notice, TransactionStatus};
 use scry_engine::election::Privileges;
@@ -54,6 +55,8 @@ pub struct Transaction {
     outbox: Arc<Outbox>,
     /// What its foreign keys have still to check.
     pub foreign_keys: ForeignKeys,
+    /// What its statements draw numbers with.
+    sequences: Arc<SequenceAccess>,
 }
 
 fn warning(code: SqlState, message: &str) -> Notice {
@@ -75,7 +78,7 @@ fn only_in_block(what: &str) -> Error {
 }
 
 impl Transaction {
-    pub fn new(user: &str, outbox: Arc<Outbox>) -> Self {
+    pub fn new(user: &str, outbox: Arc<Outbox>, sequences: Arc<SequenceAccess>) -> Self {
         Transaction {
             user: user.to_owned(),
             block: Block::None,
@@ -88,6 +91,7 @@ impl Transaction {
             tag: "",
             outbox,
             foreign_keys: ForeignKeys::default(),
+            sequences,
         }
     }
 
@@ -103,9 +107,8 @@ impl Transaction {
 
     /// The highest LSN that answers of this transaction tell of.
     pub fn depends_on(&self) -> Lsn {
-        self.txn
-            .as_ref()
-            .map_or(self.read, |txn| txn.depends_on().max(self.read))
+        let read = self.read.max(self.sequences.read());
+        self.txn.as_ref().map_or(read, |txn| txn.depends_on().max(read))
     }
 
     pub fn status(&self) -> TransactionStatus {
@@ -186,6 +189,8 @@ impl Transaction {
         let txn = self.txn.insert(txn);
         txn.statement();
         txn.check_candidate()?;
+        let own = txn.has_definitions().then(|| txn.catalog());
+        self.sequences.statement(own, self.read_only);
         Ok(txn)
     }
 
@@ -322,11 +327,11 @@ impl Transaction {
     pub fn commit(&mut self, settings: &mut Settings, ear: &mut Ear) -> Result<Option<Lsn>, Error> {
         self.block = Block::None;
         self.savepoints.clear();
-        let (txn, tag) = (self.txn.take(), self.tag);
+        let (txn, tag, read) = (self.txn.take(), self.tag, self.sequences.read());
         let committed = ear.commit(&self.outbox, || {
             let Some(txn) = txn else { return Ok(None) };
             // What wrote nothing after all may have told a row count that another commit made.
-            let depends_on = txn.depends_on();
+            let depends_on = txn.depends_on().max(read);
             txn.commit(tag).map(|lsn| lsn.or(Some(depends_on)))
         });
         settings.end_transaction(committed.is_ok());

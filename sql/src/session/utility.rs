@@ -253,6 +253,7 @@ impl Session {
             Statement::CreateTable(_)
             | Statement::DropTable { .. }
             | Statement::Truncate { .. }
+            | Statement::Sequence(_)
             | Statement::CreateIndex(_)
             | Statement::DropIndex { .. }
             | Statement::AlterTable { .. } => self.ddl(&prepared.statement).await,
@@ -394,6 +395,7 @@ impl Session {
                 self.cache.clear();
                 self.templates.clear();
                 self.settings.reset_all();
+                self.identity.sequences.forget();
                 self.setting_changed();
                 done("DISCARD ALL")
             }
@@ -402,7 +404,10 @@ impl Session {
                 self.templates.clear();
                 done("DISCARD PLANS")
             }
-            DiscardKind::Sequences => done("DISCARD SEQUENCES"),
+            DiscardKind::Sequences => {
+                self.identity.sequences.forget();
+                done("DISCARD SEQUENCES")
+            }
             DiscardKind::Temporary => done("DISCARD TEMP"),
         }
     }

@@ -142,6 +142,7 @@ impl Harness {
             future: None,
             status: None,
             listening: Arc::default(),
+            sequences: None,
         }
     }
 

@@ -8,6 +8,7 @@ use crate::analytic::error::external;
 use crate::analytic::types::{FREE_NUMERIC, FREE_SCALE, arrow_type, type_name};
 use crate::error::Error;
 use crate::expr::{EvalContext, Evaluated, Expr, Facts, Function, RowSource};
+use crate::sequence::SequenceAccess;
 use crate::types::TimeZone;
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BinaryBuilder, BooleanArray, BooleanBuilder, Date32Builder, Decimal128Array,
@@ -39,6 +40,7 @@ pub struct Circumstances {
     pub now: i64,
     pub user: Arc<str>,
     pub process: i32,
+    pub sequences: Option<Arc<SequenceAccess>>,
 }
 
 impl Circumstances {
@@ -54,6 +56,7 @@ impl Circumstances {
             version: super::text::VERSION,
             backend_pid: self.process,
             transaction_id: None,
+            sequences: self.sequences.as_deref(),
             outbox: None,
         }
     }

@@ -126,6 +126,13 @@ impl CopyIn {
         let mut columns: Vec<usize> = Vec::new();
         for name in names {
             let column = dml::column(&table, name)?;
+            if table.def.columns[column].generated().is_some() {
+                return Err(Error::new(
+                    SqlState::INVALID_COLUMN_REFERENCE,
+                    format!("column \"{name}\" is a generated column"),
+                )
+                .with_detail("Generated columns cannot be used in COPY."));
+            }
             if columns.contains(&column) {
                 return Err(Error::new(
                     SqlState::DUPLICATE_COLUMN,
@@ -135,7 +142,8 @@ impl CopyIn {
             columns.push(column);
         }
         if names.is_empty() {
-            columns = (0..table.def.columns.len()).collect();
+            let given = |column: &usize| table.def.columns[*column].generated().is_none();
+            columns = (0..table.def.columns.len()).filter(given).collect();
         }
         let mut param_types = ParamTypes::default();
         let mut binder = Binder::new(&mut param_types, facts);

@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::plan::cursor::Cursor;
 use crate::plan::lex::Kind;
 use crate::plan::parse;
+use crate::plan::sequence::SequenceClauses;
 use crate::plan::statement::{AlterAction, RuleChange, Statement};
 
 pub(super) fn table(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
@@ -184,7 +185,70 @@ fn alter_column(cursor: &mut Cursor<'_>) -> Result<AlterAction, Error> {
             return Ok(AlterAction::SetNotNull { column, not_null });
         }
     }
-    Ok(AlterAction::SetRules(rule_options(cursor, Some(column))?))
+    if cursor.words(&["add", "generated"]) {
+        let always = generated_when(cursor)?;
+        for word in ["as", "identity"] {
+            cursor.expect_word(word)?;
+        }
+        let clauses = SequenceClauses::of_identity(cursor)?;
+        return Ok(AlterAction::AddIdentity {
+            column,
+            always,
+            clauses,
+        });
+    }
+    for (word, is_identity) in [("identity", true), ("expression", false)] {
+        if cursor.words(&["drop", word]) {
+            let if_exists = cursor.words(&["if", "exists"]);
+            return Ok(match is_identity {
+                true => AlterAction::DropIdentity { column, if_exists },
+                false => AlterAction::DropExpression { column, if_exists },
+            });
+        }
+    }
+    let sets_rules = cursor
+        .peek_ahead(1)
+        .is_none_or(|token| token.kind == Kind::LeftParen);
+    if cursor.at_word("reset") || sets_rules && !cursor.at_word("restart") {
+        return Ok(AlterAction::SetRules(rule_options(cursor, Some(column))?));
+    }
+    alter_identity(cursor, column)
+}
+
+/// `{SET GENERATED … | SET option | RESTART …} …`.
+fn alter_identity(cursor: &mut Cursor<'_>, column: String) -> Result<AlterAction, Error> {
+    let mut always = None;
+    let mut clauses = SequenceClauses::default();
+    loop {
+        if cursor.words(&["set", "generated"]) {
+            always = Some(generated_when(cursor)?);
+        } else if cursor.at_word("restart") || cursor.word("set") {
+            if !clauses.option(cursor)? {
+                return Err(unsupported(cursor));
+            }
+        } else {
+            break;
+        }
+    }
+    if always.is_none() && clauses == SequenceClauses::default() {
+        return Err(unsupported(cursor));
+    }
+    Ok(AlterAction::AlterIdentity {
+        column,
+        always,
+        clauses,
+    })
+}
+
+/// ALWAYS, or else BY DEFAULT.
+fn generated_when(cursor: &mut Cursor<'_>) -> Result<bool, Error> {
+    if cursor.word("always") {
+        return Ok(true);
+    }
+    match cursor.words(&["by", "default"]) {
+        true => Ok(false),
+        false => Err(cursor.unexpected()),
+    }
 }
 
 /// `SET (option = value, …)` or `RESET (option, …)`.

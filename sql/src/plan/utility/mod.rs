@@ -4,6 +4,7 @@
 mod alter;
 mod election;
 mod notify;
+mod sequence;
 mod setting;
 mod table;
 
@@ -110,7 +111,10 @@ pub fn parse(sql: &str) -> Result<Option<Statement>, Error> {
         },
         "create" => match election::create(&mut cursor)? {
             Some(statement) => statement,
-            None => return Ok(None),
+            None => match sequence::create(&mut cursor)? {
+                Some(statement) => statement,
+                None => return Ok(None),
+            },
         },
         "grant" | "revoke" => match election::grant(&mut cursor, word == "revoke")? {
             Some(statement) => statement,
@@ -152,12 +156,14 @@ pub fn parse(sql: &str) -> Result<Option<Statement>, Error> {
         }
         "copy" => Statement::Copy(Box::new(copy_syntax::copy(&mut cursor)?)),
         "explain" => return explain(&mut cursor).map(Some),
+        "drop" if cursor.word("sequence") => sequence::drop(&mut cursor)?,
         "drop" => match election::drop(&mut cursor)? {
             Some(statement) => statement,
             None => drop_table(&mut cursor)?,
         },
         "truncate" => truncate(&mut cursor)?,
         "alter" if cursor.word("candidate") => election::alter(&mut cursor)?,
+        "alter" if cursor.word("sequence") => sequence::alter(&mut cursor)?,
         "alter" => alter::table(&mut cursor)?,
         _ => return Ok(None),
     };

@@ -46,7 +46,7 @@ pub(super) fn table_name(cursor: &mut Cursor<'_>) -> Result<String, Error> {
     Ok(name)
 }
 
-fn table_names(cursor: &mut Cursor<'_>) -> Result<Vec<String>, Error> {
+pub(super) fn table_names(cursor: &mut Cursor<'_>) -> Result<Vec<String>, Error> {
     let mut names = Vec::new();
     loop {
         cursor.word("only");
@@ -105,11 +105,13 @@ pub(super) fn drop_table(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
 pub(super) fn truncate(cursor: &mut Cursor<'_>) -> Result<Statement, Error> {
     cursor.word("table");
     let names = table_names(cursor)?;
-    if !cursor.words(&["restart", "identity"]) {
+    let restart_identity = cursor.words(&["restart", "identity"]);
+    if !restart_identity {
         cursor.words(&["continue", "identity"]);
     }
     Ok(Statement::Truncate {
         names,
+        restart_identity,
         cascade: cascade(cursor),
     })
 }
