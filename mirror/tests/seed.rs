@@ -10,9 +10,7 @@ use common::*;
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use scry_engine::election::OnConflict;
-use scry_engine::{
-    ColumnDef, DataType, Engine, EngineOptions, Key, NewTable, PrimaryKey, SessionInfo, Table, Txn, Value,
-};
+use scry_engine::{ColumnDef, DataType, Engine, EngineOptions, Key, NewTable, PrimaryKey, Table, Txn, Value};
 use scry_mirror::{Mirror, Snapshot};
 use scry_wal::{Backend, Lsn, Retention, StoreId};
 use std::path::Path;
@@ -332,9 +330,13 @@ fn seeding_that_was_ended_leaves_nothing_and_is_done_again() {
 fn an_empty_primary_is_followed_from_the_beginning() {
     let folder = tempfile::tempdir().unwrap();
     let engine = spilling(folder.path());
-    let mirror = common::seeded(&folder.path().join("mirror"), &engine);
+    let path = folder.path().join("seeded");
+    let mirror = common::seeded(&path, &engine);
+    wait_until("the first manifest", || mirror.status().checkpoint.is_some());
+    drop(mirror);
+    let mirror = common::seeded(&path, &engine);
+    assert!(mirror.status().rebuilt.is_none(), "{:?}", mirror.status());
     let whole = self::mirror(folder.path(), &engine);
-    let _ = engine.session(SessionInfo::default());
     filled(&engine, "t", "value", 10);
     compare(&engine, &whole, &mirror);
 }

@@ -67,7 +67,7 @@ impl Seeding<'_> {
         Ok(Seeded {
             position: Position {
                 upto,
-                restart,
+                restart: restart.min(upto),
                 last_commit: seed.at,
             },
             stores,
