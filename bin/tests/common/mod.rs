@@ -40,10 +40,10 @@ impl Home {
         Self { dir }
     }
 
-    /// With segments of one MiB that go behind checkpoints, which are made each MiB.
+    /// With segments of one MiB that go behind checkpoints, which are made each MiB, but for two.
     pub fn with_recycling() -> Self {
         let dir = tempfile::tempdir().expect("temporary directory");
-        let config = "[log]\nsegment_mib = 1\nrecycle = true\nkeep_mib = 0\n[rows]\ncheckpoint_mib = 1\n[mirror]\ncheckpoint_mib = 1\n";
+        let config = "[log]\nsegment_mib = 1\nrecycle = true\nkeep_mib = 2\n[rows]\ncheckpoint_mib = 1\n[mirror]\ncheckpoint_mib = 1\n";
         std::fs::write(dir.path().join("scry.toml"), config).expect("configuration");
         Self { dir }
     }

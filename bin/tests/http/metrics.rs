@@ -4,10 +4,10 @@ use crate::common::{DEADLINE, Home};
 use crate::http_client::Site;
 use serde_json::json;
 
-/// Samples by name. Every line is checked.
+/// Samples by name, with its label if it has one. Every line is checked.
 fn metrics(text: &str) -> std::collections::BTreeMap<String, f64> {
     let mut samples = std::collections::BTreeMap::new();
-    let mut lines = text.lines();
+    let mut lines = text.lines().peekable();
     while let Some(help) = lines.next() {
         let (name, meaning) = help
             .strip_prefix("# HELP ")
@@ -24,13 +24,21 @@ fn metrics(text: &str) -> std::collections::BTreeMap<String, f64> {
             .unwrap_or_else(|| panic!("{kind}"));
         assert!(["counter", "gauge"].contains(&kind), "{name}: {kind}");
         assert_eq!(kind == "counter", name.ends_with("_total"), "{name}: {kind}");
-        let sample = lines.next().expect("a sample");
-        let value = sample
-            .strip_prefix(&format!("{name} "))
-            .and_then(|value| value.parse().ok())
-            .unwrap_or_else(|| panic!("{sample}"));
-        assert!(value >= 0.0 && f64::is_finite(value), "{sample}");
-        assert!(samples.insert(name.to_owned(), value).is_none(), "{name} twice");
+        let mut found = 0;
+        while let Some(sample) = lines.next_if(|line| !line.starts_with('#')) {
+            let (sampled, value) = sample.rsplit_once(' ').expect("a value");
+            let value: f64 = value.parse().unwrap_or_else(|_| panic!("{sample}"));
+            let label = sampled.strip_prefix(name).unwrap_or_else(|| panic!("{sample}"));
+            let is_label = label.starts_with('{') && label.contains("=\"") && label.ends_with("\"}");
+            assert!(label.is_empty() || is_label, "{sample}");
+            assert!(value >= 0.0 && f64::is_finite(value), "{sample}");
+            assert!(
+                samples.insert(sampled.to_owned(), value).is_none(),
+                "{sampled} twice"
+            );
+            found += 1;
+        }
+        assert!(found > 0, "{name} has no sample");
     }
     assert!(text.ends_with('\n'));
     samples
@@ -90,6 +98,7 @@ fn metrics_are_in_the_format_of_prometheus_and_say_what_the_views_say() {
         after["scry_log_durable_bytes"] >= after["scry_mirror_applied_bytes"],
         "{after:?}"
     );
+    assert!(after.contains_key("scry_log_consumer_held_bytes{consumer=\"mirror\"}"));
     // What the view counts has a metric, and that is its value.
     let asked = json!({"query": "SELECT name, value FROM scry_stat_engine"});
     let rows = site.post("/v1/elections/e/query", &asked).json()["rows"].clone();
@@ -103,6 +112,7 @@ fn metrics_are_in_the_format_of_prometheus_and_say_what_the_views_say() {
         let found = match name {
             "visible_lsn" => after["scry_log_visible_bytes"],
             "durable_lsn" => after["scry_log_durable_bytes"],
+            "log_begin_lsn" => after["scry_log_begin_bytes"],
             _ => {
                 after[after
                     .keys()
