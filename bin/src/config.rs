@@ -19,6 +19,7 @@ pub struct Config {
     pub server: ServerConfig,
     pub log: LogConfig,
     pub rows: RowsConfig,
+    pub history: HistoryConfig,
     pub transactions: TransactionsConfig,
     pub mirror: MirrorConfig,
     pub analytic: AnalyticConfig,
@@ -141,6 +142,14 @@ impl Default for RowsConfig {
             checkpoint_mib: 512,
         }
     }
+}
+
+/// `[history]`: how far back can be read.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HistoryConfig {
+    /// How long what was changed or deleted can still be read as of then, in seconds; 0: not at all.
+    pub retention_s: u64,
 }
 
 /// `[transactions]`
@@ -289,6 +298,7 @@ impl Config {
             server,
             log,
             rows,
+            history,
             transactions,
             mirror,
             analytic,
@@ -315,6 +325,7 @@ impl Config {
             ("rows.memory_mib", rows.memory_mib, 1, 1 << 24),
             ("rows.cache_mib", rows.cache_mib as u64, 1, 1 << 24),
             ("rows.checkpoint_mib", rows.checkpoint_mib, 0, 1 << 24),
+            ("history.retention_s", history.retention_s, 0, 10 * 366 * 86_400),
             (
                 "transactions.memory_mib_max",
                 transactions.memory_mib_max,

@@ -287,6 +287,7 @@ fn options(config: &Config) -> DatabaseOptions {
         log,
         rows,
         transactions,
+        history,
         mirror,
         analytic,
         elections,
@@ -316,6 +317,7 @@ fn options(config: &Config) -> DatabaseOptions {
     if rows.checkpoint_mib == 0 {
         options.engine.checkpoint_dirty_bytes = 0;
     }
+    options.engine.history = Duration::from_secs(history.retention_s);
     options.engine.transaction_bytes_max = transactions.memory_mib_max << 20;
     options.election_creators = Some(elections.creators.clone()).filter(|users| !users.is_empty());
     options.base_retention_bytes = Some(elections.base_retention_mib << 20).filter(|bytes| *bytes > 0);

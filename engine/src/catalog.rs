@@ -305,13 +305,24 @@ pub(crate) struct AppliedChange {
 }
 
 /// All tables, sequences and elections, as one commit left them or as one transaction sees them.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Catalog {
     pub(crate) tables: Arc<Tables>,
     pub(crate) elections: Arc<Elections>,
     pub(crate) sequences: Arc<Sequences>,
-    /// Whether the tables are those of a candidate's base.
-    pub(crate) of_candidate: bool,
+    /// Whether rows can be found by the indexes of tables.
+    pub(crate) has_indexes: bool,
+}
+
+impl Default for Catalog {
+    fn default() -> Catalog {
+        Catalog {
+            tables: Arc::default(),
+            elections: Arc::default(),
+            sequences: Arc::default(),
+            has_indexes: true,
+        }
+    }
 }
 
 /// All tables.
@@ -377,9 +388,18 @@ impl Catalog {
         self.all_tables().flat_map(|table| table.stores())
     }
 
-    /// Whether the tables are those of a candidate's base: rows are found there by primary key alone.
-    pub fn is_of_candidate(&self) -> bool {
-        self.of_candidate
+    /// Whether rows can be found by the indexes of tables. In the base of a candidate and in states before the engine was opened they are found by
+    /// primary key alone.
+    pub fn has_indexes(&self) -> bool {
+        self.has_indexes
+    }
+
+    /// The same, where rows are found by primary key alone.
+    pub(crate) fn without_indexes(&self) -> Catalog {
+        Catalog {
+            has_indexes: false,
+            ..self.clone()
+        }
     }
 
     pub fn elections(&self) -> &Elections {
@@ -397,7 +417,7 @@ impl Catalog {
             tables: Arc::clone(&candidate.base.tables),
             elections: Arc::clone(&self.elections),
             sequences: Arc::clone(&self.sequences),
-            of_candidate: true,
+            has_indexes: false,
         })
     }
 

@@ -2,9 +2,11 @@
 
 use crate::catalog::{AppliedChange, Catalog};
 use crate::checkpoint::{Definition, needed};
+use crate::runs::SpaceId;
+use crate::store::Store;
 use parking_lot::Mutex;
 use scry_wal::Lsn;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,10 +20,15 @@ pub(crate) struct Catalogs {
 }
 
 impl Catalogs {
-    pub(crate) fn new(lsn: Lsn, catalog: Arc<Catalog>, definitions: Vec<Definition>) -> Catalogs {
+    /// `history` ends with the newest, which the commit at `lsn` has made.
+    pub(crate) fn new(
+        lsn: Lsn,
+        history: VecDeque<(Lsn, Arc<Catalog>)>,
+        definitions: Vec<Definition>,
+    ) -> Catalogs {
         Catalogs {
             lsn: AtomicU64::new(lsn.get()),
-            history: Mutex::new(VecDeque::from([(lsn, catalog)])),
+            history: Mutex::new(history),
             definitions: Mutex::new(definitions),
         }
     }
@@ -54,15 +61,26 @@ impl Catalogs {
         self.lsn.store(lsn.get(), Ordering::Release);
     }
 
-    /// The definitions up to the commit at `lsn`, at which the catalog was `catalog`; what nobody can see any more is forgotten.
-    pub(crate) fn definitions(&self, lsn: Lsn, catalog: &Catalog) -> Vec<Definition> {
+    /// All that somebody may still look at.
+    pub(crate) fn all(&self) -> Vec<Arc<Catalog>> {
+        let history = self.history.lock();
+        history.iter().map(|(_, catalog)| Arc::clone(catalog)).collect()
+    }
+
+    /// The definitions up to the commit at `lsn`; what is of none of `catalogs` is forgotten.
+    pub(crate) fn definitions(&self, lsn: Lsn, catalogs: &[Arc<Catalog>]) -> Vec<Definition> {
         let mut definitions = self.definitions.lock();
         let end = definitions.partition_point(|definition| definition.lsn <= lsn);
-        let mut kept = needed(&definitions[..end], catalog);
+        let mut kept = needed(&definitions[..end], catalogs);
         let found = kept.clone();
         kept.extend(definitions.drain(end..));
         *definitions = kept;
         found
+    }
+
+    /// The stores that one of them shows, by space.
+    pub(crate) fn stores(catalogs: &[Arc<Catalog>]) -> BTreeMap<SpaceId, Arc<Store>> {
+        catalogs.iter().flat_map(|catalog| catalog.stores()).collect()
     }
 
     /// Lets go of the catalogs that no snapshot at or after `horizon` sees.

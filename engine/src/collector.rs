@@ -4,7 +4,7 @@
 //!   durable: a reader that finds no row must not depend on a deletion that a crash would undo. Reports come nearly
 //!   in LSN order, so the collector stops at the first that has to wait. There is one report for each deleted row
 //!   that is still in memory: that bounds the queue. A row that a pin still sees, or that somebody has locked, is looked
-//!   at again later.
+//!   at again later. While history is kept, those that a checkpoint has written need not be waited for.
 //! - Superseded versions: see `sweep`.
 //! - Old catalogs, and with them the data of tables that were dropped or truncated.
 //! - Tentative identities whose drop record found no room in the log: whoever follows the log keeps their rows until
@@ -12,6 +12,8 @@
 
 use crate::background::Background;
 use crate::catalogs::Catalogs;
+use crate::commit::now;
+use crate::history::History;
 use crate::locks::RowRef;
 use crate::pins::Pins;
 use crate::snapshots::Snapshots;
@@ -49,6 +51,7 @@ struct Shared {
     catalogs: Arc<Catalogs>,
     log: Arc<Log>,
     pins: Arc<Pins>,
+    history: Arc<History>,
     graves: Mutex<VecDeque<Grave>>,
     /// Tentative identities to be ended.
     drops: Mutex<Vec<TentativeId>>,
@@ -60,12 +63,14 @@ impl Collector {
         catalogs: Arc<Catalogs>,
         log: Arc<Log>,
         pins: Arc<Pins>,
+        history: Arc<History>,
     ) -> std::io::Result<Collector> {
         let shared = Arc::new(Shared {
             snapshots,
             catalogs,
             log,
             pins,
+            history,
             graves: Mutex::default(),
             drops: Mutex::default(),
         });
@@ -97,6 +102,7 @@ impl Collector {
 
 impl Shared {
     fn step(&self, sweep: &mut Sweep, held_back: &mut VecDeque<Grave>) {
+        self.snapshots.keep_from(self.history.floor(now()));
         let horizon = self.snapshots.advance();
         // After the horizon: a pin that is made later lies beyond it.
         let pins = self.pins.list().unwrap_or_default();
@@ -111,15 +117,21 @@ impl Shared {
     fn collect(&self, limit: Lsn, pins: &[Lsn], held_back: &mut VecDeque<Grave>) {
         let again = held_back.len().min(HELD_BACK_LOOKS);
         let again: Vec<Grave> = held_back.drain(..again).collect();
+        let flushed = self.history.flushed();
         let due = std::iter::from_fn(|| {
             let mut graves = self.graves.lock();
             match graves.front() {
-                Some(first) if first.lsn <= limit => graves.pop_front(),
+                Some(first) if first.lsn <= limit.max(flushed) => graves.pop_front(),
                 _ => None,
             }
         });
         for grave in again.into_iter().chain(due) {
-            let burial = grave.row.entry.lock().bury(limit, pins);
+            let mut row = grave.row.entry.lock();
+            let burial = match grave.lsn <= limit || row.is_below() {
+                true => row.bury(limit, pins),
+                false => Burial::Waits,
+            };
+            drop(row);
             match burial {
                 Burial::Done => grave.row.store.remove(&grave.row.key, &grave.row.entry),
                 Burial::Waits => held_back.push_back(grave),

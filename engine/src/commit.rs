@@ -40,6 +40,7 @@ struct Prepared {
     records: u32,
     slots: CommitSlots,
     ranges: SmallVec<[StoreRange; 4]>,
+    time: Micros,
 }
 
 /// Larger buffers are not kept.
@@ -77,6 +78,9 @@ impl Txn {
             self.finish();
             return Ok(None);
         };
+        if self.is_past() && self.has_writes() {
+            return Err(Error::PastIsReadOnly);
+        }
         if !self.has_writes() {
             self.release_rows(None);
             self.release_tables();
@@ -156,9 +160,10 @@ impl Txn {
             .as_ref()
             .map(|electing| (electing.election, electing.candidate.id));
         let (election, candidate) = electing.or(self.candidate()).unwrap_or_default();
+        let time = now();
         let commit = Commit {
             txn: holder.id(),
-            time: now(),
+            time,
             origin_node: NodeId::default(),
             origin_lsn: Lsn::ZERO,
             user: &self.info.user,
@@ -176,6 +181,7 @@ impl Txn {
             records: records + 1,
             slots,
             ranges,
+            time,
         })
     }
 
@@ -288,11 +294,12 @@ impl Txn {
             }
             engine.catalogs.install(lsn, catalog, &self.ddl);
         }
+        engine.history.note(lsn, prepared.time);
         engine.snapshots.publish(lsn);
         // After the LSN was published: a watch that begins later has a snapshot that sees this commit.
         if engine.serial.is_watched() {
             let written = written.unwrap_or_else(|| self.coarse_writes());
-            engine.serial.record(lsn, written, engine.snapshots.horizon());
+            engine.serial.record(lsn, written, engine.snapshots.readers());
         }
         drop(appender);
         keep_buffer(prepared.bytes);

@@ -1,6 +1,7 @@
 //! The thread that has the runs compacted, behind what anybody still sees.
 
 use crate::background::Background;
+use crate::history::History;
 use crate::pins::Pins;
 use crate::runs::{Compacted, Keep};
 use crate::snapshots::Snapshots;
@@ -26,16 +27,18 @@ impl Compactor {
         backing: &Arc<Backing>,
         snapshots: &Arc<Snapshots>,
         pins: &Arc<Pins>,
+        history: &Arc<History>,
     ) -> std::io::Result<Compactor> {
         let failed = Arc::<AtomicU64>::default();
         let counted = Arc::clone(&failed);
         let (work, snapshots, pins) = (Arc::clone(backing), Arc::clone(snapshots), Arc::clone(pins));
+        let history = Arc::clone(history);
         let mut not_before = Instant::now();
         let thread = Background::start("scry-compaction", INTERVAL, move |_| {
             if Instant::now() < not_before {
                 return false;
             }
-            let horizon = snapshots.horizon();
+            let horizon = history.droppable(snapshots.horizon());
             // After the horizon: a pin that is made later lies beyond it.
             let pins = pins.list().unwrap_or_default();
             let keep = Keep {

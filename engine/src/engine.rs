@@ -9,6 +9,7 @@ use crate::compactor::Compactor;
 use crate::constraints::RowRules;
 use crate::directory::DataDirectory;
 use crate::error::Error;
+use crate::history::History;
 use crate::limits::{Limits, SPILL_BYTES};
 use crate::locks::{Shares, WaitTable};
 use crate::pins::Pins;
@@ -48,6 +49,8 @@ pub struct EngineOptions {
     /// A checkpoint is made when so much of rows is in memory and in the log alone; 0: never.
     pub checkpoint_dirty_bytes: u64,
     pub runs: RunsOptions,
+    /// How long what was superseded can still be read; zero: only as long as a snapshot sees it.
+    pub history: Duration,
 }
 
 impl Default for EngineOptions {
@@ -62,6 +65,7 @@ impl Default for EngineOptions {
             checkpoint_log_bytes: 512 << 20,
             checkpoint_dirty_bytes: 256 << 20,
             runs: RunsOptions::default(),
+            history: Duration::ZERO,
         }
     }
 }
@@ -76,6 +80,9 @@ pub(crate) struct Numbers {
 
 /// The row store of one data directory.
 pub struct Engine {
+    /// Dropped first: it would drop the spaces of stores that are gone with the catalogs.
+    compactor: Compactor,
+    checkpointer: Background,
     pub(crate) options: EngineOptions,
     pub(crate) limits: Limits,
     log: Arc<Log>,
@@ -91,9 +98,10 @@ pub struct Engine {
     numbers: Arc<Numbers>,
     pub(crate) backing: Arc<Backing>,
     pub(crate) checkpoints: Arc<Checkpoints>,
-    checkpointer: Background,
-    compactor: Compactor,
     pub(crate) serial: Arc<Serial>,
+    pub(crate) history: Arc<History>,
+    /// What was visible when the engine was opened.
+    opened_at: Lsn,
     _directory: DataDirectory,
 }
 
@@ -145,19 +153,28 @@ impl Engine {
             log_options.durable_before = log_options.durable_before.max(at.plus(1));
         }
         let backing = Backing::new(runs, checkpoint.as_ref().map_or(1, |state| state.next_space));
-        let (log, state) = recovery::replay(&backing, checkpoint.as_ref(), |replay| {
+        let (timeline, oldest) = match &checkpoint {
+            Some(state) => (state.timeline.as_slice(), state.oldest),
+            None => (&[][..], Lsn::ZERO),
+        };
+        let history = Arc::new(History::new(options.history, timeline, (at, oldest)));
+        let (log, state) = recovery::replay(&backing, checkpoint.as_ref(), &history, |replay| {
             open_log(&wal, log_options, replay)
         })?;
         let log = Arc::new(log);
-        let snapshots = Arc::new(Snapshots::new(state.visible));
-        let pins = Arc::clone(state.catalog.elections().pins());
-        let catalog = Arc::new(state.catalog);
-        let catalogs = Arc::new(Catalogs::new(state.catalog_lsn, catalog, state.definitions));
+        let snapshots = Arc::new(Snapshots::new(state.visible, state.oldest));
+        let pins = Arc::clone(&state.pins);
+        let catalogs = Arc::new(Catalogs::new(
+            state.catalog_lsn,
+            state.catalogs,
+            state.definitions,
+        ));
         let collector = Collector::start(
             Arc::clone(&snapshots),
             Arc::clone(&catalogs),
             Arc::clone(&log),
             Arc::clone(&pins),
+            Arc::clone(&history),
         );
         let no_thread = |which: &'static str| {
             let path = path.to_owned();
@@ -180,6 +197,7 @@ impl Engine {
             pins: Arc::clone(&pins),
             backing: Arc::clone(&backing),
             numbers: Arc::clone(&numbers),
+            history: Arc::clone(&history),
         };
         let limits = checkpoint::Limits {
             rows_bytes_max: options.rows_bytes_max,
@@ -188,7 +206,7 @@ impl Engine {
         };
         let checkpoints = Arc::new(Checkpoints::new(parts, limits, at, restart));
         let checkpointer = checkpoints.start().map_err(no_thread("makes checkpoints"))?;
-        let compactor = Compactor::start(&backing, &snapshots, &pins);
+        let compactor = Compactor::start(&backing, &snapshots, &pins, &history);
         let compactor = compactor.map_err(no_thread("compacts runs"))?;
         Ok(Arc::new(Engine {
             backing,
@@ -209,6 +227,8 @@ impl Engine {
             row_rules: OnceLock::new(),
             numbers,
             serial: Arc::default(),
+            history,
+            opened_at: state.visible,
             _directory: directory,
         }))
     }
@@ -282,6 +302,22 @@ impl Engine {
     /// No snapshot older than this is held by anyone, nor will be taken; versions behind it may go.
     pub fn horizon(&self) -> Lsn {
         self.snapshots.advance()
+    }
+
+    /// As `horizon`, of the snapshots of the present alone: history may be kept further back.
+    pub fn readers_horizon(&self) -> Lsn {
+        self.snapshots.advance();
+        self.snapshots.readers()
+    }
+
+    /// The catalog of a state of the past, with what finds rows in it.
+    pub fn catalog_at(&self, at: Lsn) -> Arc<Catalog> {
+        let (_, catalog) = self.catalogs.at(at);
+        match at < self.opened_at {
+            // Indexes were filled from what was there then.
+            true => Arc::new(catalog.without_indexes()),
+            false => catalog,
+        }
     }
 
     /// A session: one client, one transaction at a time.
@@ -373,12 +409,39 @@ pub struct EngineSession {
 }
 
 impl EngineSession {
-    /// Begins a transaction.
-    pub fn begin(&mut self, isolation: Isolation) -> Txn {
+    /// A slot for the next transaction.
+    fn free_slot(&mut self) -> Arc<Slot> {
         // A former transaction that is still open keeps its slot. The list of slots and the session know it, too.
         if Arc::strong_count(&self.slot) > 2 {
             self.slot = self.engine.snapshots.register();
         }
+        Arc::clone(&self.slot)
+    }
+
+    /// Begins a transaction that reads the state at `at`, and changes nothing.
+    ///
+    /// # Errors
+    /// `NotYet` for an LSN after the newest commit, `HistoryGone` for one that is further back than is kept.
+    pub fn begin_at(&mut self, at: Lsn) -> Result<Txn, Error> {
+        let slot = self.free_slot();
+        let engine = &self.engine;
+        let newest = engine.visible_lsn();
+        if at > newest {
+            return Err(Error::NotYet { newest });
+        }
+        if !engine.snapshots.hold(&slot, at) {
+            let oldest = engine.snapshots.horizon();
+            return Err(Error::HistoryGone { oldest });
+        }
+        let (catalog_lsn, _) = engine.catalogs.at(at);
+        let catalog = engine.catalog_at(at);
+        let (engine, info) = (Arc::clone(engine), Arc::clone(&self.info));
+        Ok(Txn::begin_at(engine, slot, info, at, (catalog_lsn, catalog)))
+    }
+
+    /// Begins a transaction.
+    pub fn begin(&mut self, isolation: Isolation) -> Txn {
+        let slot = self.free_slot();
         let known = self.catalog.upgrade();
         let current = known.filter(|_| self.engine.catalogs.lsn() == self.catalog_lsn);
         let catalog = current.unwrap_or_else(|| {
@@ -388,11 +451,10 @@ impl EngineSession {
         });
         Txn::begin(
             Arc::clone(&self.engine),
-            Arc::clone(&self.slot),
+            slot,
             Arc::clone(&self.info),
             isolation,
-            self.catalog_lsn,
-            catalog,
+            (self.catalog_lsn, catalog),
         )
     }
 

@@ -33,6 +33,12 @@ pub enum Error {
     ReadConflict { table: Option<String> },
     /// Under SERIALIZABLE: there were so many commits after the snapshot that what they wrote is not known any more.
     SnapshotTooOld,
+    /// States before `oldest` are not kept any more.
+    HistoryGone { oldest: Lsn },
+    /// A state after the newest there is.
+    NotYet { newest: Lsn },
+    /// The past cannot be changed.
+    PastIsReadOnly,
     /// The table was truncated, dropped or altered after the statement resolved it: resolve it again.
     TableChanged { table: String },
     /// Two rows with one primary key.
@@ -237,6 +243,11 @@ impl fmt::Display for Error {
                 f,
                 "too much was committed since the transaction's snapshot to tell whether it changed what was read"
             ),
+            Error::HistoryGone { oldest } => {
+                write!(f, "nothing is kept of states before LSN {oldest}")
+            }
+            Error::NotYet { newest } => write!(f, "the newest state is that at LSN {newest}"),
+            Error::PastIsReadOnly => f.write_str("the past cannot be changed"),
             Error::TableChanged { table } => {
                 write!(f, "table \"{table}\" was changed by a concurrent transaction")
             }

@@ -2,7 +2,7 @@
 //!
 //! In reading order: `types` (what a column can hold), `row` (rows as bytes), `key` (order-preserving keys), `catalog`
 //! and `catalog_change` (tables, and how the log says so), `store` (the memtable: rows, versions, row locks), `locks`
-//! (who waits for whom), `snapshots` (visible LSN and horizon), `serial` (what SERIALIZABLE compares), `overlay` (a transaction's
+//! (who waits for whom), `snapshots` (visible LSN and horizon), `history` (how far back can be read), `serial` (what SERIALIZABLE compares), `overlay` (a transaction's
 //! changes), `constraints` (what rows must satisfy), `foreign` (keys that rows refer to), `sequence` (numbers that are handed out once), `txn`
 //! (what a transaction can do), `commit` (the one critical section), `runs`
 //! (rows on disk), `checkpoint` (how they get there), `recovery` (from checkpoint and log), `seed` (all rows for who begins a copy), `collector` and `sweep` (what nobody sees
@@ -27,6 +27,7 @@ pub mod election;
 pub mod engine;
 pub mod error;
 pub mod foreign;
+mod history;
 pub mod index;
 pub mod key;
 mod limits;

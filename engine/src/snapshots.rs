@@ -1,13 +1,14 @@
 //! The visible LSN, who reads at which snapshot, and the horizon behind which versions may go.
 //!
 //! Every session owns a *slot* that holds the LSN of its current snapshot. Taking a snapshot is a store to the slot
-//! and a few loads. The horizon is the least LSN that any slot holds; it only rises.
+//! and a few loads. The *readers' horizon* is the least LSN that any slot holds; the *horizon* stays behind it as long as history is kept
+//! (`history`): at the *floor*. Both only rise. Whoever reads the past holds an LSN between the horizon and the present.
 //!
 //! The danger is a session that has read the visible LSN but not yet filled its slot while the horizon moves
 //! past. So the horizon moves in two steps: first the LSN that it wants to reach is *announced*, then the slots are
 //! searched. A session fills its slot first and looks at the announcement second, and begins again if it is beyond its
 //! snapshot. All of these accesses are sequentially consistent, so either the search sees the slot or the session
-//! sees the announcement.
+//! sees the announcement. The two horizons have an announcement each: new snapshots look at the readers', those of the past at the other.
 
 use parking_lot::Mutex;
 use scry_wal::Lsn;
@@ -30,17 +31,27 @@ pub(crate) struct Slot {
 #[derive(Default)]
 pub(crate) struct Snapshots {
     visible: Padded,
+    /// Where the readers' horizon wants to go, and where it is.
     announced: Padded,
+    readers: Padded,
+    /// Behind it nothing is kept for the sake of history.
+    floor: Padded,
+    /// Where the horizon wants to go, and where it is.
+    past_announced: Padded,
     horizon: Padded,
     slots: Mutex<Vec<Arc<Slot>>>,
 }
 
 impl Snapshots {
-    /// Everything up to `visible` may be seen; for the start.
-    pub(crate) fn new(visible: Lsn) -> Snapshots {
+    /// Everything up to `visible` may be seen, and of the past what is at or after `floor`; for the start.
+    pub(crate) fn new(visible: Lsn, floor: Lsn) -> Snapshots {
         let snapshots = Snapshots::default();
-        for padded in [&snapshots.visible, &snapshots.announced, &snapshots.horizon] {
+        for padded in [&snapshots.visible, &snapshots.announced, &snapshots.readers] {
             padded.0.store(visible.get(), Ordering::SeqCst);
+        }
+        snapshots.floor.0.store(floor.get(), Ordering::SeqCst);
+        for padded in [&snapshots.past_announced, &snapshots.horizon] {
+            padded.0.store(visible.min(floor).get(), Ordering::SeqCst);
         }
         snapshots
     }
@@ -80,6 +91,21 @@ impl Snapshots {
         }
     }
 
+    /// Takes a snapshot of the past. False when that is behind the horizon, or about to be.
+    pub(crate) fn hold(&self, slot: &Slot, at: Lsn) -> bool {
+        slot.at.0.store(at.get(), Ordering::SeqCst);
+        let is_kept = self.past_announced.0.load(Ordering::SeqCst) <= at.get();
+        if !is_kept {
+            slot.release();
+        }
+        is_kept
+    }
+
+    /// History is kept from `floor` on; it never falls.
+    pub(crate) fn keep_from(&self, floor: Lsn) {
+        self.floor.0.fetch_max(floor.get(), Ordering::SeqCst);
+    }
+
     /// Holds `at` in a second slot, while a first slot holds it or something older.
     pub(crate) fn share(&self, slot: &Slot, at: Lsn) {
         slot.at.0.store(at.get(), Ordering::SeqCst);
@@ -90,13 +116,20 @@ impl Snapshots {
         Lsn::new(self.horizon.0.load(Ordering::Relaxed))
     }
 
-    /// Moves the horizon as far as the slots allow. Skipped when another thread is at it.
+    /// The same of the snapshots of the present alone.
+    pub(crate) fn readers(&self) -> Lsn {
+        Lsn::new(self.readers.0.load(Ordering::Relaxed))
+    }
+
+    /// Moves the horizons as far as the slots allow. Skipped when another thread is at it.
     pub(crate) fn advance(&self) -> Lsn {
         let Some(mut slots) = self.slots.try_lock() else {
             return self.horizon();
         };
         let goal = self.visible.0.load(Ordering::SeqCst);
+        let floor = goal.min(self.floor.0.load(Ordering::SeqCst));
         self.announced.0.store(goal, Ordering::SeqCst);
+        self.past_announced.0.fetch_max(floor, Ordering::SeqCst);
         let mut least = goal;
         slots.retain(|slot| {
             let held = Arc::strong_count(slot) > 1;
@@ -106,8 +139,10 @@ impl Snapshots {
             held
         });
         // A session that is about to see the announcement may still show a snapshot that it will not use.
-        let before = self.horizon.0.fetch_max(least, Ordering::SeqCst);
-        Lsn::new(least.max(before))
+        self.readers.0.fetch_max(least, Ordering::SeqCst);
+        let kept = least.min(floor);
+        let before = self.horizon.0.fetch_max(kept, Ordering::SeqCst);
+        Lsn::new(kept.max(before))
     }
 }
 
@@ -124,7 +159,7 @@ mod tests {
 
     #[test]
     fn the_horizon_stops_at_the_oldest_snapshot_and_goes_on_when_it_is_released() {
-        let snapshots = Snapshots::new(Lsn::new(10));
+        let snapshots = Snapshots::new(Lsn::new(10), Lsn::MAX);
         let (old, new) = (snapshots.register(), snapshots.register());
         assert_eq!(snapshots.take(&old), Lsn::new(10));
         snapshots.publish(Lsn::new(20));
@@ -142,8 +177,28 @@ mod tests {
     }
 
     #[test]
+    fn history_holds_the_horizon_back_and_the_past_can_be_held_as_far_as_it_is_kept() {
+        let snapshots = Snapshots::new(Lsn::new(10), Lsn::new(5));
+        snapshots.publish(Lsn::new(40));
+        let (present, past) = (snapshots.register(), snapshots.register());
+        assert_eq!(snapshots.take(&present), Lsn::new(40));
+        assert_eq!(
+            (snapshots.advance(), snapshots.readers()),
+            (Lsn::new(5), Lsn::new(40))
+        );
+        assert!(!snapshots.hold(&past, Lsn::new(4)), "behind the horizon");
+        assert!(snapshots.hold(&past, Lsn::new(7)));
+        snapshots.keep_from(Lsn::new(30));
+        assert_eq!(snapshots.advance(), Lsn::new(7), "it is held");
+        assert!(!snapshots.hold(&present, Lsn::new(8)), "it is about to go");
+        past.release();
+        snapshots.keep_from(Lsn::new(20));
+        assert_eq!(snapshots.advance(), Lsn::new(30), "the floor does not fall");
+    }
+
+    #[test]
     fn no_snapshot_is_ever_behind_the_horizon() {
-        let snapshots = Snapshots::new(Lsn::new(1));
+        let snapshots = Snapshots::new(Lsn::new(1), Lsn::MAX);
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
             for _ in 0..2 {

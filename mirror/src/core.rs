@@ -52,6 +52,8 @@ struct Applying {
     half: bool,
     /// Stores with deletes that are not folded yet, or that are to go.
     pending: Vec<Arc<StoreCell>>,
+    /// Deletes and commits of these stores that are not folded yet.
+    waiting: usize,
 }
 
 /// The state at one position of the log.
@@ -91,6 +93,7 @@ impl Core {
                 last_commit: position.last_commit,
                 half: false,
                 pending: Vec::new(),
+                waiting: 0,
             }),
         }
     }
@@ -116,6 +119,7 @@ impl Core {
             last_commit: position.last_commit,
             half: false,
             pending: Vec::new(),
+            waiting: 0,
         };
         // In this order: the newest snapshot is never behind what can be opened.
         self.applied.store(position.upto.get(), Ordering::Release);
@@ -133,6 +137,12 @@ impl Core {
             emit_from: self.applied(),
             schemas: living.map(|cell| (cell.store, cell.schema.clone())).collect(),
         }
+    }
+
+    /// Keeps no more than so much for history alone; `readers` says what is needed in any case.
+    pub fn bounded(mut self, readers: HorizonSource, waiting_max: usize) -> Self {
+        self.horizon = self.horizon.bounded(readers, waiting_max);
+        self
     }
 
     /// Every commit with a smaller LSN is applied.
@@ -165,7 +175,7 @@ impl Core {
             return Err(Error::HalfApplied { applied });
         }
         applying.half = true;
-        let horizon = self.horizon.advance(newest(applied));
+        let horizon = self.horizon.advance(newest(applied), applying.waiting);
         let mut touched = Vec::with_capacity(set.stores.len());
         for event in &set.events {
             match &event.kind {
@@ -220,7 +230,7 @@ impl Core {
     /// Folds what has become visible to everybody. For quiet times; `apply` does it by itself.
     pub fn tidy(&self) -> Result<(), Error> {
         let mut applying = self.apply.lock();
-        let horizon = self.horizon.advance(newest(self.applied()));
+        let horizon = self.horizon.advance(newest(self.applied()), applying.waiting);
         let settled = self.settle(&mut applying, Vec::new(), horizon);
         applying.half |= settled.is_err();
         settled
@@ -242,6 +252,7 @@ impl Core {
         touched: Vec<Arc<StoreCell>>,
         horizon: Lsn,
     ) -> Result<(), Error> {
+        applying.waiting = 0;
         for cell in std::mem::take(&mut applying.pending) {
             if !touched.iter().any(|other| Arc::ptr_eq(other, &cell)) {
                 cell.tidy(horizon, &self.cache)?;
@@ -257,8 +268,12 @@ impl Core {
     fn keep_pending(&self, applying: &mut Applying, cell: Arc<StoreCell>, horizon: Lsn) {
         if cell.dropped() <= horizon {
             self.stores.write().remove(&cell.store);
-        } else if cell.dropped() != Lsn::MAX || cell.has_pending() {
-            applying.pending.push(cell);
+        } else {
+            let waiting = cell.waiting();
+            applying.waiting += waiting;
+            if cell.dropped() != Lsn::MAX || waiting > 0 {
+                applying.pending.push(cell);
+            }
         }
     }
 

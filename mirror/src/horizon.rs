@@ -2,6 +2,9 @@
 //!
 //! Invariant: while a snapshot at L is held, nothing that ended after L is folded into the bitmaps. Folding asks for the
 //! horizon and opening asks for a place under the same lock, so neither can overtake the other.
+//!
+//! What is kept for history alone, so that states of the past can be opened, has a bound: beyond it the mirror keeps what present
+//! readers need, and the past is read elsewhere.
 
 use parking_lot::Mutex;
 use scry_wal::Lsn;
@@ -16,6 +19,8 @@ pub type HorizonSource = Arc<dyn Fn() -> Lsn + Send + Sync>;
 /// The snapshots held, and the LSN up to which deletes may have been folded.
 pub(crate) struct Horizon {
     source: HorizonSource,
+    /// What present readers need, and how much may wait to be folded for others.
+    bound: Option<(HorizonSource, usize)>,
     state: Arc<Mutex<State>>,
 }
 
@@ -38,6 +43,7 @@ impl Horizon {
     pub fn new(source: HorizonSource, folded: Lsn) -> Self {
         Self {
             source,
+            bound: None,
             state: Arc::new(Mutex::new(State {
                 folded,
                 held: BTreeMap::new(),
@@ -45,9 +51,19 @@ impl Horizon {
         }
     }
 
-    /// The LSN up to which deletes may be folded now, no later than `newest`, the newest snapshot there is.
-    pub fn advance(&self, newest: Lsn) -> Lsn {
-        let wanted = (self.source)().min(newest);
+    /// When more than `waiting_max` wait to be folded, `readers` says how far, and not the source.
+    pub fn bounded(mut self, readers: HorizonSource, waiting_max: usize) -> Self {
+        self.bound = Some((readers, waiting_max));
+        self
+    }
+
+    /// The LSN up to which deletes may be folded now, no later than `newest`, the newest snapshot there is; so many are `waiting`.
+    pub fn advance(&self, newest: Lsn, waiting: usize) -> Lsn {
+        let source = match &self.bound {
+            Some((readers, waiting_max)) if waiting > *waiting_max => readers,
+            _ => &self.source,
+        };
+        let wanted = source().min(newest);
         let mut state = self.state.lock();
         let oldest = state
             .held
@@ -131,16 +147,26 @@ mod tests {
         let horizon = Horizon::new(Arc::new(|| Lsn::new(90)), Lsn::ZERO);
         let first = horizon.hold(Lsn::new(10)).expect("nothing folded yet");
         let second = horizon.hold(Lsn::new(10)).expect("nothing folded yet");
-        assert_eq!(horizon.advance(Lsn::new(100)), Lsn::new(10));
+        assert_eq!(horizon.advance(Lsn::new(100), 0), Lsn::new(10));
         drop(first);
-        assert_eq!(horizon.advance(Lsn::new(100)), Lsn::new(10));
+        assert_eq!(horizon.advance(Lsn::new(100), 0), Lsn::new(10));
         drop(second);
-        assert_eq!(horizon.advance(Lsn::new(50)), Lsn::new(50));
-        assert_eq!(horizon.advance(Lsn::new(100)), Lsn::new(90));
+        assert_eq!(horizon.advance(Lsn::new(50), 0), Lsn::new(50));
+        assert_eq!(horizon.advance(Lsn::new(100), 0), Lsn::new(90));
         assert!(matches!(
             horizon.hold(Lsn::new(89)),
             Err(Error::NotRetained { .. })
         ));
         assert!(horizon.hold(Lsn::new(90)).is_ok());
+    }
+
+    #[test]
+    fn history_is_given_up_when_too_much_waits_for_it() {
+        let horizon = Horizon::new(Arc::new(|| Lsn::new(10)), Lsn::ZERO);
+        let horizon = horizon.bounded(Arc::new(|| Lsn::new(80)), 3);
+        assert_eq!(horizon.advance(Lsn::new(100), 3), Lsn::new(10));
+        assert!(horizon.hold(Lsn::new(20)).is_ok());
+        assert_eq!(horizon.advance(Lsn::new(100), 4), Lsn::new(80));
+        assert!(horizon.hold(Lsn::new(20)).is_err());
     }
 }

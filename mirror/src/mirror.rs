@@ -36,6 +36,9 @@ pub const CONSUMER: &str = "mirror";
 /// How long the sealer waits after a failure.
 const RETRY_WAIT: Duration = Duration::from_secs(5);
 
+/// 128 MiB of them.
+const WAITING_MAX: usize = 8 << 20;
+
 /// How to run a mirror.
 #[derive(Clone)]
 pub struct MirrorOptions {
@@ -57,6 +60,10 @@ pub struct MirrorOptions {
     /// The primary's rows, for a mirror that has nothing to begin with. Without, it begins with the log, which must be there from its
     /// first byte then.
     pub seeds: Option<SeedSource>,
+    /// The same without history: up to here is folded when more deletes and commits wait to be than `waiting_max`. `None`: there is no other.
+    pub readers: Option<HorizonSource>,
+    /// Deletes and commits that are kept for history: 16 bytes each.
+    pub waiting_max: usize,
 }
 
 impl MirrorOptions {
@@ -72,6 +79,8 @@ impl MirrorOptions {
             checkpoint_interval: Duration::from_secs(120),
             horizon,
             seeds: None,
+            readers: None,
+            waiting_max: WAITING_MAX,
         }
     }
 }
@@ -208,9 +217,13 @@ impl Mirror {
         let (horizon, piece_rows) = (options.horizon.clone(), options.piece_rows);
         // Without a source the stream says what is missing.
         let begins_anew = options.seeds.is_some() && (gone.is_some() || checkpointer.upto().is_none());
-        let core = Arc::new(match begins_anew {
+        let core = match begins_anew {
             true => Core::unbegun(horizon, cache, piece_rows),
             false => Core::new(position, stores, horizon, cache, piece_rows),
+        };
+        let core = Arc::new(match &options.readers {
+            Some(readers) => core.bounded(readers.clone(), options.waiting_max),
+            None => core,
         });
         rebuilt = rebuilt.or(gone);
         let shared = Arc::new(Shared {

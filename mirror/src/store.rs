@@ -292,10 +292,10 @@ impl StoreCell {
         Ok(())
     }
 
-    /// Whether there are deletes or boundaries to fold.
-    pub fn has_pending(&self) -> bool {
+    /// How many deletes and boundaries there are to fold.
+    pub fn waiting(&self) -> usize {
         let state = self.state.lock();
-        !state.ended.is_empty() || !state.boundaries.is_empty()
+        state.ended.len() + state.boundaries.len()
     }
 
     /// What a snapshot sees, or `None` when the store does not exist in it.

@@ -9,7 +9,7 @@ use crate::privilege::Creators;
 use crate::session::{Session, SessionInfo};
 use scry_engine::{Engine, EngineOptions};
 use scry_mirror::{Mirror, MirrorOptions};
-use scry_wal::Lsn;
+use scry_wal::{Lsn, Micros};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -117,6 +117,14 @@ impl ServerStatus for Status {
         consumers.map(row).collect()
     }
 
+    fn lsn_at(&self, time: Micros) -> Option<Lsn> {
+        self.engine.lsn_at(time).ok()
+    }
+
+    fn time_of(&self, lsn: Lsn) -> Option<Micros> {
+        self.engine.time_of(lsn)
+    }
+
     fn log_end(&self) -> Lsn {
         self.engine.visible_lsn()
     }
@@ -143,6 +151,7 @@ impl ServerStatus for Status {
             ("conflicts_predicted", figure(self.analytic.futures().appeared())),
             ("sessions", figure(self.sessions.count())),
             ("visible_lsn", figure(self.engine.visible_lsn().get())),
+            ("oldest_lsn", figure(self.engine.oldest_readable().get())),
             ("durable_lsn", figure(self.engine.log().durable_lsn().get())),
             ("log_begin_lsn", figure(self.engine.log().begin().get())),
         ]
@@ -171,12 +180,13 @@ impl Database {
             error => error.into(),
         })?;
         engine.set_row_rules(Arc::new(constraint::Rules));
-        let horizon = {
+        // Without an engine nobody reads any more; nothing needs to be folded then either.
+        let of_engine = |horizon: fn(&Engine) -> Lsn| {
             let engine = Arc::downgrade(&engine);
-            // Without an engine nobody reads any more; nothing needs to be folded then either.
-            Arc::new(move || engine.upgrade().map_or(Lsn::ZERO, |engine| engine.horizon()))
+            Arc::new(move || engine.upgrade().map_or(Lsn::ZERO, |engine| horizon(&engine)))
         };
-        let mut mirror = MirrorOptions::new(horizon);
+        let mut mirror = MirrorOptions::new(of_engine(Engine::horizon));
+        mirror.readers = Some(of_engine(Engine::readers_horizon));
         let of_primary = Arc::downgrade(&engine);
         mirror.seeds = Some(Arc::new(move || of_primary.upgrade().map(|engine| engine.seed())));
         if let Some(extractors) = options.extractors {

@@ -63,6 +63,18 @@ impl From<scry_engine::Error> for Error {
             )
             .with_detail(text)
             .with_hint("The transaction might succeed if retried."),
+            E::HistoryGone { .. } => Error::new(
+                SqlState::SNAPSHOT_TOO_OLD,
+                "the database does not keep the state asked for any more",
+            )
+            .with_detail(text)
+            .with_hint("How far back is kept is configured by retention_s in [history]."),
+            E::NotYet { .. } => Error::new(
+                SqlState::INVALID_PARAMETER_VALUE,
+                "the state asked for is in the future",
+            )
+            .with_detail(text),
+            E::PastIsReadOnly => Error::new(SqlState::READ_ONLY_SQL_TRANSACTION, text),
             E::TableChanged { table } => Error::new(SqlState::SERIALIZATION_FAILURE, text).with_table(table),
             E::UniqueViolation {
                 table,

@@ -2,7 +2,7 @@
 //!
 //! A checkpoint keeps the catalog as the list of the changes that made it, so that what a restart does with a catalog
 //! is one thing, from the log and from a checkpoint. What nobody can see any more is left out: changes of
-//! tables that neither the newest catalog nor the base of an election has, of sequences that were dropped, and of elections that were forgotten.
+//! tables that no catalog within history nor the base of an election has, of sequences that were dropped, and of elections that were forgotten.
 
 use crate::catalog::{AppliedChange, Catalog};
 use crate::catalog_change::CatalogChange;
@@ -10,6 +10,7 @@ use crate::election::change::ElectionChange;
 use crate::store::backing::Spaces;
 use scry_wal::Lsn;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// One change of the catalog, by the commit at `lsn`.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,13 +84,14 @@ fn subject(change: &CatalogChange) -> Subject {
     }
 }
 
-/// The definitions that made `catalog`, without those that nobody can see any more.
-pub(crate) fn needed(definitions: &[Definition], catalog: &Catalog) -> Vec<Definition> {
-    let of_elections = catalog.elections().iter();
-    let elections: HashSet<u64> = of_elections.map(|election| election.id).collect();
-    let bases = catalog.elections().iter().flat_map(|election| election.bases());
-    let tables = catalog.all_tables().chain(bases);
-    let tables: HashSet<u32> = tables.map(|table| table.def.oid).collect();
+/// The definitions that made `catalogs`, without those that nobody can see any more.
+pub(crate) fn needed(definitions: &[Definition], catalogs: &[Arc<Catalog>]) -> Vec<Definition> {
+    let (mut elections, mut tables) = (HashSet::new(), HashSet::new());
+    for catalog in catalogs {
+        elections.extend(catalog.elections().iter().map(|election| election.id));
+        let bases = catalog.elections().iter().flat_map(|election| election.bases());
+        tables.extend(catalog.all_tables().chain(bases).map(|table| table.def.oid));
+    }
     let candidates: HashMap<u64, u64> = definitions
         .iter()
         .filter_map(|definition| match &definition.change {
@@ -99,9 +101,14 @@ pub(crate) fn needed(definitions: &[Definition], catalog: &Catalog) -> Vec<Defin
             _ => None,
         })
         .collect();
+    let has_sequence = |oid| {
+        catalogs
+            .iter()
+            .any(|catalog| catalog.sequences().by_oid(oid).is_some())
+    };
     let is_needed = |definition: &&Definition| match subject(&definition.change) {
         Subject::Table(oid) => tables.contains(&oid),
-        Subject::Sequence(oid) => catalog.sequences().by_oid(oid).is_some(),
+        Subject::Sequence(oid) => has_sequence(oid),
         Subject::Election(id) => elections.contains(&id),
         Subject::Candidate(id) => candidates
             .get(&id)

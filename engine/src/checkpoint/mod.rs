@@ -34,6 +34,7 @@ use crate::catalogs::Catalogs;
 use crate::commit::now;
 use crate::engine::Numbers;
 use crate::error::Error;
+use crate::history::History;
 use crate::pins::Pins;
 use crate::runs::{FlushWriter, SpaceId, Stored};
 use crate::snapshots::{Slot, Snapshots};
@@ -77,6 +78,7 @@ pub(crate) struct Parts {
     pub(crate) pins: Arc<Pins>,
     pub(crate) backing: Arc<Backing>,
     pub(crate) numbers: Arc<Numbers>,
+    pub(crate) history: Arc<History>,
 }
 
 /// Makes checkpoints and room in memory.
@@ -101,7 +103,11 @@ pub(crate) struct Captured {
     /// Without definitions.
     pub(crate) state: State,
     pub(crate) catalog: Arc<Catalog>,
+    /// Of all states that can be read.
+    catalogs: Vec<Arc<Catalog>>,
     stores: Vec<Arc<Store>>,
+    /// What was superseded up to here need not be written.
+    horizon: Lsn,
 }
 
 /// A store's rows that a checkpoint has taken.
@@ -152,18 +158,24 @@ impl Checkpoints {
         let slot = self.parts.snapshots.register();
         let Captured {
             mut state,
-            catalog,
+            catalogs,
             stores,
+            horizon,
+            ..
         } = self.capture(&slot)?;
         if state.at == *last {
             return Ok(state.at);
         }
-        state.definitions = self.parts.catalogs.definitions(state.at, &catalog);
-        let done = self.write(*last, &state, stores, &slot);
+        state.definitions = self.parts.catalogs.definitions(state.at, &catalogs);
+        drop(catalogs);
+        let history = &self.parts.history;
+        state.timeline = history.moments(state.at);
+        let done = self.write((*last, horizon), &mut state, stores, &slot);
         slot.release();
         let count = if done.is_ok() { &self.made } else { &self.failed };
         count.fetch_add(1, Ordering::Relaxed);
         done?;
+        history.checkpointed(state.at, state.oldest);
         *last = state.at;
         self.restart.store(state.restart.get(), Ordering::Release);
         drop(last);
@@ -188,15 +200,19 @@ impl Checkpoints {
             numbers,
             ..
         } = &self.parts;
-        // Gathered before; in the critical section they are only counted.
-        let stores_of = |catalog: &Catalog| catalog.stores().into_values().collect();
-        let (mut catalog_lsn, mut catalog) = catalogs.latest();
-        let mut stores: Vec<Arc<Store>> = stores_of(&catalog);
+        // Gathered before; in the critical section they are only counted. And before the horizon: catalogs are kept behind it.
+        let stores_of = |all: &[Arc<Catalog>]| Catalogs::stores(all).into_values().collect();
+        let mut catalog_lsn = catalogs.lsn();
+        let mut all = catalogs.all();
+        let mut stores: Vec<Arc<Store>> = stores_of(&all);
         let nothing_moves = log.lock()?;
         if catalogs.lsn() != catalog_lsn {
-            (catalog_lsn, catalog) = catalogs.latest();
-            stores = stores_of(&catalog);
+            catalog_lsn = catalogs.lsn();
+            all = catalogs.all();
+            stores = stores_of(&all);
         }
+        let newest = all.last().expect("there is always a catalog");
+        let horizon = snapshots.horizon();
         let at = snapshots.visible();
         snapshots.share(slot, at);
         let counts = stores.iter().map(|store| (store.id, store.counters.counts()));
@@ -213,17 +229,28 @@ impl Checkpoints {
             next_space: backing.next_space(),
             definitions: Vec::new(),
             counts: counts.collect(),
-            sequences: catalog.sequences().logged(),
+            sequences: newest.sequences().logged(),
+            oldest: Lsn::ZERO,
+            timeline: Vec::new(),
         };
         drop(nothing_moves);
         Ok(Captured {
             state,
-            catalog,
+            catalog: Arc::clone(newest),
+            catalogs: all,
             stores,
+            horizon,
         })
     }
 
-    fn write(&self, last: Lsn, state: &State, stores: Vec<Arc<Store>>, slot: &Slot) -> Result<(), Error> {
+    /// After the checkpoint at `last`; what was superseded up to `horizon` is left out.
+    fn write(
+        &self,
+        (last, horizon): (Lsn, Lsn),
+        state: &mut State,
+        stores: Vec<Arc<Store>>,
+        slot: &Slot,
+    ) -> Result<(), Error> {
         let take = |store: Arc<Store>| Taken {
             dirty: store.take_dirty(),
             store,
@@ -231,12 +258,19 @@ impl Checkpoints {
         };
         let mut taken: Vec<Taken> = stores.into_iter().map(take).collect();
         taken.retain(|taken| !taken.dirty.rows.is_empty());
-        let installed = self.write_rows(last, state, &mut taken).and_then(|writer| {
-            slot.release();
-            self.parts.log.wait_durable(state.at)?;
-            self.parts.backing.runs.install(writer, &state.encode())?;
-            Ok(())
-        });
+        let installed = self
+            .write_rows((last, horizon), state, &mut taken)
+            .and_then(|writer| {
+                // After the rows: what was taken out of memory meanwhile may have been superseded up to here.
+                state.oldest = match self.parts.history.is_on() {
+                    true => self.parts.snapshots.horizon(),
+                    false => state.at,
+                };
+                slot.release();
+                self.parts.log.wait_durable(state.at)?;
+                self.parts.backing.runs.install(writer, &state.encode())?;
+                Ok(())
+            });
         for Taken {
             store,
             dirty,
@@ -259,10 +293,14 @@ impl Checkpoints {
     }
 
     /// Writes the taken rows.
-    fn write_rows(&self, last: Lsn, state: &State, taken: &mut [Taken]) -> Result<FlushWriter, Error> {
+    fn write_rows(
+        &self,
+        (last, horizon): (Lsn, Lsn),
+        state: &State,
+        taken: &mut [Taken],
+    ) -> Result<FlushWriter, Error> {
         let runs = &self.parts.backing.runs;
         let mut writer = runs.begin_flush();
-        let horizon = self.parts.snapshots.horizon();
         let pins = self.parts.pins.list().unwrap_or_default();
         for Taken {
             store,
@@ -295,7 +333,7 @@ impl Checkpoints {
         }
         let mut hand = self.hand.lock();
         let (mut walks, mut looks) = (0, 0);
-        let stores = self.parts.catalogs.latest().1.stores();
+        let stores = Catalogs::stores(&self.parts.catalogs.all());
         while backing.memory_bytes() > limit {
             let (space, from) = &*hand;
             let next = stores.range(SpaceId::new(*space)..).next();

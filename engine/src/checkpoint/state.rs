@@ -12,13 +12,16 @@
 //! | spaces of indexes | list of: store u32, space u32 |
 //! | counts | list of: store u32, next ordinal u64, next row id u64, live rows i64, live bytes i64 |
 //! | sequences | list of: store u32, last number i64, is called u8 |
+//! | oldest | u64 |
+//! | timeline | list of: LSN u64, microseconds i64 |
 
 use super::journal::Definition;
 use crate::catalog_change::{CatalogChange, CatalogChangeError, Reader, put_len, put_u32, put_u64};
+use crate::history::Moment;
 use crate::runs::SpaceId;
 use crate::store::Counts;
 use crate::store::backing::Spaces;
-use scry_wal::{Lsn, SequencePosition, StoreId};
+use scry_wal::{Lsn, Micros, SequencePosition, StoreId};
 
 const VERSION: u8 = 3;
 
@@ -41,6 +44,9 @@ pub(crate) struct State {
     pub(crate) counts: Vec<(StoreId, Counts)>,
     /// Up to where numbers are reserved.
     pub(crate) sequences: Vec<SequencePosition>,
+    /// No state before it can be read: the runs may have dropped versions.
+    pub(crate) oldest: Lsn,
+    pub(crate) timeline: Vec<Moment>,
 }
 
 impl State {
@@ -84,6 +90,12 @@ impl State {
             put_u32(&mut out, position.store.get());
             put_u64(&mut out, position.last.cast_unsigned());
             out.push(u8::from(position.is_called));
+        }
+        put_u64(&mut out, self.oldest.get());
+        put_len(&mut out, self.timeline.len());
+        for (lsn, time) in &self.timeline {
+            put_u64(&mut out, lsn.get());
+            put_u64(&mut out, time.get().cast_unsigned());
         }
         out
     }
@@ -132,6 +144,11 @@ impl State {
                 is_called: reader.flag()?,
             })
         })?;
+        let oldest = Lsn::new(reader.u64()?);
+        let timeline = reader.list(|reader| {
+            let lsn = Lsn::new(reader.u64()?);
+            Ok((lsn, Micros::new(reader.u64()?.cast_signed())))
+        })?;
         reader.end()?;
         Ok(State {
             database,
@@ -146,6 +163,8 @@ impl State {
             definitions,
             counts,
             sequences,
+            oldest,
+            timeline,
         })
     }
 }

@@ -134,7 +134,14 @@ impl Replay {
 
     fn apply_change(&mut self, lsn: Lsn, applied: &AppliedChange) -> Result<(), Error> {
         let next = self.catalog.with(lsn, std::slice::from_ref(applied));
-        self.catalog = next.map_err(|error| corrupt(lsn, None, error.to_string()))?;
+        let next = next.map_err(|error| corrupt(lsn, None, error.to_string()))?;
+        let former = std::mem::replace(&mut self.catalog, next);
+        if lsn != self.catalog_lsn {
+            self.former.push_back((self.catalog_lsn, Arc::new(former)));
+            if lsn <= self.oldest {
+                self.former.clear();
+            }
+        }
         self.catalog_lsn = lsn;
         Ok(())
     }

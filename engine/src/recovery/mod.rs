@@ -24,7 +24,8 @@
 //! In reading order: this file (frames and commits), `rows` (what a commit does to rows), `entries` (to rows of indexes), `definitions` (to
 //! the catalog), `sequences`.
 //!
-//! While elections are open, versions that their bases see stay behind newer ones, as they did before the restart.
+//! While elections are open, versions that their bases see stay behind newer ones, as they did before the restart; so do
+//! versions and catalogs within the retention of history.
 
 mod definitions;
 mod entries;
@@ -36,25 +37,33 @@ use crate::catalog::{Catalog, FIRST_OID, Table};
 use crate::catalog_change::CatalogChange;
 use crate::checkpoint::{Definition, State};
 use crate::collector::Grave;
+use crate::commit::now;
 use crate::error::Error;
+use crate::history::History;
 use crate::index::Index;
 use crate::key::Key;
+use crate::pins::Pins;
+use crate::runs::SpaceId;
 use crate::store::backing::{Backing, Spaces};
 use crate::store::{Counts, Store};
 use entries::Late;
 use rows::rows_by_ordinal;
 use scry_wal::{
-    BoxError, Change, Commit, Ended, Frame, Log, Lsn, Op, Ordinal, Record, SequencePosition, StoreId,
+    BoxError, Change, Commit, Ended, Frame, Log, Lsn, Micros, Op, Ordinal, Record, SequencePosition, StoreId,
     TentativeId,
 };
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 /// What the log says.
 pub(crate) struct Recovered {
     pub(crate) visible: Lsn,
-    pub(crate) catalog: Catalog,
+    /// No state before it can be read.
+    pub(crate) oldest: Lsn,
+    /// Those of all states that can be read, the newest last.
+    pub(crate) catalogs: VecDeque<(Lsn, Arc<Catalog>)>,
     pub(crate) catalog_lsn: Lsn,
+    pub(crate) pins: Arc<Pins>,
     pub(crate) next_txn: u64,
     pub(crate) next_oid: u32,
     pub(crate) next_store: u32,
@@ -74,9 +83,10 @@ pub(crate) type ReplayFrame<'a> = &'a mut dyn FnMut(&Frame) -> Result<(), BoxErr
 pub(crate) fn replay(
     backing: &Arc<Backing>,
     checkpoint: Option<&State>,
+    history: &Arc<History>,
     open: impl FnOnce(ReplayFrame<'_>) -> Result<Log, scry_wal::Error>,
 ) -> Result<(Log, Recovered), Error> {
-    let mut replay = Replay::upon(backing, checkpoint)?;
+    let mut replay = Replay::upon(backing, checkpoint, history)?;
     let mut failure = None;
     let log = open(&mut |frame| {
         replay.frame(frame).map_err(|error| {
@@ -100,6 +110,12 @@ struct Replay {
     visible: Lsn,
     catalog: Catalog,
     catalog_lsn: Lsn,
+    /// The catalogs before it that states from `oldest` on have.
+    former: VecDeque<(Lsn, Arc<Catalog>)>,
+    history: Arc<History>,
+    now: Micros,
+    /// Of versions that ended up to here nothing is kept for the sake of history.
+    oldest: Lsn,
     /// The stores of the catalog's tables.
     stores: HashMap<StoreId, StoreState>,
     tentative: HashMap<TentativeId, Vec<OwnedChange>>,
@@ -170,13 +186,23 @@ struct Progress {
 
 impl Replay {
     /// What the checkpoint says.
-    fn upon(backing: &Arc<Backing>, checkpoint: Option<&State>) -> Result<Replay, Error> {
+    fn upon(
+        backing: &Arc<Backing>,
+        checkpoint: Option<&State>,
+        history: &Arc<History>,
+    ) -> Result<Replay, Error> {
+        let now = now();
+        let promised = checkpoint.map_or(Lsn::ZERO, |state| state.oldest);
         let mut replay = Replay {
             backing: Arc::clone(backing),
             upon: Lsn::ZERO,
             visible: Lsn::ZERO,
             catalog: Catalog::default(),
             catalog_lsn: Lsn::ZERO,
+            former: VecDeque::new(),
+            history: Arc::clone(history),
+            now,
+            oldest: history.floor(now).max(promised),
             stores: HashMap::new(),
             tentative: HashMap::new(),
             last_txn: 0,
@@ -199,7 +225,9 @@ impl Replay {
             .catalog
             .all_tables()
             .for_each(|table| table.set_indexes_ready());
-        for (space, store) in replay.catalog.stores() {
+        let former = replay.former.iter().flat_map(|(_, catalog)| catalog.stores());
+        let stores: BTreeMap<SpaceId, Arc<Store>> = former.chain(replay.catalog.stores()).collect();
+        for (space, store) in stores {
             if let Some(counts) = counts.get(&store.id) {
                 store.counters.restore(*counts);
             }
@@ -292,6 +320,9 @@ impl Replay {
             ));
         }
         self.last_txn = self.last_txn.max(commit.txn.get());
+        if self.history.note(lsn, commit.time) {
+            self.oldest = self.oldest.max(self.history.floor(self.now));
+        }
         let mut new_keys = HashMap::new();
         let mut adoptions = Vec::new();
         for change in catalog {
@@ -380,13 +411,17 @@ impl Replay {
         Ok(())
     }
 
-    fn finish(self) -> Recovered {
+    fn finish(mut self) -> Recovered {
+        let pins = Arc::clone(self.catalog.elections().pins());
+        self.former.push_back((self.catalog_lsn, Arc::new(self.catalog)));
         let mut unfinished: Vec<TentativeId> = self.tentative.into_keys().collect();
         unfinished.sort_unstable();
         Recovered {
             unfinished,
             visible: self.visible,
-            catalog: self.catalog,
+            oldest: self.oldest,
+            catalogs: self.former,
+            pins,
             catalog_lsn: self.catalog_lsn,
             next_txn: self.last_txn + 1,
             next_oid: self.last_oid.saturating_add(1).max(FIRST_OID),

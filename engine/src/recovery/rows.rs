@@ -112,7 +112,8 @@ impl Replay {
         begun: Option<(Ordinal, Row)>,
     ) -> Result<(), Error> {
         let wrong = |what: String| corrupt(at, Some(store.id), what);
-        let pins = self.catalog.elections().pins().list();
+        let pins = self.catalog.elections().pins().list().unwrap_or_default();
+        let keep = (self.oldest, &pins[..]);
         match (ended, begun) {
             (None, Some((ordinal, row))) => {
                 store.counters.add_live(Growth::of(None, Some(&row)));
@@ -141,7 +142,7 @@ impl Replay {
                 if state.newest(store.id).row.is_some() {
                     return Err(wrong("a row with the key of an inserted row exists".to_owned()));
                 }
-                let kept = state.supersede(lsn, ordinal, Some(row), pins.as_deref().unwrap_or_default());
+                let kept = state.supersede(lsn, ordinal, Some(row), keep);
                 store.counters.add_superseded(u64::from(kept));
                 drop(state);
                 store.changed(&key, &entry, before);
@@ -169,14 +170,13 @@ impl Replay {
                 let new = begun.as_ref().map(|(_, row)| &row[..]);
                 let old = newest.row.map(|row| &row[..]);
                 store.counters.add_live(Growth::of(old, new));
-                match (begun, &pins) {
-                    (Some((ordinal, row)), None) => state.replace(lsn, ordinal, row),
-                    (Some((ordinal, row)), Some(pins)) => {
-                        let kept = state.supersede(lsn, ordinal, Some(row), pins);
+                match begun {
+                    Some((ordinal, row)) => {
+                        let kept = state.supersede(lsn, ordinal, Some(row), keep);
                         store.counters.add_superseded(u64::from(kept));
                     }
-                    (None, pins) => {
-                        state.supersede(lsn, Ordinal::default(), None, pins.as_deref().unwrap_or_default());
+                    None => {
+                        state.supersede(lsn, Ordinal::default(), None, keep);
                         if state.is_bare_deletion() && !state.is_below() {
                             store.home.backing.add_memory(state.recount(key, before));
                             drop(state);

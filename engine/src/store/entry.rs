@@ -458,12 +458,19 @@ impl RowState {
         prune(&mut head.next, until, horizon, pins, PRUNE_DEPTH);
     }
 
-    /// During recovery: a new version, or a deletion, over what there is, which stays as far as `pins` see it. Answers whether it does.
-    pub(crate) fn supersede(&mut self, lsn: Lsn, ordinal: Ordinal, row: Option<Row>, pins: &[Lsn]) -> bool {
+    /// During recovery: a new version, or a deletion, over what there is, which stays as far as snapshots at or after `horizon` or
+    /// `pins` see it. Answers whether it does.
+    pub(crate) fn supersede(
+        &mut self,
+        lsn: Lsn,
+        ordinal: Ordinal,
+        row: Option<Row>,
+        (horizon, pins): (Lsn, &[Lsn]),
+    ) -> bool {
         let version = std::mem::replace(&mut self.newest, StoredVersion { lsn, ordinal, row });
-        let kept = any_sees(pins, version.lsn, lsn);
+        let kept = lsn > horizon || any_sees(pins, version.lsn, lsn);
         if kept {
-            self.keep_pinned(version, lsn, pins);
+            self.keep_pinned(version, horizon.min(lsn), pins);
         }
         kept
     }
@@ -513,15 +520,6 @@ impl RowState {
         }
         self.marks |= DEAD;
         Burial::Done
-    }
-
-    /// During recovery: the one version there is.
-    pub(crate) fn replace(&mut self, lsn: Lsn, ordinal: Ordinal, row: Row) {
-        self.newest = StoredVersion {
-            lsn,
-            ordinal,
-            row: Some(row),
-        };
     }
 
     #[cfg(test)]

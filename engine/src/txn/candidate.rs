@@ -71,7 +71,7 @@ impl Inside {
             tables: Arc::clone(&self.base.tables),
             elections: Arc::clone(&latest.elections),
             sequences: Arc::clone(&latest.sequences),
-            of_candidate: true,
+            has_indexes: false,
         }
     }
 }

@@ -81,6 +81,8 @@ pub struct Txn {
     isolation: Isolation,
     /// Whether a statement has begun: REPEATABLE READ takes its snapshot at the first one.
     begun: bool,
+    /// Whether it reads at an LSN of the past, with the catalog of then.
+    is_past: bool,
     /// Rows below this slot were locked by earlier statements.
     statement_slots: u32,
     snapshot: Lsn,
@@ -118,18 +120,47 @@ impl Txn {
         slot: Arc<Slot>,
         info: Arc<SessionInfo>,
         isolation: Isolation,
-        catalog_lsn: Lsn,
-        catalog: Arc<Catalog>,
+        catalog: (Lsn, Arc<Catalog>),
     ) -> Txn {
         // Before the snapshot: the ring must have all that the snapshot does not see.
         let watch = (isolation == Isolation::Serializable).then(|| engine.serial.watch());
         let snapshot = engine.snapshots.take(&slot);
-        let mut txn = Txn {
+        let mut txn = Txn::new(engine, slot, info, isolation, snapshot, catalog);
+        txn.reads = watch.map(|watch| Box::new(Reads::new(watch)));
+        txn.follow_catalog();
+        txn
+    }
+
+    /// A transaction that reads the state at `at`, which its slot holds already.
+    pub(crate) fn begin_at(
+        engine: Arc<Engine>,
+        slot: Arc<Slot>,
+        info: Arc<SessionInfo>,
+        at: Lsn,
+        catalog: (Lsn, Arc<Catalog>),
+    ) -> Txn {
+        let mut txn = Txn::new(engine, slot, info, Isolation::RepeatableRead, at, catalog);
+        txn.begun = true;
+        txn.is_past = true;
+        txn.depends_on = txn.catalog_lsn;
+        txn
+    }
+
+    fn new(
+        engine: Arc<Engine>,
+        slot: Arc<Slot>,
+        info: Arc<SessionInfo>,
+        isolation: Isolation,
+        snapshot: Lsn,
+        (catalog_lsn, catalog): (Lsn, Arc<Catalog>),
+    ) -> Txn {
+        Txn {
             engine,
             slot,
             info,
             isolation,
             begun: false,
+            is_past: false,
             statement_slots: 0,
             snapshot,
             depends_on: Lsn::ZERO,
@@ -148,11 +179,14 @@ impl Txn {
             finished: false,
             inside: None,
             electing: None,
-            reads: watch.map(|watch| Box::new(Reads::new(watch))),
+            reads: None,
             validated: Lsn::ZERO,
-        };
-        txn.follow_catalog();
-        txn
+        }
+    }
+
+    /// Whether it reads the past, and can write nothing.
+    pub fn is_past(&self) -> bool {
+        self.is_past
     }
 
     /// The transaction's number, once it has locked or written something.
@@ -185,7 +219,7 @@ impl Txn {
 
     /// Brings the catalog to the snapshot.
     fn follow_catalog(&mut self) {
-        if self.engine.catalogs.lsn() != self.catalog_lsn {
+        if !self.is_past && self.engine.catalogs.lsn() != self.catalog_lsn {
             let (lsn, catalog) = self.engine.catalogs.at(self.snapshot);
             if lsn != self.catalog_lsn {
                 self.catalog_lsn = lsn;
@@ -324,6 +358,9 @@ impl Txn {
         mode: Mode,
         name: &str,
     ) -> Result<(), Error> {
+        if self.is_past {
+            return Err(Error::PastIsReadOnly);
+        }
         let holder = self.holder();
         if lock.try_lock(&holder, mode) {
             return Ok(());

@@ -46,6 +46,10 @@ pub trait ServerStatus: Send + Sync {
     fn savepoints(&self) -> Vec<scry_mirror::Savepoint>;
     /// Who needs the log, from which LSN, how many bytes that are, and whether it was dropped.
     fn log_consumers(&self) -> Vec<(String, i64, i64, bool)>;
+    /// The newest state that was all committed at a time; `None`: it is not known.
+    fn lsn_at(&self, time: Micros) -> Option<Lsn>;
+    /// When the last commit of a state was made; `None`: it is not known.
+    fn time_of(&self, lsn: Lsn) -> Option<Micros>;
     /// What is visible in the log ends here.
     fn log_end(&self) -> Lsn;
     /// Names and values of the engine's counters.

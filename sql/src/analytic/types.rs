@@ -305,7 +305,7 @@ pub fn column_type(field: &Field) -> Option<scry_engine::DataType> {
     exact.then_some(ty)
 }
 
-fn utc_timestamp() -> DataType {
+pub fn utc_timestamp() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
 }
 

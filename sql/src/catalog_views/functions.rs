@@ -5,17 +5,19 @@ use super::objects;
 use super::relations::indexed_of;
 use super::relations::{relations, schema_oid, visible};
 use super::types::{by_name, format_type};
-use crate::analytic::types::named_field;
+use crate::analytic::types::{named_field, utc_timestamp};
 use crate::analytic::{Arity, ClosureFunction, DATABASE, Scope, external, quote_ident};
 use crate::error::{Error, SqlState};
 use crate::plan::parse;
 use crate::sequence::serial_sequence;
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, ListBuilder, StringArray, StringBuilder,
+    TimestampMicrosecondArray,
 };
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Int64Type};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Int64Type, TimestampMicrosecondType};
 use datafusion::common::Result;
 use datafusion::logical_expr::{ScalarUDF, Volatility};
+use scry_wal::{Lsn, Micros};
 use std::sync::Arc;
 
 const OID: DataType = DataType::Int64;
@@ -424,6 +426,46 @@ fn session_function(name: &str, scope: &Scope) -> Option<Arc<ScalarUDF>> {
                 returns,
                 Volatility::Stable,
                 move |_, rows| Ok(Arc::new(Int32Array::from(vec![process; rows]))),
+            )
+        }
+        "scry.lsn_at" => {
+            let status = scope.status.clone();
+            let returns = named_field(DataType::Int64, "bigint");
+            let takes = Arity::exact(&[utc_timestamp()]);
+            ClosureFunction::function(
+                "scry.lsn_at",
+                takes,
+                returns,
+                Volatility::Stable,
+                move |args, _| {
+                    let times = args[0].as_primitive::<TimestampMicrosecondType>();
+                    let lsn = |time| status.as_ref()?.lsn_at(Micros::new(time));
+                    let lsn = |time| lsn(time).and_then(|lsn| i64::try_from(lsn.get()).ok());
+                    Ok(Arc::new(
+                        times
+                            .iter()
+                            .map(|time| time.and_then(lsn))
+                            .collect::<Int64Array>(),
+                    ))
+                },
+            )
+        }
+        "scry.time_of" => {
+            let status = scope.status.clone();
+            let returns = named_field(utc_timestamp(), "timestamp with time zone");
+            let takes = Arity::exact(&[DataType::Int64]);
+            ClosureFunction::function(
+                "scry.time_of",
+                takes,
+                returns,
+                Volatility::Stable,
+                move |args, _| {
+                    let lsns = args[0].as_primitive::<Int64Type>();
+                    let time = |lsn| status.as_ref()?.time_of(Lsn::new(u64::try_from(lsn).ok()?));
+                    let times = lsns.iter().map(|lsn| lsn.and_then(time).map(Micros::get));
+                    let times: TimestampMicrosecondArray = times.collect();
+                    Ok(Arc::new(times.with_timezone("UTC")))
+                },
             )
         }
         "scry_stat_reset" => {

@@ -116,7 +116,7 @@ impl<'a> Binder<'a> {
 
     /// Whether rows may be found by indexes, which follow the tables of this catalog alone when it is no candidate's.
     pub fn use_indexes_of(&mut self, catalog: &Catalog) {
-        self.indexes = !catalog.is_of_candidate();
+        self.indexes = catalog.has_indexes();
     }
 
     pub fn may_use_indexes(&self) -> bool {

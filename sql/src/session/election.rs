@@ -219,6 +219,9 @@ impl Session {
         if self.settings.future().is_some() {
             return Err(exclusive("scry.candidate", "scry.future"));
         }
+        if self.settings.as_of().is_some() {
+            return Err(exclusive("scry.candidate", "scry.as_of"));
+        }
         let Some((election, candidate)) = text.split_once('/') else {
             return Err(Error::new(
                 SqlState::INVALID_PARAMETER_VALUE,
@@ -250,6 +253,9 @@ impl Session {
         }
         if self.settings.candidate().is_some() {
             return Err(exclusive("scry.future", "scry.candidate"));
+        }
+        if self.settings.as_of().is_some() {
+            return Err(exclusive("scry.future", "scry.as_of"));
         }
         let catalog = self.catalog();
         FutureName::parse(text)?.resolve(&catalog, &self.identity.user)?;
@@ -366,7 +372,7 @@ impl Session {
     }
 }
 
-fn exclusive(setting: &str, other: &str) -> Error {
+pub(super) fn exclusive(setting: &str, other: &str) -> Error {
     Error::new(
         SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
         format!("{setting} cannot be set while {other} is"),

@@ -71,6 +71,11 @@ impl Session {
             return Err(Error::unsupported("reading a future inside a candidate")
                 .with_hint("RESET scry.candidate first."));
         }
+        if txn.is_past() {
+            return Err(
+                Error::unsupported("reading a future as of the past").with_hint("RESET scry.as_of first.")
+            );
+        }
         if txn.has_writes() {
             return Err(Error::new(
                 SqlState::ACTIVE_SQL_TRANSACTION,

@@ -18,6 +18,7 @@
 mod alter;
 mod api;
 mod arrow;
+mod as_of;
 mod call;
 mod cancel;
 mod clock;
@@ -297,9 +298,12 @@ impl Session {
         self.next_catalog()
     }
 
-    /// The catalog that a transaction would begin with. Of a candidate that has ended, any will do: the statement will
-    /// be refused.
+    /// The catalog that a transaction would begin with. Of a candidate that has ended or a state that is gone, any will do: the statement
+    /// will be refused.
     fn next_catalog(&self) -> Arc<Catalog> {
+        if let Some(past) = self.past_catalog() {
+            return past;
+        }
         let newest = &self.newest.1;
         let inside = self.settings.candidate();
         let inside = inside.and_then(|(election, candidate)| newest.inside(election, candidate).ok());
@@ -313,9 +317,9 @@ impl Session {
             return txn.catalog().version();
         }
         self.follow_catalog();
-        match self.settings.candidate() {
-            None => self.newest.1.version(),
-            Some(_) => self.next_catalog().version(),
+        match (self.settings.candidate(), self.settings.as_of()) {
+            (None, None) => self.newest.1.version(),
+            _ => self.next_catalog().version(),
         }
     }
 

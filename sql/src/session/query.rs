@@ -128,6 +128,9 @@ impl Session {
             return Ok(Source::Mirror { snapshot, own });
         }
         let txn = self.transaction.open_txn()?;
+        if txn.is_past() {
+            return self.past_source(plan).await;
+        }
         for table in plan.tables() {
             txn.note_store_read(table.def.store);
         }

@@ -158,7 +158,8 @@ impl Transaction {
     /// statement's snapshot.
     ///
     /// # Errors
-    /// When `scry.candidate` names one that has ended meanwhile, or in which the user may not work any more.
+    /// When `scry.candidate` names one that has ended meanwhile, or in which the user may not work any more; when the state of
+    /// `scry.as_of` is not kept any more.
     pub fn statement(&mut self, engine: &mut EngineSession, settings: &Settings) -> Result<&mut Txn, Error> {
         if self.block == Block::None {
             self.open(Block::Implicit, settings, TransactionModes::default());
@@ -174,9 +175,13 @@ impl Transaction {
         };
         let txn = match self.txn.take() {
             Some(txn) => txn,
-            None => match settings.candidate() {
-                None => engine.begin(isolation),
-                Some((election, candidate)) => {
+            None => match (settings.as_of(), settings.candidate()) {
+                (Some(past), _) => {
+                    let at = past.resolve(engine.engine())?;
+                    engine.begin_at(at)?
+                }
+                (None, None) => engine.begin(isolation),
+                (None, Some((election, candidate))) => {
                     let mut txn = engine.begin_in(election, candidate, isolation)?;
                     privilege::check_named(txn.catalog(), election, &self.user, Privileges::WRITE)?;
                     if settings.records() {
@@ -237,13 +242,20 @@ impl Transaction {
         Ok(())
     }
 
-    /// Refuses writing of any kind in a read-only transaction.
+    /// Refuses writing of any kind in a read-only transaction, or while reading the past.
     pub fn check_read_write(&self, settings: &Settings, what: &str) -> Result<(), Error> {
         if self.read_only(settings) {
             return Err(Error::new(
                 SqlState::READ_ONLY_SQL_TRANSACTION,
                 format!("cannot execute {what} in a read-only transaction"),
             ));
+        }
+        if settings.as_of().is_some() {
+            return Err(Error::new(
+                SqlState::READ_ONLY_SQL_TRANSACTION,
+                format!("cannot execute {what} while scry.as_of is set"),
+            )
+            .with_hint("To change the present, RESET scry.as_of."));
         }
         Ok(())
     }

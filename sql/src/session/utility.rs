@@ -164,6 +164,9 @@ impl Session {
                 if resets("scry.candidate") {
                     self.check_candidate("")?;
                 }
+                if resets("scry.as_of") {
+                    self.check_as_of("")?;
+                }
                 if resets("scry.candidate_mode") {
                     self.check_candidate_mode()?;
                 }
@@ -343,6 +346,14 @@ impl Session {
                     SettingValue::Default => None,
                 };
                 self.settings.set(name, text, local)?;
+            }
+            ("scry.as_of", value) => {
+                let text = match value {
+                    SettingValue::Text(text) => text.as_str(),
+                    SettingValue::Default => "",
+                };
+                self.check_as_of(text)?;
+                self.settings.set(name, Some(text), local)?;
             }
             ("scry.future", SettingValue::Text(text)) => {
                 self.check_future(text)?;

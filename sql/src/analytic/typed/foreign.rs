@@ -20,6 +20,8 @@ fn result_type(name: &str) -> Option<DataType> {
         "array_to_string" | "encode" | "overlay" | "quote_ident" | "quote_literal" | "to_char" | "to_hex"
         | "translate" => DataType::Text,
         "regexp_like" => DataType::Bool,
+        "lsn_at" => DataType::Int8,
+        "time_of" => DataType::TimestampTz,
         _ => return None,
     })
 }

@@ -3,6 +3,7 @@
 use crate::analytic::{Freshness, FutureName};
 use crate::error::{Error, SqlState};
 use crate::plan::statement::IsolationLevel;
+use crate::session::as_of::AsOf;
 use crate::types::TimeZone;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ pub(super) enum Kind {
     Freshness,
     /// The name of a future, or empty.
     Future,
+    /// An LSN, a time, or empty.
+    AsOf,
     /// Accepted only when the value is this one: the alternative is not implemented.
     Only(&'static [&'static str]),
 }
@@ -56,7 +59,7 @@ const fn report(name: &'static str, default: &'static str, kind: Kind) -> Defini
 pub const SERVER_VERSION: &str = "15.0";
 
 /// In alphabetical order, as SHOW ALL lists them. Names are matched without regard to case.
-pub(super) static DEFINITIONS: [Definition; 66] = [
+pub(super) static DEFINITIONS: [Definition; 67] = [
     report("application_name", "", Kind::Text),
     define(
         "backslash_quote",
@@ -122,6 +125,7 @@ pub(super) static DEFINITIONS: [Definition; 66] = [
         Kind::Choice(&["auto", "force_generic_plan", "force_custom_plan"]),
     ),
     define("row_security", "on", Kind::Bool),
+    define("scry.as_of", "", Kind::AsOf),
     define("scry.candidate", "", Kind::Text),
     define(
         "scry.candidate_mode",
@@ -228,8 +232,8 @@ pub(super) fn freshness(value: &str) -> Option<Freshness> {
     }
 }
 
-/// Checks a value and brings it into the form that SHOW prints.
-pub(super) fn checked(definition: &Definition, value: &str) -> Result<String, Error> {
+/// Checks a value and brings it into the form that SHOW prints. Times without a zone are in `zone`.
+pub(super) fn checked(definition: &Definition, value: &str, zone: &TimeZone) -> Result<String, Error> {
     let bad = || invalid(definition, value);
     let checked = match &definition.kind {
         Kind::Bool => boolean(value)
@@ -297,6 +301,8 @@ pub(super) fn checked(definition: &Definition, value: &str) -> Result<String, Er
         }
         Kind::DateStyle => date_style(value).ok_or_else(bad)?,
         Kind::TimeZone => TimeZone::parse(value)?.name().to_owned(),
+        Kind::AsOf if value.is_empty() => String::new(),
+        Kind::AsOf => AsOf::parse(value, zone)?.to_string(),
         Kind::Future if value.is_empty() => String::new(),
         Kind::Future => FutureName::parse(value)?.to_string(),
         Kind::Isolation => IsolationLevel::from_name(value)

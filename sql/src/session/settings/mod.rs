@@ -12,6 +12,7 @@ pub use definition::SERVER_VERSION;
 use crate::analytic::FutureName;
 use crate::error::{Error, SqlState};
 use crate::plan::statement::IsolationLevel;
+use crate::session::as_of::AsOf;
 use crate::types::TimeZone;
 use definition::{DEFINITIONS, Kind, checked, definition, freshness, millis, printable, unrecognized};
 use std::sync::Arc;
@@ -137,6 +138,7 @@ pub struct Settings {
     active: Active,
     candidate: Option<(String, String)>,
     future: Option<Arc<FutureName>>,
+    as_of: Option<AsOf>,
     zone: Zone,
     /// Rises whenever something changes that plans depend on.
     generation: u64,
@@ -171,7 +173,7 @@ impl Settings {
                 }
                 return Err(unrecognized(name));
             };
-            let value = checked(definition, value)?;
+            let value = checked(definition, value, &settings.zone.0)?;
             settings.current.set(definition.name, Some(value.into()));
         }
         settings.startup = settings.current.clone();
@@ -239,7 +241,7 @@ impl Settings {
                     ));
                 }
                 let value = match value {
-                    Some(value) => Some(Arc::from(checked(definition, value)?)),
+                    Some(value) => Some(Arc::from(checked(definition, value, &self.zone.0)?)),
                     None => self.startup.get(definition.name).cloned(),
                 };
                 (definition.name, value)
@@ -352,6 +354,7 @@ impl Settings {
         for (name, value) in [
             ("scry.candidate", ""),
             ("scry.future", ""),
+            ("scry.as_of", ""),
             ("scry.read_from", read_from),
             ("TimeZone", "UTC"),
         ] {
@@ -365,6 +368,11 @@ impl Settings {
         self.future.as_ref()
     }
 
+    /// The state of the past that statements read.
+    pub fn as_of(&self) -> Option<AsOf> {
+        self.as_of
+    }
+
     /// Decodes again what statements consult.
     fn refresh(&mut self) {
         let candidate = self.text("scry.candidate").split_once('/');
@@ -376,6 +384,14 @@ impl Settings {
         let future = FutureName::parse(self.text("scry.future")).ok();
         if future.as_ref() != self.future.as_deref() {
             self.future = future.map(Arc::new);
+            self.generation += 1;
+        }
+        let as_of = match self.text("scry.as_of") {
+            "" => None,
+            text => AsOf::parse(text, &TimeZone::utc()).ok(),
+        };
+        if as_of != self.as_of {
+            self.as_of = as_of;
             self.generation += 1;
         }
         let timeout = |name: &str| match millis(self.text(name)) {
