@@ -5,6 +5,7 @@
 //! `repair` and `demo`, the other commands.
 
 pub mod audit;
+pub mod backup;
 pub mod config;
 pub mod data_dir;
 pub mod demo;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use scry_server::verify::Verdict;
-use scry_server::{audit, demo, repair, serve, verify};
+use scry_server::{audit, backup, demo, repair, serve, verify};
 
 // Rows and messages are many small allocations made on one thread and freed on another.
 #[global_allocator]
@@ -28,6 +28,10 @@ enum Command {
     Log(audit::Args),
     /// Check every checksum and chain link of a data directory
     Verify(verify::Args),
+    /// Copy a database into a folder, beside its server or while it is stopped
+    Backup(backup::BackupArgs),
+    /// Make a new database of a backup, at any of its states
+    Restore(backup::RestoreArgs),
     /// Show what is left of a damaged audit trail, and make a new database of it
     Repair(repair::Args),
 }
@@ -37,6 +41,12 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
         Command::Demo(args) => demo::run(&args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
         Command::Log(args) => audit::run(&args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
+        Command::Backup(args) => backup::run_backup(&args)
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(Into::into),
+        Command::Restore(args) => backup::run_restore(&args)
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(Into::into),
         Command::Repair(args) => repair::run(&args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
         Command::Verify(args) => verify::run(&args)
             .map(|verdict| match verdict {

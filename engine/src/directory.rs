@@ -83,6 +83,17 @@ impl DataDirectory {
         })
     }
 
+    /// Opens a directory that is there, and is one.
+    pub(crate) fn open_existing(path: &Path) -> Result<DataDirectory, Error> {
+        if !path.join("FORMAT").is_file() {
+            return Err(Error::NotADataDirectory {
+                path: path.to_owned(),
+                found: "it has no file FORMAT".to_owned(),
+            });
+        }
+        DataDirectory::open(path)
+    }
+
     /// Opens the runs; with them comes the state of the last checkpoint.
     pub(crate) fn open_runs(&self, options: &RunsOptions) -> Result<(Arc<Runs>, Option<Vec<u8>>), Error> {
         Runs::open(&self.path.join(RUNS), *options)
@@ -127,7 +138,7 @@ fn is_new(path: &Path) -> Result<bool, Error> {
 }
 
 /// Writes `FORMAT` so that it is there whole or not at all.
-fn write_format(path: &Path) -> io::Result<()> {
+pub(crate) fn write_format(path: &Path) -> io::Result<()> {
     let new = path.join("FORMAT.new");
     fs::write(&new, format!("{MAGIC}\nformat {FORMAT_VERSION}\n"))?;
     File::open(&new)?.sync_all()?;

@@ -170,6 +170,10 @@ pub enum Error {
         doing: &'static str,
         source: std::io::Error,
     },
+    /// Something that is no backup of this database.
+    ForeignBackup { path: PathBuf, found: &'static str },
+    /// A directory that something is to be made in is not empty.
+    NotEmpty { path: PathBuf },
     /// A file does not have the bytes that were written.
     DamagedFile {
         path: PathBuf,
@@ -401,6 +405,8 @@ impl fmt::Display for Error {
             Error::NoThread { path, which, source } => {
                 write!(f, "start the thread that {which} in {}: {source}", path.display())
             }
+            Error::ForeignBackup { path, found } => write!(f, "{}: {found}", path.display()),
+            Error::NotEmpty { path } => write!(f, "{} is not empty", path.display()),
             Error::Io { path, doing, source } => write!(f, "{doing} {}: {source}", path.display()),
             Error::DamagedFile { path, offset, what } => {
                 write!(f, "{} is damaged at byte {offset}: {what}", path.display())

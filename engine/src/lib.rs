@@ -6,12 +6,13 @@
 //! changes), `constraints` (what rows must satisfy), `foreign` (keys that rows refer to), `sequence` (numbers that are handed out once), `txn`
 //! (what a transaction can do), `commit` (the one critical section), `runs`
 //! (rows on disk), `checkpoint` (how they get there), `recovery` (from checkpoint and log), `seed` (all rows for who begins a copy), `collector` and `sweep` (what nobody sees
-//! any more), `compactor`, `engine` (all of it, open).
+//! any more), `compactor`, `engine` (all of it, open), `backup` (copies of a data directory).
 //!
 //! It knows nothing of SQL text, of Arrow, of sockets, nor of who reads its log.
 
 mod admission;
 mod background;
+pub mod backup;
 pub mod catalog;
 pub mod catalog_change;
 mod catalogs;

@@ -198,9 +198,10 @@ impl From<scry_engine::Error> for Error {
             E::InvalidRule { .. } => Error::new(SqlState::INVALID_PARAMETER_VALUE, text),
             E::UnknownSavepoint => Error::new(SqlState::INVALID_SAVEPOINT_SPECIFICATION, text),
             E::DirectoryLocked { .. } => Error::new(SqlState::OBJECT_IN_USE, text),
-            E::NotADataDirectory { .. } | E::NewerFormat { .. } => {
-                Error::new(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, text)
-            }
+            E::NotADataDirectory { .. }
+            | E::NewerFormat { .. }
+            | E::ForeignBackup { .. }
+            | E::NotEmpty { .. } => Error::new(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, text),
             E::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
                 Error::new(SqlState::DISK_FULL, text)
             }

@@ -106,6 +106,11 @@ impl Frame {
         self.header.check_chain(self.bytes())
     }
 
+    /// The flags of the header.
+    pub(crate) fn flags(&self) -> u32 {
+        self.header.flags
+    }
+
     /// Bytes of records.
     pub fn payload_bytes(&self) -> usize {
         self.header.payload_bytes as usize
@@ -148,6 +153,13 @@ impl fmt::Debug for Frame {
 pub struct RecordIter<'a> {
     rest: &'a [u8],
     lsn: Lsn,
+}
+
+impl RecordIter<'_> {
+    /// Where the next record stands, or the last one ended.
+    pub(crate) fn position(&self) -> Lsn {
+        self.lsn
+    }
 }
 
 impl<'a> Iterator for RecordIter<'a> {

@@ -88,15 +88,18 @@
 //!
 //! [`ids`] and [`record`]: what is logged. `format`, [`frame`]: the bytes on disk. `append`, `writer`, `depth`, `durability`,
 //! `space`: how they get there. `segments`, `scan`, `recover`: how they are read again. `retain`, `consumers`, [`mod@archive`]: what becomes of those that nobody needs, who needs them, and who copies them. `recent`, [`tail`]: who follows. [`mod@verify`],
-//! [`inspect`]: who only looks; [`mod@salvage`]: what is left of a damaged log. [`storage`], [`sim`]: the seam to the disk, and a disk that fails on demand. [`log`]
+//! [`inspect`]: who only looks; [`mod@salvage`]: what is left of a damaged log; [`copy`] and [`mod@fork`]: what backups are made of, and
+//! logs that go their own way from there. [`storage`], [`sim`]: the seam to the disk, and a disk that fails on demand. [`log`]
 //! puts it together.
 
 mod append;
 pub mod archive;
 mod consumers;
+pub mod copy;
 mod depth;
 mod durability;
 pub mod error;
+pub mod fork;
 mod format;
 pub mod frame;
 pub mod ids;

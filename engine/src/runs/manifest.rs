@@ -34,6 +34,11 @@ pub(crate) struct Manifest {
 }
 
 impl Manifest {
+    /// All runs.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = RunName> + '_ {
+        self.fresh.iter().chain(&self.levels).flatten().copied()
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = header(MANIFEST_MAGIC).to_vec();
         bytes.extend_from_slice(&self.next_number.to_le_bytes());

@@ -59,9 +59,12 @@ use cache::Cache;
 use compaction::pace::Pace;
 use compaction::plan::Sizes;
 use folder::Folder;
+pub(crate) use format::run_name;
+pub(crate) use manifest::{MANIFEST, Manifest, RunName};
+
 use folder::disk::DiskFolder;
 use format::{SPACE_BYTES, run_number};
-use manifest::{MANIFEST, Manifest, UNFINISHED};
+use manifest::UNFINISHED;
 use parking_lot::{Mutex, RwLock};
 use run::Run;
 use scry_wal::{Lsn, Ordinal};
@@ -307,6 +310,14 @@ impl Runs {
 
     fn take_number(&self) -> u64 {
         self.next_number.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// The manifest of a folder that another process may have open; `None` when there is none yet.
+pub(crate) fn disk_manifest(folder: &Path) -> Result<Option<Manifest>, Error> {
+    match folder.is_dir() {
+        true => Manifest::read(&DiskFolder::existing(folder)),
+        false => Ok(None),
     }
 }
 

@@ -1,0 +1,171 @@
+//! Backups of a data directory, beside the server that uses it or of one that is stopped; and new directories made of them.
+//!
+//! Nobody is asked for leave: runs and the durable part of the log never change. A backup has the manifest of the runs as of one moment, the
+//! runs that it names, and the log from where it begins up to what is durable after the runs were copied. Should a run go while it is copied,
+//! for compaction has replaced it, the manifest is read again, and only what is new in it is copied. The mirror is not in a backup: it is made from the log.
+//!
+//! | name | content |
+//! |---|---|
+//! | `backup-NNNNNNNN` | a backup: which files it has, with checksums (`manifest`) |
+//! | `runs/NUMBER-CHECKSUM.run` | a run, by its number and the checksum in its footer |
+//! | `wal/*.wal` | segments of the log |
+//!
+//! Backups into one folder share files. What a file has for one backup never changes: the last segment of the log grows, and each backup knows
+//! how much of it is its own. A backup is there when its manifest is, which is written last and by renaming; what no backup needs is removed
+//! afterwards. So a backup that is cut short, at whatever moment, leaves those before it as they were.
+//!
+//! In reading order: `manifest`, `files`, this file (making one), `restore`.
+
+mod files;
+mod manifest;
+mod restore;
+
+pub use restore::{RestoreTo, Restored, restore};
+
+use crate::checkpoint::State;
+use crate::directory::DataDirectory;
+use crate::error::Error;
+use crate::runs::{Manifest, disk_manifest, run_name};
+use files::{Folder, copy_run};
+use manifest::{Backup, CopiedRun};
+use scry_wal::copy::{Extent, copy_log, database_of};
+use scry_wal::{Lsn, Micros};
+use std::collections::HashSet;
+use std::path::Path;
+
+/// How often the manifest of the runs is read again because a run has gone while it was copied.
+const TRIES: usize = 100;
+
+/// What was backed up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackedUp {
+    pub number: u64,
+    /// States of this and of every later LSN up to `end` can be restored.
+    pub begin: Lsn,
+    /// The first byte of the log that it does not have.
+    pub end: Lsn,
+    /// What was copied this time.
+    pub run_bytes: u64,
+    pub log_bytes: u64,
+    /// Bytes of all its files.
+    pub bytes: u64,
+}
+
+/// Backs a data directory up into a folder, which is empty, or has backups of the same database. Of these `keep` are kept, with the new one.
+///
+/// # Errors
+/// `NotADataDirectory`, `NewerFormat`; `Corrupt` and `DamagedFile` when something to be copied is damaged; `ForeignBackup` when the folder has backups of
+/// another database, or something else; `Io`. The backups that were there stay as they were.
+pub fn back_up(data: &Path, into: &Path, keep: usize, now: Micros) -> Result<BackedUp, Error> {
+    // Of a stopped server nothing changes meanwhile.
+    let directory = match DataDirectory::open_existing(data) {
+        Ok(directory) => Some(directory),
+        Err(Error::DirectoryLocked { .. }) => None,
+        Err(error) => return Err(error),
+    };
+    let folder = Folder::open(into)?;
+    let mut backups = folder.backups()?;
+    let last = backups.last();
+    let database = database_of(&data.join("wal"))?.ok_or_else(|| no_log(data))?;
+    if last.is_some_and(|last| last.log.database != database) {
+        return Err(Error::ForeignBackup {
+            path: into.to_owned(),
+            found: "it has backups of another database",
+        });
+    }
+    let (manifest, runs, run_bytes) = copy_runs(data, &folder, last)?;
+    let state = manifest.checkpoint.as_deref().map(State::decode).transpose();
+    let state = state.map_err(|error| Error::Corrupt {
+        lsn: Lsn::ZERO,
+        store: None,
+        what: format!("the state of the checkpoint: {error}"),
+    })?;
+    let at = state.map_or(Lsn::ZERO, |state| state.at);
+    // After the runs: the log has all that the manifest stands on, and that is durable.
+    let extent = match directory {
+        Some(_) => Extent::All,
+        None => Extent::Durable(at),
+    };
+    let known = last.map_or(&[][..], |last| &last.log.pieces[..]);
+    let log = copy_log(&data.join("wal"), &folder.log(), known, extent)?;
+    let log = log.ok_or_else(|| no_log(data))?;
+    drop(directory);
+    if at >= log.end && at > Lsn::ZERO {
+        return Err(Error::Corrupt {
+            lsn: at,
+            store: None,
+            what: format!("the log ends at {}, before the checkpoint", log.end),
+        });
+    }
+    let backup = Backup {
+        number: last.map_or(1, |last| last.number + 1),
+        made: now,
+        at,
+        runs_manifest: manifest.encode(),
+        runs,
+        log,
+    };
+    folder.install(&backup)?;
+    let run_files: u64 = backup.runs.iter().map(|run| run.bytes).sum();
+    let log_files: u64 = backup.log.pieces.iter().map(|piece| piece.bytes).sum();
+    let done = BackedUp {
+        number: backup.number,
+        begin: backup.oldest(),
+        end: backup.log.end,
+        run_bytes,
+        log_bytes: backup.log.copied,
+        bytes: run_files + log_files,
+    };
+    backups.push(backup);
+    let gone = backups.len().saturating_sub(keep.max(1));
+    folder.remove_all_but(&backups[gone..])?;
+    Ok(done)
+}
+
+fn no_log(data: &Path) -> Error {
+    Error::NotADataDirectory {
+        path: data.to_owned(),
+        found: "it has no log".to_owned(),
+    }
+}
+
+/// Copies the runs of one manifest that the folder lacks.
+fn copy_runs(
+    data: &Path,
+    folder: &Folder,
+    last: Option<&Backup>,
+) -> Result<(Manifest, Vec<CopiedRun>, u64), Error> {
+    let source = data.join("runs");
+    let mut known: Vec<CopiedRun> = last.map_or_else(Vec::new, |last| last.runs.clone());
+    let mut copied = 0;
+    let mut gone = None;
+    for _ in 0..TRIES {
+        let manifest = disk_manifest(&source)?.unwrap_or_default();
+        let names: Vec<_> = manifest.runs().collect();
+        let have: HashSet<(u64, u32)> = known.iter().map(CopiedRun::identity).collect();
+        gone = None;
+        for name in names
+            .iter()
+            .filter(|name| !have.contains(&(name.number, name.checksum)))
+        {
+            match copy_run(&source, folder, name)? {
+                Some(run) => {
+                    copied += run.bytes;
+                    known.push(run);
+                }
+                None => gone = Some(name.number),
+            }
+        }
+        if gone.is_none() {
+            let named: HashSet<(u64, u32)> = names.iter().map(|name| (name.number, name.checksum)).collect();
+            known.retain(|run| named.contains(&run.identity()));
+            folder.sync_runs()?;
+            return Ok((manifest, known, copied));
+        }
+    }
+    Err(Error::Io {
+        path: source.join(run_name(gone.unwrap_or_default())),
+        doing: "copy",
+        source: std::io::Error::other("runs were replaced again and again while they were copied"),
+    })
+}

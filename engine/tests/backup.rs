@@ -1,0 +1,302 @@
+//! Backups of a directory in use, and what is restored from them, against every state there was.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::*;
+use scry_engine::backup::{BackedUp, RestoreTo, Restored, back_up, restore};
+use scry_engine::*;
+use scry_wal::sim::Random;
+use scry_wal::{Lsn, Micros};
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const KEYS: u64 = 40;
+
+type State = BTreeMap<i32, i64>;
+
+fn clock() -> Micros {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    Micros::new(since.as_micros() as i64)
+}
+
+struct World {
+    home: Home,
+    folder: tempfile::TempDir,
+    random: Random,
+    /// Every state, with the commit that made it and the time after it.
+    states: Vec<(Lsn, Micros, State)>,
+}
+
+impl World {
+    fn new(seed: u64) -> World {
+        let mut options = options();
+        options.spill_bytes = 400;
+        options.runs.file_bytes = 2 << 10;
+        options.runs.base_bytes = 2 << 10;
+        let home = Home::with(options);
+        home.create("t", true);
+        let states = vec![(home.engine().visible_lsn(), clock(), State::new())];
+        World {
+            home,
+            folder: tempfile::tempdir().unwrap(),
+            random: Random::new(seed),
+            states,
+        }
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.random.below(limit)
+    }
+
+    /// Some commits; a transaction that stays open has written ahead meanwhile.
+    fn commit(&mut self, count: usize) {
+        let table = self.home.table("t");
+        let mut open = self.home.session().begin(Isolation::ReadCommitted);
+        for id in 0..20 {
+            insert(&mut open, &table, 10_000 + id, 7);
+        }
+        for _ in 0..count {
+            let mut state = self.states.last().unwrap().2.clone();
+            let mut txn = self.home.session().begin(Isolation::ReadCommitted);
+            for _ in 0..=self.below(30) {
+                let (id, value) = (self.below(KEYS) as i32, self.below(1000) as i64);
+                if self.below(4) == 0 {
+                    delete(&mut txn, &table, id);
+                    state.remove(&id);
+                } else {
+                    if !set(&mut txn, &table, id, value) {
+                        insert(&mut txn, &table, id, value);
+                    }
+                    state.insert(id, value);
+                }
+            }
+            if let Some(lsn) = txn.commit("CHANGE").unwrap() {
+                self.home.engine().log().wait_durable(lsn).unwrap();
+                self.states.push((lsn, clock(), state));
+            }
+        }
+    }
+
+    fn back_up(&self, keep: usize) -> BackedUp {
+        back_up(self.home.directory.path(), self.folder.path(), keep, clock()).unwrap()
+    }
+
+    /// The newest state of which the log before `end` has all.
+    fn newest_before(&self, end: Lsn) -> usize {
+        self.states.partition_point(|(lsn, _, _)| *lsn < end) - 1
+    }
+
+    fn restore(&self, to: RestoreTo) -> (tempfile::TempDir, PathBuf, Restored) {
+        let parent = tempfile::tempdir().unwrap();
+        let into = parent.path().join("restored");
+        let restored = restore(self.folder.path(), &into, to, None).unwrap();
+        (parent, into, restored)
+    }
+
+    fn check(&self, index: usize, to: RestoreTo) {
+        let (_parent, into, restored) = self.restore(to);
+        let (lsn, _, state) = &self.states[index];
+        assert_eq!(restored.last.map(|(lsn, _)| lsn), Some(*lsn), "{to:?}");
+        let engine = Engine::open(&into, options()).unwrap();
+        assert_ne!(engine.log().database(), self.home.engine().log().database());
+        assert_eq!(engine.log().database(), restored.database);
+        let table = Arc::clone(engine.catalog().table("t").unwrap());
+        let mut session = engine.session(SessionInfo::default());
+        let mut txn = session.begin(Isolation::ReadCommitted);
+        assert!(rows(&mut txn, &table).into_iter().eq(state.clone()), "{to:?}");
+        // It goes on as a database of its own.
+        insert(&mut txn, &table, 20_000, 1);
+        txn.commit("INSERT").unwrap().unwrap();
+        drop(session);
+        engine.close().unwrap();
+        drop((engine, table));
+        let again = Engine::open(&into, options()).unwrap();
+        let mut state = state.clone();
+        state.insert(20_000, 1);
+        let table = Arc::clone(again.catalog().table("t").unwrap());
+        let mut session = again.session(SessionInfo::default());
+        let mut txn = session.begin(Isolation::ReadCommitted);
+        assert!(
+            rows(&mut txn, &table).into_iter().eq(state),
+            "{to:?} after a restart"
+        );
+    }
+}
+
+#[test]
+fn every_state_can_be_restored_from_backups_made_under_load() {
+    for seed in 0..3 {
+        let mut world = World::new(seed);
+        let mut end = Lsn::ZERO;
+        for round in 0..4 {
+            world.commit(15);
+            if round == 2 {
+                world.home.restart();
+            }
+            let done = world.back_up(2);
+            assert!(done.end > end, "it has what came meanwhile");
+            end = done.end;
+        }
+        world.commit(5);
+        let newest = world.newest_before(end);
+        world.check(newest, RestoreTo::End);
+        for _ in 0..6 {
+            let index = world.below(newest as u64 + 1) as usize;
+            let (lsn, time, _) = world.states[index];
+            world.check(index, RestoreTo::Lsn(lsn));
+            world.check(index, RestoreTo::Time(time));
+        }
+        let refused = restore(
+            world.folder.path(),
+            &world.folder.path().join("x"),
+            RestoreTo::Lsn(end),
+            None,
+        );
+        assert!(matches!(refused, Err(Error::NotYet { .. })));
+    }
+}
+
+#[test]
+fn a_backup_copies_what_is_new_and_keeps_no_more_than_is_needed() {
+    let mut world = World::new(7);
+    world.commit(30);
+    world.home.checkpoint();
+    let first = world.back_up(1);
+    assert!(first.run_bytes > 0 && first.log_bytes > 0);
+    let again = world.back_up(1);
+    assert_eq!((again.run_bytes, again.number), (0, 2), "nothing is new");
+    world.commit(1);
+    let third = world.back_up(1);
+    assert!(third.log_bytes < first.log_bytes);
+    let folder = world.folder.path().to_owned();
+    let listed = |part: &str| {
+        let entries = fs::read_dir(folder.join(part)).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect::<Vec<_>>()
+    };
+    let manifests = listed("").into_iter().filter(|path| path.is_file());
+    assert_eq!(manifests.count(), 1);
+    for _ in 0..5 {
+        world.commit(10);
+        world.home.checkpoint();
+        world.back_up(1);
+    }
+    let named = world.back_up(1);
+    let there: u64 = listed("runs")
+        .iter()
+        .map(|path| path.metadata().unwrap().len())
+        .sum();
+    assert!(there <= named.bytes, "runs that no backup needs are gone");
+}
+
+/// Changes a byte of a file.
+fn damage(path: &Path, at: u64) -> u8 {
+    let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+    byte[0]
+}
+
+#[test]
+fn damage_is_refused_with_file_and_offset_and_leaves_no_database() {
+    let mut world = World::new(3);
+    world.commit(30);
+    world.home.checkpoint();
+    world.commit(5);
+    world.back_up(1);
+    let mut files = Vec::new();
+    for part in ["runs", "wal", ""] {
+        let entries = fs::read_dir(world.folder.path().join(part)).unwrap();
+        let found = entries
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.is_file());
+        files.extend(found.map(|path| (path, part)));
+    }
+    assert!(files.len() > 3);
+    for (path, part) in files {
+        damage(&path, 5);
+        let parent = tempfile::tempdir().unwrap();
+        let into = parent.path().join("restored");
+        let refused = restore(world.folder.path(), &into, RestoreTo::End, None).unwrap_err();
+        match refused {
+            Error::DamagedFile {
+                path: named, offset, ..
+            } => {
+                assert_eq!((&named, offset), (&path, 0), "{part}");
+            }
+            other => panic!("{}: {other}", path.display()),
+        }
+        assert!(!into.join("FORMAT").exists());
+        damage(&path, 5);
+    }
+    world.check(world.states.len() - 1, RestoreTo::End);
+}
+
+#[test]
+fn a_backup_that_was_cut_short_leaves_the_one_before() {
+    let mut world = World::new(5);
+    world.commit(20);
+    let done = world.back_up(1);
+    let newest = world.newest_before(done.end);
+    let before: BTreeMap<PathBuf, Vec<u8>> = files_under(world.folder.path());
+    world.commit(20);
+    world.home.checkpoint();
+    world.back_up(1);
+    let after = files_under(world.folder.path());
+    // As far as the second one came: new files in part, the log grown, its manifest not there.
+    for (path, bytes) in &before {
+        fs::write(path, bytes).unwrap();
+    }
+    for (path, bytes) in &after {
+        match before.get(path) {
+            None if path.extension().is_some_and(|extension| extension == "wal") => {
+                fs::rename(path, path.with_extension("wal.new")).unwrap();
+            }
+            None if path.extension().is_some() => fs::write(path, &bytes[..bytes.len() / 2]).unwrap(),
+            None => fs::rename(path, path.with_file_name("backup.new")).unwrap(),
+            Some(_) if path.extension().is_some() => fs::write(path, bytes).unwrap(),
+            Some(_) => {}
+        }
+    }
+    world.check(newest, RestoreTo::End);
+    // And the next one goes on from there.
+    world.back_up(1);
+    world.check(world.states.len() - 1, RestoreTo::End);
+}
+
+fn files_under(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => files.extend(files_under(&path)),
+            false => drop(files.insert(path.clone(), fs::read(&path).unwrap())),
+        }
+    }
+    files
+}
+
+#[test]
+fn what_is_no_backup_of_this_database_and_what_is_not_empty_is_refused() {
+    let mut world = World::new(1);
+    world.commit(3);
+    world.back_up(1);
+    let mut other = World::new(2);
+    other.commit(3);
+    let refused = back_up(other.home.directory.path(), world.folder.path(), 1, clock());
+    assert!(matches!(refused, Err(Error::ForeignBackup { .. })));
+    let refused = back_up(world.folder.path(), other.folder.path(), 1, clock());
+    assert!(matches!(refused, Err(Error::NotADataDirectory { .. })));
+    let target = tempfile::tempdir().unwrap();
+    fs::write(target.path().join("thesis.tex"), "important").unwrap();
+    let refused = restore(world.folder.path(), target.path(), RestoreTo::End, None);
+    assert!(matches!(refused, Err(Error::NotEmpty { .. })));
+    let refused = restore(target.path(), &target.path().join("x"), RestoreTo::End, None);
+    assert!(matches!(refused, Err(Error::ForeignBackup { .. })));
+    world.check(world.states.len() - 1, RestoreTo::End);
+}
