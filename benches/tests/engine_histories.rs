@@ -36,10 +36,8 @@ impl Store {
             .begin(Isolation::ReadCommitted);
         for name in ["lists", "registers"] {
             let column = |name: &str, ty| ColumnDef {
-                name: name.to_owned(),
-                ty,
                 not_null: true,
-                default: None,
+                ..ColumnDef::new(name, ty)
             };
             let table = NewTable {
                 name: name.to_owned(),

@@ -36,6 +36,10 @@ pub struct ColumnDef {
     pub ty: DataType,
     pub not_null: bool,
     pub default: Option<ColumnDefault>,
+    /// What rows that were written before the column was added have in it. `None`: the column is as old as the table's data.
+    pub missing: Option<Value>,
+    /// The column is no part of the table any more. It keeps its number, and rows keep its place.
+    pub dropped: bool,
 }
 
 /// Where a column's value comes from when nobody gives one.
@@ -55,6 +59,18 @@ pub enum ColumnDefault {
 }
 
 impl ColumnDef {
+    /// A column of a new table, which may be NULL.
+    pub fn new(name: impl Into<String>, ty: DataType) -> ColumnDef {
+        ColumnDef {
+            name: name.into(),
+            ty,
+            not_null: false,
+            default: None,
+            missing: None,
+            dropped: false,
+        }
+    }
+
     /// The text of the DEFAULT expression.
     pub fn default_expression(&self) -> Option<&str> {
         match &self.default {
@@ -104,6 +120,7 @@ pub struct TableDef {
     /// Stable; visible to PostgreSQL clients.
     pub oid: u32,
     pub name: String,
+    /// All that the table's data ever had: a column's number, from 0, is its place here and in the rows. Dropped ones stay.
     pub columns: Vec<ColumnDef>,
     pub primary_key: Option<PrimaryKey>,
     /// The identity of the present data; TRUNCATE changes it.
@@ -157,7 +174,7 @@ impl Table {
         store: Arc<Store>,
         lock: Arc<TableLock>,
     ) -> Table {
-        let layout = Arc::clone(&store.layout);
+        let layout = Arc::new(RowLayout::of(&def.columns));
         let indexes = Index::of(&def, known, spaces, &store, &lock);
         Table {
             referenced: def.referenced_keys(),
@@ -172,9 +189,17 @@ impl Table {
         }
     }
 
-    /// The same data under another definition.
-    pub(crate) fn redefined(&self, def: TableDef, rules: Arc<Rules>) -> Table {
+    /// The same data under another definition; columns that it drops have no rules any more.
+    pub(crate) fn redefined(&self, def: TableDef, mut rules: Arc<Rules>) -> Table {
         let (store, lock) = (Arc::clone(&self.store), Arc::clone(&self.lock));
+        let columns = def.columns.iter().enumerate();
+        let dropped: Vec<usize> = columns
+            .filter(|(_, column)| column.dropped)
+            .map(|(number, _)| number)
+            .collect();
+        if !dropped.is_empty() {
+            rules = Arc::new(rules.of_living(&dropped));
+        }
         Table::with_indexes_of(&self.indexes, &Spaces::default(), def, store, lock).with_rules(rules)
     }
 
@@ -218,9 +243,14 @@ impl Table {
     }
 
     /// As `with_fresh_store`, with its indexes where `spaces` says.
-    pub(crate) fn with_store_in(home: Home, spaces: &Spaces, def: TableDef, lock: Arc<TableLock>) -> Table {
-        let types: Vec<DataType> = def.columns.iter().map(|column| column.ty).collect();
-        let store = Arc::new(Store::new(home, def.store, Arc::new(RowLayout::new(&types))));
+    pub(crate) fn with_store_in(
+        home: Home,
+        spaces: &Spaces,
+        mut def: TableDef,
+        lock: Arc<TableLock>,
+    ) -> Table {
+        def.columns.iter_mut().for_each(|column| column.missing = None);
+        let store = Arc::new(Store::new(home, def.store));
         let table = Table::with_indexes_of(&[], spaces, def, store, lock);
         table.set_indexes_ready();
         table
@@ -233,7 +263,7 @@ impl Table {
 
     /// The number of the column of this name.
     pub fn column(&self, name: &str) -> Option<usize> {
-        self.def.columns.iter().position(|column| column.name == name)
+        self.def.column(name)
     }
 
     /// The names of the columns with these numbers.
@@ -302,6 +332,14 @@ pub(crate) struct AppliedChange {
     pub(crate) sequence: Option<Arc<Sequence>>,
     /// The table by whose definition nobody may write any more.
     pub(crate) retires: Option<Arc<Table>>,
+}
+
+impl AppliedChange {
+    pub(crate) fn adds_columns(&self) -> bool {
+        let columns = |table: &Option<Arc<Table>>| table.as_ref().map(|table| table.def.columns.len());
+        let before = columns(&self.retires);
+        before.is_some() && columns(&self.table) > before
+    }
 }
 
 /// All tables, sequences and elections, as one commit left them or as one transaction sees them.
@@ -549,6 +587,60 @@ pub(crate) fn undefined(oid: u32) -> Error {
     }
 }
 
+impl TableDef {
+    /// The columns that the table has, with their numbers.
+    pub fn live_columns(&self) -> impl Iterator<Item = (usize, &ColumnDef)> {
+        self.columns
+            .iter()
+            .enumerate()
+            .filter(|(_, column)| !column.dropped)
+    }
+
+    /// The number of the column of this name.
+    pub fn column(&self, name: &str) -> Option<usize> {
+        let mut columns = self.live_columns();
+        columns
+            .find(|(_, column)| column.name == name)
+            .map(|(number, _)| number)
+    }
+
+    /// Takes a column off the table. It keeps its number under a name that nobody else has.
+    pub fn drop_column(&mut self, number: usize) {
+        let column = &mut self.columns[number];
+        *column = ColumnDef {
+            // As PostgreSQL has it.
+            name: format!("........pg.dropped.{}........", number + 1),
+            missing: column.missing.take(),
+            dropped: true,
+            ..ColumnDef::new("", column.ty)
+        };
+    }
+
+    /// Whether this can take the place of `old` over the same data: columns may be added behind the others and be dropped.
+    pub(crate) fn fits_data_of(&self, old: &TableDef) -> bool {
+        let same = |(old, new): (&ColumnDef, &ColumnDef)| {
+            old.ty == new.ty && old.missing == new.missing && (new.dropped || !old.dropped)
+        };
+        let mut added = self.columns.iter().skip(old.columns.len());
+        (self.oid, self.store) == (old.oid, old.store)
+            && self.columns.len() >= old.columns.len()
+            && old.columns.iter().zip(&self.columns).all(same)
+            && added.all(|column| column.missing.is_some())
+    }
+}
+
+/// Whether the columns that were added come last, and their missing values are of their types and make a row.
+pub(crate) fn has_valid_missing_values(columns: &[ColumnDef]) -> bool {
+    let first = columns
+        .iter()
+        .take_while(|column| column.missing.is_none())
+        .count();
+    let added = &columns[first..];
+    let types: Vec<DataType> = added.iter().map(|column| column.ty).collect();
+    let values: Vec<Value> = added.iter().filter_map(|column| column.missing.clone()).collect();
+    RowLayout::new(&types).encode(&values).is_ok()
+}
+
 /// Whether a definition makes sense by itself.
 pub(crate) fn check_definition(def: &TableDef) -> Result<(), Error> {
     let TableDef {
@@ -571,6 +663,10 @@ pub(crate) fn check_definition(def: &TableDef) -> Result<(), Error> {
     if names.windows(2).any(|pair| pair[0] == pair[1]) {
         return invalid("a column name is used twice");
     }
+    if !has_valid_missing_values(columns) {
+        return invalid("columns that were added and what old rows have in them do not fit");
+    }
+    let is_there = |number: &usize| columns.get(*number).is_some_and(|column| !column.dropped);
     if let Some(key) = primary_key {
         let mut numbers = key.columns.clone();
         numbers.sort_unstable();
@@ -580,12 +676,12 @@ pub(crate) fn check_definition(def: &TableDef) -> Result<(), Error> {
         if numbers.windows(2).any(|pair| pair[0] == pair[1]) {
             return invalid("a column appears twice in the primary key");
         }
-        if numbers.last().is_some_and(|last| *last >= columns.len()) {
+        if !numbers.iter().all(is_there) {
             return invalid("a column of the primary key does not exist");
         }
     }
     for index in &def.indexes {
-        if index.columns.is_empty() || index.columns.iter().any(|column| *column >= columns.len()) {
+        if index.columns.is_empty() || !index.columns.iter().all(is_there) {
             return invalid("an index needs columns of its table");
         }
     }

@@ -5,7 +5,7 @@
 //!
 //! | change | bytes |
 //! |---|---|
-//! | every change | version u8 = 1, kind u8, then: |
+//! | every change | version u8 = 2, kind u8, then: |
 //! | 1 create table | definition |
 //! | 2 drop table | oid u32, store u32 |
 //! | 3 truncate | oid u32, old store u32, new store u32 |
@@ -23,22 +23,24 @@
 //! | | match full u8, deferrable u8, deferred u8, validated u8 |
 //! | reference | oid u32 of the table that refers, list of column numbers u32 |
 //! | check | constraint name, expression text |
-//! | column | name, type (5 bytes, see `DataType::encode`), not null u8, default |
+//! | column | name, type (5 bytes, see `DataType::encode`), not null u8, default, dropped u8, option of missing value |
+//! | missing value | its length u32 and a row of this column alone (see `row`) |
 //! | default | u8 = 0: none; 1: expression text; 2: identity, oid of its sequence u32, always u8; 3: generated, expression text |
 //! | sequence | oid u32, name, store u32, type (5 bytes), start, increment, min, max, cache i64 each, cycle u8, option of owner (table's oid u32, column number u32) |
 //! | primary key | constraint name, list of column numbers u32 |
 
-use crate::catalog::{CheckDef, ColumnDef, ColumnDefault, PrimaryKey, TableDef};
+use crate::catalog::{CheckDef, ColumnDef, ColumnDefault, PrimaryKey, TableDef, has_valid_missing_values};
 use crate::collision::Rules;
 use crate::election::change::ElectionChange;
 use crate::foreign::{ForeignKeyDef, KeyAction, KeyMatch, ReferenceDef};
 use crate::index::IndexDef;
+use crate::row::RowLayout;
 use crate::sequence::{SequenceDef, SequenceOptions, SequenceOwner};
-use crate::types::DataType;
+use crate::types::{DataType, Value};
 use scry_wal::StoreId;
 use std::fmt;
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// Actions of foreign keys by their bytes.
 const ACTIONS: [KeyAction; 5] = [
@@ -239,6 +241,14 @@ pub(crate) fn put_column(out: &mut Vec<u8>, column: &ColumnDef) {
             put_text(out, text);
         }
     }
+    out.push(u8::from(column.dropped));
+    out.push(u8::from(column.missing.is_some()));
+    if let Some(missing) = &column.missing {
+        let row = RowLayout::new(&[column.ty]).encode(std::slice::from_ref(missing));
+        let row = row.expect("missing values are checked with the definition");
+        put_len(out, row.len());
+        out.extend_from_slice(&row);
+    }
 }
 
 fn put_sequence(out: &mut Vec<u8>, def: &SequenceDef) {
@@ -418,7 +428,7 @@ impl<'a> Reader<'a> {
         Ok(text.to_owned())
     }
 
-    pub(crate) fn column(&mut self) -> Result<ColumnDef, CatalogChangeError> {
+    fn column(&mut self) -> Result<ColumnDef, CatalogChangeError> {
         let name = self.text()?;
         let ty = self.data_type()?;
         let not_null = self.flag()?;
@@ -432,11 +442,18 @@ impl<'a> Reader<'a> {
             3 => Some(ColumnDefault::Generated(self.text()?)),
             _ => return Err(self.error("unknown kind of default")),
         };
+        let dropped = self.flag()?;
+        let missing = match self.flag()? {
+            true => Some(self.missing(ty)?),
+            false => None,
+        };
         Ok(ColumnDef {
             name,
             ty,
             not_null,
             default,
+            missing,
+            dropped,
         })
     }
 
@@ -469,11 +486,29 @@ impl<'a> Reader<'a> {
         })
     }
 
+    fn missing(&mut self, ty: DataType) -> Result<Value, CatalogChangeError> {
+        let layout = RowLayout::new(&[ty]);
+        let row = self.bytes()?;
+        match layout.validate(row) {
+            Ok(()) => Ok(layout.row(row).get(0).to_value()),
+            Err(_) => Err(self.error("a missing value is not of its column")),
+        }
+    }
+
+    /// All columns of a table.
+    pub(crate) fn table_columns(&mut self) -> Result<Vec<ColumnDef>, CatalogChangeError> {
+        let columns = self.list(Reader::column)?;
+        match has_valid_missing_values(&columns) {
+            true => Ok(columns),
+            false => Err(self.error("missing values that make no row")),
+        }
+    }
+
     fn definition(&mut self) -> Result<TableDef, CatalogChangeError> {
         let oid = self.u32()?;
         let store = StoreId::new(self.u32()?);
         let name = self.text()?;
-        let columns = self.list(Reader::column)?;
+        let columns = self.table_columns()?;
         let primary_key = if self.flag()? { Some(self.key()?) } else { None };
         let checks = self.list(|reader| {
             Ok(CheckDef {
@@ -553,10 +588,9 @@ mod tests {
 
     fn samples() -> Vec<CatalogChange> {
         let column = |name: &str, ty, not_null, default: Option<&str>| ColumnDef {
-            name: name.to_owned(),
-            ty,
             not_null,
             default: default.map(|text| ColumnDefault::Expression(text.to_owned())),
+            ..ColumnDef::new(name, ty)
         };
         let sequence = SequenceDef {
             oid: 16400,
@@ -618,7 +652,18 @@ mod tests {
             CatalogChange::Redefine(TableDef {
                 oid: 16385,
                 name: "items".to_owned(),
-                columns: vec![column("id", DataType::Int4, false, None)],
+                columns: vec![
+                    column("id", DataType::Int4, false, None),
+                    ColumnDef {
+                        missing: Some(Value::Text("né".to_owned())),
+                        ..column("note", DataType::Text, true, None)
+                    },
+                    ColumnDef {
+                        missing: Some(Value::Null),
+                        dropped: true,
+                        ..column("........pg.dropped.3........", DataType::Int8, false, None)
+                    },
+                ],
                 primary_key: None,
                 store: StoreId::new(7),
                 checks: vec![CheckDef {
@@ -805,7 +850,7 @@ mod tests {
 
     #[test]
     fn another_version_or_kind_is_refused() {
-        assert!(CatalogChange::decode(&[2, 2, 0, 0, 0, 0, 0, 0, 0, 0]).is_err());
-        assert!(CatalogChange::decode(&[1, 15, 0, 0, 0, 0, 0, 0, 0, 0]).is_err());
+        assert!(CatalogChange::decode(&[3, 2, 0, 0, 0, 0, 0, 0, 0, 0]).is_err());
+        assert!(CatalogChange::decode(&[2, 15, 0, 0, 0, 0, 0, 0, 0, 0]).is_err());
     }
 }

@@ -26,9 +26,12 @@ pub trait RowRules: Send + Sync {
 impl TableDef {
     /// Whether every row that satisfies `other`, a definition of the same data, satisfies this one.
     pub(crate) fn is_satisfied_by(&self, other: &TableDef) -> bool {
-        let mut columns = self.columns.iter().zip(&other.columns);
+        let mut columns = self.columns.iter().enumerate();
         self.checks.iter().all(|check| other.checks.contains(check))
-            && columns.all(|(here, there)| there.not_null || !here.not_null)
+            && columns.all(|(number, here)| match other.columns.get(number) {
+                Some(there) => there.not_null || !here.not_null,
+                None => !here.not_null || here.missing.as_ref().is_some_and(|value| !value.is_null()),
+            })
     }
 }
 

@@ -141,6 +141,8 @@ pub enum Error {
     ElectionWithDefinition,
     /// The table was dropped, truncated or given a key since the candidate's base.
     TableReplaced { table: String },
+    /// Columns were added to or dropped from a table that the candidate has changed, so that its changes cannot be rewritten.
+    ColumnsChanged { table: String },
     /// Rows of the candidate whose state it changed is no longer the present.
     Conflicts { candidate: String, count: usize },
     /// A collision rule that the table or the column cannot have.
@@ -380,6 +382,10 @@ impl fmt::Display for Error {
             Error::TableReplaced { table } => write!(
                 f,
                 "table \"{table}\" was dropped, truncated or given a primary key since the candidate's base"
+            ),
+            Error::ColumnsChanged { table } => write!(
+                f,
+                "columns were added to or dropped from table \"{table}\" since the candidate's base"
             ),
             Error::Conflicts { candidate, count } => write!(
                 f,

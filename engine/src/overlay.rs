@@ -18,6 +18,7 @@
 use crate::Row;
 use crate::changes::Changes;
 use crate::key::Key;
+use crate::row::RowLayout;
 use crate::store::Store;
 use crate::store::entry::RowEntry;
 use scry_wal::{Change, Ended, Lsn, Op, Ordinal, RecordError, StoreId, TentativeId};
@@ -78,6 +79,8 @@ pub(crate) struct Pending {
 /// A store in which the transaction locked rows.
 pub(crate) struct WrittenStore {
     pub(crate) store: Arc<Store>,
+    /// Of its rows, as the transaction's catalog has the table.
+    layout: Arc<RowLayout>,
 }
 
 /// How many versions of a store the transaction has logged; also names the stores of its records.
@@ -231,11 +234,23 @@ impl Overlay {
         u32::try_from(index).ok()
     }
 
-    pub(crate) fn add_store(&mut self, store: &Arc<Store>) -> u32 {
+    pub(crate) fn add_store(&mut self, store: &Arc<Store>, layout: &Arc<RowLayout>) -> u32 {
         self.stores.push(WrittenStore {
             store: Arc::clone(store),
+            layout: Arc::clone(layout),
         });
         u32::try_from(self.stores.len() - 1).expect("one store for each table of a statement")
+    }
+
+    /// The table of a store has other columns now.
+    pub(crate) fn set_layout(&mut self, store: &Arc<Store>, layout: &Arc<RowLayout>) {
+        for written in self
+            .stores
+            .iter_mut()
+            .filter(|written| Arc::ptr_eq(&written.store, store))
+        {
+            written.layout = Arc::clone(layout);
+        }
     }
 
     pub(crate) fn store_of(&self, pending: &Pending) -> &Arc<Store> {
@@ -382,7 +397,7 @@ impl Overlay {
             let pending = &mut self.changes[*slot as usize];
             pending.dirty = false;
             self.unlogged_bytes -= std::mem::take(&mut pending.counted_bytes);
-            let store = &self.stores[pending.store as usize].store;
+            let WrittenStore { store, layout } = &self.stores[pending.store as usize];
             let Some(delta) = pending.delta() else { continue };
             if store.is_derived() {
                 let logged = match delta.new {
@@ -418,7 +433,7 @@ impl Overlay {
             let changed;
             let before: &[u8] = match (delta.old, delta.new) {
                 (Some(old), Some(new)) => {
-                    changed = store.layout.encode_before(old, new);
+                    changed = layout.encode_before(old, new);
                     &changed
                 }
                 (Some(old), None) => old,

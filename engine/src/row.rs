@@ -4,19 +4,31 @@
 //!
 //! | part | bytes |
 //! |---|---|
-//! | null bitmap | one bit a column, set = NULL, low bit first; unused bits zero |
-//! | fixed area | every fixed-size column at its fixed offset; zeros when NULL |
-//! | end offsets | u32 for each variable-size column: where its bytes end, counted from the row's start |
+//! | head | u16: where the variable area begins, which also says how many columns the row has |
+//! | columns | each in its order: a fixed-size one its value, zeros when NULL; a variable-size one u32, where its bytes end, counted from the row's start. Before every eighth, from the first on: a byte with one bit for each of the eight, set = NULL, low bit first; unused bits zero |
 //! | variable area | the bytes of the variable-size columns in column order; none when NULL |
 //!
 //! Fixed sizes: bool 1, int2 2, int4 4, int8 8, float4 4, float8 8, date 4, time and timestamps 8, uuid 16,
 //! numeric(p ≤ 18, s) 8 and numeric(p > 18, s) 16 (the mantissa at scale s), numeric 17 (scale, mantissa).
 //!
-//! Invariants: the encoding is canonical, so two rows of one layout hold the same values exactly when their bytes
+//! A column stands at one place, however many come behind it. So a layout reads rows that have only its first columns, as those
+//! that were written before a column was added do: what they lack is the column's *missing value*. It reads the columns that it
+//! has of rows that have more, too.
+//!
+//! Invariants: the encoding is canonical, so two rows with equally many columns hold the same values exactly when their bytes
 //! are equal (floats by their bits). Bytes that come from disk are checked by `validate` once; the getters then
 //! rely on it, and panic rather than read beyond the row when that was not done.
 
-use crate::types::{DataType, Datum, NUMERIC_FREE_SCALE, NUMERIC_MAX_PRECISION, Numeric, Value};
+mod before;
+mod kind;
+mod reader;
+mod validate;
+
+use crate::catalog::ColumnDef;
+use crate::types::{DataType, Datum, NUMERIC_MAX_PRECISION, Value};
+use kind::{Kind, read_u16};
+pub use reader::RowRef;
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -28,6 +40,12 @@ pub const MAX_ROW_BYTES: usize = 8 << 20;
 
 /// The most columns of one table, as in PostgreSQL.
 pub const MAX_COLUMNS: usize = 1600;
+
+/// Bytes of the head.
+const HEAD_BYTES: usize = 2;
+
+/// Columns whose null bits are in one byte.
+const GROUP: usize = 8;
 
 /// Precision up to which a numeric(p, s) is held in eight bytes.
 const NARROW_PRECISION: u8 = 18;
@@ -68,118 +86,131 @@ impl fmt::Display for RowError {
 
 impl std::error::Error for RowError {}
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Bool,
-    Int2,
-    Int4,
-    Int8,
-    Float4,
-    Float8,
-    NumericNarrow { scale: u8 },
-    NumericWide { scale: u8 },
-    NumericFree,
-    Date,
-    Time,
-    Timestamp,
-    TimestampTz,
-    Uuid,
-    Text,
-    Bytea,
-    Jsonb,
-}
-
-impl Kind {
-    fn of(ty: &DataType) -> Kind {
-        match ty {
-            DataType::Bool => Kind::Bool,
-            DataType::Int2 => Kind::Int2,
-            DataType::Int4 => Kind::Int4,
-            DataType::Int8 => Kind::Int8,
-            DataType::Float4 => Kind::Float4,
-            DataType::Float8 => Kind::Float8,
-            DataType::Numeric(Some((precision, scale))) if *precision <= NARROW_PRECISION => {
-                Kind::NumericNarrow { scale: *scale }
-            }
-            DataType::Numeric(Some((_, scale))) => Kind::NumericWide { scale: *scale },
-            DataType::Numeric(None) => Kind::NumericFree,
-            DataType::Text | DataType::Varchar(_) | DataType::Char(_) => Kind::Text,
-            DataType::Bytea => Kind::Bytea,
-            DataType::Date => Kind::Date,
-            DataType::Time => Kind::Time,
-            DataType::Timestamp => Kind::Timestamp,
-            DataType::TimestampTz => Kind::TimestampTz,
-            DataType::Uuid => Kind::Uuid,
-            DataType::Jsonb => Kind::Jsonb,
-        }
-    }
-
-    /// Bytes in the fixed area; `None` for variable-size columns.
-    fn fixed_bytes(self) -> Option<usize> {
-        Some(match self {
-            Kind::Bool => 1,
-            Kind::Int2 => 2,
-            Kind::Int4 | Kind::Float4 | Kind::Date => 4,
-            Kind::Int8 | Kind::Float8 | Kind::Time | Kind::Timestamp | Kind::TimestampTz => 8,
-            Kind::NumericNarrow { .. } => 8,
-            Kind::NumericWide { .. } | Kind::Uuid => 16,
-            Kind::NumericFree => 17,
-            Kind::Text | Kind::Bytea | Kind::Jsonb => return None,
-        })
-    }
-}
-
 #[derive(Clone, Copy, Debug)]
 struct Column {
     kind: Kind,
-    /// In the fixed area: the offset of the value. Else: the offset of the column's end offset.
-    at: usize,
+    /// Its bit in the byte at `null_at`.
+    null_bit: u8,
+    null_at: u32,
+    /// Where its value stands, or its end offset.
+    at: u32,
+    /// Of a variable-size column: where the end offset of the one before it stands; 0 when it is the first.
+    before: u32,
 }
 
-/// Where each column of a table stands in its rows. Computed once per store.
+impl Column {
+    #[inline]
+    fn at(&self) -> usize {
+        self.at as usize
+    }
+
+    fn is_variable(&self) -> bool {
+        self.kind.fixed_bytes().is_none()
+    }
+
+    /// Bytes between the head and the variable area.
+    fn width(&self) -> usize {
+        self.kind.fixed_bytes().unwrap_or(END_BYTES)
+    }
+
+    #[inline]
+    fn is_null(&self, row: &[u8]) -> bool {
+        row[self.null_at as usize] & self.null_bit != 0
+    }
+
+    fn set_null(&self, row: &mut [u8], null: bool) {
+        let byte = &mut row[self.null_at as usize];
+        *byte = if null {
+            *byte | self.null_bit
+        } else {
+            *byte & !self.null_bit
+        };
+    }
+}
+
+/// Bytes of an end offset.
+const END_BYTES: usize = 4;
+
+/// Where the variable area of a row begins.
+#[inline]
+fn head_of(row: &[u8]) -> usize {
+    usize::from(read_u16(row, 0))
+}
+
+/// Where each column of a table stands in its rows. Computed once for each definition.
 #[derive(Clone, Debug)]
 pub struct RowLayout {
     types: Box<[DataType]>,
     columns: Box<[Column]>,
-    /// Bytes of the null bitmap.
-    bitmap: usize,
-    /// Where the end offsets begin.
-    ends: usize,
-    /// Where the variable area begins: the size of a row whose variable columns are empty.
+    /// How many columns every row has.
+    first: usize,
+    /// A row with the missing values of the others, and NULL in the first.
+    missing: Box<[u8]>,
+    /// Where the variable area of a row with all columns begins.
     head: usize,
 }
 
 impl RowLayout {
+    /// Of rows that all have these columns.
     pub fn new(types: &[DataType]) -> RowLayout {
-        let bitmap = types.len().div_ceil(8);
-        let mut columns: Vec<Column> = types
+        RowLayout::with_missing(types, &[])
+    }
+
+    /// Of the rows of a table with these columns.
+    ///
+    /// # Panics
+    /// When a missing value is not of its column, or all of them are more than a row: a definition that was never checked.
+    pub fn of(columns: &[ColumnDef]) -> RowLayout {
+        let types: Vec<DataType> = columns.iter().map(|column| column.ty).collect();
+        let missing: Vec<&Value> = columns
             .iter()
-            .map(|ty| Column {
-                kind: Kind::of(ty),
-                at: 0,
-            })
+            .filter_map(|column| column.missing.as_ref())
             .collect();
-        let mut at = bitmap;
-        for column in &mut columns {
-            if let Some(bytes) = column.kind.fixed_bytes() {
-                column.at = at;
-                at += bytes;
+        RowLayout::with_missing(&types, &missing)
+    }
+
+    /// Rows may lack the last columns, for which `missing` has the values.
+    fn with_missing(types: &[DataType], missing: &[&Value]) -> RowLayout {
+        let mut at = HEAD_BYTES;
+        let (mut null_at, mut before) = (0, 0);
+        let column = |(index, ty)| {
+            if index % GROUP == 0 {
+                null_at = at as u32;
+                at += 1;
             }
-        }
-        let ends = at;
-        for column in &mut columns {
-            if column.kind.fixed_bytes().is_none() {
-                column.at = at;
-                at += 4;
+            let mut column = Column {
+                kind: Kind::of(ty),
+                null_bit: 1u8 << (index % GROUP),
+                null_at,
+                at: at as u32,
+                before: 0,
+            };
+            at += column.width();
+            if column.is_variable() {
+                column.before = std::mem::replace(&mut before, column.at);
             }
-        }
-        RowLayout {
+            column
+        };
+        let columns = types.iter().enumerate().map(column).collect();
+        let mut layout = RowLayout {
             types: types.into(),
-            columns: columns.into(),
-            bitmap,
-            ends,
+            columns,
+            first: types.len() - missing.len(),
+            missing: Box::default(),
             head: at,
+        };
+        if let Some(first) = (!missing.is_empty()).then_some(layout.first) {
+            let mut row = Vec::new();
+            let value = |column: usize| match column.checked_sub(first) {
+                Some(added) => missing[added].as_datum(),
+                None => Datum::Null,
+            };
+            layout
+                .encode_with(&mut row, value)
+                .expect("missing values are checked with the definition");
+            layout.missing = row.into();
         }
+        layout
     }
 
     pub fn types(&self) -> &[DataType] {
@@ -193,7 +224,24 @@ impl RowLayout {
     /// A reader of `bytes`, which must be a valid row of this layout.
     #[inline]
     pub fn row<'a>(&'a self, bytes: &'a [u8]) -> RowRef<'a> {
-        RowRef { layout: self, bytes }
+        RowRef::new(self, bytes)
+    }
+
+    /// The row with exactly the columns of this layout.
+    fn shaped<'r>(&self, row: &'r [u8]) -> Result<Cow<'r, [u8]>, RowError> {
+        if head_of(row) == self.head {
+            return Ok(Cow::Borrowed(row));
+        }
+        let read = self.row(row);
+        let mut shaped = Vec::with_capacity(row.len() + self.head);
+        self.encode_with(&mut shaped, |column| read.get(column))?;
+        Ok(Cow::Owned(shaped))
+    }
+
+    /// Whether two rows hold the same values, whichever columns they lack.
+    pub fn same(&self, a: &[u8], b: &[u8]) -> bool {
+        let agree = |(a, b): (Cow<'_, [u8]>, Cow<'_, [u8]>)| a == b;
+        a == b || self.shaped(a).ok().zip(self.shaped(b).ok()).is_some_and(agree)
     }
 
     pub fn encode(&self, values: &[Value]) -> Result<Vec<u8>, RowError> {
@@ -235,29 +283,18 @@ impl RowLayout {
     /// Into an empty vector.
     fn encode_with<'d>(&self, out: &mut Vec<u8>, value: impl Fn(usize) -> Datum<'d>) -> Result<(), RowError> {
         out.resize(self.head, 0);
+        let head = u16::try_from(self.head).expect("a table has at most MAX_COLUMNS");
+        out[..HEAD_BYTES].copy_from_slice(&head.to_le_bytes());
         for (index, column) in self.columns.iter().enumerate() {
             let datum = value(index);
             if datum.is_null() {
-                set_bit(out, index);
-                self.end_variable(column, out)?;
-            } else if column.kind.fixed_bytes().is_some() {
-                self.put_fixed(index, &datum, out)?;
-            } else {
+                column.set_null(out, true);
+            } else if column.is_variable() {
                 out.extend_from_slice(self.variable_bytes(index, &datum)?);
-                self.end_variable(column, out)?;
+            } else {
+                self.put_fixed(index, &datum, out)?;
             }
-        }
-        Ok(())
-    }
-
-    /// Notes that the variable column ends where `out` now ends.
-    fn end_variable(&self, column: &Column, out: &mut [u8]) -> Result<(), RowError> {
-        if out.len() > MAX_ROW_BYTES {
-            return Err(RowError::TooLarge { bytes: out.len() });
-        }
-        if column.kind.fixed_bytes().is_none() {
-            let end = (out.len() as u32).to_le_bytes();
-            out[column.at..column.at + 4].copy_from_slice(&end);
+            end_variable(column, out)?;
         }
         Ok(())
     }
@@ -286,7 +323,7 @@ impl RowLayout {
 
     fn put_fixed(&self, index: usize, datum: &Datum<'_>, row: &mut [u8]) -> Result<(), RowError> {
         let column = &self.columns[index];
-        let mut put = |bytes: &[u8]| row[column.at..column.at + bytes.len()].copy_from_slice(bytes);
+        let mut put = |bytes: &[u8]| row[column.at()..column.at() + bytes.len()].copy_from_slice(bytes);
         match (column.kind, datum) {
             (Kind::Bool, Datum::Bool(v)) => put(&[u8::from(*v)]),
             (Kind::Int2, Datum::Int2(v)) => put(&v.to_le_bytes()),
@@ -321,7 +358,7 @@ impl RowLayout {
         Ok(())
     }
 
-    /// The row `old` with `changes` (column, new value) made, without decoding what stays as it is.
+    /// The row `old` with `changes` (column, new value) made, and with all columns; what stays as it is is not decoded.
     pub fn update(&self, old: &[u8], changes: &[(usize, Datum<'_>)]) -> Result<Vec<u8>, RowError> {
         if let Some((found, _)) = changes.iter().find(|(column, _)| *column >= self.columns.len()) {
             return Err(RowError::WrongColumn {
@@ -329,19 +366,20 @@ impl RowLayout {
                 columns: self.columns.len(),
             });
         }
+        let old = &*self.shaped(old)?;
         let mut out = Vec::with_capacity(old.len());
         out.extend_from_slice(old);
         let mut variable = false;
         for (index, datum) in changes {
-            match self.columns[*index].kind.fixed_bytes() {
+            let column = &self.columns[*index];
+            match column.kind.fixed_bytes() {
                 None => variable = true,
                 Some(bytes) if datum.is_null() => {
-                    let at = self.columns[*index].at;
-                    out[at..at + bytes].fill(0);
-                    set_bit(&mut out, *index);
+                    out[column.at()..column.at() + bytes].fill(0);
+                    column.set_null(&mut out, true);
                 }
                 Some(_) => {
-                    clear_bit(&mut out, *index);
+                    column.set_null(&mut out, false);
                     self.put_fixed(*index, datum, &mut out)?;
                 }
             }
@@ -359,310 +397,42 @@ impl RowLayout {
         out: &mut Vec<u8>,
     ) -> Result<(), RowError> {
         out.truncate(self.head);
-        let mut start = self.head;
         for (index, column) in self.columns.iter().enumerate() {
-            if column.kind.fixed_bytes().is_some() {
+            if !column.is_variable() {
                 continue;
             }
-            let end = read_u32(old, column.at) as usize;
             match changes.iter().rfind(|(changed, _)| *changed == index) {
-                None => out.extend_from_slice(&old[start..end]),
-                Some((_, Datum::Null)) => set_bit(out, index),
+                None => out.extend_from_slice(reader::raw(old, column)),
+                Some((_, Datum::Null)) => column.set_null(out, true),
                 Some((_, datum)) => {
-                    clear_bit(out, index);
+                    column.set_null(out, false);
                     out.extend_from_slice(self.variable_bytes(index, datum)?);
                 }
             }
-            self.end_variable(column, out)?;
-            start = end;
+            end_variable(column, out)?;
         }
         Ok(())
     }
+}
 
-    /// Checks that `bytes` are a row of this layout, so that every getter will do. For bytes from disk.
-    pub fn validate(&self, bytes: &[u8]) -> Result<(), RowError> {
-        let damaged = |what, offset| Err(RowError::Damaged { what, offset });
-        if bytes.len() < self.head {
-            return damaged("too short", bytes.len());
-        }
-        if bytes.len() > MAX_ROW_BYTES {
-            return damaged("too long", bytes.len());
-        }
-        let used = self.columns.len() % 8;
-        if used != 0 && bytes[self.bitmap - 1] >> used != 0 {
-            return damaged("null bits of columns that do not exist", self.bitmap - 1);
-        }
-        let mut start = self.head;
-        for (index, column) in self.columns.iter().enumerate() {
-            let null = bit(bytes, index);
-            let Some(size) = column.kind.fixed_bytes() else {
-                let end = read_u32(bytes, column.at) as usize;
-                let Some(content) = bytes.get(start..end) else {
-                    return damaged("end offset out of place", column.at);
-                };
-                if null && !content.is_empty() {
-                    return damaged("content of a null column", start);
-                }
-                if column.kind != Kind::Bytea && std::str::from_utf8(content).is_err() {
-                    return damaged("invalid UTF-8", start);
-                }
-                start = end;
-                continue;
-            };
-            let content = &bytes[column.at..column.at + size];
-            let valid = match column.kind {
-                _ if null => content.iter().all(|byte| *byte == 0),
-                Kind::Bool => content[0] <= 1,
-                Kind::NumericNarrow { scale } => {
-                    Numeric::new(i128::from(read_i64(bytes, column.at)), scale).is_ok()
-                }
-                Kind::NumericWide { scale } => Numeric::new(read_i128(bytes, column.at), scale).is_ok(),
-                Kind::NumericFree => {
-                    // As many digits before the point as its column, and its copy in the mirror, have room for.
-                    content[0] <= NUMERIC_FREE_SCALE
-                        && Numeric::new(read_i128(bytes, column.at + 1), content[0])
-                            .is_ok_and(|number| number.rescale(NUMERIC_FREE_SCALE).is_ok())
-                }
-                _ => true,
-            };
-            if !valid {
-                return damaged("value out of range", column.at);
-            }
-        }
-        if start != bytes.len() {
-            damaged("bytes after the last column", start)
-        } else {
-            Ok(())
-        }
+/// Behind the bytes of a column: notes that a variable-size one ends where the row now ends.
+fn end_variable(column: &Column, out: &mut [u8]) -> Result<(), RowError> {
+    if out.len() > MAX_ROW_BYTES {
+        return Err(RowError::TooLarge { bytes: out.len() });
     }
-
-    /// What must be known beside the row `new` to get `old` back: the columns that differ, as they were.
-    ///
-    /// A bitmap of the columns that differ; a bitmap of those of them that were NULL; then for each other one in
-    /// column order its bytes in `old`, preceded by a u32 length when of variable size.
-    pub fn encode_before(&self, old: &[u8], new: &[u8]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(2 * self.bitmap + 16);
-        out.resize(2 * self.bitmap, 0);
-        let (old_row, new_row) = (self.row(old), self.row(new));
-        for (index, column) in self.columns.iter().enumerate() {
-            let null = bit(old, index);
-            // Words are compared as such: a call to compare four bytes costs more than all else here.
-            let same = match column.kind.fixed_bytes() {
-                Some(4) => read_u32(old, column.at) == read_u32(new, column.at),
-                Some(8) => read_i64(old, column.at) == read_i64(new, column.at),
-                _ => old_row.raw(column) == new_row.raw(column),
-            };
-            if same && null == bit(new, index) {
-                continue;
-            }
-            let before = old_row.raw(column);
-            set_bit(&mut out, index);
-            if null {
-                set_bit(&mut out[self.bitmap..], index);
-                continue;
-            }
-            if column.kind.fixed_bytes().is_none() {
-                out.extend_from_slice(&(before.len() as u32).to_le_bytes());
-            }
-            out.extend_from_slice(before);
-        }
-        out
+    if column.is_variable() {
+        let end = (out.len() as u32).to_le_bytes();
+        out[column.at()..column.at() + END_BYTES].copy_from_slice(&end);
     }
-
-    /// Reads what `encode_before` wrote: (column, value before). Hostile bytes are refused.
-    pub fn decode_before<'a>(&self, before: &'a [u8]) -> Result<Vec<(usize, Datum<'a>)>, RowError> {
-        let mut at = 2 * self.bitmap;
-        if before.len() < at {
-            return Err(RowError::Damaged {
-                what: "before-image too short",
-                offset: before.len(),
-            });
-        }
-        let mut columns = Vec::new();
-        for (index, column) in self.columns.iter().enumerate() {
-            if !bit(before, index) {
-                continue;
-            }
-            if bit(&before[self.bitmap..], index) {
-                columns.push((index, Datum::Null));
-                continue;
-            }
-            let size = match column.kind.fixed_bytes() {
-                Some(bytes) => bytes,
-                None if before.len() - at >= 4 => {
-                    at += 4;
-                    read_u32(before, at - 4) as usize
-                }
-                None => {
-                    return Err(RowError::Damaged {
-                        what: "before-image cut",
-                        offset: at,
-                    });
-                }
-            };
-            if before.len() - at < size {
-                return Err(RowError::Damaged {
-                    what: "before-image cut",
-                    offset: at,
-                });
-            }
-            let content = &before[at..at + size];
-            let datum = decode(column.kind, content).ok_or(RowError::Damaged {
-                what: "before-image",
-                offset: at,
-            })?;
-            columns.push((index, datum));
-            at += size;
-        }
-        if at != before.len() {
-            return Err(RowError::Damaged {
-                what: "bytes after the before-image",
-                offset: at,
-            });
-        }
-        Ok(columns)
-    }
-}
-
-/// A row that is read column by column.
-#[derive(Clone, Copy)]
-pub struct RowRef<'a> {
-    layout: &'a RowLayout,
-    bytes: &'a [u8],
-}
-
-impl<'a> RowRef<'a> {
-    pub fn bytes(&self) -> &'a [u8] {
-        self.bytes
-    }
-
-    pub fn layout(&self) -> &'a RowLayout {
-        self.layout
-    }
-
-    #[inline]
-    pub fn is_null(&self, column: usize) -> bool {
-        bit(self.bytes, column)
-    }
-
-    #[inline]
-    pub fn get(&self, column: usize) -> Datum<'a> {
-        if bit(self.bytes, column) {
-            return Datum::Null;
-        }
-        let column = &self.layout.columns[column];
-        match column.kind {
-            Kind::Int4 => Datum::Int4(read_i32(self.bytes, column.at)),
-            Kind::Int8 => Datum::Int8(read_i64(self.bytes, column.at)),
-            kind => decode(kind, self.raw(column)).expect("rows are validated before they are read"),
-        }
-    }
-
-    pub fn values(&self) -> Vec<Value> {
-        (0..self.layout.columns.len())
-            .map(|column| self.get(column).to_value())
-            .collect()
-    }
-
-    pub fn validate(&self) -> Result<(), RowError> {
-        self.layout.validate(self.bytes)
-    }
-
-    #[inline]
-    fn raw(&self, column: &Column) -> &'a [u8] {
-        if let Some(bytes) = column.kind.fixed_bytes() {
-            return &self.bytes[column.at..column.at + bytes];
-        }
-        let end = read_u32(self.bytes, column.at) as usize;
-        let start = if column.at == self.layout.ends {
-            self.layout.head
-        } else {
-            read_u32(self.bytes, column.at - 4) as usize
-        };
-        &self.bytes[start..end]
-    }
-}
-
-impl fmt::Debug for RowRef<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list()
-            .entries((0..self.layout.columns.len()).map(|column| self.get(column)))
-            .finish()
-    }
-}
-
-/// A value from its bytes, of the size that its kind has; `None` when they are no such value.
-#[inline]
-fn decode(kind: Kind, bytes: &[u8]) -> Option<Datum<'_>> {
-    Some(match kind {
-        Kind::Bool => Datum::Bool(match bytes[0] {
-            0 => false,
-            1 => true,
-            _ => return None,
-        }),
-        Kind::Int2 => Datum::Int2(i16::from_le_bytes([bytes[0], bytes[1]])),
-        Kind::Int4 => Datum::Int4(read_i32(bytes, 0)),
-        Kind::Int8 => Datum::Int8(read_i64(bytes, 0)),
-        Kind::Float4 => Datum::Float4(f32::from_bits(read_u32(bytes, 0))),
-        Kind::Float8 => Datum::Float8(f64::from_bits(read_i64(bytes, 0) as u64)),
-        Kind::Date => Datum::Date(read_i32(bytes, 0)),
-        Kind::Time => Datum::Time(read_i64(bytes, 0)),
-        Kind::Timestamp => Datum::Timestamp(read_i64(bytes, 0)),
-        Kind::TimestampTz => Datum::TimestampTz(read_i64(bytes, 0)),
-        Kind::Uuid => Datum::Uuid(array(bytes, 0)),
-        Kind::NumericNarrow { scale } => {
-            Datum::Numeric(Numeric::new(i128::from(read_i64(bytes, 0)), scale).ok()?)
-        }
-        Kind::NumericWide { scale } => Datum::Numeric(Numeric::new(read_i128(bytes, 0), scale).ok()?),
-        Kind::NumericFree => Datum::Numeric(Numeric::new(read_i128(bytes, 1), bytes[0]).ok()?),
-        Kind::Text => Datum::Text(std::str::from_utf8(bytes).ok()?),
-        Kind::Jsonb => Datum::Jsonb(std::str::from_utf8(bytes).ok()?),
-        Kind::Bytea => Datum::Bytea(bytes),
-    })
-}
-
-#[inline]
-fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    let mut array = [0; N];
-    array.copy_from_slice(&bytes[at..at + N]);
-    array
-}
-
-#[inline]
-fn read_u32(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(array(bytes, at))
-}
-
-#[inline]
-fn read_i32(bytes: &[u8], at: usize) -> i32 {
-    i32::from_le_bytes(array(bytes, at))
-}
-
-#[inline]
-fn read_i64(bytes: &[u8], at: usize) -> i64 {
-    i64::from_le_bytes(array(bytes, at))
-}
-
-#[inline]
-fn read_i128(bytes: &[u8], at: usize) -> i128 {
-    i128::from_le_bytes(array(bytes, at))
-}
-
-#[inline]
-fn bit(bitmap: &[u8], index: usize) -> bool {
-    bitmap[index / 8] >> (index % 8) & 1 != 0
-}
-
-fn set_bit(bitmap: &mut [u8], index: usize) {
-    bitmap[index / 8] |= 1 << (index % 8);
-}
-
-fn clear_bit(bitmap: &mut [u8], index: usize) {
-    bitmap[index / 8] &= !(1 << (index % 8));
+    Ok(())
 }
 
 const _: () = assert!(NARROW_PRECISION < NUMERIC_MAX_PRECISION);
 const _: () = assert!(MAX_ROW_BYTES < u32::MAX as usize, "end offsets are u32");
+const _: () = assert!(
+    HEAD_BYTES + MAX_COLUMNS.div_ceil(GROUP) + MAX_COLUMNS * kind::WIDEST <= u16::MAX as usize,
+    "the head is u16"
+);
 
 #[cfg(test)]
 #[path = "row_tests.rs"]

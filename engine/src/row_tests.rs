@@ -1,4 +1,5 @@
 use super::*;
+use crate::types::Numeric;
 use proptest::prelude::*;
 
 fn numeric(text: &str) -> Value {
@@ -139,7 +140,7 @@ fn the_hot_update_needs_few_bytes() {
         .expect("encodes");
     let new = layout.update(&row, &[(2, Datum::Int4(-55))]).expect("updates");
     assert_eq!(layout.row(&new).get(2), Datum::Int4(-55));
-    assert_eq!(layout.encode_before(&row, &new).len(), 2 + 4);
+    assert_eq!(layout.encode_before(&row, &new).len(), 1 + 2 + 4);
 }
 
 #[test]
@@ -197,12 +198,71 @@ fn a_numeric_with_more_digits_before_the_point_than_its_column_holds_is_damage()
         .expect("twenty digits");
     layout.validate(&row).expect("valid");
     // The same digits without a point are twenty-one.
-    row[1] = 0;
+    row[3] = 0;
     assert!(matches!(
         layout.validate(&row),
         Err(RowError::Damaged {
             what: "value out of range",
             ..
         })
+    ));
+}
+
+/// The layout of `every_type` whose columns from `first` on were added, with these missing values.
+fn grown(first: usize, values: &[Value]) -> RowLayout {
+    let missing: Vec<&Value> = values[first..].iter().collect();
+    RowLayout::with_missing(every_type().types(), &missing)
+}
+
+proptest! {
+    #[test]
+    fn a_row_without_the_last_columns_has_their_missing_values(
+        row in values(), missing in values(), first in 0usize..18, has in 0usize..18, chosen in any::<u32>()
+    ) {
+        let has = first.max(has);
+        let layout = grown(first, &missing);
+        let narrow = RowLayout::new(&layout.types()[..has]);
+        let short = narrow.encode(&row[..has]).expect("encodes");
+        layout.validate(&short).expect("is valid");
+        let expected: Vec<Value> = row[..has].iter().chain(&missing[has..]).cloned().collect();
+        prop_assert_eq!(layout.row(&short).values(), expected.clone());
+        for (column, value) in expected.iter().enumerate() {
+            prop_assert_eq!(layout.row(&short).is_null(column), value.is_null());
+        }
+
+        // Written again, it has all columns.
+        let full = layout.encode(&expected).expect("encodes");
+        prop_assert_eq!(&layout.update(&short, &[]).expect("updates"), &full);
+        let changes: Vec<(usize, Datum<'_>)> =
+            row.iter().map(Value::as_datum).enumerate().filter(|(at, _)| chosen >> at & 1 != 0).collect();
+        let updated = layout.update(&short, &changes).expect("updates");
+        prop_assert_eq!(&updated, &layout.update(&full, &changes).expect("updates"));
+
+        // That the columns are there now is no difference.
+        let before = layout.encode_before(&short, &full);
+        prop_assert_eq!(layout.decode_before(&before), Ok(vec![]));
+        let before = layout.encode_before(&short, &updated);
+        let undone = layout.update(&updated, &layout.decode_before(&before).expect("decodes"));
+        prop_assert_eq!(undone.expect("updates"), full.clone());
+
+        // Who knows the first columns alone reads those.
+        prop_assert_eq!(narrow.row(&full).values(), &expected[..has]);
+        prop_assert_eq!(narrow.is_wider(&full), has < 18);
+        prop_assert_eq!(narrow.validate(&full).is_ok(), has == 18);
+        let short_before = narrow.encode_before(&short, &narrow.encode(&expected[..has]).expect("encodes"));
+        prop_assert_eq!(layout.decode_before(&short_before), Ok(vec![]));
+    }
+}
+
+#[test]
+fn a_row_that_lacks_a_column_that_was_never_added_is_damage() {
+    let values = vec![Value::Null; 18];
+    let layout = grown(9, &values);
+    let short = RowLayout::new(&layout.types()[..8])
+        .encode(&values[..8])
+        .expect("encodes");
+    assert!(matches!(
+        layout.validate(&short),
+        Err(RowError::Damaged { offset: 0, .. })
     ));
 }

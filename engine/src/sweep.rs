@@ -97,10 +97,8 @@ mod tests {
     /// A catalog of one table with one version for each row, at LSN 1.
     fn filled() -> (Catalog, Arc<Store>) {
         let column = ColumnDef {
-            name: "id".to_owned(),
-            ty: DataType::Int8,
             not_null: true,
-            default: None,
+            ..ColumnDef::new("id", DataType::Int8)
         };
         let def = TableDef {
             oid: 1,

@@ -283,12 +283,7 @@ fn savepoints_restore_rows_locks_and_definitions() {
 
 /// A table with rows so large that a few of them make a transaction write ahead.
 fn create_wide(home: &Home) -> Arc<Table> {
-    let column = |name: &str, ty| ColumnDef {
-        name: name.to_owned(),
-        ty,
-        not_null: false,
-        default: None,
-    };
+    let column = |name: &str, ty| ColumnDef::new(name, ty);
     let new = NewTable {
         name: "wide".to_owned(),
         columns: vec![column("id", DataType::Int4), column("filler", DataType::Bytea)],

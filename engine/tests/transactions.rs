@@ -521,12 +521,7 @@ fn rows_keys_and_transactions_beyond_their_limits_are_refused() {
     .unwrap();
     let mut session = engine.session(SessionInfo::default());
     let mut txn = session.begin(Isolation::ReadCommitted);
-    let columns = vec![ColumnDef {
-        name: "b".into(),
-        ty: DataType::Bytea,
-        not_null: false,
-        default: None,
-    }];
+    let columns = vec![ColumnDef::new("b", DataType::Bytea)];
     let new = NewTable {
         name: "t".into(),
         columns,

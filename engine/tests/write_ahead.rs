@@ -406,12 +406,7 @@ fn small_segments_take_large_transactions_and_refuse_rows_that_never_fit_before_
         insert(&mut txn, &table, id, 1);
     }
     txn.commit("").unwrap().unwrap();
-    let column = ColumnDef {
-        name: "b".into(),
-        ty: DataType::Bytea,
-        not_null: false,
-        default: None,
-    };
+    let column = ColumnDef::new("b", DataType::Bytea);
     let new = NewTable {
         name: "wide".into(),
         columns: vec![column],

@@ -48,10 +48,8 @@ impl Writer {
         };
         for store in 0..stores {
             let column = |(index, ty)| ColumnDef {
-                name: format!("c{index}"),
-                ty,
                 not_null: true,
-                default: None,
+                ..ColumnDef::new(format!("c{index}"), ty)
             };
             let columns = types.into_iter().enumerate().map(column).collect();
             let store = StoreId::new(store);

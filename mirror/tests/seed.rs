@@ -193,10 +193,8 @@ fn insert(txn: &mut Txn, table: &Table, ids: std::ops::Range<i64>) {
 
 fn keyless(engine: &Arc<Engine>, name: &str, rows: i64) -> Arc<Table> {
     let column = |name: &str| ColumnDef {
-        name: name.into(),
-        ty: DataType::Int8,
         not_null: true,
-        default: None,
+        ..ColumnDef::new(name, DataType::Int8)
     };
     let mut txn = begin(engine);
     let new = NewTable {

@@ -180,6 +180,8 @@ impl From<scry_engine::Error> for Error {
             E::ElectionEnded { .. } | E::CandidateEnded { .. } | E::TableReplaced { .. } => {
                 Error::new(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, text)
             }
+            E::ColumnsChanged { .. } => Error::new(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, text)
+                .with_hint("The candidate can be elected still, or dropped."),
             E::CandidateKind { of_statements, .. } => {
                 let mode = if of_statements { "statements" } else { "rows" };
                 Error::new(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, text)

@@ -22,17 +22,18 @@ impl SystemTable {
     pub fn definition(&self) -> NewTable {
         let columns = self.columns.split(',');
         let columns = columns.filter_map(|column| column.trim().split_once(' '));
-        let columns = columns.map(|(name, ty)| ColumnDef {
-            name: name.to_owned(),
-            ty: match ty {
+        let columns = columns.map(|(name, ty)| {
+            let ty = match ty {
                 "int8" => DataType::Int8,
                 "float8" => DataType::Float8,
                 "jsonb" => DataType::Jsonb,
                 "timestamptz" => DataType::TimestampTz,
                 _ => DataType::Text,
-            },
-            not_null: name == "id",
-            default: None,
+            };
+            ColumnDef {
+                not_null: name == "id",
+                ..ColumnDef::new(name, ty)
+            }
         });
         NewTable {
             name: self.name.to_owned(),

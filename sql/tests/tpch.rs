@@ -29,10 +29,8 @@ fn columns(definition: &str) -> Vec<ColumnDef> {
                 _ => DataType::Varchar(Some(length)),
             };
             ColumnDef {
-                name: name.to_owned(),
-                ty,
                 not_null: true,
-                default: None,
+                ..ColumnDef::new(name, ty)
             }
         })
         .collect()

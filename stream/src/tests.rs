@@ -126,10 +126,8 @@ impl Primary {
             return found.clone();
         }
         let column = |name: &str, ty, not_null| ColumnDef {
-            name: name.into(),
-            ty,
             not_null,
-            default: None,
+            ..ColumnDef::new(name, ty)
         };
         let new = NewTable {
             name: Self::name(table),
@@ -592,10 +590,8 @@ fn a_panic_of_an_extractor_ends_the_stream_with_an_error() {
     let table = catalog.table(&Primary::name(0)).expect("created");
     // Columns that contradict each other: building them panics.
     let number = ColumnDef {
-        name: "id".into(),
-        ty: DataType::Numeric(None),
         not_null: true,
-        default: None,
+        ..ColumnDef::new("id", DataType::Numeric(None))
     };
     let text = crate::schema::StoreSchema::new(table.def.columns[1..].to_vec());
     let broken = crate::schema::StoreSchema {

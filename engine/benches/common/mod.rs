@@ -37,12 +37,7 @@ pub fn row(table: &Table, id: i32, balance: i32) -> Vec<u8> {
 }
 
 pub fn load(engine: &Arc<Engine>, name: &str, rows: i32) -> Arc<Table> {
-    let column = |name: &str, ty| ColumnDef {
-        name: name.into(),
-        ty,
-        not_null: false,
-        default: None,
-    };
+    let column = |name: &str, ty| ColumnDef::new(name, ty);
     let columns = vec![
         column("aid", DataType::Int4),
         column("bid", DataType::Int4),

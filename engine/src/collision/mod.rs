@@ -108,7 +108,11 @@ pub fn decide(table: &Table, rules: &Rules, sides: &Sides<'_>, evaluate: &Evalua
     let row_rule = || rules.row.map(|rule| rule.text(&table.def.columns));
     let by_rule = |outcome| decided(outcome, row_rule().unwrap_or_default());
     let is_there = sides.present.is_some();
-    if is_there && sides.present == sides.proposed && !rules.is_empty() {
+    let agree = || match (sides.present, sides.proposed) {
+        (Some(present), Some(proposed)) => table.layout.same(present, proposed),
+        _ => false,
+    };
+    if is_there && !rules.is_empty() && agree() {
         return decided(Outcome::Keep, "both sides agree");
     }
     match (sides.present, sides.proposed) {
@@ -198,7 +202,7 @@ impl Both<'_> {
     }
 
     fn decide(&self) -> Decision {
-        let columns = 0..self.table.def.columns.len();
+        let columns = self.table.def.live_columns().map(|(column, _)| column);
         let disputed: Vec<usize> = columns
             .filter(|column| {
                 // A generated column follows from the others.
@@ -312,9 +316,10 @@ impl Both<'_> {
             Ok(row) => row.into(),
             Err(error) => return decided(Outcome::Refuse, format!("{reason}: {error}")),
         };
-        let outcome = match Some(&row) == self.sides.present {
-            true => Outcome::Keep,
-            false => Outcome::Put(row),
+        let is_present = |present: &&Row| self.table.layout.same(present, &row);
+        let outcome = match self.sides.present.filter(is_present) {
+            Some(_) => Outcome::Keep,
+            None => Outcome::Put(row),
         };
         decided(outcome, reason)
     }

@@ -175,14 +175,21 @@ impl RowRule {
             return Err(unknown());
         }
         let argument = argument.trim();
-        let column = table.columns.iter().position(|column| column.name == argument);
-        let column = column.ok_or_else(|| RuleError::UndefinedColumn {
+        let column = table.column(argument).ok_or_else(|| RuleError::UndefinedColumn {
             name: argument.to_owned(),
         })?;
         Ok(match name.as_str() {
             "highest" => RowRule::Highest(column),
             _ => RowRule::Lowest(column),
         })
+    }
+
+    /// The column whose values are compared.
+    pub fn column(&self) -> Option<usize> {
+        match self {
+            RowRule::Highest(column) | RowRule::Lowest(column) => Some(*column),
+            _ => None,
+        }
     }
 
     /// The rule as `parse` reads it.
@@ -388,6 +395,14 @@ impl Rules {
     pub(crate) fn without(&self, columns: &[usize]) -> Rules {
         let mut rules = self.clone();
         rules.columns.retain(|(column, _)| !columns.contains(column));
+        rules
+    }
+
+    /// The rules less those that look at columns that are dropped.
+    pub(crate) fn of_living(&self, dropped: &[usize]) -> Rules {
+        let mut rules = self.without(dropped);
+        let is_gone = |row: &RowRule| row.column().is_some_and(|column| dropped.contains(&column));
+        rules.row = rules.row.filter(|row| !is_gone(row));
         rules
     }
 

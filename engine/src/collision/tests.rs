@@ -12,10 +12,8 @@ const BOTH_AGREE: &str = "both sides agree";
 /// A table of id, stock int4, price numeric(8,2), note varchar(6), version int8, of these rules.
 fn table(row: &str, columns: &[(&str, &str)], fuzzy: &str) -> Table {
     let column = |name: &str, ty, not_null| ColumnDef {
-        name: name.to_owned(),
-        ty,
         not_null,
-        default: None,
+        ..ColumnDef::new(name, ty)
     };
     let def = TableDef {
         oid: 16384,

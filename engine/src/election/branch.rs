@@ -73,14 +73,13 @@ pub(crate) fn is_touched(branch: &Table, bytes: &[u8]) -> bool {
 /// The columns of the branch of a table with these columns.
 pub fn columns(base: &[ColumnDef]) -> Vec<ColumnDef> {
     let extra = |name: &str, ty, not_null| ColumnDef {
-        name: name.to_owned(),
-        ty,
         not_null,
-        default: None,
+        ..ColumnDef::new(name, ty)
     };
     let mut columns = base.to_vec();
     for column in &mut columns {
-        column.default = None;
+        // Its rows have all columns that there are now.
+        (column.default, column.missing) = (None, None);
     }
     columns.push(extra("scry.replaced", DataType::Int8, false));
     columns.push(extra("scry.deleted", DataType::Bool, true));
@@ -90,9 +89,8 @@ pub fn columns(base: &[ColumnDef]) -> Vec<ColumnDef> {
 
 /// An empty branch of `base`. New rows of a table without primary key take their keys from the table's own counter.
 pub(crate) fn table(home: Home, base: &Table, store: StoreId, columns: Vec<ColumnDef>) -> Table {
-    let types: Vec<DataType> = columns.iter().map(|column| column.ty).collect();
     let counters = Arc::new(base.store.counters.of_branch());
-    let data = Store::with_counters(home, store, Arc::new(RowLayout::new(&types)), counters);
+    let data = Store::with_counters(home, store, counters);
     let def = TableDef {
         oid: base.def.oid,
         name: base.def.name.clone(),
@@ -102,6 +100,12 @@ pub(crate) fn table(home: Home, base: &Table, store: StoreId, columns: Vec<Colum
         ..TableDef::default()
     };
     Table::new(def, Arc::new(data), Arc::default())
+}
+
+/// The layout of the rows that a branch proposes: of its table, as it was when the branch was made.
+pub(crate) fn base_layout(branch: &Table) -> RowLayout {
+    let types = branch.layout.types();
+    RowLayout::new(&types[..types.len() - EXTRA_COLUMNS])
 }
 
 /// A proposal as a row of the branch.

@@ -388,7 +388,7 @@ impl ElectionChange {
                 base: StoreId::new(reader.u32()?),
                 store: StoreId::new(reader.u32()?),
                 mirrored: reader.flag()?,
-                columns: reader.list(Reader::column)?,
+                columns: reader.table_columns()?,
             },
             3 => ElectionChange::Adopt {
                 candidate: reader.u64()?,

@@ -46,7 +46,7 @@ mod privilege;
 mod rebase;
 mod recorded;
 
-use crate::catalog::{Table, Tables};
+use crate::catalog::{ColumnDef, Table, Tables};
 use crate::catalog_change::CatalogChange;
 use crate::error::Error;
 use crate::locks::TableLock;
@@ -367,10 +367,17 @@ impl Branch {
         &self.table.def.name
     }
 
-    /// The layout of the table's rows.
+    /// The layout of the rows that it proposes.
     pub(crate) fn base_layout(&self) -> RowLayout {
-        let types = self.table.layout.types();
-        RowLayout::new(&types[..types.len() - branch::EXTRA_COLUMNS])
+        branch::base_layout(&self.table)
+    }
+
+    /// Whether its table had the columns that `base` has when the branch was made.
+    pub(crate) fn has_columns_of(&self, base: &Table) -> bool {
+        let own = &self.table.def.columns;
+        let same = |(own, of_base): (&ColumnDef, &ColumnDef)| own.dropped == of_base.dropped;
+        own.len() == base.def.columns.len() + branch::EXTRA_COLUMNS
+            && own.iter().zip(&base.def.columns).all(same)
     }
 
     /// Whether anything was ever committed into it.

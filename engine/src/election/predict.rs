@@ -137,8 +137,8 @@ impl Met {
     }
 
     /// The row that the candidate wants.
-    fn proposed(&self, branch: &Branch, table: &Table) -> Option<Row> {
-        let proposal = branch::decode(&table.layout, &branch.table, &self.row);
+    fn proposed(&self, branch: &Branch) -> Option<Row> {
+        let proposal = branch::decode(&branch.base_layout(), &branch.table, &self.row);
         proposal.visible().cloned()
     }
 
@@ -154,7 +154,7 @@ impl Met {
             key: self.key,
             ordinal: self.ordinal,
             at: self.at,
-            proposal: branch::decode(&table.layout, &branch.table, &self.row),
+            proposal: branch::decode(&branch.base_layout(), &branch.table, &self.row),
         };
         let judged = judge(table, row, self.present, on_conflict, evaluate);
         Collision {
@@ -201,7 +201,7 @@ impl Txn {
         let change = |met: Met| {
             if !met.collides() {
                 return Some(Change {
-                    proposed: met.proposed(branch, table),
+                    proposed: met.proposed(branch),
                     present: met.present.map(|present| present.row),
                     key: met.key,
                 });
@@ -230,7 +230,7 @@ impl Txn {
         wanted: impl Fn(Option<Ordinal>) -> bool,
     ) -> Result<Vec<Met>, Error> {
         let layout = &branch.table.layout;
-        let column = table.layout.columns();
+        let column = layout.columns() - branch::EXTRA_COLUMNS;
         let mut rows = Vec::new();
         self.scan(&branch.table, &KeyRange::all(), &mut |key, version| {
             let replaced = match layout.row(&version.row).get(column) {

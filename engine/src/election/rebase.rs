@@ -18,7 +18,7 @@ impl Txn {
     /// a deferred one stays as it is, and is a conflict still.
     ///
     /// # Errors
-    /// As [`Txn::elect`]. Transactions that work in the candidate meanwhile do not commit: they get `CandidateChanged`.
+    /// As [`Txn::elect`]; `ColumnsChanged`. Transactions that work in the candidate meanwhile do not commit: they get `CandidateChanged`.
     pub async fn rebase(
         &mut self,
         election: &str,
@@ -32,6 +32,12 @@ impl Txn {
         let mut conflicts = Vec::new();
         let mut writes = Vec::new();
         for branch in candidate.branches() {
+            let now = self.catalog().tables.by_store(branch.base);
+            if now.is_some_and(|now| !branch.has_columns_of(now)) {
+                return Err(Error::ColumnsChanged {
+                    table: branch.table_name().to_owned(),
+                });
+            }
             let mut cursor = self.begin_scan(&branch.table, KeyRange::all())?;
             let mut rows = self.next_rows(branch, &mut cursor)?;
             if rows.is_empty() {

@@ -81,8 +81,7 @@ struct IndexData {
 impl Index {
     /// An index without rows.
     fn empty(def: &IndexDef, home: Home, lock: &Arc<TableLock>) -> Index {
-        let layout = Arc::new(RowLayout::new(&[]));
-        let store = Arc::new(Store::derived(home, def.store, layout));
+        let store = Arc::new(Store::derived(home, def.store));
         let rows = TableDef {
             oid: def.oid,
             name: def.name.clone(),

@@ -1,11 +1,9 @@
 use super::*;
 use crate::error::Error;
 use crate::key::Key;
-use crate::row::RowLayout;
 use crate::store::Store;
 use crate::store::backing::bare_home;
 use crate::store::entry::RowEntry;
-use crate::types::DataType;
 use scry_wal::{Lsn, Ordinal, StoreId, TxnId};
 use std::future::Future;
 use std::pin::pin;
@@ -27,11 +25,7 @@ fn holder(id: u64) -> Arc<Holder> {
 
 /// A row that exists, in a store of its own.
 fn row() -> RowRef {
-    let store = Arc::new(Store::new(
-        bare_home(),
-        StoreId::new(1),
-        Arc::new(RowLayout::new(&[DataType::Bool])),
-    ));
+    let store = Arc::new(Store::new(bare_home(), StoreId::new(1)));
     let key = Key::from_bytes(&[1]);
     let entry = Arc::new(RowEntry::committed(
         Lsn::new(1),

@@ -201,8 +201,7 @@ impl Replay {
             CatalogChange::Redefine(def) => {
                 let old = table_of(def.oid)?;
                 check_definition(def).map_err(|error| corrupt(lsn, Some(def.store), error.to_string()))?;
-                let types = |def: &TableDef| def.columns.iter().map(|column| column.ty).collect::<Vec<_>>();
-                if old.def.store != def.store || types(&old.def) != types(def) {
+                if !def.fits_data_of(&old.def) {
                     let what = "a definition that is not of the table's data".to_owned();
                     return Err(corrupt(lsn, Some(def.store), what));
                 }
@@ -260,12 +259,12 @@ impl Replay {
         };
         let mut rows: Vec<_> = rows.into_iter().collect();
         rows.sort_unstable_by_key(|(ordinal, _)| *ordinal);
-        let (layout, counters) = (Arc::clone(&old.layout), Arc::clone(&old.counters));
+        let layout = Arc::clone(&state.layout);
         let home = self.backing.home_in(spaces.table);
-        let store = Store::with_counters(home, store_id, layout, counters);
+        let store = Store::with_counters(home, store_id, Arc::clone(&old.counters));
         for (ordinal, (version_lsn, row)) in rows {
             let wrong = |what: String| corrupt(lsn, Some(store_id), what);
-            let new_key = key_of(&store.layout, &key.columns, &row).map_err(|column| {
+            let new_key = key_of(&layout, &key.columns, &row).map_err(|column| {
                 wrong(format!(
                     "row {ordinal} has NULL in column {column} of the new key"
                 ))

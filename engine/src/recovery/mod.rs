@@ -43,6 +43,7 @@ use crate::history::History;
 use crate::index::Index;
 use crate::key::Key;
 use crate::pins::Pins;
+use crate::row::RowLayout;
 use crate::runs::SpaceId;
 use crate::store::backing::{Backing, Spaces};
 use crate::store::{Counts, Store};
@@ -131,6 +132,7 @@ struct Replay {
 
 struct StoreState {
     store: Arc<Store>,
+    layout: Arc<RowLayout>,
     has_primary_key: bool,
     indexes: Vec<Arc<Index>>,
 }
@@ -139,6 +141,7 @@ impl StoreState {
     fn of(table: &Table) -> StoreState {
         StoreState {
             store: Arc::clone(&table.store),
+            layout: Arc::clone(&table.layout),
             has_primary_key: table.def.primary_key.is_some(),
             indexes: table.indexes.clone(),
         }

@@ -55,10 +55,8 @@ impl Replay {
         let begun = match op {
             Op::Delete => None,
             Op::Insert | Op::Update => {
-                store
-                    .layout
-                    .validate(&after)
-                    .map_err(|error| wrong(error.to_string()))?;
+                let checked = state.layout.validate(&after);
+                checked.map_err(|error| wrong(error.to_string()))?;
                 let ordinal = progress.first.plus(progress.begun);
                 progress.begun += 1;
                 Some((ordinal, after))
@@ -86,19 +84,19 @@ impl Replay {
         if state.indexes.is_empty() {
             return self.put(at, lsn, &store, key, ended, begun);
         }
-        let indexes = state.indexes.clone();
+        let (indexes, layout) = (state.indexes.clone(), Arc::clone(&state.layout));
         let damaged = |error: RowError| corrupt(at, Some(store_id), error.to_string());
         let old = match op {
             Op::Insert => Old::Nothing,
-            Op::Update => Old::Differs(store.layout.decode_before(before).map_err(damaged)?),
+            Op::Update => Old::Differs(layout.decode_before(before).map_err(damaged)?),
             Op::Delete => {
-                store.layout.validate(before).map_err(damaged)?;
+                layout.validate(before).map_err(damaged)?;
                 Old::Row(before)
             }
         };
         let new = begun.as_ref().map(|(_, row)| Row::clone(row));
         self.put(at, lsn, &store, key, ended, begun)?;
-        self.follow(lsn, &indexes, &store.layout, key, (&old, new.as_ref()), late)
+        self.follow(lsn, &indexes, &layout, key, (&old, new.as_ref()), late)
     }
 
     /// Ends one version of a row and begins another.
@@ -226,6 +224,7 @@ impl Replay {
         let first = progress.first;
         let state = self.stores.get(&base).ok_or_else(|| wrong("unknown store"))?;
         let (store, indexes) = (Arc::clone(&state.store), state.indexes.clone());
+        let (layout, proposed) = (Arc::clone(&state.layout), branch::base_layout(&table));
         let mut rows = Vec::new();
         each_newest(&table.store, &mut |key, version| {
             let ordinal = version.ordinal.unwrap_or_default();
@@ -234,7 +233,7 @@ impl Replay {
             }
         })?;
         for (key, ordinal, row) in rows {
-            let proposal = branch::decode(&store.layout, &table, &row);
+            let proposal = branch::decode(&proposed, &table, &row);
             let begun = proposal
                 .visible()
                 .map(|row| (first.plus(ordinal.get()), Arc::clone(row)));
@@ -248,7 +247,7 @@ impl Replay {
             self.follow(
                 lsn,
                 &indexes,
-                &store.layout,
+                &layout,
                 key.as_ref(),
                 (&old, new.as_ref()),
                 late,

@@ -14,7 +14,6 @@ mod sorted;
 use crate::error::Error;
 use crate::key::{Key, KeyRange};
 use crate::overlay::Version;
-use crate::row::RowLayout;
 use crate::runs::Stored;
 use backing::Home;
 use entry::RowEntry;
@@ -29,7 +28,6 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 /// of the same `StoreId`, with other keys and the same counters.
 pub(crate) struct Store {
     pub(crate) id: StoreId,
-    pub(crate) layout: Arc<RowLayout>,
     pub(crate) rows: Memtable,
     pub(crate) counters: Arc<StoreCounters>,
     pub(crate) home: Home,
@@ -74,20 +72,14 @@ impl DirtyRows {
 }
 
 impl Store {
-    pub(crate) fn new(home: Home, id: StoreId, layout: Arc<RowLayout>) -> Store {
-        Store::with_counters(home, id, layout, Arc::default())
+    pub(crate) fn new(home: Home, id: StoreId) -> Store {
+        Store::with_counters(home, id, Arc::default())
     }
 
     /// The same data under other keys.
-    pub(crate) fn with_counters(
-        home: Home,
-        id: StoreId,
-        layout: Arc<RowLayout>,
-        counters: Arc<StoreCounters>,
-    ) -> Store {
+    pub(crate) fn with_counters(home: Home, id: StoreId, counters: Arc<StoreCounters>) -> Store {
         Store {
             id,
-            layout,
             rows: Memtable::default(),
             counters,
             home,
@@ -98,8 +90,8 @@ impl Store {
     }
 
     /// The rows of an index.
-    pub(crate) fn derived(home: Home, id: StoreId, layout: Arc<RowLayout>) -> Store {
-        let mut store = Store::new(home, id, layout);
+    pub(crate) fn derived(home: Home, id: StoreId) -> Store {
+        let mut store = Store::new(home, id);
         store.derived = true;
         store
     }

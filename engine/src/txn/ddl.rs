@@ -147,9 +147,8 @@ impl Txn {
         })?;
         self.lock_table(table, Mode::Exclusive).await?;
 
-        let layout = Arc::clone(&table.layout);
         let counters = Arc::clone(&table.store.counters);
-        let store = Store::with_counters(table.store.home.another(), table.def.store, layout, counters);
+        let store = Store::with_counters(table.store.home.another(), table.def.store, counters);
         let mut moved = Vec::new();
         let mut left = KeyRange::all();
         while let Some(last) = self.rekey_batch(table, &key, &store, &left, &mut moved)? {
@@ -158,7 +157,7 @@ impl Txn {
         }
 
         let store = Arc::new(store);
-        let new_store = self.overlay.add_store(&store);
+        let new_store = self.overlay.add_store(&store, &table.layout);
         for (slot, new_key, entry) in moved {
             let pending = &mut self.overlay.changes[slot as usize];
             self.overlay.undo.push(Undo::Rekeyed {
@@ -185,7 +184,8 @@ impl Txn {
     }
 
     /// Gives a table another definition, which `def` makes of the present one once no writer is under way: other names, defaults
-    /// and constraints. The rows must satisfy it; see [`Txn::check_rows`].
+    /// and constraints, columns added behind the others, and columns dropped. No row is written: those that are there have the
+    /// missing values of added columns. They must satisfy the definition; see [`Txn::check_rows`].
     ///
     /// # Errors
     /// `InvalidDefinition`, `DuplicateTable`.
@@ -194,12 +194,8 @@ impl Txn {
     /// When the definition is not of the table's data, or has another primary key.
     pub async fn redefine(&mut self, table: &Arc<Table>, def: TableDef) -> Result<Arc<Table>, Error> {
         self.not_in_candidate("ALTER TABLE")?;
-        let types = |def: &TableDef| def.columns.iter().map(|column| column.ty).collect::<Vec<_>>();
         let old = &table.def;
-        assert!(
-            (old.oid, old.store) == (def.oid, def.store) && types(old) == types(&def),
-            "a definition of the same data"
-        );
+        assert!(def.fits_data_of(old), "a definition of the same data");
         check_definition(&def)?;
         if old.name != def.name && self.is_taken(&def.name) {
             return Err(Error::DuplicateTable { name: def.name });
@@ -212,6 +208,7 @@ impl Txn {
     pub(crate) fn redefine_as(&mut self, old: &Arc<Table>, new: Arc<Table>) -> Result<Arc<Table>, Error> {
         let change = CatalogChange::Redefine(new.def.clone());
         self.alter(change, Some(Arc::clone(&new)), Some(Arc::clone(old)))?;
+        self.overlay.set_layout(&new.store, &new.layout);
         Ok(new)
     }
 

@@ -325,7 +325,7 @@ impl Txn {
         self.lock_table(table, Mode::Shared).await?;
         Ok(match self.overlay.store_index(&table.store) {
             Some(index) => index,
-            None => self.overlay.add_store(&table.store),
+            None => self.overlay.add_store(&table.store, &table.layout),
         })
     }
 

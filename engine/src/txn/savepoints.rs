@@ -5,6 +5,7 @@
 //! written ahead into the log keeps its slot: the difference to what is logged is written later.
 
 use super::Txn;
+use crate::catalog::AppliedChange;
 use crate::error::Error;
 use crate::overlay::{Logged, Now, Undo};
 
@@ -58,6 +59,9 @@ impl Txn {
         if stores_return {
             self.ddl.truncate(ddl);
             self.rebuild_catalog();
+            for table in self.catalog.all_tables() {
+                self.overlay.set_layout(&table.store, &table.layout);
+            }
         }
         while self.overlay.undo.len() > undo {
             match self.overlay.undo.pop() {
@@ -113,6 +117,12 @@ impl Txn {
 
     pub(crate) fn has_savepoints(&self) -> bool {
         !self.savepoints.is_empty()
+    }
+
+    /// Whether rolling back to a savepoint takes away columns that were added since.
+    pub(super) fn may_lose_columns(&self) -> bool {
+        let first = self.savepoints.first();
+        first.is_some_and(|first| self.ddl[first.ddl..].iter().any(AppliedChange::adds_columns))
     }
 
     fn find(&self, id: SavepointId) -> Result<usize, Error> {

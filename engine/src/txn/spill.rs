@@ -23,7 +23,8 @@ impl Txn {
     }
 
     pub(super) async fn room_if_full(&mut self) -> Result<(), Error> {
-        if self.overlay.unlogged_bytes() > self.engine.limits.spill_bytes {
+        // What is in the log stays there: rows with columns that may turn out never to have been added must not get there.
+        if self.overlay.unlogged_bytes() > self.engine.limits.spill_bytes && !self.may_lose_columns() {
             self.engine.log().room().await?;
             self.spill()?;
         }

@@ -239,12 +239,7 @@ pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 pub fn new_table(name: &str, keyed: bool) -> NewTable {
-    let column = |name: &str, ty| ColumnDef {
-        name: name.to_owned(),
-        ty,
-        not_null: false,
-        default: None,
-    };
+    let column = |name: &str, ty| ColumnDef::new(name, ty);
     NewTable {
         name: name.to_owned(),
         columns: vec![column("id", DataType::Int4), column("value", DataType::Int8)],

@@ -96,7 +96,10 @@ impl Replica {
                     let layout = self.layouts[old].clone();
                     self.layouts.insert(*new, layout);
                 }
-                CatalogChange::AddPrimaryKey { .. } | CatalogChange::Redefine(_) => {}
+                CatalogChange::Redefine(def) => {
+                    drop(self.layouts.insert(def.store, RowLayout::of(&def.columns)))
+                }
+                CatalogChange::AddPrimaryKey { .. } => {}
                 CatalogChange::Election(ElectionChange::CreateBranch { store, columns, .. }) => {
                     self.create(*store, columns);
                 }
@@ -166,8 +169,7 @@ impl Replica {
     }
 
     fn create(&mut self, store: StoreId, columns: &[ColumnDef]) {
-        let types: Vec<_> = columns.iter().map(|column| column.ty).collect();
-        self.layouts.insert(store, RowLayout::new(&types));
+        self.layouts.insert(store, RowLayout::of(columns));
         self.stores.insert(store, Vec::new());
     }
 
@@ -176,7 +178,9 @@ impl Replica {
         let rows = self.stores[&branch].clone();
         assert_eq!(rows.len() as u64, count);
         assert_eq!(self.stores[&base].len() as u64, first);
-        let (wide, narrow) = (&self.layouts[&branch], &self.layouts[&base]);
+        let wide = &self.layouts[&branch];
+        // A table that got columns since has rows without them.
+        let narrow = RowLayout::new(&wide.types()[..wide.columns() - 3]);
         let base = self.stores.get_mut(&base).unwrap();
         for (ordinal, row) in rows.into_iter().enumerate() {
             let row = row.filter(|_| !skipped.contains(&Ordinal::new(ordinal as u64)));

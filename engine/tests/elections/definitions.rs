@@ -98,6 +98,81 @@ fn a_table_that_gets_a_key_is_another_to_candidates_that_changed_it() {
 }
 
 #[test]
+fn a_candidate_is_elected_into_a_table_that_got_and_lost_columns_and_is_not_rebased() {
+    let (mut home, table) = scene(1);
+    change_in(&home, "c", &table, |txn, table| {
+        assert!(set(txn, table, 1, 11) && delete(txn, table, 2));
+        insert(txn, table, 4, 40);
+    });
+    let mut txn = home.session().begin(Isolation::ReadCommitted);
+    let mut def = table.def.clone();
+    def.columns.extend(["note", "gone"].map(|name| ColumnDef {
+        missing: Some(Value::Text(name.to_owned())),
+        ..ColumnDef::new(name, DataType::Text)
+    }));
+    let wide = block_on(txn.redefine(&table, def)).unwrap();
+    let mut def = wide.def.clone();
+    def.drop_column(3);
+    def.columns[2].not_null = true;
+    block_on(txn.redefine(&wide, def)).unwrap();
+    txn.commit("ALTER TABLE").unwrap();
+    drop(wide);
+    // Inside, the table is what it was.
+    assert_eq!(rows_in(&home, "e", "c", &table), [(1, 11), (3, 30), (4, 40)]);
+    let refused = rebase_with(&home, "c", OnConflict::Fail);
+    assert!(
+        matches!(refused, Err(Error::ColumnsChanged { .. })),
+        "{refused:?}"
+    );
+    drop(table);
+    home.restart();
+    assert_eq!(try_elect(&home, "e", "c").unwrap(), 3);
+    for restart in [false, true] {
+        if restart {
+            home.restart_at_once();
+        }
+        let table = home.table("t");
+        assert_eq!(home.rows(&table), [(1, 11), (3, 30), (4, 40)]);
+        let mut txn = home.session().begin(Isolation::ReadCommitted);
+        for id in [1, 3, 4] {
+            let row = txn.get(&table, &key(id)).unwrap().unwrap().row;
+            let values = table.layout.row(&row).values();
+            assert_eq!(
+                values[2..],
+                ["note", "gone"].map(|text| Value::Text(text.to_owned()))
+            );
+        }
+        drop(txn);
+        home.check_replica(&table);
+    }
+}
+
+#[test]
+fn rows_that_lack_a_column_collide_by_their_values() {
+    let (home, table) = scene(1);
+    change_in(&home, "c", &table, |txn, table| assert!(set(txn, table, 1, 11)));
+    let mut txn = home.session().begin(Isolation::ReadCommitted);
+    let mut def = table.def.clone();
+    def.columns.push(ColumnDef {
+        missing: Some(Value::Int8(5)),
+        ..ColumnDef::new("weight", DataType::Int8)
+    });
+    block_on(txn.redefine(&table, def)).unwrap();
+    txn.commit("ALTER TABLE").unwrap();
+    set_rules(&home, "merge", "", "");
+    // The same change, in a row that has the new column, with the value that the others are missing.
+    let now = home.table("t");
+    let mut txn = home.session().begin(Isolation::ReadCommitted);
+    let row = [Value::Int4(1), Value::Int8(11), Value::Int8(5)];
+    block_on(txn.lock(&now, &key(1))).unwrap().unwrap();
+    block_on(txn.update(&now, &key(1), now.layout.encode(&row).unwrap())).unwrap();
+    txn.commit("UPDATE 1").unwrap();
+    let elected = elect_with(&home, "e", "c", OnConflict::Resolve).unwrap();
+    assert_eq!(elected.conflicts[0].decision.reason, "both sides agree");
+    assert_eq!(home.rows(&now)[0], (1, 11));
+}
+
+#[test]
 fn a_restart_leaves_what_was_granted_before_and_after_the_end_of_an_election() {
     let mut home = Home::new();
     let (name, owner) = ("e".to_owned(), "ada".to_owned());

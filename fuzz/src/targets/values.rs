@@ -85,9 +85,8 @@ pub fn value(u: &mut Unstructured<'_>, ty: &DataType) -> Result<Value> {
 }
 
 pub fn column(u: &mut Unstructured<'_>) -> Result<ColumnDef> {
+    let column = ColumnDef::new(text(u)?, data_type(u)?);
     Ok(ColumnDef {
-        name: text(u)?,
-        ty: data_type(u)?,
         not_null: bool::arbitrary(u)?,
         default: match u.int_in_range(0..=3u8)? {
             0 => None,
@@ -98,6 +97,8 @@ pub fn column(u: &mut Unstructured<'_>) -> Result<ColumnDef> {
             }),
             _ => Some(ColumnDefault::Generated(text(u)?)),
         },
+        dropped: bool::arbitrary(u)?,
+        ..column
     })
 }
 

@@ -61,10 +61,8 @@ pub struct Primary {
 impl Primary {
     pub fn new() -> Self {
         let column = |name: &str, ty, not_null| ColumnDef {
-            name: name.into(),
-            ty,
             not_null,
-            default: None,
+            ..ColumnDef::new(name, ty)
         };
         let columns = vec![
             column("key", DataType::Int8, true),

@@ -43,10 +43,8 @@ pub fn commit(engine: &Arc<Engine>, txn: Txn) {
 /// A table of (id, value, text) with rows from 0.
 pub fn create(engine: &Arc<Engine>, rows: i64) -> Arc<Table> {
     let column = |name: &str, ty| ColumnDef {
-        name: name.into(),
-        ty,
         not_null: true,
-        default: None,
+        ..ColumnDef::new(name, ty)
     };
     let mut txn = begin(engine);
     let table = block_on(txn.create_table(NewTable {

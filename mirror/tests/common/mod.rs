@@ -17,10 +17,8 @@ use std::time::{Duration, Instant};
 pub fn filled(engine: &Arc<Engine>, name: &str, other: &str, rows: i64) -> Arc<Table> {
     let mut txn = begin(engine);
     let column = |name: &str| ColumnDef {
-        name: name.into(),
-        ty: DataType::Int8,
         not_null: true,
-        default: None,
+        ..ColumnDef::new(name, DataType::Int8)
     };
     let new = NewTable {
         name: name.into(),

@@ -284,10 +284,8 @@ pub fn definition(
             None => expr::data_type(&column.data_type).map_err(expr::BindError::into_error)?,
         };
         let mut definition = ColumnDef {
-            name: column_name,
-            ty,
             not_null: serial.is_some(),
-            default: None,
+            ..ColumnDef::new(column_name, ty)
         };
         let mut giver = Giver {
             serial: serial.is_some(),

@@ -194,12 +194,7 @@ impl Session {
                     format!("column \"{name}\" specified more than once"),
                 ));
             }
-            columns.push(ColumnDef {
-                name,
-                ty,
-                not_null: false,
-                default: None,
-            });
+            columns.push(ColumnDef::new(name, ty));
         }
         let name = parse::table(&create.name)?;
         let new = NewTable {

@@ -481,12 +481,7 @@ impl Session {
         let facts = self.facts();
         for (argument, ty) in arguments.iter().zip(&planned.param_types) {
             let mut types = ParamTypes::default();
-            let column = ColumnDef {
-                name: "parameter".into(),
-                ty: *ty,
-                not_null: false,
-                default: None,
-            };
+            let column = ColumnDef::new("parameter", *ty);
             let bound = Binder::new(&mut types, &facts)
                 .assigned(argument, &column)
                 .map_err(scalar::Refusal::into_error)?;

@@ -35,12 +35,7 @@ pub struct Harness {
 }
 
 pub fn column(name: &str, ty: DataType) -> ColumnDef {
-    ColumnDef {
-        name: name.to_owned(),
-        ty,
-        not_null: false,
-        default: None,
-    }
+    ColumnDef::new(name, ty)
 }
 
 pub fn parse(sql: &str) -> Query {
