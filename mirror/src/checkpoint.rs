@@ -129,12 +129,13 @@ impl Checkpointer {
                 pieces.push(entry(slot, &file)?);
                 named.insert(file.path().to_owned(), file);
             }
+            let schema = &store.schema;
             stores.push(StoreEntry {
                 store: store.cell.store,
                 created: store.cell.created(),
-                mirrored: store.cell.schema.mirrored,
+                mirrored: schema.mirrored,
                 count: store.count,
-                columns: store.cell.schema.columns.clone(),
+                columns: schema.columns.clone(),
                 pieces,
             });
         }
@@ -237,7 +238,7 @@ fn compact(core: &Core) -> Result<(), Error> {
             && let Some(slots) = cell.compaction()
         {
             compactions += 1;
-            let merged = match merge(&slots, &cell.schema.arrow, &scratch) {
+            let merged = match merge(&slots, &cell.schema(), &scratch) {
                 Err(error) if is_damage(&error) => {
                     report_damaged(core, cell.store, &slots);
                     break;
@@ -276,6 +277,7 @@ fn entry(slot: &Slot, file: &SegmentFile) -> Result<PieceEntry, Error> {
         rows: slot.piece.rows() as u64,
         sparse: slot.piece.offsets().is_some(),
         shift: slot.piece.shift(),
+        columns: slot.piece.width(),
         file: name.to_owned(),
         parts: file.parts().to_vec(),
         dead,
@@ -324,11 +326,12 @@ pub(crate) fn restore(folder: &Path, piece_rows: usize) -> Result<Restored, Erro
     })
 }
 
-/// The columns of a piece's file.
-pub(crate) fn file_schema(schema: &StoreSchema, shift: Option<u64>) -> SchemaRef {
+/// The columns of the file of a piece that has the first `columns` of the store's.
+pub(crate) fn file_schema(schema: &StoreSchema, columns: usize, shift: Option<u64>) -> SchemaRef {
+    let own = &schema.columns[..columns.min(schema.columns.len())];
     match shift {
-        None => schema.arrow.clone(),
-        Some(_) => arrow_schema(&branch_columns(&schema.columns)),
+        None => arrow_schema(own),
+        Some(_) => arrow_schema(&branch_columns(own)),
     }
 }
 
@@ -342,7 +345,7 @@ fn restore_piece(
     let file = Arc::new(SegmentFile::new(
         path.clone(),
         entry.parts,
-        &file_schema(schema, entry.shift),
+        &file_schema(schema, entry.columns, entry.shift),
     )?);
     file.verify()?;
     let damaged = |what, expected, found| Error::Damaged {
@@ -376,7 +379,11 @@ fn restore_piece(
     } else {
         None
     };
-    let columns = schema.arrow.fields().len();
+    let columns = entry.columns;
+    if columns > schema.columns.len() {
+        let (expected, found) = (schema.columns.len() as u64, columns as u64);
+        return Err(damaged("columns of the segment", expected, found));
+    }
     let piece = Piece::sealed(
         entry.ordinals.clone(),
         rows,
@@ -397,7 +404,7 @@ fn restore_piece(
     }
     if plan::is_small(&size(&slot), piece_rows) {
         let all: Vec<usize> = (0..columns).collect();
-        let batch = slot.piece.columns(&all, &Cache::new(0))?;
+        let batch = slot.piece.own_columns(&all, &Cache::new(0))?;
         let resident = Piece::resident(entry.ordinals, offsets, batch);
         let piece = resident.with_file(file.clone(), true).shifted(entry.shift);
         slot = slot.with_piece(Arc::new(piece));

@@ -135,7 +135,7 @@ impl Core {
         Start {
             read_from: applying.restart,
             emit_from: self.applied(),
-            schemas: living.map(|cell| (cell.store, cell.schema.clone())).collect(),
+            schemas: living.map(|cell| (cell.store, cell.schema())).collect(),
         }
     }
 
@@ -190,6 +190,10 @@ impl Core {
                         return Err(broken(event.at, event.store, "store created twice"));
                     }
                 }
+                StoreEventKind::Widened(schema) => match self.store(event.store) {
+                    Some(cell) => cell.widen(event.at, schema.clone()),
+                    None => return Err(broken(event.at, event.store, "unknown store widened")),
+                },
                 StoreEventKind::Dropped => {
                     let Some(cell) = self.store(event.store) else {
                         return Err(broken(event.at, event.store, "unknown store dropped"));

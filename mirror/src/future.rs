@@ -7,9 +7,16 @@
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::Int64Type;
 use roaring::RoaringTreemap;
+use scry_engine::election::branch_columns;
+use scry_stream::StoreSchema;
 
 use crate::error::Error;
 use crate::snapshot::TableSnapshot;
+
+/// How many columns of its table a branch has. Others follow them.
+pub(crate) fn columns_of_table(branch: &StoreSchema) -> usize {
+    branch.columns.len().saturating_sub(branch_columns(&[]).len())
+}
 
 /// What a branch does to its table, as of one state of the branch.
 #[derive(Debug, Clone, Default)]
@@ -23,12 +30,13 @@ pub struct BranchView {
 }
 
 impl BranchView {
-    /// Reads what a branch does to a table with so many columns.
+    /// Reads what a branch does to its table.
     ///
     /// # Errors
     /// When a unit of the branch cannot be read.
-    pub fn read(branch: &TableSnapshot, columns: usize) -> Result<BranchView, Error> {
+    pub fn read(branch: &TableSnapshot) -> Result<BranchView, Error> {
         let mut view = BranchView::default();
+        let columns = columns_of_table(branch.store_schema());
         for unit in branch.units() {
             let (ordinals, batch) = unit.read_with_ordinals(&[columns, columns + 1], None)?;
             let replaced = batch.column(0).as_primitive::<Int64Type>();

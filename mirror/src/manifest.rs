@@ -6,7 +6,7 @@
 //!            · u64 LSN of the last commit below x · u64 number of the next file · u32 stores · stores
 //! store      u32 id · u64 LSN of its creation · u8 mirrored: 0 for the changes of a candidate that are kept from the mirror
 //!            · u64 ordinals begun · u32 length + columns, as the log's CREATE TABLE record has them · u32 pieces · pieces
-//! piece      u64 first ordinal · u64 end ordinal · u64 rows · u8 bits (0 rows are missing in between: the file's ordinal column
+//! piece      u64 first ordinal · u64 end ordinal · u64 rows · u32 columns that it has, of the store's the first · u8 bits (0 rows are missing in between: the file's ordinal column
 //!            says which are there; 1 the file is that of a branch: it has a branch's columns, and its ordinals lack what
 //!            follows) · if of a branch: u64 · u16 length + file name · u32 parts · per part u64 bytes, u32 CRC32
 //!            · u32 length + dead rows (roaring bitmap, portable format)
@@ -34,7 +34,7 @@ pub(crate) const DAMAGED_NAME: &str = "MANIFEST.damaged";
 
 pub(crate) const TEMPORARY_NAME: &str = "MANIFEST.new";
 const MAGIC: &[u8; 8] = b"SCRYMIRR";
-const FORMAT: u32 = 5;
+const FORMAT: u32 = 6;
 const SPARSE: u8 = 1;
 const OF_BRANCH: u8 = 2;
 const HEADER_BYTES: usize = 24;
@@ -66,6 +66,7 @@ pub(crate) struct StoreEntry {
 pub(crate) struct PieceEntry {
     pub ordinals: Range<u64>,
     pub rows: u64,
+    pub columns: usize,
     pub sparse: bool,
     /// For the file of a branch: what its ordinals lack.
     pub shift: Option<u64>,
@@ -245,6 +246,7 @@ impl PieceEntry {
         put(out, &self.ordinals.start.to_le_bytes());
         put(out, &self.ordinals.end.to_le_bytes());
         put(out, &self.rows.to_le_bytes());
+        put(out, &(self.columns as u32).to_le_bytes());
         let sparse = if self.sparse { SPARSE } else { 0 };
         put(out, &[sparse | if self.shift.is_some() { OF_BRANCH } else { 0 }]);
         if let Some(shift) = self.shift {
@@ -267,6 +269,7 @@ impl PieceEntry {
         let at = reader.at;
         let ordinals = reader.u64()?..reader.u64()?;
         let rows = reader.u64()?;
+        let columns = reader.u32()? as usize;
         let [bits] = reader.array()?;
         if bits > SPARSE | OF_BRANCH {
             return Err(reader.damaged(at, "bits of a piece", 0, bits.into()));
@@ -309,6 +312,7 @@ impl PieceEntry {
         Ok(Self {
             ordinals,
             rows,
+            columns,
             sparse,
             shift,
             file,

@@ -3,7 +3,7 @@
 use arrow::array::BooleanArray;
 use arrow::buffer::{BooleanBuffer, Buffer, MutableBuffer};
 use arrow::compute::concat_batches;
-use arrow::datatypes::SchemaRef;
+use scry_stream::StoreSchema;
 use std::sync::Arc;
 
 use crate::bits::Bits;
@@ -13,17 +13,18 @@ use crate::piece::{Piece, Slot};
 use crate::snapshot::filter;
 
 /// The living rows of `slots` as one piece; `None` when there are none. The slots stand in ordinal order.
-pub(crate) fn merge(slots: &[Slot], schema: &SchemaRef, cache: &Cache) -> Result<Option<Piece>, Error> {
+pub(crate) fn merge(slots: &[Slot], schema: &StoreSchema, cache: &Cache) -> Result<Option<Piece>, Error> {
     let (Some(first), Some(last)) = (slots.first(), slots.last()) else {
         return Ok(None);
     };
     let ordinals = first.piece.ordinals().start..last.piece.ordinals().end;
-    let all: Vec<usize> = (0..schema.fields().len()).collect();
+    let width = schema.columns.len();
+    let all: Vec<usize> = (0..width).collect();
     let mut batches = Vec::with_capacity(slots.len());
     let mut offsets: Vec<u32> = Vec::with_capacity(slots.iter().map(Slot::live_rows).sum());
     for slot in slots.iter().filter(|slot| slot.live_rows() > 0) {
         let piece = &slot.piece;
-        let batch = piece.columns(&all, cache)?;
+        let batch = piece.columns(&all, width, schema, cache)?;
         let offset = |position| {
             let distance = piece.ordinal(position) - ordinals.start;
             u32::try_from(distance).expect("plans keep a piece's stretch below 2^32")
@@ -43,7 +44,7 @@ pub(crate) fn merge(slots: &[Slot], schema: &SchemaRef, cache: &Cache) -> Result
     if batches.is_empty() {
         return Ok(None);
     }
-    let batch = concat_batches(schema, &batches)?;
+    let batch = concat_batches(&schema.arrow, &batches)?;
     let dense = offsets.len() as u64 == ordinals.end - ordinals.start;
     let offsets = (!dense).then(|| Arc::from(offsets));
     Ok(Some(Piece::resident(ordinals, offsets, batch)))

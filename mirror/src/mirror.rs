@@ -360,7 +360,7 @@ impl Mirror {
             applied: shared.core.applied(),
             checkpoint,
             lag: shared.lag.summary(),
-            stores: stores.iter().filter(|cell| cell.schema.mirrored).count(),
+            stores: stores.iter().filter(|cell| cell.schema().mirrored).count(),
             rows: 0,
             pieces: 0,
             segments: 0,

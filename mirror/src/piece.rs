@@ -3,12 +3,15 @@
 //! Invariants: a piece never changes; its rows are in ordinal order; it has a batch or a file. Ordinals within its
 //! stretch that have no row were dead behind the horizon when the piece was made.
 //!
+//! A piece has the first columns of its store, as many as there were when it was made, or some that came since: what it lacks is
+//! added when it is read, from the missing values in the store's schema.
+//!
 //! A piece of a candidate's branch that became part of the table is *relinked*: the same rows, in the same memory and
 //! file, under other ordinals, and without the branch's own columns, which stand last.
 
 use arrow::array::Array;
-use arrow::datatypes::SchemaRef;
-use arrow::record_batch::RecordBatch;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use scry_stream::StoreSchema;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
@@ -101,13 +104,11 @@ impl Piece {
         }
     }
 
-    /// The same rows with ordinals greater by `shift`, of the first columns only.
-    pub fn relinked(&self, shift: u64, schema: &SchemaRef) -> Result<Self, Error> {
-        let columns: Vec<usize> = (0..schema.fields().len()).collect();
-        let batch = match &self.batch {
-            Some(batch) => Some(batch.project(&columns)?.with_schema(schema.clone())?),
-            None => None,
-        };
+    /// The same rows with ordinals greater by `shift`, of the first `columns` columns only.
+    pub fn relinked(&self, shift: u64, columns: usize) -> Result<Self, Error> {
+        let columns: Vec<usize> = (0..columns).collect();
+        let batch = self.batch.as_ref().map(|batch| batch.project(&columns));
+        let batch = batch.transpose()?;
         let piece = Self::new(
             self.ordinals.start + shift..self.ordinals.end + shift,
             self.rows,
@@ -204,8 +205,13 @@ impl Piece {
         }
     }
 
-    /// Some of the columns.
-    pub fn columns(&self, projection: &[usize], cache: &Cache) -> Result<RecordBatch, Error> {
+    /// How many columns of its store it has.
+    pub fn width(&self) -> usize {
+        self.statistics.len()
+    }
+
+    /// Some of the columns that it has.
+    pub fn own_columns(&self, projection: &[usize], cache: &Cache) -> Result<RecordBatch, Error> {
         match (&self.batch, &self.file) {
             (Some(batch), _) => Ok(batch.project(projection)?),
             (None, Some(file)) => file.columns(projection, self.rows, cache),
@@ -213,7 +219,36 @@ impl Piece {
         }
     }
 
-    /// Bounds of a column over all of the rows, dead ones included.
+    /// Some of the columns of its store, which has `schema`. Of the piece's own only the first `width` are meant.
+    pub fn columns(
+        &self,
+        projection: &[usize],
+        width: usize,
+        schema: &StoreSchema,
+        cache: &Cache,
+    ) -> Result<RecordBatch, Error> {
+        let width = width.min(self.width());
+        let own: Vec<usize> = projection
+            .iter()
+            .copied()
+            .filter(|column| *column < width)
+            .collect();
+        let found = self.own_columns(&own, cache)?;
+        if own.len() == projection.len() {
+            return Ok(found);
+        }
+        let mut own = found.columns().iter();
+        let column = |column: &usize| match *column < width {
+            true => Ok(own.next().expect("it was asked for above").clone()),
+            false => schema.missing(*column, self.rows),
+        };
+        let columns = projection.iter().map(column).collect::<Result<Vec<_>, _>>()?;
+        let schema = Arc::new(schema.arrow.project(projection)?);
+        let options = RecordBatchOptions::new().with_row_count(Some(self.rows));
+        Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
+    }
+
+    /// Bounds of a column that the piece has over all of the rows, dead ones included.
     pub fn statistics(&self, column: usize) -> Option<ColumnStatistics> {
         let slot = self.statistics.get(column)?;
         slot.get_or_init(|| match (&self.file, &self.batch) {

@@ -5,7 +5,7 @@
 //! election skipped are dead in their pieces from the beginning. What the other rows replace ends with the commit.
 
 use arrow::array::{Array, AsArray};
-use arrow::datatypes::{Int64Type, SchemaRef};
+use arrow::datatypes::Int64Type;
 use scry_stream::Adopted;
 use scry_wal::{Lsn, Ordinal};
 use std::collections::HashSet;
@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use crate::cache::Cache;
 use crate::error::Error;
+use crate::future::columns_of_table;
 use crate::piece::Slot;
 use crate::store::StoreCell;
 
@@ -29,12 +30,7 @@ pub(crate) struct Relinked {
 }
 
 /// Reads the branch as it is, which is how its last commit left it.
-pub(crate) fn relink(
-    adopted: &Adopted,
-    branch: &Arc<StoreCell>,
-    schema: &SchemaRef,
-    cache: &Cache,
-) -> Result<Relinked, Error> {
+pub(crate) fn relink(adopted: &Adopted, branch: &Arc<StoreCell>, cache: &Cache) -> Result<Relinked, Error> {
     let first = adopted.first.get();
     let state = branch.capture()?;
     if state.count != adopted.count {
@@ -47,11 +43,12 @@ pub(crate) fn relink(
         });
     }
     let skipped: HashSet<Ordinal> = adopted.skipped.iter().copied().collect();
-    let columns = schema.fields().len();
+    // The table may have got columns since, which the rows lack.
+    let columns = columns_of_table(&branch.schema());
     let mut slots = Vec::with_capacity(state.slots.len());
     let mut ended = Vec::new();
     for mut slot in state.slots {
-        let about = slot.piece.columns(&[columns, columns + 1], cache)?;
+        let about = slot.piece.own_columns(&[columns, columns + 1], cache)?;
         let (replaced, deleted) = (
             about.column(0).as_primitive::<Int64Type>(),
             about.column(1).as_boolean(),
@@ -73,7 +70,7 @@ pub(crate) fn relink(
             }
         }
         if slot.live_rows() > 0 {
-            let piece = slot.piece.relinked(first, schema)?;
+            let piece = slot.piece.relinked(first, columns)?;
             slots.push(slot.with_piece(Arc::new(piece)));
         }
     }

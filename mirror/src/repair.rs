@@ -12,8 +12,10 @@ mod primary;
 
 use arrow::array::UInt32Array;
 use arrow::compute::{concat_batches, take_record_batch};
-use arrow::record_batch::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use parking_lot::{Condvar, Mutex};
+use scry_engine::election::branch_columns;
 use scry_stream::{RowRun, Start, StoreChanges, Stream, StreamOptions};
 use scry_wal::{Log, Lsn, StoreId};
 use std::collections::BTreeMap;
@@ -247,7 +249,7 @@ impl Making {
         let shifts: Vec<u64> = sources.map(|(_, shift)| *shift).collect();
         for shift in shifts {
             for run in &changes.runs {
-                self.take(run, shift)?;
+                self.take(run, shift, changes.store != self.cell.store)?;
             }
             for adopted in &changes.adopted {
                 let first = adopted.first.get();
@@ -264,16 +266,39 @@ impl Making {
         self.piece.rows_below(ordinals.start)..self.piece.rows_below(ordinals.end)
     }
 
-    fn take(&mut self, run: &RowRun, shift: u64) -> Result<(), Error> {
+    /// The rows with the columns of the piece. Those of a branch have others behind them, and rows that are decoded apart from
+    /// the addition of a column lack it.
+    fn fitted(&self, rows: &RecordBatch, of_branch: bool) -> Result<RecordBatch, Error> {
+        let schema = self.cell.schema();
+        let extra = if of_branch { branch_columns(&[]).len() } else { 0 };
+        let own = rows.num_columns().saturating_sub(extra);
+        let width = self.piece.width();
+        let column = |column: usize| match column < own {
+            true => Ok(rows.column(column).clone()),
+            false => schema.missing(column, rows.num_rows()),
+        };
+        let columns = (0..width).map(column).collect::<Result<Vec<_>, _>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        Ok(RecordBatch::try_new_with_options(
+            self.schema()?,
+            columns,
+            &options,
+        )?)
+    }
+
+    /// Of the columns that the piece has.
+    fn schema(&self) -> Result<SchemaRef, Error> {
+        let columns: Vec<usize> = (0..self.piece.width()).collect();
+        Ok(Arc::new(self.cell.schema().arrow.project(&columns)?))
+    }
+
+    fn take(&mut self, run: &RowRun, shift: u64, of_branch: bool) -> Result<(), Error> {
         let first = run.first.get() + shift;
         let positions = self.positions(first..run.end() + shift);
         if positions.is_empty() {
             return Ok(());
         }
-        // A branch has its table's columns, and others behind them.
-        let schema = &self.cell.schema.arrow;
-        let columns: Vec<usize> = (0..schema.fields().len()).collect();
-        let rows = run.rows.project(&columns)?.with_schema(schema.clone())?;
+        let rows = self.fitted(&run.rows, of_branch)?;
         // A run is at most a frame with its rows: far below 2^32.
         let indices = positions
             .clone()
@@ -305,7 +330,7 @@ impl Making {
     }
 
     fn finish(self) -> Result<Piece, Error> {
-        let batch = concat_batches(&self.cell.schema.arrow, self.parts.values())?;
+        let batch = concat_batches(&self.schema()?, self.parts.values())?;
         let offsets = self.piece.offsets().cloned();
         Ok(Piece::resident(self.piece.ordinals(), offsets, batch))
     }

@@ -10,6 +10,7 @@ use arrow::compute::FilterBuilder;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use roaring::RoaringTreemap;
+use scry_stream::StoreSchema;
 use scry_wal::{Lsn, StoreId};
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,10 +19,11 @@ use crate::cache::Cache;
 use crate::checksum::{Checksum, checksum_rows, hash_rows};
 use crate::core::Core;
 use crate::error::Error;
+use crate::future::columns_of_table;
 use crate::horizon::Held;
 use crate::piece::Slot;
 use crate::repair::Repairs;
-use crate::statistics::ColumnStatistics;
+use crate::statistics::{ColumnStatistics, of_missing};
 
 /// All the stores as of one LSN. Cheap to open and to clone; holds back the mirror's folding while it lives.
 #[derive(Debug, Clone)]
@@ -57,7 +59,7 @@ impl Snapshot {
 #[derive(Debug, Clone)]
 pub struct TableSnapshot {
     store: StoreId,
-    schema: SchemaRef,
+    schema: Arc<StoreSchema>,
     units: Vec<ScanUnit>,
     /// Ordinals begun.
     count: u64,
@@ -94,7 +96,7 @@ impl StoreState {
 #[derive(Debug)]
 pub(crate) struct Cut {
     pub store: StoreId,
-    pub schema: SchemaRef,
+    pub schema: Arc<StoreSchema>,
     /// The pieces that begin below `count`.
     pub slots: Vec<Slot>,
     /// The snapshot sees the ordinals below it.
@@ -122,6 +124,7 @@ impl TableSnapshot {
             units.push(ScanUnit {
                 store: cut.store,
                 schema: cut.schema.clone(),
+                width: cut.schema.columns.len(),
                 slot,
                 cut_rows,
                 ended: ended.clone(),
@@ -149,7 +152,36 @@ impl TableSnapshot {
     /// The store's columns.
     #[must_use]
     pub fn schema(&self) -> SchemaRef {
-        self.schema.clone()
+        self.schema.arrow.clone()
+    }
+
+    pub(crate) fn store_schema(&self) -> &StoreSchema {
+        &self.schema
+    }
+
+    /// The rows as a reader sees them whose catalog has these columns.
+    #[must_use]
+    pub fn with_columns(&self, schema: &Arc<StoreSchema>) -> TableSnapshot {
+        self.seen_as(schema, self.schema.columns.len())
+    }
+
+    /// The rows of a branch with the columns that a reader's catalog has for its table.
+    #[must_use]
+    pub fn as_rows_of(&self, table: &Arc<StoreSchema>) -> TableSnapshot {
+        self.seen_as(table, columns_of_table(&self.schema))
+    }
+
+    fn seen_as(&self, schema: &Arc<StoreSchema>, width: usize) -> TableSnapshot {
+        let unit = |unit: &ScanUnit| ScanUnit {
+            schema: schema.clone(),
+            width,
+            ..unit.clone()
+        };
+        TableSnapshot {
+            schema: schema.clone(),
+            units: self.units.iter().map(unit).collect(),
+            ..self.clone()
+        }
     }
 
     /// Rows that the snapshot sees, exactly.
@@ -185,7 +217,7 @@ impl TableSnapshot {
     /// # Errors
     /// When a unit cannot be read.
     pub fn hashes(&self) -> Result<Vec<(u64, u64)>, Error> {
-        let all: Vec<usize> = (0..self.schema.fields().len()).collect();
+        let all: Vec<usize> = (0..self.schema.columns.len()).collect();
         let mut hashes = Vec::new();
         for unit in &self.units {
             let (ordinals, batch) = unit.read_with_ordinals(&all, None)?;
@@ -200,7 +232,7 @@ impl TableSnapshot {
     /// # Errors
     /// When a unit cannot be read.
     pub fn checksum(&self) -> Result<Checksum, Error> {
-        let all: Vec<usize> = (0..self.schema.fields().len()).collect();
+        let all: Vec<usize> = (0..self.schema.columns.len()).collect();
         let mut sum = Checksum::default();
         for unit in &self.units {
             let (ordinals, batch) = unit.read_with_ordinals(&all, None)?;
@@ -215,7 +247,9 @@ impl TableSnapshot {
 #[derive(Debug, Clone)]
 pub struct ScanUnit {
     store: StoreId,
-    schema: SchemaRef,
+    schema: Arc<StoreSchema>,
+    /// How many columns of the schema its rows have at most.
+    width: usize,
     slot: Slot,
     cut_rows: usize,
     ended: Arc<[u64]>,
@@ -235,13 +269,17 @@ impl ScanUnit {
     /// The table's columns.
     #[must_use]
     pub fn schema(&self) -> &SchemaRef {
-        &self.schema
+        &self.schema.arrow
     }
 
     /// Bounds of a column, for pruning.
     #[must_use]
     pub fn statistics(&self, column: usize) -> Option<ColumnStatistics> {
-        self.slot.piece.statistics(column)
+        let piece = &self.slot.piece;
+        match column < self.width.min(piece.width()) {
+            true => piece.statistics(column),
+            false => of_missing(&self.schema, column, piece.rows()),
+        }
     }
 
     /// The rows that the snapshot sees, of the columns in `projection` in its order, less those whose ordinals
@@ -300,7 +338,7 @@ impl ScanUnit {
     fn physical(&self, projection: &[usize]) -> Result<RecordBatch, Error> {
         let piece = &self.slot.piece;
         let batch = piece
-            .columns(projection, &self.cache)
+            .columns(projection, self.width, &self.schema, &self.cache)
             .inspect_err(|error| self.repairs.report(self.store, piece, error))?;
         Ok(if self.cut_rows < batch.num_rows() {
             batch.slice(0, self.cut_rows)

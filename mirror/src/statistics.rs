@@ -6,6 +6,7 @@ use arrow::datatypes::{
     ArrowNumericType, DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type,
     Int64Type, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
 };
+use scry_stream::StoreSchema;
 use std::sync::Arc;
 
 /// Bounds of a column in one unit: no value is below `min` or above `max`. They need not occur: dead rows
@@ -18,6 +19,13 @@ pub struct ColumnStatistics {
     pub max: Option<ArrayRef>,
     /// Rows without a value, at most.
     pub null_count: u64,
+}
+
+/// Bounds of `rows` rows that lack a column of the store.
+pub(crate) fn of_missing(schema: &StoreSchema, column: usize, rows: usize) -> Option<ColumnStatistics> {
+    let mut bounds = of_array(&schema.missing(column, 1).ok()?)?;
+    bounds.null_count *= rows as u64;
+    Some(bounds)
 }
 
 /// Bounds of an array; `None` for types without an order worth knowing.

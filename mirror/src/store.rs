@@ -6,7 +6,7 @@
 //! The state is behind one lock, held for moments: by the applier for an append and a merge in memory, by a reader to
 //! copy pointers. Nobody reads or writes a file under it.
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use scry_stream::{StoreChanges, StoreSchema};
 use scry_wal::{Lsn, StoreId};
 use std::collections::VecDeque;
@@ -26,7 +26,8 @@ use crate::snapshot::Cut;
 #[derive(Debug)]
 pub(crate) struct StoreCell {
     pub store: StoreId,
-    pub schema: Arc<StoreSchema>,
+    /// (LSN of the commit, columns from then on), oldest first; never empty.
+    schemas: RwLock<Vec<(Lsn, Arc<StoreSchema>)>>,
     created: Lsn,
     dropped: AtomicU64,
     piece_rows: usize,
@@ -52,6 +53,7 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct Capture {
     pub cell: Arc<StoreCell>,
+    pub schema: Arc<StoreSchema>,
     pub count: u64,
     pub slots: Vec<Slot>,
 }
@@ -93,12 +95,32 @@ impl StoreCell {
         };
         Self {
             store,
-            schema,
+            schemas: RwLock::new(vec![(created, schema)]),
             created,
             dropped: AtomicU64::new(u64::MAX),
             piece_rows,
             state: Mutex::new(state),
         }
+    }
+
+    /// The columns, as of the last change that was applied.
+    pub fn schema(&self) -> Arc<StoreSchema> {
+        self.schema_at(Lsn::MAX)
+    }
+
+    /// The columns as of a snapshot that sees the store.
+    fn schema_at(&self, at: Lsn) -> Arc<StoreSchema> {
+        let schemas = self.schemas.read();
+        let found = schemas
+            .iter()
+            .rfind(|(since, _)| *since <= at)
+            .or(schemas.first());
+        found.map(|(_, schema)| schema.clone()).expect("never empty")
+    }
+
+    /// From the commit at `at` on, the store has other columns behind its own.
+    pub fn widen(&self, at: Lsn, schema: Arc<StoreSchema>) {
+        self.schemas.write().push((at, schema));
     }
 
     /// Whether a piece is so small that it stays in memory when it is sealed.
@@ -134,7 +156,7 @@ impl StoreCell {
     /// Whether a snapshot sees the store. One that is not mirrored is known, so that its changes are known for what they are, and
     /// never seen.
     pub fn exists_at(&self, at: Lsn) -> bool {
-        self.schema.mirrored && self.created <= at && at < self.dropped()
+        self.schema().mirrored && self.created <= at && at < self.dropped()
     }
 
     /// Adds changes, then folds up to the horizon and merges what is small. `branches` are those that are adopted, in the
@@ -147,7 +169,7 @@ impl StoreCell {
         cache: &Cache,
     ) -> Result<(), Error> {
         let adopted = changes.adopted.iter().zip(branches);
-        let adopted = adopted.map(|(adopted, branch)| relink(adopted, branch, &self.schema.arrow, cache));
+        let adopted = adopted.map(|(adopted, branch)| relink(adopted, branch, cache));
         let adopted = adopted.collect::<Result<Vec<_>, _>>()?;
         let mut state = self.state.lock();
         self.append(&mut state, changes, adopted)?;
@@ -283,8 +305,9 @@ impl StoreCell {
 
     fn merge_small(&self, state: &mut State, cache: &Cache) -> Result<(), Error> {
         let mut sizes = state.sizes();
+        let schema = self.schema();
         while let Some(run) = plan::next_merge(&sizes, self.piece_rows) {
-            let merged = merge(&state.slots[run.clone()], &self.schema.arrow, cache)?;
+            let merged = merge(&state.slots[run.clone()], &schema, cache)?;
             let slot = merged.map(Slot::new);
             sizes.splice(run.clone(), slot.as_ref().map(size));
             state.slots.splice(run, slot);
@@ -320,7 +343,7 @@ impl StoreCell {
         ended.sort_unstable();
         Some(Cut {
             store: self.store,
-            schema: self.schema.arrow.clone(),
+            schema: self.schema_at(at),
             slots,
             count,
             ended,
@@ -342,6 +365,7 @@ impl StoreCell {
         slots.retain(|slot| slot.live_rows() > 0);
         Ok(Capture {
             cell: self.clone(),
+            schema: self.schema(),
             count,
             slots,
         })

@@ -88,7 +88,7 @@ fn check_piece(folder: &Path, piece: &PieceEntry, schema: &StoreSchema) -> Resul
     let file = SegmentFile::new(
         folder.join(&piece.file),
         piece.parts.clone(),
-        &file_schema(schema, piece.shift),
+        &file_schema(schema, piece.columns, piece.shift),
     )?;
     file.verify()?;
     Ok(file.bytes())

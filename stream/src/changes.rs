@@ -50,9 +50,11 @@ pub struct StoreEvent {
 /// What can happen to a store as a whole.
 #[derive(Debug, Clone)]
 pub enum StoreEventKind {
-    /// Created, with these columns; they never change. One that is not mirrored comes and goes as others do, and nothing
+    /// Created, with these columns. One that is not mirrored comes and goes as others do, and nothing
     /// is told of its rows.
     Created(Arc<StoreSchema>),
+    /// Has got columns behind those that it had. Rows of earlier commits lack them, or hold the missing values already.
+    Widened(Arc<StoreSchema>),
     /// Dropped; no later change names it.
     Dropped,
 }

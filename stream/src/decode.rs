@@ -11,6 +11,7 @@
 //! commit record says.
 
 use arrow::record_batch::RecordBatch;
+use scry_engine::election::branch_columns;
 use scry_engine::{CatalogChange, ElectionChange};
 use scry_wal::{Change, Commit, Ended, Frame, Lsn, Op, Ordinal, Record, StoreId, StoreRange, TentativeId};
 use std::collections::HashMap;
@@ -55,8 +56,8 @@ pub(crate) enum TentativeEnded {
     Own(u32),
 }
 
-/// Tentative rows: as columns, or raw when the store's creation is itself not committed yet, so that its columns are
-/// not known.
+/// Tentative rows: as columns, or raw when what makes their columns known, the store's creation or their addition, is itself
+/// not committed yet.
 #[derive(Debug)]
 pub(crate) enum TentativeRows {
     Columns(RecordBatch),
@@ -163,10 +164,8 @@ pub(crate) fn store_events(
             vec![created(table.store, schema)]
         }
         CatalogChange::Truncate { old, new, .. } => {
-            let schema = schemas
-                .get(&old)
-                .ok_or(Error::UnknownStore { lsn, store: old })?
-                .clone();
+            let known = schemas.get(&old).ok_or(Error::UnknownStore { lsn, store: old })?;
+            let schema = Arc::new(known.emptied());
             schemas.insert(new, schema.clone());
             vec![dropped(old), created(new, schema)]
         }
@@ -177,11 +176,18 @@ pub(crate) fn store_events(
             vec![dropped(store)]
         }
         CatalogChange::Election(ElectionChange::CreateBranch {
+            base,
             store,
             mirrored,
-            columns,
+            mut columns,
             ..
         }) => {
+            // Once elected, its rows are its table's, and so are its files: columns have one name in both.
+            let of_table = columns.len() - branch_columns(&[]).len().min(columns.len());
+            let named = schemas.get(&base).map_or(&[][..], |base| &base.columns);
+            for (column, named) in columns.iter_mut().zip(named).take(of_table) {
+                column.name.clone_from(&named.name);
+            }
             let mut schema = StoreSchema::new(columns);
             schema.mirrored = mirrored;
             let schema = Arc::new(schema);
@@ -196,10 +202,23 @@ pub(crate) fn store_events(
             }
             branches.into_iter().map(dropped).collect()
         }
-        // Names and constraints are those of the catalog at a reader's snapshot; the data is the same.
+        // Names and constraints are those of the catalog at a reader's snapshot; the data is the same, but for new columns.
+        CatalogChange::Redefine(table) => {
+            let store = table.store;
+            let known = schemas.get(&store).ok_or(Error::UnknownStore { lsn, store })?;
+            let Some(widened) = known.widened(&table.columns) else {
+                return Ok(Vec::new());
+            };
+            let schema = Arc::new(widened);
+            schemas.insert(store, schema.clone());
+            vec![StoreEvent {
+                at: lsn,
+                store,
+                kind: StoreEventKind::Widened(schema),
+            }]
+        }
         CatalogChange::AddPrimaryKey { .. }
         | CatalogChange::SetRules { .. }
-        | CatalogChange::Redefine(_)
         | CatalogChange::CreateSequence(_)
         | CatalogChange::RedefineSequence(_)
         | CatalogChange::DropSequence { .. }
@@ -400,12 +419,18 @@ impl<'s> Decoder<'s> {
         if !self.is_mirrored(change.store) {
             return Ok(());
         }
-        let same = |part: &TentativeDecoder| part.id == id && part.store == change.store;
+        // A row of a transaction that has added columns itself: they are not known before its commit.
+        let schema = self.schemas.get(&change.store);
+        let schema = schema.filter(|schema| !schema.layout.is_wider(change.after));
+        let same = |part: &TentativeDecoder| {
+            let fits = schema.is_some() || matches!(part.rows, TentativeBuilder::Raw(_));
+            part.id == id && part.store == change.store && fits
+        };
         // A bulk load logs long stretches of one store: the last part is nearly always the right one.
         let index = match self.tentative.iter().rposition(same) {
             Some(index) => index,
             None => {
-                let rows = match self.schemas.get(&change.store) {
+                let rows = match schema {
                     Some(schema) => TentativeBuilder::Columns(RowBatchBuilder::new(schema)),
                     None => TentativeBuilder::Raw(RawRows::default()),
                 };

@@ -14,7 +14,7 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use scry_engine::{DataType, Datum, RowLayout, RowRef};
 use std::sync::Arc;
 
-use crate::schema::{FREE_NUMERIC_SCALE, StoreSchema};
+use crate::schema::{FREE_NUMERIC_SCALE, StoreSchema, arrow_type};
 
 /// Why a row was refused: it does not fit the columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,6 +196,16 @@ impl RowBatchBuilder {
 
 fn types_of(schema: &StoreSchema) -> Vec<DataType> {
     schema.columns.iter().map(|column| column.ty).collect()
+}
+
+/// A column that has one value in all of its rows.
+pub(crate) fn constant(ty: DataType, value: &Datum<'_>, rows: usize) -> Result<ArrayRef, ArrowError> {
+    let mut builder = Builder::new(ty, &arrow_type(ty));
+    for _ in 0..rows {
+        let appended = builder.append(value);
+        appended.map_err(|reason| ArrowError::InvalidArgumentError(reason.to_owned()))?;
+    }
+    Ok(builder.finish())
 }
 
 const WRONG_TYPE: &str = "value is not of the column's type";

@@ -13,10 +13,14 @@
 //!
 //! Utf8 and not Utf8View, so that other readers of the mirror's Parquet files understand them.
 
+use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::error::ArrowError;
 use scry_engine::{ColumnDef, DataType, RowLayout};
 use std::collections::HashMap;
 use std::sync::Arc;
+
+use crate::rows::constant;
 
 /// Key of the field metadata that carries the PostgreSQL type as text, e.g. `char(10)` or `uuid`.
 pub const TYPE_KEY: &str = "scry.type";
@@ -27,10 +31,10 @@ pub const FREE_NUMERIC_SCALE: u8 = 18;
 /// Precision of every 128-bit decimal that has none declared.
 pub const FREE_NUMERIC_PRECISION: u8 = 38;
 
-/// What an extractor must know of a store: its columns, in the engine's terms and in Arrow's.
+/// What an extractor must know of a store: its columns, in the engine's terms and in Arrow's. They grow at their end only.
 #[derive(Debug)]
 pub struct StoreSchema {
-    /// The columns as the catalog has them.
+    /// The columns as the catalog had them when they came, each under a name of its own.
     pub columns: Vec<ColumnDef>,
     /// The same columns in Arrow's terms.
     pub arrow: SchemaRef,
@@ -44,14 +48,57 @@ impl StoreSchema {
     /// The schema of a store with these columns.
     #[must_use]
     pub fn new(columns: Vec<ColumnDef>) -> Self {
-        let types: Vec<DataType> = columns.iter().map(|column| column.ty).collect();
         let arrow = arrow_schema(&columns);
+        let layout = Arc::new(RowLayout::of(&columns));
         Self {
             columns,
             arrow,
-            layout: Arc::new(RowLayout::new(&types)),
+            layout,
             mirrored: true,
         }
+    }
+
+    /// The schema once its table has these columns; `None`: it has got none.
+    #[must_use]
+    pub fn widened(&self, columns: &[ColumnDef]) -> Option<Self> {
+        let added = columns
+            .get(self.columns.len()..)
+            .filter(|added| !added.is_empty())?;
+        let mut all = self.columns.clone();
+        for column in added {
+            // A name may be that of a column that was renamed or dropped since.
+            let mut column = column.clone();
+            while all.iter().any(|known| known.name == column.name) {
+                column.name.push('_');
+            }
+            all.push(column);
+        }
+        Some(Self {
+            mirrored: self.mirrored,
+            ..Self::new(all)
+        })
+    }
+
+    /// The schema of a store without rows that takes this one's place.
+    #[must_use]
+    pub fn emptied(&self) -> Self {
+        let mut columns = self.columns.clone();
+        columns.iter_mut().for_each(|column| column.missing = None);
+        Self {
+            mirrored: self.mirrored,
+            ..Self::new(columns)
+        }
+    }
+
+    /// A column of `rows` rows that were written before it was added.
+    ///
+    /// # Errors
+    /// When it was never added, or its missing value does not fit it.
+    pub fn missing(&self, column: usize, rows: usize) -> Result<ArrayRef, ArrowError> {
+        let absent = || ArrowError::SchemaError(format!("rows without column {column}"));
+        let definition = self.columns.get(column).ok_or_else(absent)?;
+        let value = definition.missing.as_ref().ok_or_else(absent)?;
+        constant(definition.ty, &value.as_datum(), rows)
     }
 }
 

@@ -39,6 +39,14 @@ enum Step {
         inserts: u8,
         kib: u8,
     },
+    /// Columns added in a transaction that has written before and writes after; half of it may be undone.
+    Widen {
+        table: usize,
+        inserts: u8,
+        columns: u8,
+        kib: u8,
+        end: End,
+    },
     /// The server is killed in the middle of a transaction that has written ahead, and started again.
     Crash { table: usize },
 }
@@ -54,10 +62,14 @@ enum End {
 fn step() -> impl Strategy<Value = Step> {
     let end = prop_oneof![6 => Just(End::Commit), 1 => Just(End::Rollback), 2 => Just(End::Savepoint)];
     let kib = prop_oneof![3 => Just(0u8), 1 => Just(200u8)];
-    let work = (0usize..3, 0u8..12, 0u8..6, 0u8..4, kib.clone(), end);
+    let work = (0usize..3, 0u8..12, 0u8..6, 0u8..4, kib.clone(), end.clone());
+    let widen = (0usize..3, 0u8..6, 1u8..3, kib.clone(), end);
     prop_oneof![
         12 => work.prop_map(|(table, inserts, updates, deletes, kib, end)| {
             Step::Work { table, inserts, updates, deletes, kib, end }
+        }),
+        3 => widen.prop_map(|(table, inserts, columns, kib, end)| {
+            Step::Widen { table, inserts, columns, kib, end }
         }),
         3 => (0usize..3, 0u8..4, 0u8..12, kib)
             .prop_map(|(table, how, inserts, kib)| Step::Define { table, how, inserts, kib }),
@@ -148,8 +160,8 @@ impl Primary {
         let id = self.next;
         self.next += 1;
         let text = (id % 4 != 0).then(|| format!("{id:08}").repeat(1 + usize::from(kib) * 128));
-        let values = [Value::Int8(id), text.map_or(Value::Null, Value::Text)];
-        let row = table.layout.encode(&values).expect("fits");
+        let values = vec![Value::Int8(id), text.map_or(Value::Null, Value::Text)];
+        let row = encoded(table, values, id);
         let key = table.key_of(&row);
         let outcome = block_on(txn.insert(table, key, row)).expect("inserted");
         assert!(matches!(outcome, InsertOutcome::Inserted(_)));
@@ -180,7 +192,7 @@ impl Primary {
             if index < usize::from(updates) {
                 let id = table.layout.row(&version.row).get(0).to_value();
                 let text = Value::Text("x".repeat(1 + usize::from(kib) * 1024));
-                let row = table.layout.encode(&[id, text]).expect("fits");
+                let row = encoded(table, vec![id, text], 5);
                 block_on(txn.update(table, key, row)).expect("updated");
             } else {
                 block_on(txn.delete(table, key)).expect("deleted");
@@ -212,6 +224,40 @@ impl Primary {
                     End::Savepoint => txn.rollback_to(savepoint).expect("rolled back"),
                 }
                 self.insert(&mut txn, &table, 0);
+            }
+            Step::Widen {
+                table,
+                inserts,
+                columns,
+                kib,
+                end,
+            } => {
+                let narrow = self.table(&mut txn, table);
+                self.change(&mut txn, &narrow, 2, 1, kib);
+                let savepoint = txn.savepoint().expect("a savepoint");
+                if matches!(end, End::Commit) {
+                    txn.release(savepoint).expect("released");
+                }
+                let mut def = narrow.def.clone();
+                for _ in 0..columns {
+                    def.columns.push(ColumnDef {
+                        missing: Some(Value::Int8(MISSING)),
+                        ..ColumnDef::new(format!("more{}", def.columns.len()), DataType::Int8)
+                    });
+                }
+                let wide = block_on(txn.redefine(&narrow, def)).expect("redefined");
+                for _ in 0..inserts {
+                    self.insert(&mut txn, &wide, kib);
+                }
+                self.change(&mut txn, &wide, 2, 1, kib);
+                match end {
+                    End::Commit => {}
+                    End::Rollback => return txn.rollback(),
+                    End::Savepoint => {
+                        txn.rollback_to(savepoint).expect("rolled back");
+                        self.insert(&mut txn, &narrow, kib);
+                    }
+                }
             }
             Step::Define {
                 table,
@@ -276,12 +322,26 @@ impl Primary {
     }
 }
 
-/// A batch of one row: its number, and head and length of its text.
+/// What rows have in columns that were added after them.
+const MISSING: i64 = 7;
+
+/// A row with `more` in the columns that were added.
+fn encoded(table: &Table, mut values: Vec<Value>, more: i64) -> Vec<u8> {
+    values.resize(table.def.columns.len(), Value::Int8(more));
+    table.layout.encode(&values).expect("fits")
+}
+
+/// A batch of one row: its number, and head and length of its text, and what follows up to the last value that it would not have
+/// without its column. Which rows have a column that was added later depends on how frames are cut.
 fn shown(batch: &RecordBatch) -> String {
     let id = batch.column(0).as_primitive::<Int64Type>().value(0);
     let text = batch.column(1).as_string::<i32>().iter().next().flatten();
     let text = text.map(|text| (&text[..text.len().min(8)], text.len()));
-    format!("{id} {text:?}")
+    let more =
+        (2..batch.num_columns()).map(|column| batch.column(column).as_primitive::<Int64Type>().value(0));
+    let mut more: Vec<i64> = more.collect();
+    while more.pop_if(|more| *more == MISSING).is_some() {}
+    format!("{id} {text:?} {more:?}")
 }
 
 /// Change sets without the way in which they were cut.
@@ -289,7 +349,8 @@ fn shown(batch: &RecordBatch) -> String {
 struct Flat {
     upto: u64,
     commits: Vec<CommitInfo>,
-    events: Vec<(Lsn, StoreId, bool)>,
+    /// With the number of columns that a store has from then on; none: it is gone.
+    events: Vec<(Lsn, StoreId, Option<usize>)>,
     /// Rows by store and ordinal, long texts cut.
     rows: BTreeMap<(StoreId, u64), String>,
     boundaries: BTreeMap<StoreId, Vec<(Lsn, u64)>>,
@@ -303,11 +364,13 @@ impl Flat {
         self.upto = set.upto.get();
         self.commits.extend(&set.commits);
         for event in &set.events {
-            self.events.push((
-                event.at,
-                event.store,
-                matches!(event.kind, StoreEventKind::Created(_)),
-            ));
+            let columns = match &event.kind {
+                StoreEventKind::Created(schema) | StoreEventKind::Widened(schema) => {
+                    Some(schema.columns.len())
+                }
+                StoreEventKind::Dropped => None,
+            };
+            self.events.push((event.at, event.store, columns));
         }
         for changes in &set.stores {
             let mut next = None;

@@ -244,14 +244,7 @@ impl Replay {
             let old = replaced.as_deref().map_or(Old::Nothing, Old::Row);
             let new = begun.as_ref().map(|(_, row)| Row::clone(row));
             self.put(lsn, lsn, &store, key.as_ref(), proposal.replaced, begun)?;
-            self.follow(
-                lsn,
-                &indexes,
-                &layout,
-                key.as_ref(),
-                (&old, new.as_ref()),
-                late,
-            )?;
+            self.follow(lsn, &indexes, &layout, key.as_ref(), (&old, new.as_ref()), late)?;
         }
         Ok(())
     }

@@ -108,7 +108,7 @@ impl Making {
             return Err(broken(self.rows.len()));
         }
         self.rows.sort_unstable_by_key(|(ordinal, _)| *ordinal);
-        let mut builder = RowBatchBuilder::new(&cell.schema);
+        let mut builder = RowBatchBuilder::new(&cell.schema());
         for (number, (ordinal, row)) in self.rows.iter().enumerate() {
             if !self.slot.is_alive(*ordinal) || builder.push_checked(row).is_err() {
                 return Err(broken(number));

@@ -101,10 +101,7 @@ impl Copy {
         let start = Start {
             read_from: position.restart,
             emit_from: position.upto,
-            schemas: stores
-                .iter()
-                .map(|cell| (cell.store, cell.schema.clone()))
-                .collect(),
+            schemas: stores.iter().map(|cell| (cell.store, cell.schema())).collect(),
         };
         let cache = Arc::new(Cache::new(1 << 20));
         let core = Core::new(position, stores, Arc::new(move || horizon), cache, PIECE_ROWS);

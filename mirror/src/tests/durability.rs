@@ -269,7 +269,7 @@ fn rows_that_die_while_a_compaction_runs_stay_dead() {
     delete(&mut primary, 45);
     let cell = core.store(store).expect("known");
     let slots = cell.compaction().expect("the first piece is mostly dead");
-    let merged = merge(&slots, &cell.schema.arrow, &core.cache).expect("readable");
+    let merged = merge(&slots, &cell.schema(), &core.cache).expect("readable");
     let before = core.newest_snapshot().table(store).expect("exists");
     // Rows of the piece that is being rewritten, and all rows of another one.
     delete(&mut primary, 10);
@@ -285,7 +285,7 @@ fn rows_that_die_while_a_compaction_runs_stay_dead() {
         155,
         "who had it open sees the old pieces"
     );
-    let merged = merge(&slots, &cell.schema.arrow, &core.cache).expect("readable");
+    let merged = merge(&slots, &cell.schema(), &core.cache).expect("readable");
     assert!(!cell.replace(&slots, merged), "the pieces are not there any more");
     delete(&mut primary, 100);
     checkpointer.run(&core).expect("written");
