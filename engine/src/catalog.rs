@@ -12,7 +12,7 @@ use crate::foreign::{ForeignKeyDef, ReferenceDef, UniqueKey};
 use crate::index::{Index, IndexDef, NewIndex};
 use crate::key::Key;
 use crate::locks::TableLock;
-use crate::row::RowLayout;
+use crate::row::{MISSING_BYTES_MAX, RowLayout};
 use crate::runs::SpaceId;
 use crate::sequence::{self, Sequence, Sequences};
 use crate::store::Store;
@@ -629,16 +629,18 @@ impl TableDef {
     }
 }
 
-/// Whether the columns that were added come last, and their missing values are of their types and make a row.
+/// Whether the columns that were added come last, and their missing values are of their types and not too large.
 pub(crate) fn has_valid_missing_values(columns: &[ColumnDef]) -> bool {
     let first = columns
         .iter()
         .take_while(|column| column.missing.is_none())
         .count();
     let added = &columns[first..];
-    let types: Vec<DataType> = added.iter().map(|column| column.ty).collect();
-    let values: Vec<Value> = added.iter().filter_map(|column| column.missing.clone()).collect();
-    RowLayout::new(&types).encode(&values).is_ok()
+    added.iter().all(|column| {
+        let row = |value| RowLayout::new(&[column.ty]).encode(std::slice::from_ref(value));
+        let row = column.missing.as_ref().map(row);
+        row.is_some_and(|row| row.is_ok_and(|row| row.len() <= MISSING_BYTES_MAX))
+    })
 }
 
 /// Whether a definition makes sense by itself.
@@ -686,12 +688,11 @@ pub(crate) fn check_definition(def: &TableDef) -> Result<(), Error> {
         }
     }
     for key in &def.foreign_keys {
-        let has = |column: &usize| *column < columns.len();
-        let own = key.table != def.oid || key.referenced.iter().all(has);
+        let own = key.table != def.oid || key.referenced.iter().all(is_there);
         if key.columns.is_empty()
             || key.columns.len() != key.referenced.len()
             || !own
-            || !key.columns.iter().all(has)
+            || !key.columns.iter().all(is_there)
         {
             return invalid("a foreign key needs columns of its table, and as many of another");
         }

@@ -66,7 +66,7 @@ pub use index::{Index, IndexDef, NewIndex};
 pub use key::{Key, KeyRange};
 pub use limits::{KEY_BYTES_MAX, ROW_BYTES_MAX};
 pub use overlay::{OwnWrites, Version};
-pub use row::{Row, RowLayout, RowRef};
+pub use row::{MISSING_BYTES_MAX, Row, RowLayout, RowRef};
 pub use seed::{Seed, SeedStore};
 pub use sequence::{Sequence, SequenceDef, SequenceOptions, SequenceOwner, Sequences};
 pub use stats::Stats;

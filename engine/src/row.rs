@@ -41,6 +41,10 @@ pub const MAX_ROW_BYTES: usize = 8 << 20;
 /// The most columns of one table, as in PostgreSQL.
 pub const MAX_COLUMNS: usize = 1600;
 
+/// The most bytes of what old rows have in an added column, as a row of this column alone: a mirror has it in every row that it
+/// merges with others.
+pub const MISSING_BYTES_MAX: usize = 1 << 10;
+
 /// Bytes of the head.
 const HEAD_BYTES: usize = 2;
 
@@ -428,6 +432,10 @@ fn end_variable(column: &Column, out: &mut [u8]) -> Result<(), RowError> {
 }
 
 const _: () = assert!(NARROW_PRECISION < NUMERIC_MAX_PRECISION);
+const _: () = assert!(
+    MISSING_BYTES_MAX * MAX_COLUMNS <= MAX_ROW_BYTES,
+    "missing values are a row"
+);
 const _: () = assert!(MAX_ROW_BYTES < u32::MAX as usize, "end offsets are u32");
 const _: () = assert!(
     HEAD_BYTES + MAX_COLUMNS.div_ceil(GROUP) + MAX_COLUMNS * kind::WIDEST <= u16::MAX as usize,

@@ -226,6 +226,7 @@ proptest! {
         layout.validate(&short).expect("is valid");
         let expected: Vec<Value> = row[..has].iter().chain(&missing[has..]).cloned().collect();
         prop_assert_eq!(layout.row(&short).values(), expected.clone());
+        prop_assert_eq!(layout.row(&short).width(), has);
         for (column, value) in expected.iter().enumerate() {
             prop_assert_eq!(layout.row(&short).is_null(column), value.is_null());
         }

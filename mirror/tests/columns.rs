@@ -6,7 +6,7 @@ mod common;
 
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
-use common::candidates::{commit, create, create_candidate, elect, propose};
+use common::candidates::{begin, commit, create, create_candidate, elect, engine, propose};
 use common::*;
 use scry_engine::{ColumnDef, DataType, Datum, Engine, Key, Table, TableDef, Value};
 use scry_mirror::{Checksum, Mirror, Snapshot};

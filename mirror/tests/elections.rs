@@ -60,9 +60,9 @@ fn future(engine: &Arc<Engine>, snapshot: &Snapshot, table: &Table, name: &str) 
     let present = snapshot.table(table.def.store).unwrap();
     let branch = candidate.branch(table.def.store);
     let branch = branch.map(|branch| snapshot.table(branch.store()).unwrap());
-    let view = branch.as_ref().map_or_else(BranchView::default, |branch| {
-        BranchView::read(branch, table.def.columns.len()).unwrap()
-    });
+    let view = branch
+        .as_ref()
+        .map_or_else(BranchView::default, |branch| BranchView::read(branch).unwrap());
     let mut state = State::new();
     for unit in present.units() {
         assert_eq!(read(&mut state, &unit, &view.replaced), 0);

@@ -54,10 +54,7 @@ fn bind_here(expression: &str, table: &Table, column: usize) -> Result<Scalar, E
     let mut scope = Scope::empty();
     let columns = &table.def.columns;
     for row in ROWS {
-        scope.add_qualified(
-            row,
-            columns.iter().map(|column| (column.name.as_str(), column.ty)),
-        );
+        scope.add_qualified(row, Scope::columns_of(&table.def));
     }
     let column = &columns[column];
     scope.add("", ROWS.map(|row| (row, column.ty)));

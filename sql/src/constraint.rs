@@ -37,8 +37,7 @@ impl Checks {
 
 /// Binds a condition to the columns of a table.
 fn bind(expression: &ast::Expr, def: &TableDef) -> Result<Scalar, Error> {
-    let columns = def.columns.iter().map(|column| (column.name.as_str(), column.ty));
-    let scope = Scope::table(&def.name, columns);
+    let scope = Scope::table(&def.name, Scope::columns_of(def));
     let mut parameters = Parameters::default();
     let bound = expr::bind_predicate(expression, "CHECK", &scope, &mut parameters, &timeless_facts());
     let bound = bound.map_err(|refusal| match refusal {
@@ -136,14 +135,7 @@ pub fn definition(name: Option<String>, expression: &ast::Expr, def: &TableDef) 
         Some(name) if is_taken(&name, def) => return Err(already_exists(&name, &def.name)),
         Some(name) => name,
         None => {
-            let mut columns = Vec::new();
-            bound.walk(&mut |node| {
-                if let expr::Expr::Column { index, .. } = node
-                    && !columns.contains(index)
-                {
-                    columns.push(*index);
-                }
-            });
+            let columns = named_by(&bound);
             let column = match columns.as_slice() {
                 [only] => Some(def.columns[*only].name.as_str()),
                 _ => None,
@@ -155,6 +147,25 @@ pub fn definition(name: Option<String>, expression: &ast::Expr, def: &TableDef) 
         name,
         expression: expression.to_string(),
     })
+}
+
+/// The numbers of the columns that a condition names.
+fn named_by(bound: &Scalar) -> Vec<usize> {
+    let mut columns = Vec::new();
+    bound.walk(&mut |node| {
+        if let expr::Expr::Column { index, .. } = node
+            && !columns.contains(index)
+        {
+            columns.push(*index);
+        }
+    });
+    columns
+}
+
+/// Whether a condition of a table names this column.
+pub fn names(check: &CheckDef, column: usize, def: &TableDef) -> Result<bool, Error> {
+    let bound = bind(&parse::expression(&check.expression)?, def).map_err(Error::nowhere)?;
+    Ok(named_by(&bound).contains(&column))
 }
 
 /// 42710 with PostgreSQL's wording.

@@ -70,8 +70,7 @@ fn invalid(text: String) -> Error {
 
 /// Binds the expression of a column.
 fn bind(expression: &ast::Expr, def: &TableDef, column: usize) -> Result<Scalar, Error> {
-    let names = def.columns.iter().map(|column| (column.name.as_str(), column.ty));
-    let scope = Scope::table(&def.name, names);
+    let scope = Scope::table(&def.name, Scope::columns_of(def));
     let mut parameters = Parameters::default();
     let column = &def.columns[column];
     let facts = timeless_facts();

@@ -156,7 +156,7 @@ impl Line {
         let names = |def: &mut dyn Iterator<Item = &str>| def.collect::<Vec<_>>().join(", ");
         match change {
             CatalogChange::CreateTable(def) | CatalogChange::Redefine(def) => {
-                let columns = names(&mut def.columns.iter().map(|column| column.name.as_str()));
+                let columns = names(&mut def.live_columns().map(|(_, column)| column.name.as_str()));
                 line.note.push(("columns", columns));
             }
             CatalogChange::AddPrimaryKey { key, .. } => line.note.push(("constraint", key.name.clone())),

@@ -89,7 +89,15 @@ impl Names {
                 self.ever.insert(def.name.clone());
                 self.tables.insert(def.oid, def.name.clone());
                 if let Some(store) = self.stores.get_mut(&def.store) {
-                    store.columns = def.columns.clone().into();
+                    let mut columns = def.columns.clone();
+                    for (column, known) in columns.iter_mut().zip(&*store.columns) {
+                        // Rows of before have it still.
+                        if column.dropped {
+                            column.name.clone_from(&known.name);
+                        }
+                    }
+                    store.layout = RowLayout::of(&columns);
+                    store.columns = columns.into();
                 }
             }
             CatalogChange::CreateSequence(def) | CatalogChange::RedefineSequence(def) => {
@@ -302,11 +310,13 @@ impl Names {
         let store = self.stores.get(&store)?;
         store.layout.validate(bytes).ok()?;
         let row = store.layout.row(bytes);
+        // A row has the columns that there were when it was written.
         Some(
             store
                 .columns
                 .iter()
                 .enumerate()
+                .take(row.width())
                 .map(|(index, column)| named(column, &row.get(index)))
                 .collect(),
         )

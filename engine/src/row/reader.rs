@@ -51,6 +51,12 @@ impl<'a> RowRef<'a> {
         }
     }
 
+    /// How many columns of the layout it has itself.
+    pub fn width(&self) -> usize {
+        let head = head_of(self.bytes);
+        self.layout.columns.partition_point(|column| column.at() < head)
+    }
+
     pub fn values(&self) -> Vec<Value> {
         (0..self.layout.columns.len())
             .map(|column| self.get(column).to_value())

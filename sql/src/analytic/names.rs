@@ -234,10 +234,13 @@ impl<'a> Names<'a> {
                 (columns.collect(), Vec::new())
             }
             Relation::Table(table, _) => {
-                let columns = table.def.columns.iter();
-                let columns = columns.map(|column| (column.name.clone(), Some(column.ty)));
-                let key = table.key_columns().map(<[usize]>::to_vec);
-                (columns.collect(), key.unwrap_or_default())
+                let live: Vec<usize> = table.def.live_columns().map(|(number, _)| number).collect();
+                let columns = table.def.live_columns();
+                let columns = columns.map(|(_, column)| (column.name.clone(), Some(column.ty)));
+                // By their places among the columns that there are.
+                let place = |column: &usize| live.iter().position(|live| live == column);
+                let key = table.key_columns().unwrap_or_default().iter().filter_map(place);
+                (columns.collect(), key.collect())
             }
             Relation::Made(made) => (made.columns, Vec::new()),
         }))

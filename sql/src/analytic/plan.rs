@@ -367,7 +367,7 @@ fn describe(logical: &LogicalPlan, tables: &[Arc<Table>], outputs: &[Output]) ->
             let (table_oid, column_no) = origin
                 .and_then(|(table, column)| {
                     let table = tables.iter().find(|known| known.def.name == table)?;
-                    let at = table.def.columns.iter().position(|known| known.name == column)?;
+                    let at = table.column(&column)?;
                     Some((table.def.oid, i16::try_from(at + 1).ok()?))
                 })
                 .unwrap_or((0, 0));

@@ -17,7 +17,7 @@ use crate::error::{Error, SqlState};
 use async_trait::async_trait;
 use datafusion::arrow::array::RecordBatchOptions;
 use datafusion::arrow::compute::filter_record_batch;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -101,16 +101,28 @@ impl StatementSource {
 #[derive(Debug)]
 pub struct UserTable {
     table: Arc<Table>,
+    /// All columns of the table's data.
     schema: Arc<StoreSchema>,
+    /// The numbers of those that the table has.
+    live: Vec<usize>,
+    /// These columns.
+    arrow: SchemaRef,
     future: Option<Arc<FutureName>>,
 }
 
 impl UserTable {
     pub fn new(table: Arc<Table>, future: Option<Arc<FutureName>>) -> Self {
         let schema = Arc::new(StoreSchema::new(table.def.columns.clone()));
+        let live: Vec<usize> = table.def.live_columns().map(|(number, _)| number).collect();
+        let fields: Vec<_> = live
+            .iter()
+            .map(|number| schema.arrow.fields()[*number].clone())
+            .collect();
         UserTable {
             table,
             schema,
+            live,
+            arrow: Arc::new(Schema::new(fields)),
             future,
         }
     }
@@ -130,7 +142,7 @@ fn internal(message: impl Into<String>) -> datafusion::error::DataFusionError {
 #[async_trait]
 impl TableProvider for UserTable {
     fn schema(&self) -> SchemaRef {
-        self.schema.arrow.clone()
+        self.arrow.clone()
     }
 
     fn table_type(&self) -> TableType {
@@ -153,27 +165,31 @@ impl TableProvider for UserTable {
             .config()
             .get_extension::<StatementSource>()
             .ok_or_else(|| internal("a query was executed without a source"))?;
-        let all: Vec<usize> = (0..self.schema.arrow.fields().len()).collect();
-        let projection = projection.cloned().unwrap_or(all);
+        let projection = match projection {
+            Some(projection) => projection.iter().map(|place| self.live[*place]).collect(),
+            None => self.live.clone(),
+        };
         let partitions = state.config().target_partitions();
         let missing = || internal(format!("no source for table \"{}\"", self.table.def.name));
         let content = match (&self.future, &source.present) {
             (Some(name), _) => {
                 let future = source.futures.get(&self.table, name).ok_or_else(missing)?;
-                Content::of_future(name, future)
+                Content::of_future(name, future, &self.schema)
             }
             (None, Source::Primary(primary)) => {
                 return primary.scan(&self.table, &self.schema, projection, limit);
             }
             (None, Source::Mirror { snapshot, own }) => {
                 let store = self.table.def.store;
-                Content::of_present(snapshot.table(store), own.get(&store))
+                let table = snapshot.table(store);
+                let table = table.map(|table| table.with_columns(&self.schema));
+                Content::of_present(table, own.get(&store))
             }
             (None, Source::None | Source::WithFutures { .. }) => return Err(missing()),
         };
         let predicate = match conjunction(filters.to_vec()) {
             Some(expr) => {
-                let schema = DFSchema::try_from(self.schema.arrow.clone())?;
+                let schema = DFSchema::try_from(self.arrow.clone())?;
                 Some(state.create_physical_expr(expr, &schema)?)
             }
             None => None,
@@ -209,11 +225,15 @@ impl<'a> Content<'a> {
         }
     }
 
-    fn of_future(name: &FutureName, future: &'a TableFuture) -> Content<'a> {
+    fn of_future(name: &FutureName, future: &'a TableFuture, schema: &Arc<StoreSchema>) -> Content<'a> {
         let overlay = &*future.overlay;
-        let mut units = units_of(future.present.as_ref(), Some(&overlay.hidden));
+        let present = future
+            .present
+            .as_ref()
+            .map(|present| present.with_columns(schema));
+        let mut units = units_of(present.as_ref(), Some(&overlay.hidden));
         for (branch, hidden) in future.branches.iter().zip(&overlay.hidden_in) {
-            units.extend(units_of(Some(branch), Some(hidden)));
+            units.extend(units_of(Some(&branch.as_rows_of(schema)), Some(hidden)));
         }
         Content {
             units,
@@ -265,12 +285,11 @@ impl MirrorScan {
         partition_count: usize,
         limit: Option<usize>,
     ) -> Result<MirrorScan> {
-        let full = &table.schema.arrow;
-        let schema: SchemaRef = Arc::new(full.project(&projection)?);
+        let schema: SchemaRef = Arc::new(table.schema.arrow.project(&projection)?);
         let mut units = content.units;
         let all_units = units.len();
         if let Some(predicate) = &predicate {
-            units::prune(&mut units, full, predicate);
+            units::prune(&mut units, &table.arrow, &table.live, predicate);
         }
         let units_pruned = all_units - units.len();
         let prefilter = predicate.as_ref().and_then(|all| Prefilter::new(all, &schema));

@@ -25,6 +25,8 @@ pub struct Unit {
 struct UnitBounds<'a> {
     units: &'a [Unit],
     schema: &'a SchemaRef,
+    /// Where the columns of the schema stand in the units.
+    places: &'a [usize],
 }
 
 impl UnitBounds<'_> {
@@ -35,6 +37,7 @@ impl UnitBounds<'_> {
         pick: impl Fn(&scry_mirror::ColumnStatistics) -> Option<ArrayRef>,
     ) -> Option<ArrayRef> {
         let (index, field) = self.schema.column_with_name(&column.name)?;
+        let index = *self.places.get(index)?;
         let unknown = new_null_array(field.data_type(), 1);
         let bounds: Vec<ArrayRef> = self
             .units
@@ -81,8 +84,8 @@ impl PruningStatistics for UnitBounds<'_> {
     }
 }
 
-/// Leaves the units that may hold rows that satisfy the predicate. A predicate that cannot be used leaves all.
-pub fn prune(units: &mut Vec<Unit>, schema: &SchemaRef, predicate: &Arc<dyn PhysicalExpr>) {
+/// Leaves the units that may hold rows that satisfy the predicate, over columns that stand at `places` in the units. A predicate that cannot be used leaves all.
+pub fn prune(units: &mut Vec<Unit>, schema: &SchemaRef, places: &[usize], predicate: &Arc<dyn PhysicalExpr>) {
     let Ok(pruning) = PruningPredicateBuilder::new()
         .with_file_schema(schema.clone())
         .try_build(predicate.clone())
@@ -92,7 +95,12 @@ pub fn prune(units: &mut Vec<Unit>, schema: &SchemaRef, predicate: &Arc<dyn Phys
     if pruning.always_true() || units.is_empty() {
         return;
     }
-    let Ok(keep) = pruning.prune(&UnitBounds { units, schema }) else {
+    let bounds = UnitBounds {
+        units,
+        schema,
+        places,
+    };
+    let Ok(keep) = pruning.prune(&bounds) else {
         return;
     };
     let mut keep = keep.into_iter();

@@ -227,7 +227,7 @@ pub const VIEWS: &[View] = &[
 fn columns(scope: &Scope) -> Vec<Vec<Cell>> {
     let mut rows = Vec::new();
     for table in tables(scope) {
-        for (index, column) in table.def.columns.iter().enumerate() {
+        for (index, column) in table.def.live_columns() {
             let length = match column.ty {
                 DataType::Varchar(length) => length,
                 DataType::Char(length) => Some(length),

@@ -5,7 +5,7 @@ use super::objects::{self, PG_CATALOG, PUBLIC, ROLE};
 use super::view::{Cell, View, row};
 use crate::analytic::Scope;
 use crate::plan::column_default;
-use crate::types as sql_types;
+use crate::types::{self as sql_types, TimeZone};
 use scry_engine::{
     Catalog, CheckDef, ColumnDef, ColumnDefault, ForeignKeyDef, KeyAction, KeyMatch, Table, UniqueKey,
 };
@@ -388,34 +388,24 @@ fn attributes(scope: &Scope) -> Vec<Vec<Cell>> {
     let mut rows = Vec::new();
     for table in tables(scope) {
         for (index, column) in table.def.columns.iter().enumerate() {
-            let not_null = column.not_null;
-            rows.push(attribute(
-                table.def.oid,
-                index,
-                &column.name,
-                &column.ty,
-                not_null,
-                given_by(column),
-            ));
+            rows.push(attribute(table.def.oid, index, column));
         }
     }
     for index in indexed(scope) {
         for (position, column) in index.columns.iter().enumerate() {
             let column = &index.table.def.columns[*column];
-            rows.push(attribute(
-                index.oid,
-                position,
-                &column.name,
-                &column.ty,
-                false,
-                Given::default(),
-            ));
+            let plain = ColumnDef::new(column.name.as_str(), column.ty);
+            rows.push(attribute(index.oid, position, &plain));
         }
     }
     for sequence in scope.catalog.sequences().iter() {
         for (position, (name, ty)) in super::sequences::COLUMNS.iter().enumerate() {
             let oid = sequence.def.oid;
-            rows.push(attribute(oid, position, name, ty, true, Given::default()));
+            let column = ColumnDef {
+                not_null: true,
+                ..ColumnDef::new(*name, *ty)
+            };
+            rows.push(attribute(oid, position, &column));
         }
     }
     rows
@@ -449,14 +439,14 @@ fn given_by(column: &ColumnDef) -> Given {
     }
 }
 
-fn attribute(
-    relation: u32,
-    index: usize,
-    name: &str,
-    ty: &scry_engine::DataType,
-    not_null: bool,
-    given: Given,
-) -> Vec<Cell> {
+fn attribute(relation: u32, index: usize, column: &ColumnDef) -> Vec<Cell> {
+    let (ty, given) = (&column.ty, given_by(column));
+    // As PostgreSQL has it: a constant for the rows that lack the column, an array of one.
+    let missing = column
+        .missing
+        .as_ref()
+        .filter(|value| !value.is_null() && !column.dropped);
+    let missing_text = missing.and_then(|value| sql_types::as_text(&value.as_datum(), ty, &TimeZone::utc()));
     let length = sql_types::type_length(ty);
     let (storage, align) = match length {
         -1 if matches!(ty, scry_engine::DataType::Numeric(_)) => ("m", "i"),
@@ -473,8 +463,8 @@ fn attribute(
     };
     row![
         relation,
-        name.to_owned(),
-        sql_types::oid(ty),
+        column.name.clone(),
+        if column.dropped { 0 } else { sql_types::oid(ty) },
         -1,
         i32::from(length),
         index + 1,
@@ -485,19 +475,19 @@ fn attribute(
         align,
         storage,
         "",
-        not_null,
+        column.not_null,
         given.default,
-        false,
+        missing.is_some(),
         given.identity,
         given.generated,
-        false,
+        column.dropped,
         true,
         0,
         collation,
         Cell::Null,
         Cell::Null,
         Cell::Null,
-        Cell::Null,
+        missing_text.map(|text| format!("{{{text}}}")),
     ]
 }
 

@@ -28,7 +28,7 @@ fn jsonb(members: Map<String, Json>) -> String {
 
 pub fn row_text(table: &Table, row: &Row) -> String {
     let read = table.layout.row(row);
-    let columns = table.def.columns.iter().enumerate();
+    let columns = table.def.live_columns();
     let members = columns.map(|(index, column)| (column.name.clone(), value(&read.get(index), &column.ty)));
     jsonb(members.collect())
 }
@@ -102,13 +102,19 @@ pub fn set_members(table: &Table, row: &mut [Value], text: &str) -> Result<(), E
     Ok(())
 }
 
-/// The row that `row_text` wrote; columns that it does not have are NULL.
+/// The row that `row_text` wrote. Columns that were added since have their missing values, and what it has of dropped ones is
+/// passed over.
 ///
 /// # Errors
 /// As [`set_members`].
 pub fn parse_row(table: &Table, text: &str) -> Result<Vec<Value>, Error> {
-    let mut row = vec![Value::Null; table.def.columns.len()];
-    set_members(table, &mut row, text)?;
+    let missing = |column: &ColumnDef| column.missing.clone().unwrap_or(Value::Null);
+    let mut row: Vec<Value> = table.def.columns.iter().map(missing).collect();
+    for (name, json) in members(text)? {
+        if let Some(number) = table.column(&name) {
+            row[number] = parse(&json, &table.def.columns[number])?;
+        }
+    }
     Ok(row)
 }
 

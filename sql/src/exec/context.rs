@@ -38,7 +38,8 @@ impl<'a> Exec<'a> {
 /// A row in the way PostgreSQL prints one in error details: `(1, null, abc)`.
 pub fn row_text(table: &Table, row: &[Value], facts: &Facts<'_>) -> String {
     let mut text = BytesMut::new();
-    for (index, (value, column)) in row.iter().zip(&table.def.columns).enumerate() {
+    let values = row.iter().zip(&table.def.columns);
+    for (index, (value, column)) in values.filter(|(_, column)| !column.dropped).enumerate() {
         if index > 0 {
             text.extend_from_slice(b", ");
         }

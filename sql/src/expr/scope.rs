@@ -3,7 +3,7 @@
 use super::BindError;
 use crate::error::{Error, SqlState};
 use crate::types;
-use scry_engine::types::DataType;
+use scry_engine::{DataType, TableDef};
 use sqlparser::ast;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -60,6 +60,14 @@ impl Scope {
         let mut scope = Scope::default();
         scope.add(relation, columns);
         scope
+    }
+
+    /// The columns of a table by their numbers; dropped ones have no name, and nobody finds them.
+    pub fn columns_of(def: &TableDef) -> impl Iterator<Item = (&str, DataType)> {
+        def.columns.iter().map(|column| match column.dropped {
+            true => ("", column.ty),
+            false => (column.name.as_str(), column.ty),
+        })
     }
 
     /// A scope without columns inside of another.
@@ -212,7 +220,8 @@ impl Scope {
                 Some(relation) => of.name == relation,
                 None => !of.qualified_only && !column.merged,
             };
-            if visible && column.name == name {
+            // What has no name is a column that was dropped, and keeps its place only.
+            if visible && column.name == name && !name.is_empty() {
                 if found.is_some() {
                     return Err(Error::new(
                         SqlState::AMBIGUOUS_COLUMN,

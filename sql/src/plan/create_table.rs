@@ -482,7 +482,7 @@ fn uniques_of(
     Ok(indexes)
 }
 
-fn check_unique(unique: &ast::UniqueConstraint) -> Result<(), Error> {
+pub fn check_unique(unique: &ast::UniqueConstraint) -> Result<(), Error> {
     if matches!(unique.nulls_distinct, ast::NullsDistinctOption::NotDistinct) {
         return Err(Error::unsupported("NULLS NOT DISTINCT"));
     }

@@ -147,7 +147,7 @@ pub fn insert(
         columns: statement.columns.iter().map(|name| name.span().start).collect(),
     };
     if !named.any() {
-        targets = (0..table.def.columns.len()).collect();
+        targets = table.def.live_columns().map(|(number, _)| number).collect();
     }
     binder.set_relations(&[]);
     let mut column_defaults = defaults(&table, binder)?;

@@ -19,7 +19,7 @@ fn undefined_column(name: &str) -> Error {
 
 fn columns(names: &[String], def: &TableDef) -> Result<Vec<usize>, Error> {
     let number = |name: &String| {
-        let number = def.columns.iter().position(|column| column.name == *name);
+        let number = def.column(name);
         number.ok_or_else(|| undefined_column(name))
     };
     names.iter().map(number).collect()

@@ -86,14 +86,6 @@ pub struct Binder<'a> {
     indexes: bool,
 }
 
-fn columns(table: &Table) -> impl Iterator<Item = (&str, DataType)> {
-    table
-        .def
-        .columns
-        .iter()
-        .map(|column| (column.name.as_str(), column.ty))
-}
-
 impl<'a> Binder<'a> {
     pub fn new(types: &'a mut ParamTypes, facts: &'a Facts<'a>) -> Self {
         Binder {
@@ -132,7 +124,7 @@ impl<'a> Binder<'a> {
         let mut scope = Scope::empty();
         for (index, (alias, table)) in relations.iter().enumerate() {
             let own = table.def.name.as_str();
-            let columns = columns(table).map(|(name, ty)| (name.to_owned(), Some(ty)));
+            let columns = Scope::columns_of(&table.def).map(|(name, ty)| (name.to_owned(), Some(ty)));
             scope.add_relation(alias, (own != *alias).then_some(own), index > 0, columns);
         }
         self.scope = scope;

@@ -51,7 +51,7 @@ fn column_of(alias: &str, column: &str) -> ast::Expr {
 fn identity(table: &Table) -> Vec<usize> {
     match table.key_columns() {
         Some(key) => key.to_vec(),
-        None => (0..table.def.columns.len()).collect(),
+        None => table.def.live_columns().map(|(number, _)| number).collect(),
     }
 }
 

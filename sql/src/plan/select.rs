@@ -96,7 +96,7 @@ pub fn projection(
         columns.push(column);
     };
     let whole_row = |add: &mut dyn FnMut(Output, DataType, ColumnDescription), table: &Table| {
-        for (index, column) in table.def.columns.iter().enumerate() {
+        for (index, column) in table.def.live_columns() {
             let described = description(column.name.clone(), &column.ty, Some((table.def.oid, index)));
             add(Output::Column(index), column.ty, described);
         }

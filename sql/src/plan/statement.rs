@@ -306,6 +306,16 @@ pub enum AlterAction {
         validated: bool,
     },
     ValidateConstraint(String),
+    AddColumn {
+        /// The column's definition as text.
+        definition: String,
+        if_not_exists: bool,
+    },
+    DropColumn {
+        name: String,
+        if_exists: bool,
+        cascade: bool,
+    },
     DropConstraint {
         name: String,
         if_exists: bool,

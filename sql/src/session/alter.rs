@@ -34,6 +34,13 @@ impl Session {
         if !actions.iter().all(AlterAction::renames) {
             self.check_nothing_deferred("ALTER TABLE", &table)?;
         }
+        // As PostgreSQL orders them: a column's name may be given anew.
+        let mut actions: Vec<&AlterAction> = actions.iter().collect();
+        actions.sort_by_key(|action| match action {
+            AlterAction::DropColumn { .. } | AlterAction::DropConstraint { .. } => 0,
+            AlterAction::AddColumn { .. } => 1,
+            _ => 2,
+        });
         for action in actions {
             self.alter(&table, action).await?;
             // What the next action changes is what this one has left.
@@ -48,7 +55,7 @@ impl Session {
         Ok(())
     }
 
-    async fn alter(&mut self, table: &Arc<Table>, action: &AlterAction) -> Result<(), Error> {
+    pub(super) async fn alter(&mut self, table: &Arc<Table>, action: &AlterAction) -> Result<(), Error> {
         let mut def = table.def.clone();
         if let Some(name) = action.adds_constraint() {
             create_table::check_name(name)?;
@@ -58,6 +65,15 @@ impl Session {
         }
         match action {
             AlterAction::OwnerTo => return Ok(()),
+            AlterAction::AddColumn {
+                definition,
+                if_not_exists,
+            } => return self.add_column(table, definition, *if_not_exists).await,
+            AlterAction::DropColumn {
+                name,
+                if_exists,
+                cascade,
+            } => return self.drop_column(table, name, *if_exists, *cascade).await,
             AlterAction::SetRules(changes) => return self.set_rules(table, changes).await,
             AlterAction::AddPrimaryKey { constraint, columns } => {
                 return self.add_key(table, constraint.as_deref(), columns).await;
@@ -263,7 +279,7 @@ impl Session {
     }
 
     /// Shows all rows of a table to `check`.
-    async fn check_rows(
+    pub(super) async fn check_rows(
         &mut self,
         table: &Table,
         mut check: impl FnMut(&[u8]) -> Result<(), Error> + Send,

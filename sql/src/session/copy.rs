@@ -61,11 +61,11 @@ impl Session {
             } => {
                 let catalog = self.catalog();
                 let table = catalog.table(name).ok_or_else(|| select::no_such_table(name))?;
-                let all = table.def.columns.iter();
-                let generates = all.clone().any(|column| column.generated().is_some());
+                let all = || table.def.live_columns().map(|(_, column)| column);
+                let generates = all().any(|column| column.generated().is_some());
                 // Generated columns are left out: COPY FROM computes them.
                 let columns: Vec<&String> = match columns.is_empty() && generates {
-                    true => all
+                    true => all()
                         .filter(|column| column.generated().is_none())
                         .map(|column| &column.name)
                         .collect(),

@@ -216,16 +216,24 @@ impl Session {
             insert.ast.table = ast::TableObject::TableName(create.name.clone());
             insert.ast.source = Some(query.clone());
         }
-        let planned = Arc::new(self.plan(&insert, &[])?);
-        if !matches!(planned.kind, Kind::Row(_)) {
-            return Err(Error::internal("an INSERT without row plan"));
+        match self.run_made(insert).await? {
+            CommandTag::Insert(rows) => Ok(Advance::Complete(CommandTag::Select(rows))),
+            _ => Err(Error::internal("CREATE TABLE AS did not end as an INSERT")),
         }
-        let prepared = Arc::new(Prepared::new("".into(), insert, Vec::new(), planned.clone()));
+    }
+
+    /// Runs a statement that writes rows as a part of another.
+    pub(super) async fn run_made(&mut self, statement: Statement) -> Result<CommandTag, Error> {
+        let planned = Arc::new(self.plan(&statement, &[])?);
+        if !matches!(planned.kind, Kind::Row(_)) {
+            return Err(Error::internal("a statement without row plan"));
+        }
+        let prepared = Arc::new(Prepared::new("".into(), statement, Vec::new(), planned.clone()));
         let mut portal = Portal::new(prepared, planned, Params::default(), Formats::Text);
         let mut nothing = BytesMut::new();
         match Box::pin(self.start_planned(&mut portal, 0, &mut nothing)).await? {
-            Advance::Complete(CommandTag::Insert(rows)) => Ok(Advance::Complete(CommandTag::Select(rows))),
-            _ => Err(Error::internal("CREATE TABLE AS did not end as an INSERT")),
+            Advance::Complete(tag) => Ok(tag),
+            _ => Err(Error::internal("a part of a statement did not end")),
         }
     }
 }

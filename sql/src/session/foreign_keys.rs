@@ -190,9 +190,13 @@ impl Session {
         if !cascade {
             let what = match kind {
                 "index" => format!("index {name}"),
+                "column" => format!("column {name} of table {}", table.def.name),
                 _ => format!("constraint {name} on table {}", table.def.name),
             };
-            return Err(still_needed(&what, &dependents, |_| format!("index {name}")));
+            return Err(still_needed(&what, &dependents, |_| match kind {
+                "column" => what.clone(),
+                _ => format!("index {name}"),
+            }));
         }
         self.tell_cascade(&dependents);
         for (child, name) in &dependents {

@@ -151,7 +151,7 @@ impl Session {
         let mut layers = Vec::with_capacity(changed.len());
         for (index, this) in changed.iter().enumerate() {
             let analytic = self.database.analytic();
-            let reading = analytic.branch_view(&this.rows, table.def.columns.len());
+            let reading = analytic.branch_view(&this.rows);
             let view = self.interrupt.waiting(reading).await??;
             let ended: RoaringTreemap = match present {
                 Some(present) => view.conflicts(present),

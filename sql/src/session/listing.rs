@@ -113,7 +113,9 @@ impl Session {
         }
         let schema = Listing::side(table);
         let nothing = table.layout.encode(&vec![Value::Null; table.def.columns.len()])?;
-        let (mut old, mut new) = (RowBatchBuilder::new(&schema), RowBatchBuilder::new(&schema));
+        let live: Vec<usize> = table.def.live_columns().map(|(number, _)| number).collect();
+        let side = || RowBatchBuilder::projected(&schema, &live).map_err(unfit);
+        let (mut old, mut new) = (side()?, side()?);
         let mut kinds = StringBuilder::new();
         for change in changes.values() {
             self.interrupt.check()?;
@@ -121,7 +123,7 @@ impl Session {
                 (None, None) => continue,
                 (None, Some(_)) => "insert",
                 (Some(_), None) => "delete",
-                (Some(present), Some(proposed)) if present == proposed => continue,
+                (Some(present), Some(proposed)) if table.layout.same(present, proposed) => continue,
                 (Some(_), Some(_)) => "update",
             };
             kinds.append_value(kind);
@@ -176,7 +178,8 @@ fn both_changed(table: &Table, before: Option<&Row>, present: &Row, proposed: &R
     let row = |row: &Row| table.layout.row(row).values();
     let (present, proposed) = (row(present), row(proposed));
     let before = before.map(row);
-    let changed = (0..table.def.columns.len()).filter(|&column| match &before {
+    let columns = table.def.live_columns().map(|(number, _)| number);
+    let changed = columns.filter(|&column| match &before {
         Some(before) => before[column] != present[column] && before[column] != proposed[column],
         None => present[column] != proposed[column],
     });
@@ -193,7 +196,7 @@ fn value(table: &Table, row: &Row, column: usize, zone: &TimeZone) -> String {
 
 /// A row, or some columns of it.
 pub(super) fn composite(table: &Table, row: &Row, columns: Option<&[usize]>, zone: &TimeZone) -> String {
-    let all: Vec<usize> = (0..table.def.columns.len()).collect();
+    let all: Vec<usize> = table.def.live_columns().map(|(number, _)| number).collect();
     let row = table.layout.row(row);
     let field = |column: &usize| -> (_, DataType) { (row.get(*column), table.def.columns[*column].ty) };
     let mut text = Vec::new();

@@ -16,6 +16,7 @@
 //! - a plan runs only against the catalog version that it was made for (`run`).
 
 mod alter;
+mod alter_column;
 mod api;
 mod arrow;
 mod as_of;

@@ -16,7 +16,7 @@ use crate::tags::CommandTag;
 use crate::types;
 use bytes::BytesMut;
 use datafusion::common::ScalarValue;
-use scry_engine::{Catalog, DataType, Isolation, Key, KeyRange, Row, Table, Value};
+use scry_engine::{Catalog, DataType, Isolation, Key, KeyRange, Row, RowLayout, Table, Value};
 use scry_mirror::Snapshot;
 use scry_wal::{Lsn, Micros};
 use std::collections::HashMap;
@@ -296,6 +296,7 @@ impl Session {
             // One order for everybody: fewer deadlocks.
             found.sort_unstable_by(|a, b| a.key.as_ref().cmp(b.key.as_ref()));
         } else if !wanted.is_empty() {
+            let (columns, layout) = identity_layout(table);
             let mut cursor = txn.begin_scan(table, KeyRange::all())?;
             loop {
                 let batch = cursor.next_batch(1024)?;
@@ -304,7 +305,9 @@ impl Session {
                 }
                 self.interrupt.check()?;
                 for (key, version) in batch {
-                    if let Some(values) = wanted.get(&version.row[..]) {
+                    let row = table.layout.row(&version.row);
+                    let row: Vec<_> = columns.iter().map(|column| row.get(*column)).collect();
+                    if let Some(values) = wanted.get(&layout.encode_datums(&row)?) {
                         found.push(Found {
                             key,
                             before: version.row,
@@ -323,7 +326,18 @@ fn identify(table: &Table, values: &[Value]) -> Result<Vec<u8>, Error> {
     if table.key_columns().is_some() {
         return Ok(Key::encode(values.iter().map(Value::as_datum)).as_ref().to_vec());
     }
-    Ok(table.layout.encode(values)?)
+    Ok(identity_layout(table).1.encode(values)?)
+}
+
+/// The columns by whose values rows are known that have no key, and their layout.
+fn identity_layout(table: &Table) -> (Vec<usize>, RowLayout) {
+    let (numbers, types): (Vec<usize>, Vec<DataType>) = table
+        .def
+        .live_columns()
+        .map(|(number, column)| (number, column.ty))
+        .unzip();
+    let layout = RowLayout::new(&types);
+    (numbers, layout)
 }
 
 async fn apply(

@@ -45,10 +45,8 @@ impl Scry {
         let engine = Engine::open(folder, options)?;
         if engine.catalog().table(TABLE).is_none() {
             let column = |name: &str| ColumnDef {
-                name: name.into(),
-                ty: DataType::Bytea,
                 not_null: true,
-                default: None,
+                ..ColumnDef::new(name, DataType::Bytea)
             };
             let primary_key = PrimaryKey {
                 name: "rows_pkey".into(),

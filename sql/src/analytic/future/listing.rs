@@ -72,10 +72,11 @@ impl Listing {
     pub fn changes(future: Arc<FutureName>, table: Arc<Table>) -> Listing {
         let mut fields = vec![Arc::new(text("change"))];
         for side in ["old", "new"] {
-            let columns = &Listing::side(&table).arrow;
-            let named = columns.fields().iter().map(|field| {
+            let columns = Listing::side(&table).arrow;
+            let named = table.def.live_columns().map(|(number, _)| {
+                let field = columns.field(number);
                 let name = format!("{side}_{}", field.name());
-                Arc::new(field.as_ref().clone().with_name(name))
+                Arc::new(field.clone().with_name(name))
             });
             fields.extend(named);
         }
@@ -109,7 +110,7 @@ impl Listing {
         }
     }
 
-    /// The columns of a table's rows, present or not.
+    /// All columns of a table's rows, present or not.
     pub fn side(table: &Table) -> StoreSchema {
         let nullable = |column: &ColumnDef| ColumnDef {
             not_null: false,

@@ -99,23 +99,17 @@ impl Analytic {
         &self.futures
     }
 
-    /// What a branch does to a table with so many columns; read on the analytic workers, if nobody knows it yet.
+    /// What a branch does to its table; read on the analytic workers, if nobody knows it yet.
     ///
     /// # Errors
     /// When the branch cannot be read.
-    pub async fn branch_view(
-        &self,
-        branch: &TableSnapshot,
-        columns: usize,
-    ) -> Result<Arc<BranchView>, Error> {
+    pub async fn branch_view(&self, branch: &TableSnapshot) -> Result<Arc<BranchView>, Error> {
         let state = branch.state();
         if let Some(known) = self.futures.view(state) {
             return Ok(known);
         }
         let branch = branch.clone();
-        let reading = self
-            .workers()
-            .spawn_blocking(move || BranchView::read(&branch, columns));
+        let reading = self.workers().spawn_blocking(move || BranchView::read(&branch));
         let view = reading
             .await
             .map_err(|_| Error::internal("a worker that read a candidate's changes failed"))?;

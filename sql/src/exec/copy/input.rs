@@ -142,8 +142,9 @@ impl CopyIn {
             columns.push(column);
         }
         if names.is_empty() {
-            let given = |column: &usize| table.def.columns[*column].generated().is_none();
-            columns = (0..table.def.columns.len()).filter(given).collect();
+            let live = table.def.live_columns();
+            let given = live.filter(|(_, column)| column.generated().is_none());
+            columns = given.map(|(number, _)| number).collect();
         }
         let mut param_types = ParamTypes::default();
         let mut binder = Binder::new(&mut param_types, facts);

@@ -59,7 +59,7 @@ fn action(cursor: &mut Cursor<'_>) -> Result<AlterAction, Error> {
         return Ok(AlterAction::ValidateConstraint(cursor.identifier()?));
     }
     if cursor.word("drop") {
-        return Err(Error::unsupported("ALTER TABLE … DROP COLUMN"));
+        return drop_column(cursor);
     }
     if cursor.at_word("set") || cursor.at_word("reset") {
         return Ok(AlterAction::SetRules(rule_options(cursor, None)?));
@@ -85,8 +85,30 @@ fn rename(cursor: &mut Cursor<'_>) -> Result<AlterAction, Error> {
     })
 }
 
+/// Behind DROP.
+fn drop_column(cursor: &mut Cursor<'_>) -> Result<AlterAction, Error> {
+    cursor.word("column");
+    let if_exists = cursor.words(&["if", "exists"]);
+    let name = cursor.identifier()?;
+    Ok(AlterAction::DropColumn {
+        name,
+        if_exists,
+        cascade: cascade(cursor),
+    })
+}
+
+/// What a constraint of a table begins with.
+const CONSTRAINTS: [&str; 6] = ["constraint", "check", "unique", "primary", "foreign", "exclude"];
+
 /// Behind ADD.
 fn add(cursor: &mut Cursor<'_>) -> Result<AlterAction, Error> {
+    if cursor.word("column") || !CONSTRAINTS.iter().any(|word| cursor.at_word(word)) {
+        let if_not_exists = cursor.words(&["if", "not", "exists"]);
+        return Ok(AlterAction::AddColumn {
+            definition: cursor.through_item()?.trim_end().to_owned(),
+            if_not_exists,
+        });
+    }
     let constraint = match cursor.word("constraint") {
         true => Some(cursor.identifier()?),
         false => None,
@@ -121,8 +143,8 @@ fn add(cursor: &mut Cursor<'_>) -> Result<AlterAction, Error> {
             condition,
         });
     }
-    if !cursor.words(&["primary", "key"]) {
-        return Err(Error::unsupported("ALTER TABLE … ADD COLUMN"));
+    for word in ["primary", "key"] {
+        cursor.expect_word(word)?;
     }
     if cursor.at_word("using") {
         return Err(Error::unsupported("PRIMARY KEY USING INDEX"));
