@@ -151,7 +151,6 @@ impl ServerStatus for Status {
             ("conflicts_predicted", figure(self.analytic.futures().appeared())),
             ("sessions", figure(self.sessions.count())),
             ("visible_lsn", figure(self.engine.visible_lsn().get())),
-            ("oldest_lsn", figure(self.engine.oldest_readable().get())),
             ("durable_lsn", figure(self.engine.log().durable_lsn().get())),
             ("log_begin_lsn", figure(self.engine.log().begin().get())),
         ]
