@@ -9,6 +9,7 @@
 use std::any::Any;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -214,12 +215,13 @@ impl Connection {
                     parameters,
                     result_formats,
                 } = &bind;
-                let work = session.bind(portal, statement, parameter_formats, parameters, result_formats);
+                let work =
+                    pin!(session.bind(portal, statement, parameter_formats, parameters, result_formats));
                 let result = link.drive(ready, work).await?;
                 result.map(|()| backend::bind_complete(open))
             }
             Message::Execute { portal, max_rows } => {
-                let work = session.execute(portal, max_rows, open);
+                let work = pin!(session.execute(portal, max_rows, open));
                 return Ok(Next::Started(link.drive(ready, work).await?));
             }
             Message::Sync => return Ok(Next::Sync),
@@ -231,7 +233,7 @@ impl Connection {
                 answer::columns(open, columns.as_ref(), formats.as_deref().unwrap_or_default());
             }),
             Message::Describe(Target::Statement(name)) => {
-                let result = link.drive(ready, session.describe_statement(name)).await?;
+                let result = link.drive(ready, pin!(session.describe_statement(name))).await?;
                 result.map(|described| {
                     backend::parameter_description(open, &described.params);
                     answer::columns(open, described.columns.as_ref(), &[]);
@@ -243,7 +245,7 @@ impl Connection {
                 parameter_types,
             } => {
                 let result = link
-                    .drive(ready, session.prepare(name, sql, &parameter_types))
+                    .drive(ready, pin!(session.prepare(name, sql, &parameter_types)))
                     .await?;
                 result.map(|()| backend::parse_complete(open))
             }
@@ -316,6 +318,9 @@ impl Connection {
         if error.code == SqlState::QUERY_CANCELED && self.link.ending() {
             return Err(End::Stopping);
         }
+        if error.code == SqlState::DATA_CORRUPTED {
+            error!(%error, "a statement has met damage");
+        }
         answer::error(&mut self.output.open, error);
         match error.severity {
             Severity::Error => Ok(()),
@@ -350,7 +355,11 @@ impl Connection {
     /// Sync, or the end of a simple query.
     async fn sync(&mut self) -> Result<(), End> {
         let (ready, open) = split(&mut self.output);
-        match self.link.drive(ready, self.session.sync()).await? {
+        let result = match self.session.sync_at_once() {
+            true => Ok(()),
+            false => self.link.drive(ready, pin!(self.session.sync())).await?,
+        };
+        match result {
             Ok(()) => answer::notices(open, &mut self.session),
             Err(error) => self.report(&error)?,
         }
@@ -367,7 +376,7 @@ impl Connection {
                     let (ready, open) = split(&mut self.output);
                     let first = self
                         .link
-                        .drive(ready, self.session.simple(statement, open))
+                        .drive(ready, pin!(self.session.simple(statement, open)))
                         .await?;
                     if let Err(error) = self.finish(first).await? {
                         self.report(&error)?;
@@ -393,7 +402,7 @@ impl Connection {
                 Ok(Executed::MoreRows) => {
                     self.link.flush(&mut self.output).await?;
                     let (ready, open) = split(&mut self.output);
-                    step = self.link.drive(ready, self.session.resume(open)).await?;
+                    step = self.link.drive(ready, pin!(self.session.resume(open))).await?;
                 }
                 Ok(Executed::Suspended) => {
                     backend::portal_suspended(&mut self.output.open);

@@ -1,5 +1,7 @@
 //! COPY FROM STDIN: the stretch of a connection in which only copy messages count.
 
+use std::pin::pin;
+
 use scry_sql::error::SqlState;
 use scry_sql::{Error, Executed};
 
@@ -19,12 +21,13 @@ impl Connection {
             let (ready, _) = split(&mut self.output);
             let result = match frontend::decode(frame.tag, self.input.body(frame)) {
                 Ok(Message::CopyData(data)) => {
-                    match self.link.drive(ready, self.session.copy_data(data)).await? {
+                    let result = self.link.drive(ready, pin!(self.session.copy_data(data))).await?;
+                    match result {
                         Ok(()) => None,
                         Err(error) => Some(Err(error)),
                     }
                 }
-                Ok(Message::CopyDone) => Some(self.link.drive(ready, self.session.copy_done()).await?),
+                Ok(Message::CopyDone) => Some(self.link.drive(ready, pin!(self.session.copy_done())).await?),
                 Ok(Message::CopyFail(reason)) => Some(Err(self.session.copy_fail(reason))),
                 Ok(Message::Flush | Message::Sync) => None,
                 Ok(Message::Terminate) => return Err(End::Terminated),

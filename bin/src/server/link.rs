@@ -227,9 +227,12 @@ impl Link {
     }
 
     /// Runs the session's work; completed answers leave when the work has to wait. Work that takes long ends when its
-    /// client has gone.
-    pub async fn drive<T>(&mut self, ready: &mut BytesMut, work: impl Future<Output = T>) -> Result<T, End> {
-        let mut work = pin!(work);
+    /// client has gone. It comes pinned where it was made: it is large, and would be copied on each way by value.
+    pub async fn drive<T>(
+        &mut self,
+        ready: &mut BytesMut,
+        mut work: Pin<&mut impl Future<Output = T>>,
+    ) -> Result<T, End> {
         let result = poll_fn(|context| {
             if let Poll::Ready(result) = work.as_mut().poll(context) {
                 return Poll::Ready(Ok(result));

@@ -268,12 +268,19 @@ impl Session {
 
     /// Sync, or the end of a simple query: commits the implicit transaction and waits until it is durable.
     pub async fn sync(&mut self) -> Result<(), Error> {
+        match self.sync_at_once() {
+            true => Ok(()),
+            false => {
+                self.close_portals();
+                self.end_implicit().await
+            }
+        }
+    }
+
+    /// The same inside of a transaction block, where there is nothing to wait for; false outside of one.
+    pub fn sync_at_once(&mut self) -> bool {
         self.pending = None;
         self.copy = None;
-        if self.transaction.is_explicit() {
-            return Ok(());
-        }
-        self.close_portals();
-        self.end_implicit().await
+        self.transaction.is_explicit()
     }
 }
