@@ -77,13 +77,13 @@ wait_ready() {
 use_scry() { export PGHOST=127.0.0.1 PGPORT=$SCRY_PORT PGDATABASE=scry PGUSER=scry; }
 use_postgres() { export PGHOST=127.0.0.1 PGPORT=$POSTGRES_PORT PGDATABASE=postgres PGUSER=scry; }
 
-# start_scry [data folder]: sets SCRY_PID, SCRY_PORT, SCRY_DATA and points libpq at it.
+# start_scry [data folder [further arguments]]: sets SCRY_PID, SCRY_PORT, SCRY_DATA and points libpq at it.
 start_scry() {
   [ -x "$SCRY" ] || die "$SCRY is not there: cargo build -p scry"
   work_folder
   SCRY_DATA=${1:-$WORK/scry}
   SCRY_PORT=$(free_port)
-  "$SCRY" serve --data "$SCRY_DATA" --listen "127.0.0.1:$SCRY_PORT" >"$WORK/scry.log" 2>&1 &
+  "$SCRY" serve --data "$SCRY_DATA" --listen "127.0.0.1:$SCRY_PORT" "${@:2}" >"$WORK/scry.log" 2>&1 &
   SCRY_PID=$!
   STARTED+=("$SCRY_PID")
   use_scry

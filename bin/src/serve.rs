@@ -230,9 +230,9 @@ async fn serve(
 }
 
 fn ready_line(address: SocketAddr, dir: &Path, opened: &Opened) -> String {
-    let log_mb = opened.database.engine().log().durable_lsn().get() as f64 / 1e6;
+    let log_mb = opened.database.engine().replayed_bytes() as f64 / 1e6;
     format!(
-        "scry ready: listening on {address}, data {}, recovered {log_mb:.1} MB of log in {:.2} s",
+        "scry ready: listening on {address}, data {}, replayed {log_mb:.1} MB of log in {:.2} s",
         dir.display(),
         opened.seconds
     )

@@ -71,6 +71,8 @@ async fn recycle(database: &Database) -> Option<String> {
 struct Troubles {
     /// Why commits are refused.
     log: Option<String>,
+    /// Why rows cannot be put into files.
+    rows: Option<String>,
     /// Why full segments of the trail are not archived, or do not go.
     archive: Option<String>,
     /// Consumers of the trail that were dropped.
@@ -99,46 +101,58 @@ impl Troubles {
             dropped: dropped.collect(),
             log: database.engine().log().trouble().map(|error| error.to_string()),
             rebuilt: status.rebuilt.map(|error| error.to_string()),
+            rows: database.engine().rows_trouble(),
             mirror: status.stopped.map(|error| error.to_string()),
             checkpoint: status.sealing.map(|error| error.to_string()),
         }
     }
 
     fn tell(&self, known: &Self) {
-        match (&self.log, &known.log) {
-            (Some(text), before) if Some(text) != before.as_ref() => error!("commits are refused: {text}"),
-            (None, Some(_)) => info!("commits are taken again"),
-            _ => {}
-        }
-        match (&self.archive, &known.archive) {
-            (Some(text), before) if Some(text) != before.as_ref() => {
-                error!("the audit trail cannot be archived or recycled; it will be tried again: {text}");
-            }
-            (None, Some(_)) => info!("the audit trail is archived and recycled again"),
-            _ => {}
-        }
+        told(
+            (&self.log, &known.log),
+            |text| error!("commits are refused: {text}"),
+            || info!("commits are taken again"),
+        );
+        told(
+            (&self.rows, &known.rows),
+            |text| error!("rows cannot be put into files and stay in memory; it will be tried again: {text}"),
+            || info!("rows are put into files again"),
+        );
+        told(
+            (&self.archive, &known.archive),
+            |text| error!("the audit trail cannot be archived or recycled; it will be tried again: {text}"),
+            || info!("the audit trail is archived and recycled again"),
+        );
         for text in self.dropped.iter().filter(|text| !known.dropped.contains(text)) {
             error!("a consumer of the audit trail had fallen too far behind and was dropped: {text}");
         }
-        if let (Some(text), before) = (&self.rebuilt, &known.rebuilt)
-            && Some(text) != before.as_ref()
-        {
-            warn!("the mirror is made anew from the rows: {text}");
-        }
-        match (&self.mirror, &known.mirror) {
-            (Some(text), before) if Some(text) != before.as_ref() => {
-                error!("the mirror has stopped, analytic queries are refused: {text}");
-            }
-            _ => {}
-        }
-        match (&self.checkpoint, &known.checkpoint) {
-            (Some(text), before) if Some(text) != before.as_ref() => {
+        told(
+            (&self.rebuilt, &known.rebuilt),
+            |text| warn!("the mirror is made anew from the rows: {text}"),
+            || (),
+        );
+        told(
+            (&self.mirror, &known.mirror),
+            |text| error!("the mirror has stopped, analytic queries are refused: {text}"),
+            || info!("the mirror follows again"),
+        );
+        told(
+            (&self.checkpoint, &known.checkpoint),
+            |text| {
                 warn!(
                     "the mirror cannot be written to disk and stays in memory; it will be tried again: {text}"
-                );
-            }
-            (None, Some(_)) => info!("the mirror is written to disk again"),
-            _ => {}
-        }
+                )
+            },
+            || info!("the mirror is written to disk again"),
+        );
+    }
+}
+
+/// Tells a trouble that is new or another than before, and the end of one.
+fn told((now, known): (&Option<String>, &Option<String>), begins: impl FnOnce(&str), ends: impl FnOnce()) {
+    match (now, known) {
+        (Some(text), before) if Some(text) != before.as_ref() => begins(text),
+        (None, Some(_)) => ends(),
+        _ => {}
     }
 }

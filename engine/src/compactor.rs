@@ -1,5 +1,6 @@
 //! The thread that has the runs compacted, behind what anybody still sees.
 
+use crate::attempts::Attempts;
 use crate::background::Background;
 use crate::history::History;
 use crate::pins::Pins;
@@ -7,7 +8,6 @@ use crate::runs::{Compacted, Keep};
 use crate::snapshots::Snapshots;
 use crate::store::backing::Backing;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// How often an idle thread looks for work.
@@ -18,7 +18,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 pub(crate) struct Compactor {
     backing: Arc<Backing>,
-    failed: Arc<AtomicU64>,
+    attempts: Arc<Attempts>,
     thread: Background,
 }
 
@@ -29,8 +29,8 @@ impl Compactor {
         pins: &Arc<Pins>,
         history: &Arc<History>,
     ) -> std::io::Result<Compactor> {
-        let failed = Arc::<AtomicU64>::default();
-        let counted = Arc::clone(&failed);
+        let attempts = Arc::<Attempts>::default();
+        let noted = Arc::clone(&attempts);
         let (work, snapshots, pins) = (Arc::clone(backing), Arc::clone(snapshots), Arc::clone(pins));
         let history = Arc::clone(history);
         let mut not_before = Instant::now();
@@ -46,11 +46,12 @@ impl Compactor {
                 pins: &pins,
                 is_live: &|space| work.is_alive(space),
             };
-            match work.runs.compact_once(&keep) {
+            let attempt = work.runs.compact_once(&keep);
+            noted.note(&attempt);
+            match attempt {
                 Ok(Compacted::Nothing | Compacted::Stopped) => false,
                 Ok(_) => true,
                 Err(_) => {
-                    counted.fetch_add(1, Ordering::Relaxed);
                     not_before = Instant::now() + RETRY;
                     false
                 }
@@ -58,14 +59,13 @@ impl Compactor {
         })?;
         Ok(Compactor {
             backing: Arc::clone(backing),
-            failed,
+            attempts,
             thread,
         })
     }
 
-    /// How often it failed.
-    pub(crate) fn failed(&self) -> u64 {
-        self.failed.load(Ordering::Relaxed)
+    pub(crate) fn attempts(&self) -> &Attempts {
+        &self.attempts
     }
 
     /// Ends the thread; what it had begun is undone.

@@ -102,6 +102,7 @@ pub struct Engine {
     pub(crate) history: Arc<History>,
     /// What was visible when the engine was opened.
     opened_at: Lsn,
+    replayed_bytes: u64,
     _directory: DataDirectory,
 }
 
@@ -162,6 +163,7 @@ impl Engine {
             open_log(&wal, log_options, replay)
         })?;
         let log = Arc::new(log);
+        let replayed_bytes = log.durable_lsn().get().saturating_sub(restart.get());
         let snapshots = Arc::new(Snapshots::new(state.visible, state.oldest));
         let pins = Arc::clone(&state.pins);
         let catalogs = Arc::new(Catalogs::new(
@@ -229,6 +231,7 @@ impl Engine {
             serial: Arc::default(),
             history,
             opened_at: state.visible,
+            replayed_bytes,
             _directory: directory,
         }))
     }
@@ -269,6 +272,12 @@ impl Engine {
         self.checkpoints.admission.delay()
     }
 
+    /// Why rows cannot be put into files now, or their files not be merged.
+    pub fn rows_trouble(&self) -> Option<String> {
+        let checkpoints = self.checkpoints.attempts().trouble();
+        checkpoints.or_else(|| self.compactor.attempts().trouble())
+    }
+
     /// Memory that committed rows take, about.
     pub fn memory_bytes(&self) -> u64 {
         self.backing.memory_bytes()
@@ -277,6 +286,11 @@ impl Engine {
     /// The runs in figures: levels, flushes, compactions, cache.
     pub fn runs_stats(&self) -> RunsStats {
         self.backing.runs.stats()
+    }
+
+    /// How much of the log the opening replayed.
+    pub fn replayed_bytes(&self) -> u64 {
+        self.replayed_bytes
     }
 
     /// The audit trail.
@@ -343,11 +357,10 @@ impl Engine {
     }
 
     pub fn stats(&self) -> Stats {
-        let (checkpoints, checkpoints_failed) = self.checkpoints.counts();
         Stats {
-            checkpoints,
-            checkpoints_failed,
-            compactions_failed: self.compactor.failed(),
+            checkpoints: self.checkpoints.made(),
+            checkpoints_failed: self.checkpoints.attempts().failed(),
+            compactions_failed: self.compactor.attempts().failed(),
             ..self.counters.read()
         }
     }

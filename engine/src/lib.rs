@@ -11,6 +11,7 @@
 //! It knows nothing of SQL text, of Arrow, of sockets, nor of who reads its log.
 
 mod admission;
+mod attempts;
 mod background;
 pub mod backup;
 pub mod catalog;

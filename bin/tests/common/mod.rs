@@ -48,6 +48,14 @@ impl Home {
         Self { dir }
     }
 
+    /// With one MiB for rows, which are put into files at every MiB of log.
+    pub fn with_little_memory() -> Self {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let config = "[log]\nsegment_mib = 1\n[rows]\nmemory_mib = 1\ncache_mib = 1\ncheckpoint_mib = 1\n";
+        std::fs::write(dir.path().join("scry.toml"), config).expect("configuration");
+        Self { dir }
+    }
+
     pub fn archive(&self) -> PathBuf {
         self.dir.path().join("archive")
     }

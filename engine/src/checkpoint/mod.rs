@@ -28,6 +28,7 @@ pub(crate) use journal::{Definition, needed};
 pub(crate) use state::State;
 
 use crate::admission::Admission;
+use crate::attempts::Attempts;
 use crate::background::Background;
 use crate::catalog::Catalog;
 use crate::catalogs::Catalogs;
@@ -95,7 +96,7 @@ pub(crate) struct Checkpoints {
     hand: Mutex<(u32, Vec<u8>)>,
     pub(crate) admission: Admission,
     made: AtomicU64,
-    failed: AtomicU64,
+    attempts: Attempts,
 }
 
 /// The engine at one moment.
@@ -130,7 +131,7 @@ impl Checkpoints {
             hand: Mutex::default(),
             admission: Admission::default(),
             made: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
+            attempts: Attempts::default(),
         }
     }
 
@@ -144,12 +145,13 @@ impl Checkpoints {
         self.tentative.lock().remove(&id);
     }
 
-    /// How many were made, and how many failed.
-    pub(crate) fn counts(&self) -> (u64, u64) {
-        (
-            self.made.load(Ordering::Relaxed),
-            self.failed.load(Ordering::Relaxed),
-        )
+    /// How many were made.
+    pub(crate) fn made(&self) -> u64 {
+        self.made.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn attempts(&self) -> &Attempts {
+        &self.attempts
     }
 
     /// Makes one; see `Engine::checkpoint`.
@@ -172,9 +174,9 @@ impl Checkpoints {
         state.timeline = history.moments(state.at);
         let done = self.write((*last, horizon), &mut state, stores, &slot);
         slot.release();
-        let count = if done.is_ok() { &self.made } else { &self.failed };
-        count.fetch_add(1, Ordering::Relaxed);
+        self.attempts.note(&done);
         done?;
+        self.made.fetch_add(1, Ordering::Relaxed);
         history.checkpointed(state.at, state.oldest);
         *last = state.at;
         self.restart.store(state.restart.get(), Ordering::Release);
