@@ -1,5 +1,6 @@
-"""A disk that fills up: `fill` writes until the server refuses, `room` goes on in the same server once there is room again, `check` looks
-for everything that was acknowledged after a restart; `mirror` and `mirror_again` do without a disk for the mirror.
+"""A disk that fills up: `fill` writes until the server refuses, `room` goes on in the same server once there is room again, `read_only` finds
+that nothing can be written any more, `check` looks for everything that was acknowledged after a restart; `mirror` and `mirror_again` do without a
+disk for the mirror.
 
 After the refusal the server still answers reads. What was acknowledged is kept in FULL_DISK_JOURNAL between the runs.
 """
@@ -61,6 +62,24 @@ def room():
     print("ok - full disk: writes go on when there is room again")
 
 
+def read_only():
+    """The file system has become read-only, as one does that has met an error."""
+    connection = Connection()
+    try:
+        connection.query("INSERT INTO filled VALUES (-40, 'lost')")
+        raise AssertionError("a commit was acknowledged that cannot be on disk")
+    except ServerError as caught:
+        assert caught.state == "58030", caught
+        print(f"ok - read-only file system: refused: {caught}")
+    acknowledged = int(open(JOURNAL).read())
+    for place in ("primary", "mirror"):
+        session = Connection()
+        session.query(f"SET scry.read_from = '{place}'")
+        rows = session.query(f"SELECT count(*) FROM filled WHERE id >= 0 AND id < {acknowledged}")
+        assert rows == [[str(acknowledged)]], f"{place}: {rows}, acknowledged {acknowledged}"
+    print("ok - read-only file system: reads go on")
+
+
 def mirror():
     """More rows than the mirror's disk holds: they are served from memory."""
     connection = Connection()
@@ -100,7 +119,7 @@ def check():
 
 
 try:
-    {"fill": fill, "room": room, "check": check, "mirror": mirror, "mirror_again": mirror_again}[sys.argv[1]]()
+    {"fill": fill, "room": room, "read_only": read_only, "check": check, "mirror": mirror, "mirror_again": mirror_again}[sys.argv[1]]()
 except Exception as caught:  # one line of the report
     print(f"FAIL - full disk, {sys.argv[1]}: {type(caught).__name__}: {caught}")
     sys.exit(1)

@@ -47,13 +47,24 @@ if [ "$(id -u)" = 0 ] && mkdir "$WORK/small" && truncate -s "${FULL_DISK_MB:-320
   export FULL_DISK_JOURNAL=$WORK/full-disk-journal
   # What is deleted later. Two segments of the log fit into it.
   fallocate -l 140M "$WORK/small/other"
-  start_scry "$WORK/small/data"
+  # Rows go into files early, so that these meet the full disk, too.
+  printf '[rows]\nmemory_mib = 1\ncheckpoint_mib = 4\n' >"$WORK/rows.toml"
+  start_scry "$WORK/small/data" --config "$WORK/rows.toml"
   python3 "$here/full_disk.py" fill || FAILED=1
   check "the server tells of the full disk in its log" timeout 30 grep -qm1 'commits are refused: no space left' \
     <(tail -n +1 -f --pid="$SCRY_PID" "$WORK/scry.log")
   rm "$WORK/small/other"
   python3 "$here/full_disk.py" room || FAILED=1
+  # As after an error of the file system: nothing can be written any more.
+  mount -o remount,abort "$WORK/small"
+  python3 "$here/full_disk.py" read_only || FAILED=1
+  check "the server tells in its log that it cannot write" timeout 30 grep -qm1 'commits are refused: the log stopped' \
+    <(tail -n +1 -f --pid="$SCRY_PID" "$WORK/scry.log")
   end_process "$SCRY_PID"
+  umount "$WORK/small"
+  e2fsck -fp "$WORK/small.img" >/dev/null 2>&1 || true
+  mount -o loop,ro "$WORK/small.img" "$WORK/small"
+  refused "a file system that is read-only" 'read-only' "$SCRY" serve --data "$WORK/small/data" "${listen[@]}"
   umount "$WORK/small"
   # The same data on a larger disk: everything that was acknowledged is there.
   truncate -s 2G "$WORK/small.img"
