@@ -107,6 +107,8 @@ pub(crate) struct Captured {
     /// Of all states that can be read.
     catalogs: Vec<Arc<Catalog>>,
     stores: Vec<Arc<Store>>,
+    /// Spaces that it does not name any more.
+    left: Vec<SpaceId>,
     /// What was superseded up to here need not be written.
     horizon: Lsn,
 }
@@ -162,6 +164,7 @@ impl Checkpoints {
             mut state,
             catalogs,
             stores,
+            left,
             horizon,
             ..
         } = self.capture(&slot)?;
@@ -176,6 +179,7 @@ impl Checkpoints {
         slot.release();
         self.attempts.note(&done);
         done?;
+        self.parts.backing.forget(&left);
         self.made.fetch_add(1, Ordering::Relaxed);
         history.checkpointed(state.at, state.oldest);
         *last = state.at;
@@ -235,12 +239,15 @@ impl Checkpoints {
             oldest: Lsn::ZERO,
             timeline: Vec::new(),
         };
+        // Whoever let go of them before has committed why.
+        let left = backing.left();
         drop(nothing_moves);
         Ok(Captured {
             state,
             catalog: Arc::clone(newest),
             catalogs: all,
             stores,
+            left,
             horizon,
         })
     }

@@ -1,24 +1,32 @@
 //! What stands behind the memtables of all stores: the runs, and the count of what rows take in memory.
 //!
-//! Each store object has a *home*: its space among the runs. As long as somebody holds the home the space is alive;
-//! compaction drops the spaces of which nobody does.
+//! Each store object has a *home*: its space among the runs. As long as somebody holds the home the space is alive, and then until a checkpoint
+//! is durable that does not name it any more: a restart begins with what the last checkpoint names, and replays how it ended (an election
+//! adopts the rows of a branch and lets the branch go). Compaction drops the spaces that are not alive.
 
 use crate::runs::{Runs, SpaceId};
 use parking_lot::Mutex;
 use scry_wal::StoreId;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 pub(crate) struct Backing {
     pub(crate) runs: Arc<Runs>,
     next_space: AtomicU32,
-    /// By space, how many homes there are of it.
-    alive: Mutex<HashMap<SpaceId, usize>>,
+    alive: Mutex<Alive>,
     /// Of committed rows and their entries.
     memory_bytes: AtomicI64,
     /// Of those that no run has; what of them was written again since counts once.
     dirty_bytes: AtomicU64,
+}
+
+#[derive(Default)]
+struct Alive {
+    /// By space, how many homes there are of it.
+    held: HashMap<SpaceId, usize>,
+    /// Nobody holds them any more; the last checkpoint may name them.
+    left: HashSet<SpaceId>,
 }
 
 impl Backing {
@@ -47,7 +55,7 @@ impl Backing {
 
     /// A space that there is.
     pub(crate) fn home(self: &Arc<Self>, space: SpaceId) -> Home {
-        *self.alive.lock().entry(space).or_default() += 1;
+        *self.alive.lock().held.entry(space).or_default() += 1;
         let backing = Arc::clone(self);
         Home { backing, space }
     }
@@ -58,7 +66,21 @@ impl Backing {
     }
 
     pub(crate) fn is_alive(&self, space: SpaceId) -> bool {
-        self.alive.lock().contains_key(&space)
+        let alive = self.alive.lock();
+        alive.held.contains_key(&space) || alive.left.contains(&space)
+    }
+
+    /// The spaces that nobody holds any more: a checkpoint that begins now does not name them.
+    pub(crate) fn left(&self) -> Vec<SpaceId> {
+        self.alive.lock().left.iter().copied().collect()
+    }
+
+    /// A checkpoint is durable that does not name them.
+    pub(crate) fn forget(&self, left: &[SpaceId]) {
+        let mut alive = self.alive.lock();
+        for space in left {
+            alive.left.remove(space);
+        }
     }
 
     pub(crate) fn add_memory(&self, bytes: i64) {
@@ -131,11 +153,33 @@ pub(crate) fn bare_home() -> Home {
 impl Drop for Home {
     fn drop(&mut self) {
         let mut alive = self.backing.alive.lock();
-        if let Some(count) = alive.get_mut(&self.space) {
+        if let Some(count) = alive.held.get_mut(&self.space) {
             *count -= 1;
             if *count == 0 {
-                alive.remove(&self.space);
+                alive.held.remove(&self.space);
+                alive.left.insert(self.space);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_space_lives_on_until_a_checkpoint_without_it_is_durable() {
+        let home = bare_home();
+        let (backing, space) = (Arc::clone(&home.backing), home.space);
+        let again = home.again();
+        drop(home);
+        let before = backing.left();
+        drop(again);
+        assert!(before.is_empty() && backing.is_alive(space));
+        // That checkpoint began when the space was held.
+        backing.forget(&before);
+        assert!(backing.is_alive(space));
+        backing.forget(&backing.left());
+        assert!(!backing.is_alive(space));
     }
 }
