@@ -1,6 +1,8 @@
 //! Sessions beside each other: row locks, deadlocks, timeouts, cancelling.
 
 mod common;
+#[path = "concurrency/foreign_keys.rs"]
+mod foreign_keys;
 
 use bytes::BytesMut;
 use common::{Fixture, run, script};

@@ -339,8 +339,9 @@ impl CopyIn {
         let outcome = outcome.map_err(|error| Error::from(error).with_context(self.at_line()))?;
         let exists = match outcome {
             InsertOutcome::Inserted(key) => {
-                let checked = foreign_keys::written(exec, table, &key, (None, false), &row).await;
-                checked.err()
+                // As if at the end of the statement: of no line.
+                foreign_keys::written(exec, table, &key, (None, false), &row).await?;
+                None
             }
             InsertOutcome::Exists(_) => Some(context::unique_violation(table, &row, exec.facts)),
             InsertOutcome::Taken { index, .. } => Some(table.key_exists(index, &row).into()),
