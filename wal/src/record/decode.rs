@@ -90,11 +90,18 @@ fn commit<'a>(body: &mut Reader<'a>) -> Result<Commit<'a>, RecordError> {
     let time = Micros::new(body.i64()?);
     let (origin_node, origin_lsn) = match bits & commit_bits::ORIGIN {
         0 => (NodeId::new(0), Lsn::ZERO),
-        _ => (NodeId::new(body.u32()?), Lsn::new(body.u64()?)),
+        _ => match (NodeId::new(body.u32()?), Lsn::new(body.u64()?)) {
+            // There is one encoding.
+            (node, Lsn::ZERO) if node.get() == 0 => return Err(RecordError::UnknownBits(bits)),
+            origin => origin,
+        },
     };
     let (election, candidate) = match bits & commit_bits::ELECTION {
         0 => (0, 0),
-        _ => (body.u64()?, body.u64()?),
+        _ => match (body.u64()?, body.u64()?) {
+            (0, 0) => return Err(RecordError::UnknownBits(bits)),
+            election => election,
+        },
     };
     let adopts = match bits & commit_bits::ADOPTS {
         0 => None,
