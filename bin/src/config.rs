@@ -370,7 +370,7 @@ mod tests {
         let text = include_str!("../../docs/scry.toml");
         assert_eq!(parse(text).expect("valid"), Config::default());
         let keys = text.lines().filter(|line| line.split_once('=').is_some()).count();
-        assert_eq!(keys, 29, "a key was added here or there only");
+        assert_eq!(keys, 30, "a key was added here or there only");
     }
 
     #[test]

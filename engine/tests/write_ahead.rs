@@ -420,7 +420,7 @@ fn small_segments_take_large_transactions_and_refuse_rows_that_never_fit_before_
     let Err(Error::RowTooLarge { limit, .. }) = refused else {
         panic!("{refused:?}")
     };
-    let key = match block_on(txn.insert(&wide, None, bytes(limit - 5))).unwrap() {
+    let key = match block_on(txn.insert(&wide, None, bytes(limit - 7))).unwrap() {
         InsertOutcome::Inserted(key) => key,
         exists => panic!("{exists:?}"),
     };
@@ -428,7 +428,7 @@ fn small_segments_take_large_transactions_and_refuse_rows_that_never_fit_before_
     // The largest row, replaced by one as large: the longest record there is.
     let mut txn = home.session().begin(Isolation::ReadCommitted);
     block_on(txn.lock(&wide, &key)).unwrap().unwrap();
-    let mut other = bytes(limit - 5);
+    let mut other = bytes(limit - 7);
     other[100..].fill(8);
     block_on(txn.update(&wide, &key, other)).unwrap();
     txn.commit("").unwrap().unwrap();

@@ -441,9 +441,31 @@ fn tell(dir: &std::path::Path, value: i32, deleted: i32) -> Option<scry_wal::Lsn
     scry_mirror::checkpoint_lsn(&dir.join("mirror"))
 }
 
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    for entry in std::fs::read_dir(from).expect("a directory") {
+        let entry = entry.expect("an entry");
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        match from.is_dir() {
+            true => {
+                std::fs::create_dir(&to).expect("created");
+                copy(&from, &to);
+            }
+            false => drop(std::fs::copy(&from, &to).expect("copied")),
+        }
+    }
+}
+
 #[test]
 fn a_mirror_that_tells_another_story_of_an_election_is_found_out() {
-    let new = || tempfile::tempdir().expect("a directory");
+    // Of one database: the mirror of another would not be taken.
+    let empty = tempfile::tempdir().expect("a directory");
+    let database = scry_sql::Database::open(empty.path(), DatabaseOptions::default()).expect("opens");
+    database.close().expect("closed");
+    let new = || {
+        let dir = tempfile::tempdir().expect("a directory");
+        copy(empty.path(), dir.path());
+        dir
+    };
     // Logs of the same length: the time of a quiet moment's frame is not ours to say.
     let (home, other) = (0..50)
         .map(|_| (new(), new()))
