@@ -2,9 +2,13 @@
 //!
 //! Back-pressure is a delay that grows with what waits to be written and merged, from nothing to a twentieth of a second, and not a stop: whoever
 //! commits is slowed down a little and early instead of much and late. The thread that makes checkpoints looks at the figures many times
-//! in a second, also while it makes one; a commit reads one number. The engine has no clock to wait by: its caller does.
+//! in a second, also while it makes one; a commit reads one number. The engine has no clock to wait by: its caller does. What fills an
+//! index or moves a table's rows waits for that thread to look again.
 
+use parking_lot::Mutex;
+use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 /// Rows may wait for the next checkpoint up to so many times the amount at which one is due before anybody is slowed down: while one amount is
@@ -28,6 +32,8 @@ const MAX: Duration = Duration::from_millis(50);
 #[derive(Default)]
 pub(crate) struct Admission {
     delay_us: AtomicU64,
+    /// Who waits until there is no delay.
+    waiting: Mutex<Vec<Waker>>,
 }
 
 impl Admission {
@@ -40,6 +46,19 @@ impl Admission {
         let delay = delay(dirty_bytes, due_bytes, fresh_layers);
         let micros = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
         self.delay_us.store(micros, Ordering::Relaxed);
+        let waiting = std::mem::take(&mut *self.waiting.lock());
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// Ready when nobody would be slowed down.
+    pub(crate) fn free(&self) -> impl Future<Output = ()> + Send + '_ {
+        std::future::poll_fn(|cx| {
+            if self.delay().is_zero() {
+                return Poll::Ready(());
+            }
+            self.waiting.lock().push(cx.waker().clone());
+            Poll::Pending
+        })
     }
 }
 

@@ -531,9 +531,8 @@ impl Tables {
     }
 
     fn apply(&mut self, applied: &AppliedChange, sequences: &Sequences) -> Result<(), Error> {
-        let is_taken = |tables: &Tables, name: &str| {
-            tables.by_name.contains_key(name) || sequences.named(name).is_some()
-        };
+        let is_taken =
+            |tables: &Tables, name: &str| tables.has_relation(name) || sequences.named(name).is_some();
         match (&applied.change, &applied.table) {
             (CatalogChange::CreateTable(def), Some(table)) => {
                 self.check_new_indexes(def, sequences)?;

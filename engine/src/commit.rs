@@ -117,6 +117,10 @@ impl Txn {
         self.release_rows(Some((lsn, &firsts)));
         self.release_tables();
         self.finish();
+        if self.has_filled {
+            self.engine.backing.end_building(&self.engine.catalog().stores());
+            self.engine.checkpoints.ask();
+        }
         if self.engine.counters.commit().is_multiple_of(COMMITS_PER_ADVANCE) {
             self.engine.snapshots.advance();
         }

@@ -7,7 +7,10 @@ use common::*;
 use proptest::prelude::*;
 use scry_engine::*;
 use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 const KEYS: i32 = 6;
 const VALUES: i64 = 6;
@@ -248,4 +251,93 @@ fn an_index_made_behind_the_checkpoint_is_filled_from_the_rows_at_its_commit() {
         let table: Arc<Table> = home.table("t");
         home.check_indexes(&table);
     }
+}
+
+/// Rows enough for filling an index to take several turns.
+const MANY: i32 = 6_000;
+
+/// Drives a future, with everything written into files and taken out of memory at each of its turns. Answers the most memory that rows took then.
+fn squeezed<T>(home: &Home, future: impl Future<Output = T>) -> (T, u64) {
+    let mut future = pin!(future);
+    let mut most = 0;
+    loop {
+        if let Poll::Ready(done) = poll_once(future.as_mut()) {
+            return (done, most);
+        }
+        home.checkpoint();
+        most = most.max(home.engine().memory_bytes());
+    }
+}
+
+#[test]
+fn filling_an_index_or_keying_a_table_anew_needs_no_memory_for_all_of_it() {
+    let mut home = Home::new();
+    let table = home.create("t", false);
+    let mut txn = begin(&home);
+    for id in 0..MANY {
+        insert(&mut txn, &table, id, i64::from(-id));
+    }
+    txn.commit("INSERT").unwrap().unwrap();
+    home.checkpoint();
+    let whole = u64::try_from(MANY).unwrap() * 100;
+
+    let mut txn = begin(&home);
+    insert(&mut txn, &table, MANY, 1);
+    let (made, most) = squeezed(&home, txn.create_index(&table, index("i", true)));
+    let indexed = made.unwrap();
+    assert!(most < whole / 10, "{most} bytes");
+    txn.commit("CREATE INDEX").unwrap().unwrap();
+    home.check_indexes(&indexed);
+
+    let mut txn = begin(&home);
+    insert(&mut txn, &indexed, MANY + 1, 2);
+    let (made, most) = squeezed(&home, txn.add_primary_key(&indexed, primary_key("t")));
+    let keyed = made.unwrap();
+    assert!(most < whole / 10, "{most} bytes");
+    assert!(delete(&mut txn, &keyed, 0));
+    txn.commit("ALTER TABLE").unwrap().unwrap();
+
+    // One and the same value in rows of which the first has left memory.
+    home.put(&keyed, -1, 77);
+    home.put(&keyed, -2, 78);
+    let mut txn = begin(&home);
+    let bare = block_on(txn.drop_index(&keyed, "i")).unwrap();
+    assert!(set(&mut txn, &bare, -2, -i64::from(MANY) + 1));
+    txn.commit("").unwrap().unwrap();
+    let mut txn = begin(&home);
+    let (refused, _) = squeezed(&home, txn.create_index(&bare, index("i", true)));
+    assert!(matches!(refused.map(drop), Err(Error::UniqueViolation { .. })));
+    drop((txn, table, indexed, keyed, bare));
+    for _ in 0..2 {
+        home.restart();
+        let table = home.table("t");
+        assert_eq!(home.rows(&table).len(), usize::try_from(MANY).unwrap() + 3);
+        home.check_replica(&table);
+    }
+}
+
+#[test]
+fn a_relations_name_is_not_given_twice_whatever_it_is_of() {
+    let home = Home::new();
+    let mut new = new_table("t", true);
+    new.indexes.push(index("i", false));
+    let table = home.create_as(new);
+    for name in ["t", "i", "t_pkey"] {
+        let mut txn = begin(&home);
+        let made = block_on(txn.create_table(new_table(name, false))).map(drop);
+        assert!(matches!(made, Err(Error::DuplicateTable { .. })), "{name}");
+    }
+    let mut txn = begin(&home);
+    let def = TableDef {
+        name: "i".to_owned(),
+        ..table.def.clone()
+    };
+    let renamed = block_on(txn.redefine(&table, def)).map(drop);
+    assert!(matches!(renamed, Err(Error::DuplicateTable { .. })));
+    // Of two at once, the second to commit is told.
+    let (mut first, mut second) = (begin(&home), begin(&home));
+    block_on(first.create_index(&table, index("x", false))).unwrap();
+    block_on(second.create_table(new_table("x", false))).unwrap();
+    first.commit("").unwrap().unwrap();
+    assert!(matches!(second.commit(""), Err(Error::DuplicateTable { .. })));
 }

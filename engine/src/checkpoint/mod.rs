@@ -12,6 +12,9 @@
 //! 4. the written rows are marked: the runs have them. Those that were changed again since stay dirty;
 //! 5. the log may let go of what lies before `restart`, as far as its other readers and its retention let it.
 //!
+//! Stores that a transaction fills with rows that are committed already, those of a new index or under a new primary key, take part before a
+//! catalog has them: so that filling one needs no more memory than any other work. A checkpoint is asked for when it is committed.
+//!
 //! Memory: when rows take more than they may, clean ones that nobody was interested in lately leave (a clock over all leaves).
 //!
 //! Invariants:
@@ -45,7 +48,7 @@ use parking_lot::Mutex;
 use scry_wal::{Log, Lsn, Recycled, TentativeId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// How often the thread looks whether there is something to do.
@@ -97,6 +100,8 @@ pub(crate) struct Checkpoints {
     pub(crate) admission: Admission,
     made: AtomicU64,
     attempts: Attempts,
+    /// Whether one is due whatever the log and the rows say.
+    asked: AtomicBool,
 }
 
 /// The engine at one moment.
@@ -134,6 +139,7 @@ impl Checkpoints {
             admission: Admission::default(),
             made: AtomicU64::new(0),
             attempts: Attempts::default(),
+            asked: AtomicBool::new(false),
         }
     }
 
@@ -145,6 +151,11 @@ impl Checkpoints {
     /// Nobody will ask for the records of `id` any more.
     pub(crate) fn end_tentative(&self, id: TentativeId) {
         self.tentative.lock().remove(&id);
+    }
+
+    /// Has the next one made soon: a restart from the one before would have much to do over again.
+    pub(crate) fn ask(&self) {
+        self.asked.store(true, Ordering::Relaxed);
     }
 
     /// How many were made.
@@ -168,7 +179,8 @@ impl Checkpoints {
             horizon,
             ..
         } = self.capture(&slot)?;
-        if state.at == *last {
+        let has_more = !self.parts.backing.building().is_empty() && self.parts.backing.dirty_bytes() > 0;
+        if state.at == *last && !has_more {
             return Ok(state.at);
         }
         state.definitions = self.parts.catalogs.definitions(state.at, &catalogs);
@@ -207,7 +219,7 @@ impl Checkpoints {
             ..
         } = &self.parts;
         // Gathered before; in the critical section they are only counted. And before the horizon: catalogs are kept behind it.
-        let stores_of = |all: &[Arc<Catalog>]| Catalogs::stores(all).into_values().collect();
+        let stores_of = |all: &[Arc<Catalog>]| self.stores(all).into_values().collect();
         let mut catalog_lsn = catalogs.lsn();
         let mut all = catalogs.all();
         let mut stores: Vec<Arc<Store>> = stores_of(&all);
@@ -250,6 +262,14 @@ impl Checkpoints {
             left,
             horizon,
         })
+    }
+
+    /// The stores whose rows go to disk: those of the catalogs, and those that are being filled.
+    fn stores(&self, catalogs: &[Arc<Catalog>]) -> BTreeMap<SpaceId, Arc<Store>> {
+        let building = self.parts.backing.building().into_iter();
+        let mut stores = Catalogs::stores(catalogs);
+        stores.extend(building.map(|store| (store.home.space, store)));
+        stores
     }
 
     /// After the checkpoint at `last`; what was superseded up to `horizon` is left out.
@@ -342,7 +362,7 @@ impl Checkpoints {
         }
         let mut hand = self.hand.lock();
         let (mut walks, mut looks) = (0, 0);
-        let stores = Catalogs::stores(&self.parts.catalogs.all());
+        let stores = self.stores(&self.parts.catalogs.all());
         while backing.memory_bytes() > limit {
             let (space, from) = &*hand;
             let next = stores.range(SpaceId::new(*space)..).next();
@@ -389,7 +409,7 @@ impl Checkpoints {
             ..
         } = self.limits;
         let behind = self.parts.snapshots.visible().get().saturating_sub(last.get());
-        log_bytes > 0 && behind >= log_bytes
+        log_bytes > 0 && (behind >= log_bytes || self.asked.swap(false, Ordering::Relaxed))
             || dirty_bytes > 0 && self.parts.backing.dirty_bytes() >= dirty_bytes
     }
 

@@ -61,6 +61,7 @@ impl Txn {
 
     /// Puts every row of a table that is locked exclusively into an index that has none.
     pub(crate) async fn fill_index(&mut self, table: &Table, index: &Index) -> Result<(), Error> {
+        self.begin_filling(index.store());
         let mut own = Vec::new();
         let mut cursor = self.begin_scan_newest(table, KeyRange::all());
         loop {
@@ -79,6 +80,7 @@ impl Txn {
                     return Err(duplicated(table, index, &version.row));
                 }
             }
+            self.engine.checkpoints.admission.free().await;
             turn().await;
         }
         self.depend_on(cursor.depends_on());

@@ -4,17 +4,20 @@
 //! is durable that does not name it any more: a restart begins with what the last checkpoint names, and replays how it ended (an election
 //! adopts the rows of a branch and lets the branch go). Compaction drops the spaces that are not alive.
 
+use super::Store;
 use crate::runs::{Runs, SpaceId};
 use parking_lot::Mutex;
 use scry_wal::StoreId;
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 pub(crate) struct Backing {
     pub(crate) runs: Arc<Runs>,
     next_space: AtomicU32,
     alive: Mutex<Alive>,
+    /// Stores that are being filled by transactions which have not committed.
+    building: Mutex<Vec<Weak<Store>>>,
     /// Of committed rows and their entries.
     memory_bytes: AtomicI64,
     /// Of those that no run has; what of them was written again since counts once.
@@ -35,6 +38,7 @@ impl Backing {
             runs,
             next_space: AtomicU32::new(next_space),
             alive: Mutex::default(),
+            building: Mutex::default(),
             memory_bytes: AtomicI64::new(0),
             dirty_bytes: AtomicU64::new(0),
         })
@@ -63,6 +67,26 @@ impl Backing {
     /// The number of the next space.
     pub(crate) fn next_space(&self) -> u32 {
         self.next_space.load(Ordering::Relaxed)
+    }
+
+    /// A store that no catalog has yet is about to get the rows of one that a catalog has. They are committed, so checkpoints may write them and
+    /// they may leave memory; if the store never stands in a catalog, its space goes when the store does.
+    pub(crate) fn begin_building(&self, store: &Arc<Store>) {
+        let mut building = self.building.lock();
+        building.retain(|other| other.strong_count() > 0);
+        building.push(Arc::downgrade(store));
+    }
+
+    /// Those stores stand in a catalog now.
+    pub(crate) fn end_building(&self, known: &BTreeMap<SpaceId, Arc<Store>>) {
+        let is_known = |store: Arc<Store>| known.contains_key(&store.home.space);
+        let mut building = self.building.lock();
+        building.retain(|store| store.upgrade().is_some_and(|store| !is_known(store)));
+    }
+
+    /// The stores that are being filled.
+    pub(crate) fn building(&self) -> Vec<Arc<Store>> {
+        self.building.lock().iter().filter_map(Weak::upgrade).collect()
     }
 
     pub(crate) fn is_alive(&self, space: SpaceId) -> bool {

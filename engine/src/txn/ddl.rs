@@ -47,7 +47,7 @@ impl Txn {
 
     async fn create(&mut self, new: NewTable, oid: Option<u32>) -> Result<Arc<Table>, Error> {
         self.not_in_candidate("CREATE TABLE")?;
-        if oid.is_none() && self.is_taken(&new.name) {
+        if oid.is_none() && self.catalog.has_relation(&new.name) {
             return Err(Error::DuplicateTable { name: new.name });
         }
         self.holder();
@@ -89,9 +89,10 @@ impl Txn {
         Ok(table)
     }
 
-    /// Whether a table or a sequence has a name.
-    fn is_taken(&self, name: &str) -> bool {
-        self.catalog.table(name).is_some() || self.catalog.sequences().named(name).is_some()
+    /// A new store is about to be filled with rows that are committed.
+    pub(crate) fn begin_filling(&mut self, store: &Arc<Store>) {
+        self.engine.backing.begin_building(store);
+        self.has_filled = true;
     }
 
     /// Drops a table, and with it the foreign keys that refer to it. Waits for its writers, and for those of tables that it refers to or
@@ -149,14 +150,16 @@ impl Txn {
 
         let counters = Arc::clone(&table.store.counters);
         let store = Store::with_counters(table.store.home.another(), table.def.store, counters);
+        let store = Arc::new(store);
+        self.begin_filling(&store);
         let mut moved = Vec::new();
         let mut left = KeyRange::all();
         while let Some(last) = self.rekey_batch(table, &key, &store, &left, &mut moved)? {
             left.lower = Bound::Excluded(last);
+            self.engine.checkpoints.admission.free().await;
             turn().await;
         }
 
-        let store = Arc::new(store);
         let new_store = self.overlay.add_store(&store, &table.layout);
         for (slot, new_key, entry) in moved {
             let pending = &mut self.overlay.changes[slot as usize];
@@ -197,7 +200,7 @@ impl Txn {
         let old = &table.def;
         assert!(def.fits_data_of(old), "a definition of the same data");
         check_definition(&def)?;
-        if old.name != def.name && self.is_taken(&def.name) {
+        if old.name != def.name && self.catalog.has_relation(&def.name) {
             return Err(Error::DuplicateTable { name: def.name });
         }
         self.lock_table(table, Mode::Exclusive).await?;
@@ -404,7 +407,7 @@ fn place(
         (None, Some((Some(holder), slot))) => RowEntry::locked(Arc::clone(holder), slot),
         (None, _) => unreachable!("a row that is neither committed nor this transaction's own"),
     });
-    let (_, is_new) = store.rows.get_or_insert_with(&new_key, || Arc::clone(&entry));
+    let (_, is_new) = store.place(&new_key, false, || Arc::clone(&entry))?;
     if !is_new {
         return Err(Error::UniqueViolation {
             table: table.def.name.clone(),

@@ -95,6 +95,8 @@ pub struct Txn {
     pub(crate) ddl: Vec<AppliedChange>,
     /// Whether `ddl` ever had anything: what was written ahead may name stores that were rolled back since.
     had_ddl: bool,
+    /// Whether it has filled a store from another: see `Checkpoints::ask`.
+    pub(crate) has_filled: bool,
     table_locks: SmallVec<[(Arc<TableLock>, Mode); 4]>,
     shared: share::Shared,
     /// The locks of keys that it refers to, or ends.
@@ -170,6 +172,7 @@ impl Txn {
             overlay: Overlay::default(),
             ddl: Vec::new(),
             had_ddl: false,
+            has_filled: false,
             table_locks: SmallVec::new(),
             shared: share::Shared::new(),
             held_keys: share::Shared::new(),

@@ -84,7 +84,7 @@ impl Session {
 
     /// Whether a table is there that is to be created; refuses unless that is allowed.
     fn is_there(&mut self, name: &str, is_allowed: bool) -> Result<bool, Error> {
-        if self.table(name)?.is_none() {
+        if !self.transaction.open_txn()?.catalog().has_relation(name) {
             return Ok(false);
         }
         let code = SqlState::DUPLICATE_TABLE;
