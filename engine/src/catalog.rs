@@ -9,7 +9,7 @@ use crate::collision::Rules;
 use crate::election::{Elections, of_catalog};
 use crate::error::Error;
 use crate::foreign::{ForeignKeyDef, ReferenceDef, UniqueKey};
-use crate::index::{Index, IndexDef, NewIndex};
+use crate::index::{Index, IndexDef, NewIndex, Stage};
 use crate::key::Key;
 use crate::locks::TableLock;
 use crate::row::{MISSING_BYTES_MAX, RowLayout};
@@ -252,13 +252,14 @@ impl Table {
         def.columns.iter_mut().for_each(|column| column.missing = None);
         let store = Arc::new(Store::new(home, def.store));
         let table = Table::with_indexes_of(&[], spaces, def, store, lock);
-        table.set_indexes_ready();
+        table.complete_indexes();
         table
     }
 
-    /// All its indexes can be read.
-    pub(crate) fn set_indexes_ready(&self) {
-        self.indexes.iter().for_each(|index| index.set_ready());
+    /// Its valid indexes have a row for each of its own.
+    pub(crate) fn complete_indexes(&self) {
+        let valid = self.indexes.iter().filter(|index| index.def.valid);
+        valid.for_each(|index| index.set_stage(Stage::Ready));
     }
 
     /// The number of the column of this name.

@@ -17,7 +17,7 @@
 //! | 12 drop sequence | oid u32, store u32 |
 //! | 16 to 30 | elections: see `election::change` |
 //! | definition | oid u32, store u32, name, list of columns, option of primary key, list of checks, list of indexes, list of foreign keys, list of references |
-//! | index | oid u32, name, store u32, list of column numbers u32, unique u8, constraint u8 |
+//! | index | oid u32, name, store u32, list of column numbers u32, unique u8, constraint u8, valid u8 |
 //! | foreign key | constraint name, list of column numbers u32, oid u32 of the table referred to, list of its column numbers u32, |
 //! | | on delete u8, on update u8 (0 no action, 1 restrict, 2 cascade, 3 set null, 4 set default), |
 //! | | match full u8, deferrable u8, deferred u8, validated u8 |
@@ -299,6 +299,7 @@ fn put_definition(out: &mut Vec<u8>, def: &TableDef) {
         put_columns(out, &index.columns);
         out.push(u8::from(index.unique));
         out.push(u8::from(index.constraint));
+        out.push(u8::from(index.valid));
     }
     put_len(out, def.foreign_keys.len());
     for key in &def.foreign_keys {
@@ -524,6 +525,7 @@ impl<'a> Reader<'a> {
                 columns: reader.columns()?,
                 unique: reader.flag()?,
                 constraint: reader.flag()?,
+                valid: reader.flag()?,
             })
         })?;
         Ok(TableDef {
@@ -677,6 +679,7 @@ mod tests {
                     columns: vec![0],
                     unique: true,
                     constraint: true,
+                    valid: false,
                 }],
                 referenced_by: vec![ReferenceDef {
                     table: 16384,

@@ -92,7 +92,7 @@ impl Txn {
             self.spill()?;
         }
         let prepared = self.prepare(&holder, tag)?;
-        if prepared.records == 1 && self.tentative.is_none() && self.ddl.is_empty() {
+        if prepared.records == 1 && self.tentative.is_none() && self.ddl.is_empty() && !self.fills {
             // Nothing but the commit record: all changes cancelled out.
             self.release_rows(None);
             self.release_tables();
@@ -286,9 +286,7 @@ impl Txn {
                 }
             }
             for applied in &self.ddl {
-                for index in applied.table.iter().flat_map(|table| &table.indexes) {
-                    index.set_ready();
-                }
+                applied.table.iter().for_each(|table| table.complete_indexes());
                 let Some(retired) = &applied.retires else { continue };
                 retired.retire();
                 let keeps_store = |table: &Arc<Table>| Arc::ptr_eq(&table.store, &retired.store);

@@ -105,7 +105,8 @@ impl Txn {
             self.lock_table(table, Mode::Shared).await?;
             let at = self.engine.visible_lsn();
             let mut rows = Rows::Newest(StoreScan::new(range, at));
-            for (number, index) in table.indexes.iter().enumerate() {
+            let readable = table.indexes.iter().enumerate();
+            for (number, index) in readable.filter(|(_, index)| index.is_ready()) {
                 let (count, range) = prefix(&index.def.columns, columns, &values, |key, value| {
                     key.push_nullable(&value.as_datum());
                 });

@@ -127,7 +127,7 @@ impl TableDef {
             return Some(UniqueKey::Primary);
         }
         let mut indexes = self.indexes.iter();
-        let index = indexes.position(|index| index.unique && same(&index.columns));
+        let index = indexes.position(|index| index.unique && index.valid && same(&index.columns));
         index.map(UniqueKey::Index)
     }
 

@@ -3,7 +3,7 @@
 //! An index is filled under the table's exclusive lock: writers wait, readers do not. It has the newest version of each row
 //! alone, under the LSN that the row has; nobody reads it before the commit that makes it known, so nobody misses older ones.
 
-use super::{Index, IndexDef, NewIndex};
+use super::{Index, IndexDef, NewIndex, Stage};
 use crate::catalog::{Table, TableDef, check_definition, key_values};
 use crate::error::Error;
 use crate::key::KeyRange;
@@ -32,6 +32,7 @@ impl Txn {
         self.lock_table(table, Mode::Exclusive).await?;
         let redefined = self.redefinition(table, def);
         let index = redefined.indexes.last().expect("it was added above");
+        index.set_stage(Stage::Complete);
         self.fill_index(&redefined, index).await?;
         self.redefine_as(table, redefined)
     }
@@ -56,6 +57,7 @@ impl Txn {
             columns: new.columns,
             unique: new.unique,
             constraint: new.constraint,
+            valid: true,
         }
     }
 
@@ -99,7 +101,7 @@ impl Txn {
 }
 
 /// Two rows that a new unique index would have under one key.
-fn duplicated(table: &Table, index: &Index, row: &[u8]) -> Error {
+pub(super) fn duplicated(table: &Table, index: &Index, row: &[u8]) -> Error {
     Error::UniqueViolation {
         table: table.def.name.clone(),
         constraint: index.def.name.clone(),

@@ -1,12 +1,13 @@
 //! Rows of indexes follow those of their table, within the same transaction.
 
-use super::{Index, entry};
+use super::{Index, Stage, entry};
 use crate::Row;
 use crate::catalog::{Table, key_values};
 use crate::error::Error;
 use crate::key::{Key, KeyRange};
 use crate::overlay::Version;
 use crate::txn::{InsertOutcome, ScanCursor, Txn};
+use std::sync::Arc;
 
 impl Txn {
     /// Inserts a row with its rows in indexes.
@@ -23,9 +24,9 @@ impl Txn {
         let InsertOutcome::Inserted(key) = outcome else {
             return Ok(outcome);
         };
-        for (number, index) in table.indexes.iter().enumerate() {
+        for (number, index) in maintained(table) {
             if let Some(taken) = self.insert_entry(index, table, &key, &row).await? {
-                for index in &table.indexes[..number] {
+                for (_, index) in maintained(table).take_while(|(other, _)| *other < number) {
                     self.delete_entry(index, table, &key, &row).await?;
                 }
                 self.delete_plain(table, &key)?;
@@ -53,7 +54,7 @@ impl Txn {
         if !table.indexes.is_empty() || !table.referenced.is_empty() {
             let old = self.locked_row(table, key);
             self.end_keys(table, (key, &old), None).await?;
-            for index in &table.indexes {
+            for (_, index) in maintained(table) {
                 self.delete_entry(index, table, key, &old).await?;
             }
         }
@@ -90,7 +91,7 @@ impl Txn {
         (old_own, old): (&[u8], &[u8]),
         (new_own, new): (&[u8], &[u8]),
     ) -> Result<(), Error> {
-        for index in &table.indexes {
+        for (_, index) in maintained(table) {
             let old_key = index.key(&table.layout, old, old_own);
             let new_key = index.key(&table.layout, new, new_own);
             if old_key != new_key {
@@ -99,8 +100,11 @@ impl Txn {
                 }
                 self.delete_entry(index, table, old_own, old).await?;
             } else if old_own != new_own {
-                self.lock_entry(index, &old_key).await?;
-                self.update_plain(index.rows(), &old_key, entry(new_own))?;
+                if self.lock_entry(index, &old_key, old_own).await? {
+                    self.update_plain(index.rows(), &old_key, entry(new_own))?;
+                } else if self.insert_entry(index, table, new_own, new).await?.is_some() {
+                    return Err(taken(table, index, new));
+                }
             }
         }
         Ok(())
@@ -129,19 +133,28 @@ impl Txn {
         row: &[u8],
     ) -> Result<(), Error> {
         let key = index.key(&table.layout, row, own);
-        self.lock_entry(index, &key).await?;
-        self.delete_plain(index.rows(), &key)
+        match self.lock_entry(index, &key, own).await? {
+            true => self.delete_plain(index.rows(), &key),
+            false => Ok(()),
+        }
     }
 
-    /// Locks the row of an index that stands for a row whose lock this transaction has: who has it, only looks at it.
-    async fn lock_entry(&mut self, index: &Index, key: &Key) -> Result<(), Error> {
+    /// Locks the row of an index that stands for the row with the key `own`, whose lock this transaction has: who has it, only looks at it. False when
+    /// there is none, in an index that is being filled.
+    async fn lock_entry(&mut self, index: &Index, key: &Key, own: &[u8]) -> Result<bool, Error> {
         let found = self.lock_plain(index.rows(), key).await?;
-        assert!(
-            found.is_some(),
-            "index \"{}\" has a row for each row of its table",
-            index.def.name
-        );
-        Ok(())
+        let is_there = found.as_ref().is_some_and(|found| found.row[..] == *own);
+        if !is_there {
+            assert!(
+                matches!(index.stage(), Stage::Filling | Stage::Idle),
+                "index \"{}\" has a row for each row of its table",
+                index.def.name
+            );
+            if found.is_some() {
+                self.unlock_plain(index.rows(), key);
+            }
+        }
+        Ok(is_there)
     }
 
     /// The key of the row that has the same values in the columns of a unique index as `row`, whoever committed it, or is this
@@ -160,8 +173,9 @@ impl Txn {
             return Ok(None);
         };
         let found = self.lock_plain(index.rows(), &key).await?;
-        if found.is_some() {
+        if let Some(found) = &found {
             self.unlock_plain(index.rows(), &key);
+            self.check_newer(index.rows(), found.lsn)?;
         }
         Ok(found.map(|found| Key::from_bytes(&found.row)))
     }
@@ -206,6 +220,12 @@ impl Txn {
     ) -> Result<ScanCursor, Error> {
         Ok(self.begin_scan_plain(table.indexes[index].rows(), range))
     }
+}
+
+/// The indexes of a table, with their numbers, that follow its rows.
+fn maintained(table: &Table) -> impl Iterator<Item = (usize, &Arc<Index>)> {
+    let indexes = table.indexes.iter().enumerate();
+    indexes.filter(|(_, index)| index.stage() != Stage::Idle)
 }
 
 impl Table {

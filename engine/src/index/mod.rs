@@ -19,12 +19,15 @@
 //!   but for what [`Txn::get_indexed`](crate::Txn::get_indexed) tells;
 //! - a row of an index is locked or written by the owner of its table's row alone, or by who inserts the same key into a unique
 //!   one;
-//! - an index that is not *ready* is maintained and not read: older snapshots would not find in it what they see.
+//! - an index that is not *ready* is maintained and not read: older snapshots would not find in it what they see;
+//! - one that is being filled beside its table's writers (`online`) may lack rows, and one whose filling was given up gets none any more;
+//!   neither is *valid* by its definition. A restart gives up what was being filled.
 //!
 //! Inside of a candidate there are none: a candidate reads by primary key, and its rows meet the indexes when it is elected.
 
 mod definition;
 mod maintain;
+mod online;
 pub(crate) mod replay;
 
 use crate::Row;
@@ -39,7 +42,7 @@ use crate::store::{Growth, Store};
 use crate::types::Datum;
 use scry_wal::{Lsn, Ordinal, StoreId};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// What an index is.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +57,8 @@ pub struct IndexDef {
     pub unique: bool,
     /// Whether it stands for a UNIQUE constraint.
     pub constraint: bool,
+    /// Whether it has a row for each of its table. Otherwise it is being filled, or that was given up, and it can only be dropped.
+    pub valid: bool,
 }
 
 /// An index to be created: the engine gives it its oid and store.
@@ -75,8 +80,25 @@ pub struct Index {
 struct IndexData {
     /// As a table that stands in no catalog.
     rows: Table,
-    ready: AtomicBool,
+    /// A `Stage`.
+    stage: AtomicU8,
 }
+
+/// What an index has of the rows of its table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Stage {
+    /// Some or nothing, and writers pass it by.
+    Idle,
+    /// Those that writers have changed since it is known, and some of the others.
+    Filling,
+    /// All; or it gets them from who has locked the table.
+    Complete,
+    /// All, at each snapshot that shows it as valid.
+    Ready,
+}
+
+const STAGES: [Stage; 4] = [Stage::Idle, Stage::Filling, Stage::Complete, Stage::Ready];
 
 impl Index {
     /// An index without rows.
@@ -92,7 +114,7 @@ impl Index {
             def: def.clone(),
             data: Arc::new(IndexData {
                 rows: Table::new(rows, store, Arc::clone(lock)),
-                ready: AtomicBool::new(false),
+                stage: AtomicU8::new(Stage::Idle as u8),
             }),
         }
     }
@@ -127,13 +149,17 @@ impl Index {
         &self.data.rows.store
     }
 
-    /// Whether it can be read: at every snapshot that shows it, it has every row.
+    /// Whether it can be read: at every snapshot that shows this definition, it has every row.
     pub fn is_ready(&self) -> bool {
-        self.data.ready.load(Ordering::Acquire)
+        self.def.valid && self.stage() == Stage::Ready
     }
 
-    pub(crate) fn set_ready(&self) {
-        self.data.ready.store(true, Ordering::Release);
+    pub(crate) fn stage(&self) -> Stage {
+        STAGES[usize::from(self.data.stage.load(Ordering::Acquire))]
+    }
+
+    pub(crate) fn set_stage(&self, stage: Stage) {
+        self.data.stage.store(stage as u8, Ordering::Release);
     }
 
     /// The key of a row of the table, which has the key `own` there.

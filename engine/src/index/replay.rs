@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::key::Key;
 use crate::overlay::Version;
 
-/// Fills those indexes of a table that are not ready, and have no rows yet, from its rows, over which `each` goes.
+/// Fills those valid indexes of a table that are not ready, and have no rows yet, from its rows, over which `each` goes.
 ///
 /// # Errors
 /// What `each` answers; `KeyExists` for an index that would have two rows under one key.
@@ -14,7 +14,10 @@ pub(crate) fn fill(
     table: &Table,
     each: impl FnOnce(&mut dyn FnMut(&Key, Version)) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let new = table.indexes.iter().filter(|index| !index.is_ready());
+    let new = table
+        .indexes
+        .iter()
+        .filter(|index| index.def.valid && !index.is_ready());
     let new: Vec<_> = new.collect();
     if new.is_empty() {
         return Ok(());
@@ -33,6 +36,6 @@ pub(crate) fn fill(
     if let Some(error) = failure {
         return Err(error);
     }
-    new.iter().for_each(|index| index.set_ready());
+    table.complete_indexes();
     Ok(())
 }

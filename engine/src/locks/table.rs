@@ -8,12 +8,20 @@ use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// How a table is locked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Mode {
     /// Writes rows.
     Shared,
+    /// Defines something beside those who write rows.
+    Define,
     /// Alters the table.
     Exclusive,
+}
+
+impl Mode {
+    fn excludes(self, other: Mode) -> bool {
+        self == Mode::Exclusive || other == Mode::Exclusive || (self, other) == (Mode::Define, Mode::Define)
+    }
 }
 
 #[derive(Default)]
@@ -31,6 +39,8 @@ impl std::fmt::Debug for TableLock {
 struct State {
     holders: SmallVec<[(Arc<Holder>, Mode); 2]>,
     contended: bool,
+    /// Somebody waits for some of the holders to leave.
+    watched: bool,
 }
 
 impl State {
@@ -40,13 +50,12 @@ impl State {
         for (index, (other, held)) in self.holders.iter().enumerate() {
             if Arc::ptr_eq(other, holder) {
                 own = Some(index);
-            } else if mode == Mode::Exclusive || *held == Mode::Exclusive {
+            } else if mode.excludes(*held) {
                 return false;
             }
         }
         match own {
-            Some(index) if mode == Mode::Exclusive => self.holders[index].1 = mode,
-            Some(_) => {}
+            Some(index) => self.holders[index].1 = mode.max(self.holders[index].1),
             None => self.holders.push((Arc::clone(holder), mode)),
         }
         true
@@ -60,12 +69,12 @@ impl TableLock {
         !state.contended && state.grant(holder, mode)
     }
 
-    /// Gives the lock back. True when somebody queues for it: the wait table then goes on.
+    /// Gives the lock back. True when somebody queues for it, or waits for holders to leave: the wait table then goes on.
     #[must_use]
     pub(crate) fn unlock(&self, holder: &Arc<Holder>) -> bool {
         let mut state = self.state.lock();
         state.holders.retain(|(other, _)| !Arc::ptr_eq(other, holder));
-        state.contended
+        state.contended || state.watched
     }
 
     /// Holds the lock no longer exclusively but shared. True when somebody queues for it.
@@ -94,6 +103,10 @@ impl TableLock {
         self.state.lock().contended = contended;
     }
 
+    pub(super) fn set_watched(&self, watched: bool) {
+        self.state.lock().watched = watched;
+    }
+
     /// Whether `holder` has the lock in any mode.
     pub(super) fn is_held_by(&self, holder: &Arc<Holder>) -> bool {
         self.state
@@ -104,7 +117,7 @@ impl TableLock {
     }
 
     /// Everybody but `holder` who has the lock.
-    pub(super) fn others(&self, holder: &Arc<Holder>) -> Vec<Arc<Holder>> {
+    pub(crate) fn others(&self, holder: &Arc<Holder>) -> Vec<Arc<Holder>> {
         let state = self.state.lock();
         state
             .holders

@@ -34,8 +34,19 @@ pub(crate) struct RowRef {
 /// What is asked for.
 #[derive(Clone)]
 pub(crate) enum Request {
-    Row { row: RowRef, slot: u32 },
-    Table { lock: Arc<TableLock>, mode: Mode },
+    Row {
+        row: RowRef,
+        slot: u32,
+    },
+    Table {
+        lock: Arc<TableLock>,
+        mode: Mode,
+    },
+    /// That none of `those` has the lock any more; who asks gets nothing.
+    Departure {
+        lock: Arc<TableLock>,
+        those: Vec<Arc<Holder>>,
+    },
 }
 
 /// The answer to a request.
@@ -77,6 +88,7 @@ impl Request {
         match self {
             Request::Row { row, .. } => Arc::as_ptr(&row.entry) as usize,
             Request::Table { lock, .. } => Arc::as_ptr(lock) as usize,
+            Request::Departure { lock, .. } => departures(lock),
         }
     }
 
@@ -85,8 +97,18 @@ impl Request {
         match self {
             Request::Row { row, .. } => row.entry.lock().owner().cloned().into_iter().collect(),
             Request::Table { lock, .. } => lock.others(asker),
+            Request::Departure { lock, those } => {
+                let mut left = lock.others(asker);
+                left.retain(|holder| those.iter().any(|other| Arc::ptr_eq(other, holder)));
+                left
+            }
         }
     }
+}
+
+/// The address under which those queue who wait for holders of a table's lock to leave: within the lock, and not its own.
+fn departures(lock: &Arc<TableLock>) -> usize {
+    Arc::as_ptr(lock) as usize + 1
 }
 
 impl WaitTable {
@@ -123,6 +145,13 @@ impl WaitTable {
                 }
                 lock.set_contended(true);
             }
+            Request::Departure { lock, .. } => {
+                // From here on who leaves tells; who left before is not among the holders.
+                lock.set_watched(true);
+                if request.holders(holder).is_empty() {
+                    return Ok(Outcome::Granted);
+                }
+            }
         }
         if inner.waiting.len() >= self.waiters_max {
             return Err(Error::TooManyWaiters {
@@ -132,7 +161,7 @@ impl WaitTable {
         if inner.closes_a_circle(holder, &request) {
             let waiting_for = match &request {
                 Request::Row { row, .. } => format!("a row of store {}", row.store.id),
-                Request::Table { .. } => "a table".to_owned(),
+                Request::Table { .. } | Request::Departure { .. } => "a table".to_owned(),
             };
             return Err(Error::Deadlock { waiting_for });
         }
@@ -239,6 +268,7 @@ impl WaitTable {
                 }
             }
             Request::Table { lock, .. } => self.release_table(lock, &waiter.holder),
+            Request::Departure { .. } => {}
         }
     }
 
@@ -270,7 +300,7 @@ impl Inner {
     /// Grants a table lock to as many from the head of its queue as can have it together.
     fn serve_table(&mut self, lock: &Arc<TableLock>) -> Vec<Waker> {
         let address = Arc::as_ptr(lock) as usize;
-        let mut wakers = Vec::new();
+        let mut wakers = self.serve_departures(lock);
         while let Some(first) = self.queues.get(&address).and_then(VecDeque::front) {
             let Request::Table { mode, .. } = &first.request else {
                 break;
@@ -283,6 +313,29 @@ impl Inner {
             }
         }
         lock.set_contended(false);
+        wakers
+    }
+
+    /// Lets those go on whose holders have left.
+    fn serve_departures(&mut self, lock: &Arc<TableLock>) -> Vec<Waker> {
+        let mut wakers = Vec::new();
+        let Entry::Occupied(mut queue) = self.queues.entry(departures(lock)) else {
+            lock.set_watched(false);
+            return wakers;
+        };
+        let waiting = &mut self.waiting;
+        queue.get_mut().retain(|waiter| {
+            let stays = !waiter.request.holders(&waiter.holder).is_empty();
+            if !stays {
+                waiting.remove(&waiter.holder.id());
+                wakers.extend(waiter.grant());
+            }
+            stays
+        });
+        if queue.get().is_empty() {
+            queue.remove();
+            lock.set_watched(false);
+        }
         wakers
     }
 

@@ -206,7 +206,10 @@ impl Replay {
                     return Err(corrupt(lsn, Some(def.store), what));
                 }
                 let (store, lock) = (Arc::clone(&old.store), Arc::clone(&old.lock));
-                let new = Table::with_indexes_of(&old.indexes, spaces, def.clone(), store, lock);
+                // One that was being filled is filled anew when it becomes valid.
+                let valid = old.indexes.iter().filter(|index| index.def.valid);
+                let valid: Vec<_> = valid.cloned().collect();
+                let new = Table::with_indexes_of(&valid, spaces, def.clone(), store, lock);
                 Some(new.with_rules(Arc::clone(&old.rules)))
             }
             CatalogChange::CreateSequence(_)

@@ -227,7 +227,7 @@ impl Replay {
         replay
             .catalog
             .all_tables()
-            .for_each(|table| table.set_indexes_ready());
+            .for_each(|table| table.complete_indexes());
         let former = replay.former.iter().flat_map(|(_, catalog)| catalog.stores());
         let stores: BTreeMap<SpaceId, Arc<Store>> = former.chain(replay.catalog.stores()).collect();
         for (space, store) in stores {

@@ -164,7 +164,10 @@ impl Txn {
     }
 
     /// Refuses what is not done inside of a candidate.
-    pub(crate) fn not_in_candidate(&self, what: &'static str) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// `NotInCandidate`.
+    pub fn not_in_candidate(&self, what: &'static str) -> Result<(), Error> {
         match self.inside {
             Some(_) => Err(Error::NotInCandidate { what }),
             None => Ok(()),

@@ -14,6 +14,7 @@ use crate::collision::{RuleError, Rules};
 use crate::election::ElectionState;
 use crate::error::Error;
 use crate::foreign::{noted, parents};
+use crate::index::Stage;
 use crate::key::{Key, KeyRange};
 use crate::locks::Mode;
 use crate::overlay::{Undo, Version};
@@ -179,7 +180,8 @@ impl Txn {
         let change = CatalogChange::AddPrimaryKey { oid: def.oid, key };
         let new = Table::new(def, store, Arc::clone(&table.lock));
         let new = Arc::new(new.with_rules(Arc::new(rules)));
-        for index in &new.indexes {
+        for index in new.indexes.iter().filter(|index| index.def.valid) {
+            index.set_stage(Stage::Complete);
             self.fill_index(&new, index).await?;
         }
         self.alter(change, Some(Arc::clone(&new)), Some(Arc::clone(table)))?;

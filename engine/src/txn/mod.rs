@@ -97,6 +97,8 @@ pub struct Txn {
     had_ddl: bool,
     /// Whether it has filled a store from another: see `Checkpoints::ask`.
     pub(crate) has_filled: bool,
+    /// Whether rows of indexes are all that it writes: its commit stands in the log without any change.
+    pub(crate) fills: bool,
     table_locks: SmallVec<[(Arc<TableLock>, Mode); 4]>,
     shared: share::Shared,
     /// The locks of keys that it refers to, or ends.
@@ -173,6 +175,7 @@ impl Txn {
             ddl: Vec::new(),
             had_ddl: false,
             has_filled: false,
+            fills: false,
             table_locks: SmallVec::new(),
             shared: share::Shared::new(),
             held_keys: share::Shared::new(),
@@ -343,7 +346,7 @@ impl Txn {
             .table_locks
             .iter()
             .position(|(other, _)| Arc::ptr_eq(other, lock));
-        if held.is_some_and(|index| self.table_locks[index].1 == Mode::Exclusive || mode == Mode::Shared) {
+        if held.is_some_and(|index| self.table_locks[index].1 >= mode) {
             return Ok(());
         }
         self.acquire(lock, mode, name).await?;
@@ -402,6 +405,27 @@ impl Txn {
             });
         }
         Ok(())
+    }
+
+    /// Waits until those transactions have ended that have written to a table by now, and before that may have known another definition of it.
+    pub(crate) async fn wait_for_writers(&mut self, table: &Table) -> Result<(), Error> {
+        let holder = self.holder();
+        let request = Request::Departure {
+            lock: Arc::clone(&table.lock),
+            those: table.lock.others(&holder),
+        };
+        let outcome = self.engine.waits.request(&holder, request);
+        if let Outcome::Wait(wait) = outcome.map_err(|error| self.refused(error, &table.def.name))? {
+            self.engine.counters.lock_wait();
+            wait.await;
+        }
+        Ok(())
+    }
+
+    /// For long work that holds no snapshot meanwhile: takes one, as a statement does.
+    pub(crate) fn renew_snapshot(&mut self) {
+        self.snapshot = self.engine.snapshots.take(&self.slot);
+        self.follow_catalog();
     }
 
     /// Counts a refused lock and names the table, or what else it is of, in the error.

@@ -38,7 +38,7 @@ impl Txn {
     /// Under SERIALIZABLE a key that is taken by a row which the snapshot does not see is no answer, but a conflict.
     pub(super) fn check_taken(&self, table: &Table, existing: &Version) -> Result<(), Error> {
         match self.isolation {
-            Isolation::Serializable => self.check_conflict(table, existing.lsn),
+            Isolation::Serializable => self.check_newer(table, existing.lsn),
             _ => Ok(()),
         }
     }

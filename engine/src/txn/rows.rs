@@ -4,9 +4,10 @@ use super::{CHANGES_MAX, Txn};
 use crate::Row;
 use crate::catalog::Table;
 use crate::error::Error;
+use crate::index::Index;
 use crate::key::Key;
 use crate::locks::{Holder, Outcome, Request, RowRef};
-use crate::overlay::{Now, Pending, Version};
+use crate::overlay::{Now, Overlay, Pending, Version};
 use crate::store::entry::{RowEntry, RowState};
 use crate::store::memtable::Found;
 use scry_wal::Lsn;
@@ -106,8 +107,83 @@ impl Txn {
         Ok(found)
     }
 
+    /// Locks a row if nobody else has; else answers `None`. See `lock` for the rest.
+    pub(crate) async fn lock_if_free(
+        &mut self,
+        table: &Table,
+        key: &[u8],
+    ) -> Result<Option<Option<Version>>, Error> {
+        let store = self.enter(table).await?;
+        let holder = self.holder();
+        loop {
+            match self.try_lock(table, store, key, &holder)? {
+                Attempt::Done(found) => return Ok(Some(found)),
+                Attempt::Again => {}
+                Attempt::Busy(_) => return Ok(None),
+            }
+        }
+    }
+
+    /// As `insert` under a key; `None` instead of waiting.
+    pub(crate) async fn insert_if_free(
+        &mut self,
+        table: &Table,
+        key: &Key,
+        row: Row,
+    ) -> Result<Option<InsertOutcome>, Error> {
+        let store = self.enter(table).await?;
+        self.check_key(table, key)?;
+        let holder = self.holder();
+        loop {
+            match self.try_insert(table, store, (key, false), &row, &holder)? {
+                Attempt::Done(None) => return Ok(Some(InsertOutcome::Inserted(key.clone()))),
+                Attempt::Done(Some(existing)) => return Ok(Some(InsertOutcome::Exists(existing))),
+                Attempt::Again => {}
+                Attempt::Busy(_) => return Ok(None),
+            }
+        }
+    }
+
+    /// Waits for who has locked a row, or is about to insert it, and locks nothing.
+    pub(crate) async fn wait_for_owner(&mut self, table: &Table, key: &Key) -> Result<(), Error> {
+        let found = table.store.rows.with(key.as_ref(), Arc::clone);
+        let Some(entry) = found.filter(|entry| entry.lock().owner().is_some()) else {
+            return Ok(());
+        };
+        let row = RowRef {
+            store: Arc::clone(&table.store),
+            key: key.clone(),
+            entry,
+        };
+        let holder = self.holder();
+        if self.wait_for(table, &row, &holder).await? {
+            self.engine.waits.release_row(&row);
+        }
+        Ok(())
+    }
+
+    /// Gives back all rows that this transaction has locked. It has written none.
+    pub(crate) fn unlock_all(&mut self) {
+        while let Some(slot) = self.overlay.changes.len().checked_sub(1) {
+            assert!(
+                matches!(self.overlay.changes[slot].now, Now::Untouched),
+                "it has written none"
+            );
+            self.give_back(slot);
+            self.overlay.changes.pop();
+        }
+        self.overlay = Overlay::default();
+    }
+
+    /// Makes this the transaction that puts rows into an index whose table somebody else has locked for it.
+    pub(crate) fn begin_filling_index(&mut self, index: &Index) {
+        self.holder();
+        self.overlay.add_store(index.store(), &index.rows().layout);
+        self.fills = true;
+    }
+
     /// Takes the row's own lock, which keeps nobody out who shares the row already.
-    pub(super) async fn lock_row(&mut self, table: &Table, key: &[u8]) -> Result<Option<Version>, Error> {
+    pub(crate) async fn lock_row(&mut self, table: &Table, key: &[u8]) -> Result<Option<Version>, Error> {
         self.note_read(table.store.id, key);
         let store = self.enter(table).await?;
         self.room_if_full().await?;
@@ -202,8 +278,17 @@ impl Txn {
         Ok(Some(base))
     }
 
-    /// With a snapshot for the whole transaction nothing newer may be overwritten.
+    /// With a snapshot for the whole transaction nothing newer may be overwritten. Of an index that may be: what counts is the row of its table,
+    /// and that may have been put into the index later.
     pub(super) fn check_conflict(&self, table: &Table, newest: Lsn) -> Result<(), Error> {
+        match table.store.is_derived() {
+            true => Ok(()),
+            false => self.check_newer(table, newest),
+        }
+    }
+
+    /// With a snapshot for the whole transaction nothing newer may be met.
+    pub(crate) fn check_newer(&self, table: &Table, newest: Lsn) -> Result<(), Error> {
         match self.isolation.keeps_snapshot() && newest > self.snapshot {
             true => Err(self.changed_since_snapshot(table)),
             false => Ok(()),

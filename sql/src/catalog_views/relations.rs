@@ -188,6 +188,8 @@ pub struct Indexed<'s> {
     pub columns: &'s [usize],
     pub unique: bool,
     pub primary: bool,
+    /// Whether queries may use it: not while it is being filled, nor when that was given up.
+    valid: bool,
     /// Whether a constraint stands on it.
     constrains: bool,
 }
@@ -219,6 +221,7 @@ pub fn indexed_of(catalog: &Catalog) -> impl Iterator<Item = Indexed<'_>> {
             columns: &key.columns,
             unique: true,
             primary: true,
+            valid: true,
             constrains: true,
         });
         let others = table.def.indexes.iter().map(move |index| Indexed {
@@ -228,6 +231,7 @@ pub fn indexed_of(catalog: &Catalog) -> impl Iterator<Item = Indexed<'_>> {
             columns: &index.columns,
             unique: index.unique,
             primary: false,
+            valid: index.valid,
             constrains: index.constraint,
         });
         key.into_iter().chain(others)
@@ -529,7 +533,7 @@ fn indexes(scope: &Scope) -> Vec<Vec<Cell>> {
                 false,
                 true,
                 false,
-                true,
+                index.valid,
                 false,
                 true,
                 true,

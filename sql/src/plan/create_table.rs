@@ -408,6 +408,7 @@ pub fn definition(
         columns: index.columns.clone(),
         unique: index.unique,
         constraint: index.constraint,
+        valid: true,
     };
     let mut def = TableDef {
         name,

@@ -341,7 +341,7 @@ fn arbiter(conflict: &ast::OnConflict, table: &Table) -> Result<Arbiter, Error> 
             }
             let index = indexes
                 .iter()
-                .position(|index| index.unique && meant(&index.columns));
+                .position(|index| index.unique && index.valid && meant(&index.columns));
             index.map(Arbiter::Index).ok_or_else(|| {
                 Error::new(
                     SqlState::INVALID_COLUMN_REFERENCE,

@@ -38,6 +38,12 @@ impl Session {
             _ => "ALTER TABLE",
         };
         self.transaction.check_writable(&self.settings, tag)?;
+        if let Statement::CreateIndex(create) = statement
+            && create.concurrently
+        {
+            self.create_index_online(create).await?;
+            return Ok(Advance::Complete(CommandTag::Plain(tag)));
+        }
         self.transaction.statement(&mut self.engine, &self.settings)?;
         match statement {
             Statement::CreateTable(create) if create.query.is_some() => return self.create_as(create).await,

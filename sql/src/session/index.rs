@@ -12,6 +12,33 @@ use std::sync::Arc;
 
 impl Session {
     pub(super) async fn create_index(&mut self, create: &ast::CreateIndex) -> Result<(), Error> {
+        match self.new_index(create)? {
+            Some((table, new)) => self.add_index(&table, new).await,
+            None => Ok(()),
+        }
+    }
+
+    /// CREATE INDEX CONCURRENTLY, which makes transactions of its own.
+    pub(super) async fn create_index_online(&mut self, create: &ast::CreateIndex) -> Result<(), Error> {
+        if self.transaction.has_begun() {
+            return Err(Error::new(
+                SqlState::ACTIVE_SQL_TRANSACTION,
+                "CREATE INDEX CONCURRENTLY cannot run inside a transaction block",
+            ));
+        }
+        let txn = self.transaction.statement(&mut self.engine, &self.settings)?;
+        txn.not_in_candidate("CREATE INDEX")?;
+        let found = self.new_index(create)?;
+        self.transaction.let_go();
+        let Some((table, new)) = found else { return Ok(()) };
+        let making = self.engine.create_index_online(&table, new);
+        let made = self.interrupt.locking(making).await??;
+        self.transaction.note_read(made);
+        self.answerable().await
+    }
+
+    /// The index that a statement asks for; `None`: it is there, and that is allowed.
+    fn new_index(&mut self, create: &ast::CreateIndex) -> Result<Option<(Arc<Table>, NewIndex)>, Error> {
         create_table::check_index(create)?;
         let name = parse::table(&create.table_name)?;
         let table = self.table(&name)?.ok_or_else(|| no_such_table(&name))?;
@@ -28,7 +55,7 @@ impl Session {
                 if create.if_not_exists && catalog.has_relation(&name) {
                     let text = format!("relation \"{name}\" already exists, skipping");
                     self.notices.push(notice(SqlState::DUPLICATE_TABLE, text));
-                    return Ok(());
+                    return Ok(None);
                 }
                 name
             }
@@ -39,7 +66,7 @@ impl Session {
             unique: create.unique,
             constraint: false,
         };
-        self.add_index(&table, new).await
+        Ok(Some((table, new)))
     }
 
     pub(super) async fn add_unique(

@@ -222,6 +222,16 @@ impl Transaction {
         Ok((txn, &mut self.foreign_keys))
     }
 
+    /// Whether a statement of the present transaction has read or written before, or it is a block.
+    pub fn has_begun(&self) -> bool {
+        self.is_explicit() || self.is_open() && self.used
+    }
+
+    /// Lets go of a transaction that has only looked at definitions: what follows makes its own.
+    pub fn let_go(&mut self) {
+        self.txn = None;
+    }
+
     /// The snapshot is not needed until the next statement.
     pub fn rest(&mut self) {
         if let Some(txn) = &mut self.txn {
