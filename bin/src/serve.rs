@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use futures::future::OptionFuture;
 use scry_sql::{Database, DatabaseOptions, PLANNING_STACK_BYTES};
 use scry_wal::{Archive, Backend, Retention};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
@@ -219,7 +219,8 @@ async fn serve(
             Some(server.run(stop.clone()))
         }
     };
-    let signals = tokio::spawn(stop_on_signals(stop.clone()));
+    // Before the ready line: who has read it may send one.
+    let signals = tokio::spawn(stop_on_signals(watched_signals(), stop.clone()));
     say_ready(&line);
     tokio::select! {
         _ = futures::future::join(server.run(stop), OptionFuture::from(http)) => {}
@@ -247,15 +248,17 @@ fn say_ready(line: &str) {
     info!("{line}");
 }
 
-/// SIGTERM or SIGINT: the first lets sessions end, the second cuts them off.
-async fn stop_on_signals(stop: Stop) {
-    let (mut terminate, mut interrupt) =
-        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-            (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
-            (Err(error), _) | (_, Err(error)) => {
-                return warn!(%error, "signals cannot be watched; the default action ends the server");
-            }
-        };
+/// SIGTERM and SIGINT; from here on they do not end the server by themselves.
+fn watched_signals() -> io::Result<(Signal, Signal)> {
+    Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+}
+
+/// The first signal lets sessions end, the second cuts them off.
+async fn stop_on_signals(watched: io::Result<(Signal, Signal)>, stop: Stop) {
+    let (mut terminate, mut interrupt) = match watched {
+        Ok(watched) => watched,
+        Err(error) => return warn!(%error, "signals cannot be watched; the default action ends the server"),
+    };
     let mut seen = 0;
     loop {
         tokio::select! {
