@@ -4,7 +4,7 @@ mod common;
 
 use common::{DEADLINE, Home, Raw, Server, query, tags};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 const MANY: &str = "SELECT count(*), max(v) FROM many";
@@ -58,7 +58,7 @@ fn largest_run(home: &Home) -> PathBuf {
         .expect("rows are in files")
 }
 
-fn name(path: &PathBuf) -> &str {
+fn name(path: &Path) -> &str {
     path.file_name().and_then(|name| name.to_str()).expect("a name")
 }
 
