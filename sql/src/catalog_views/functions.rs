@@ -330,6 +330,12 @@ fn definition_function(name: &str, scope: &Scope) -> Option<Arc<ScalarUDF>> {
             text_field(),
             None,
         ),
+        "pg_get_triggerdef" => constant(
+            "pg_get_triggerdef",
+            Arity::optional(1, &[OID, DataType::Boolean]),
+            text_field(),
+            None,
+        ),
         "pg_get_partkeydef" => constant("pg_get_partkeydef", Arity::exact(&[OID]), text_field(), None),
         "pg_get_statisticsobjdef_columns" => constant(
             "pg_get_statisticsobjdef_columns",

@@ -137,6 +137,7 @@ impl Typer<'_> {
                 name,
                 alias,
                 args: Some(arguments),
+                with_ordinality,
                 ..
             } => {
                 let around = lateral(before);
@@ -159,7 +160,10 @@ impl Typer<'_> {
                     scope.add_relation(&relation, None, false, [(column, ty)]);
                 } else {
                     // The column of a function that gives single values is called like the relation.
-                    let columns = vec![(relation.clone(), None)];
+                    let mut columns = vec![(relation.clone(), None)];
+                    if *with_ordinality {
+                        columns.push(("ordinality".to_owned(), None));
+                    }
                     add(&mut scope, alias.as_ref(), &relation, columns)?;
                 }
             }
