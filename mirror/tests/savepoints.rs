@@ -86,7 +86,7 @@ fn a_savepoint_outlives_changes_checkpoints_restarts_and_a_mirror_made_anew() {
             mirror.close();
         }
         if round == 1 {
-            // Without its manifest it is made anew from the log.
+            // Without its manifest it is made anew.
             mirror.close();
             drop(mirror);
             fs::remove_file(home.path().join("mirror/MANIFEST")).unwrap();

@@ -5,7 +5,7 @@
 #
 #   compare.sh                        SCALE=10 ROUNDS=3 SECONDS_EACH=10 CLIENTS="1 16 64"
 #                                     SCRIPTS="tpcb-like simple-update select-only" (also hot-row: one row, updated by all)
-#                                     BUSY="simple-update" scripts whose latency is taken while others write to the same disk
+#                                     BUSY= scripts whose latency is taken while others write to the same disk, e.g. simple-update
 #                                     COPY_SCALE=1 (TPC-H scale of lineitem; 0 leaves COPY out), COPY_ROUNDS=3
 #                                     FOLDER=where the data directories go (default: TMPDIR)
 #                                     SCRY_NO_BUILD=1 SCRY=path of a program that is built already
