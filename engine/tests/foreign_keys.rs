@@ -80,6 +80,19 @@ async fn remove(txn: &mut Txn, parent: &Table, id: i32) -> Result<bool, Error> {
     Ok(true)
 }
 
+/// Removing a row of the parent waits for `a`, and is done once that has committed.
+fn removes_behind(home: &Home, parent: &Table, a: Txn, id: i32) {
+    let mut b = begin(home, Isolation::ReadCommitted);
+    {
+        let mut removing = pin!(remove(&mut b, parent, id));
+        assert!(poll_once(removing.as_mut()).is_pending());
+        a.commit("").unwrap();
+        assert!(block_on(removing).unwrap());
+    }
+    b.commit("").unwrap();
+    check_whole(home);
+}
+
 fn is_missing(result: &Result<(), Error>) -> bool {
     matches!(result, Err(Error::ReferenceMissing(_)))
 }
@@ -226,19 +239,9 @@ fn a_snapshot_neither_refers_to_what_came_after_it_nor_misses_a_row_that_did() {
 fn a_row_that_another_is_about_to_delete_is_waited_for() {
     let (home, parent, child) = scene();
     home.put(&child, 1, 1);
-    let (mut a, mut b) = (
-        begin(&home, Isolation::ReadCommitted),
-        begin(&home, Isolation::ReadCommitted),
-    );
+    let mut a = begin(&home, Isolation::ReadCommitted);
     assert!(delete(&mut a, &child, 1));
-    {
-        let mut removing = pin!(remove(&mut b, &parent, 1));
-        assert!(poll_once(removing.as_mut()).is_pending());
-        a.commit("").unwrap();
-        assert!(block_on(removing).unwrap());
-    }
-    b.commit("").unwrap();
-    check_whole(&home);
+    removes_behind(&home, &parent, a, 1);
 }
 
 #[test]
@@ -269,15 +272,38 @@ fn a_key_stays_held_when_the_row_that_refers_is_rolled_back_to_a_savepoint() {
     let savepoint = a.savepoint().unwrap();
     block_on(refer(&mut a, &child, 1, 1)).unwrap();
     a.rollback_to(savepoint).unwrap();
-    let mut b = begin(&home, Isolation::ReadCommitted);
-    {
-        let mut removing = pin!(remove(&mut b, &parent, 1));
-        assert!(poll_once(removing.as_mut()).is_pending());
-        a.commit("").unwrap();
-        assert!(block_on(removing).unwrap());
+    removes_behind(&home, &parent, a, 1);
+}
+
+#[test]
+fn another_key_of_a_table_leaves_alone_whom_it_does_not_concern() {
+    let (home, parent, child) = scene();
+    let other = home.create("q", true);
+    // Of the parent that nothing is changed of.
+    let mut writer = begin(&home, Isolation::ReadCommitted);
+    assert!(delete(&mut writer, &parent, 2));
+    let key = ForeignKeyDef {
+        name: "c_value_fkey1".to_owned(),
+        ..to(&other, 0)
+    };
+    for _ in 0..2 {
+        let mut definer = begin(&home, Isolation::ReadCommitted);
+        block_on(async {
+            let child = definer.catalog().table("c").unwrap().clone();
+            match child.def.foreign_keys.len() {
+                1 => definer.add_foreign_key(&child, key.clone()).await.map(drop),
+                _ => definer.drop_foreign_key(&child, &key.name).await.map(drop),
+            }
+        })
+        .unwrap();
+        definer.commit("").unwrap();
     }
-    b.commit("").unwrap();
-    check_whole(&home);
+    assert!(
+        Arc::ptr_eq(&home.table("p"), &parent),
+        "its definition is as it was"
+    );
+    assert_eq!(home.table("c").def.foreign_keys, child.def.foreign_keys);
+    writer.commit("").unwrap();
 }
 
 #[test]

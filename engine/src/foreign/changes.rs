@@ -30,54 +30,47 @@ impl Txn {
     /// As [`Txn::check_reference`] and [`Txn::check_unreferenced`].
     pub async fn check_changes(&mut self, which: Which<'_>) -> Result<(), Error> {
         let tables: Vec<Option<Arc<Table>>> = self.written_tables();
-        let mut references = Vec::with_capacity(tables.len());
+        let (mut keys, mut references) = (Vec::new(), Vec::new());
         for table in &tables {
-            references.push(match table {
-                Some(table) => {
-                    let mut all = self.references_to(table);
-                    all.retain(|(child, number)| which(child, &child.def.foreign_keys[*number]));
-                    all
-                }
-                None => Vec::new(),
-            });
+            let (mut own, mut others) = (Vec::new(), Vec::new());
+            if let Some(table) = table {
+                own.extend(0..table.def.foreign_keys.len());
+                own.retain(|key| which(table, &table.def.foreign_keys[*key]));
+                others = self.references_to(table);
+                others.retain(|(child, key)| which(child, &child.def.foreign_keys[*key]));
+            }
+            keys.push(own);
+            references.push(others);
         }
         // What waiting for locks adds behind is no change of a row.
         for slot in 0..self.overlay.next_slot() {
             if slot % BATCH == BATCH - 1 {
                 turn().await;
             }
-            let number = self.overlay.get(slot).store as usize;
-            let Some(Some(table)) = tables.get(number) else {
+            let store = self.overlay.get(slot).store as usize;
+            let Some(Some(table)) = tables.get(store) else {
                 continue;
             };
-            let referring = table.def.foreign_keys.iter().any(|key| which(table, key));
-            if !referring && references[number].is_empty() {
+            if keys[store].is_empty() && references[store].is_empty() {
                 continue;
             }
-            let Some(change) = self.change(table, slot)? else {
+            let Some(Change { old, new }) = self.change(table, slot)? else {
                 continue;
             };
-            for (number, key) in table.def.foreign_keys.iter().enumerate() {
-                if let Some(new) = &change.new
-                    && which(table, key)
-                    && !change
-                        .old
-                        .as_ref()
-                        .is_some_and(|old| table.agree(&key.columns, old, new))
-                {
-                    self.check_reference(table, number, new).await?;
+            let kept = |columns: &[usize]| {
+                let both = old.as_ref().zip(new.as_ref());
+                both.is_some_and(|(old, new)| table.agree(columns, old, new))
+            };
+            for key in &keys[store] {
+                let Some(new) = &new else { break };
+                if !kept(&table.def.foreign_keys[*key].columns) {
+                    self.check_reference(table, *key, new).await?;
                 }
             }
-            for (child, reference) in &references[number] {
-                let Some(old) = &change.old else { break };
-                let columns = &child.def.foreign_keys[*reference].referenced;
-                let kept = change
-                    .new
-                    .as_ref()
-                    .is_some_and(|new| table.agree(columns, old, new));
-                if !kept {
-                    self.check_unreferenced(table, (child, *reference), old, true)
-                        .await?;
+            for (child, key) in &references[store] {
+                let Some(old) = &old else { break };
+                if !kept(&child.def.foreign_keys[*key].referenced) {
+                    self.check_unreferenced(table, (child, *key), old, true).await?;
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! What the row of a child refers to must be there; what a row of a parent was referred to by must not.
 
-use super::{Children, Refers, UniqueKey};
-use crate::catalog::{Table, key_values};
+use super::{Children, KeyMatch, UniqueKey};
+use crate::catalog::{Table, key_values, undefined};
 use crate::error::{BrokenReference, Error};
 use crate::key::Key;
 use crate::locks::Mode;
@@ -16,16 +16,8 @@ impl Txn {
     /// # Errors
     /// `ReferenceMissing`, `ReferenceByHalves`; as [`Txn::lock`].
     pub async fn check_reference(&mut self, table: &Table, number: usize, row: &[u8]) -> Result<(), Error> {
-        let key = &table.def.foreign_keys[number];
-        let values = match key.refers(&table.layout, row) {
-            Refers::ToNothing => return Ok(()),
-            Refers::ByHalves => {
-                return Err(Error::ReferenceByHalves {
-                    table: table.def.name.clone(),
-                    constraint: key.name.clone(),
-                });
-            }
-            Refers::To(values) => values,
+        let Some(values) = table.refers(number, row)? else {
+            return Ok(());
         };
         let parent = self.parent(table, number)?;
         let there = match parent.referred(table, number, &values)? {
@@ -42,9 +34,7 @@ impl Txn {
     pub(super) fn parent(&self, table: &Table, number: usize) -> Result<Arc<Table>, Error> {
         let oid = table.def.foreign_keys[number].table;
         let parent = self.catalog().by_oid(oid).cloned();
-        parent.ok_or_else(|| Error::UndefinedTable {
-            name: format!("oid {oid}"),
-        })
+        parent.ok_or_else(|| undefined(oid))
     }
 
     /// Before rows of a table are written, which may end keys of them: takes the locks of all tables that may be looked at or changed for that.
@@ -142,11 +132,7 @@ impl Txn {
         number: usize,
         values: &[Value],
     ) -> Result<bool, Error> {
-        let columns = &child.def.foreign_keys[number].referenced;
-        let Some(unique) = table.def.unique_key(columns) else {
-            return Ok(false);
-        };
-        let Some(key) = table.unique_key_with(unique, columns, values) else {
+        let Some((unique, key)) = table.referred(child, number, values)? else {
             return Ok(false);
         };
         match self.inside {
@@ -179,6 +165,24 @@ impl Txn {
 }
 
 impl Table {
+    /// What a row refers to by its n-th foreign key, if to anything.
+    pub(super) fn refers(&self, number: usize, row: &[u8]) -> Result<Option<Vec<Value>>, Error> {
+        let key = &self.def.foreign_keys[number];
+        let row = self.layout.row(row);
+        let nulls = key.columns.iter().filter(|column| row.is_null(**column)).count();
+        match key.matching {
+            _ if nulls == 0 => {
+                let value = |column: &usize| row.get(*column).to_value();
+                Ok(Some(key.columns.iter().map(value).collect()))
+            }
+            KeyMatch::Full if nulls < key.columns.len() => Err(Error::ReferenceByHalves {
+                table: self.def.name.clone(),
+                constraint: key.name.clone(),
+            }),
+            KeyMatch::Simple | KeyMatch::Full => Ok(None),
+        }
+    }
+
     /// The unique key of this table, a parent, that a row of a child with these values refers to; `None`: no row can have it.
     pub(super) fn referred(
         &self,

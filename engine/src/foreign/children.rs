@@ -6,9 +6,9 @@ use crate::catalog::Table;
 use crate::error::Error;
 use crate::key::{Key, KeyRange};
 use crate::locks::Mode;
-use crate::overlay::{Now, Version};
-use crate::store::scan::{Met, Next, StoreScan};
-use crate::txn::{ScanCursor, Txn, seen_by};
+use crate::overlay::Version;
+use crate::store::scan::{Next, StoreScan};
+use crate::txn::{ScanCursor, Txn};
 use crate::types::Value;
 use scry_wal::Lsn;
 use std::sync::Arc;
@@ -172,17 +172,7 @@ impl Txn {
         let mut batch = Vec::new();
         let mut depends_on = Lsn::ZERO;
         scan.run(store, |key, met| {
-            let seen = match met {
-                Met::Entry(entry, below) => {
-                    let state = entry.lock();
-                    match self.own_slot(&state).map(|slot| self.overlay.get(slot)) {
-                        Some(own) if !matches!(own.now, Now::Untouched) => Some((Lsn::ZERO, own.current())),
-                        _ => seen_by(at, store, &state, below),
-                    }
-                }
-                Met::Below(stored) => Some((stored.lsn, stored.version())),
-            };
-            let Some((lsn, version)) = seen else {
+            let Some((lsn, version)) = self.sees(at, store, met) else {
                 return Next::Below;
             };
             depends_on = depends_on.max(lsn);

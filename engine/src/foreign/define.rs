@@ -1,7 +1,7 @@
 //! Foreign keys come and go: with the definition of the table that refers changes that of the table referred to.
 
 use super::check::missing;
-use super::{ForeignKeyDef, ReferenceDef, Refers};
+use super::{ForeignKeyDef, ReferenceDef};
 use crate::catalog::{Table, TableDef};
 use crate::error::Error;
 use crate::key::KeyRange;
@@ -78,20 +78,23 @@ impl Txn {
     /// A table is about to be dropped: the foreign keys that refer to it go, and so do the notes of its own.
     pub(crate) async fn forget_references(&mut self, table: &Table) -> Result<(), Error> {
         let oid = table.def.oid;
+        let mut children: Vec<Arc<Table>> = Vec::new();
         for (child, _) in self.references_to(table) {
-            // As the last one has left it.
-            let child = self.catalog().by_oid(child.def.oid).cloned();
-            if let Some(child) = child.filter(|child| child.def.oid != oid) {
-                let mut def = child.def.clone();
-                def.foreign_keys.retain(|key| key.table != oid);
-                self.redefine(&child, def).await?;
+            if child.def.oid != oid && children.iter().all(|other| other.def.oid != child.def.oid) {
+                children.push(child);
             }
+        }
+        for child in children {
+            let mut def = child.def.clone();
+            def.foreign_keys.retain(|key| key.table != oid);
+            self.redefine(&child, def).await?;
         }
         let parents = parents(&[&table.def.foreign_keys]);
         self.note_references(oid, &parents, &[]).await
     }
 
-    /// The table `child` has these foreign keys from now on: notes that at the tables that they refer to, and referred to before.
+    /// The table `child` has these foreign keys from now on: notes that at the tables that they refer to, and referred to before. Tables of
+    /// which that changes nothing are left alone, and so are their writers.
     pub(crate) async fn note_references(
         &mut self,
         child: u32,
@@ -102,8 +105,17 @@ impl Txn {
             let Some(parent) = self.catalog().by_oid(*oid).cloned() else {
                 continue;
             };
+            let (before, after) = (
+                &parent.def.referenced_by,
+                noted(*oid, &parent.def.referenced_by, child, keys),
+            );
+            // Of the others nothing changes but the order.
+            let of_child = |note: &&ReferenceDef| note.table == child;
+            if before.iter().filter(of_child).eq(after.iter().filter(of_child)) {
+                continue;
+            }
             let mut def = parent.def.clone();
-            def.referenced_by = noted(*oid, &parent.def.referenced_by, child, keys);
+            def.referenced_by = after;
             self.redefine(&parent, def).await?;
         }
         Ok(())
@@ -114,7 +126,6 @@ impl Txn {
     async fn check_references(&mut self, table: &Table, number: usize) -> Result<(), Error> {
         let parent = self.parent(table, number)?;
         self.lock_table(&parent, Mode::Exclusive).await?;
-        let key = &table.def.foreign_keys[number];
         let mut cursor = self.begin_scan_newest(table, KeyRange::all());
         loop {
             let batch = cursor.next_batch(BATCH)?;
@@ -122,15 +133,8 @@ impl Txn {
                 break;
             }
             for (_, version) in &batch {
-                let values = match key.refers(&table.layout, &version.row) {
-                    Refers::ToNothing => continue,
-                    Refers::ByHalves => {
-                        return Err(Error::ReferenceByHalves {
-                            table: table.def.name.clone(),
-                            constraint: key.name.clone(),
-                        });
-                    }
-                    Refers::To(values) => values,
+                let Some(values) = table.refers(number, &version.row)? else {
+                    continue;
                 };
                 let there = match parent.referred(table, number, &values)? {
                     Some((unique, key)) => self.newest(parent.unique_rows(unique), &key)?.is_some(),

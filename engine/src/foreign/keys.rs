@@ -33,7 +33,6 @@ impl Txn {
             return self.sees_key(table, unique, key);
         }
         self.lock_table(table, Mode::Shared).await?;
-        self.check_bounds()?;
         let rows = table.unique_rows(unique);
         let place = (rows.store.id, key.clone());
         let was_held = self.keeps(Kept::Key, &place);

@@ -32,7 +32,6 @@ pub(crate) use define::{noted, parents};
 
 use crate::catalog::{Table, TableDef};
 use crate::key::Key;
-use crate::row::RowLayout;
 use crate::types::{DataType, Datum, Numeric, Value};
 
 /// What becomes of rows whose key goes or changes.
@@ -94,29 +93,6 @@ pub enum UniqueKey {
     Primary,
     /// The n-th index.
     Index(usize),
-}
-
-/// What a row refers to by a foreign key.
-enum Refers {
-    ToNothing,
-    /// Some of its columns are NULL, and that is not allowed.
-    ByHalves,
-    To(Vec<Value>),
-}
-
-impl ForeignKeyDef {
-    fn refers(&self, layout: &RowLayout, row: &[u8]) -> Refers {
-        let row = layout.row(row);
-        let nulls = self.columns.iter().filter(|column| row.is_null(**column)).count();
-        match self.matching {
-            _ if nulls == 0 => {
-                let value = |column: &usize| row.get(*column).to_value();
-                Refers::To(self.columns.iter().map(value).collect())
-            }
-            KeyMatch::Full if nulls < self.columns.len() => Refers::ByHalves,
-            KeyMatch::Simple | KeyMatch::Full => Refers::ToNothing,
-        }
-    }
 }
 
 impl TableDef {

@@ -32,7 +32,6 @@ pub(crate) use candidate::Inside;
 pub use rows::InsertOutcome;
 pub use savepoints::{SAVEPOINTS_MAX, SavepointId};
 pub use scan::ScanCursor;
-pub(crate) use scan::seen_by;
 pub(crate) use share::Kept;
 pub(crate) use turn::turn;
 
@@ -210,8 +209,7 @@ impl Txn {
         self.statement_slots = self.overlay.next_slot();
         if !self.isolation.keeps_snapshot() || !self.begun {
             self.begun = true;
-            self.snapshot = self.engine.snapshots.take(&self.slot);
-            self.follow_catalog();
+            self.renew_snapshot();
         }
     }
 
@@ -422,7 +420,7 @@ impl Txn {
         Ok(())
     }
 
-    /// For long work that holds no snapshot meanwhile: takes one, as a statement does.
+    /// Takes a fresh snapshot, and the catalog with it.
     pub(crate) fn renew_snapshot(&mut self) {
         self.snapshot = self.engine.snapshots.take(&self.slot);
         self.follow_catalog();

@@ -42,19 +42,7 @@ impl Txn {
         self.note_scan(store.id, range);
         let mut depends_on = Lsn::ZERO;
         StoreScan::new(range.clone(), self.snapshot).run(store, |key, met| {
-            let seen = match met {
-                Met::Entry(entry, below) => {
-                    let state = entry.lock();
-                    match self.own_slot(&state).map(|slot| self.overlay.get(slot)) {
-                        Some(pending) if !matches!(pending.now, Now::Untouched) => {
-                            Some((Lsn::ZERO, pending.current()))
-                        }
-                        _ => seen_by(self.snapshot, store, &state, below),
-                    }
-                }
-                Met::Below(stored) => Some((stored.lsn, stored.version())),
-            };
-            let Some((lsn, found)) = seen else {
+            let Some((lsn, found)) = self.sees(self.snapshot, store, met) else {
                 return Next::Below;
             };
             depends_on = depends_on.max(lsn);
@@ -65,6 +53,21 @@ impl Txn {
         })?;
         self.depend_on(depends_on);
         Ok(())
+    }
+
+    /// What the transaction sees of a row at `at`: its own write, else what is committed. With it, the LSN of the version. `None`: the runs are to
+    /// be asked.
+    pub(crate) fn sees(&self, at: Lsn, store: &Store, met: Met<'_>) -> Option<(Lsn, Option<Version>)> {
+        match met {
+            Met::Entry(entry, below) => {
+                let state = entry.lock();
+                match self.own_slot(&state).map(|slot| self.overlay.get(slot)) {
+                    Some(own) if !matches!(own.now, Now::Untouched) => Some((Lsn::ZERO, own.current())),
+                    _ => seen_by(at, store, &state, below),
+                }
+            }
+            Met::Below(stored) => Some((stored.lsn, stored.version())),
+        }
     }
 
     /// A cursor over a range at the present snapshot, with a copy of the transaction's own writes as they are now.
@@ -260,12 +263,7 @@ impl ScanCursor {
 
 /// What a snapshot sees of a row: its entry, and what the runs have for that snapshot. With it, the LSN of the version, deletion or not. `None`: the
 /// runs are to be asked.
-pub(crate) fn seen_by(
-    at: Lsn,
-    store: &Store,
-    state: &RowState,
-    below: Older,
-) -> Option<(Lsn, Option<Version>)> {
+fn seen_by(at: Lsn, store: &Store, state: &RowState, below: Older) -> Option<(Lsn, Option<Version>)> {
     match (state.read(at, store.id), below) {
         (Some(seen), _) => Some((seen.lsn, seen.version())),
         (None, Older::Known(Some(stored))) => Some((stored.lsn, stored.version())),

@@ -126,7 +126,7 @@ impl Txn {
         mode: Mode,
     ) -> Result<(), Error> {
         let held = self.kept(kept).get(&place).map(|(_, mode)| *mode);
-        if held.is_some_and(|held| held == mode || held == Mode::Exclusive) {
+        if held.is_some_and(|held| held >= mode) {
             return Ok(());
         }
         let entered = Entered {
