@@ -21,18 +21,19 @@ impl Replay {
     pub(super) fn alter_sequence(&mut self, lsn: Lsn, change: &CatalogChange) -> Result<bool, Error> {
         let unknown = |oid: u32| corrupt(lsn, None, format!("the catalog has no sequence with oid {oid}"));
         let sequences = self.catalog.sequences();
-        let beginning = |def: &SequenceDef, lock| {
+        if let CatalogChange::CreateSequence(def) | CatalogChange::RedefineSequence(def) = change {
             let checked = def.options.check(&def.name);
             checked.map_err(|error| corrupt(lsn, Some(def.store), error.to_string()))?;
-            Ok::<_, Error>(Sequence::beginning_at(def.clone(), def.options.start, lock))
-        };
+        }
+        let beginning =
+            |def: &SequenceDef, lock| Sequence::beginning_at(def.clone(), def.options.start, lock);
         let sequence = match change {
-            CatalogChange::CreateSequence(def) => Some(beginning(def, Arc::default())?),
+            CatalogChange::CreateSequence(def) => Some(beginning(def, Arc::default())),
             CatalogChange::RedefineSequence(def) => {
                 let known = sequences.by_oid(def.oid).ok_or_else(|| unknown(def.oid))?;
                 Some(match known.def.store == def.store {
                     true => known.redefined(def.clone()),
-                    false => beginning(def, Arc::clone(&known.lock))?,
+                    false => beginning(def, Arc::clone(&known.lock)),
                 })
             }
             CatalogChange::DropSequence { oid, .. } => {

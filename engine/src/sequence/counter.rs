@@ -35,6 +35,19 @@ struct Now {
     lsn: Lsn,
 }
 
+impl Now {
+    /// At a position behind which nothing is reserved.
+    fn at(position: SequencePosition) -> Now {
+        Now {
+            last: position.last,
+            is_called: position.is_called,
+            left: 0,
+            step: 0,
+            lsn: Lsn::ZERO,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Counter {
     store: StoreId,
@@ -85,30 +98,16 @@ impl Counter {
             last: first,
             is_called: false,
         };
-        let counter = Counter {
+        Counter {
             store,
-            now: Mutex::new(Now {
-                last: first,
-                is_called: false,
-                left: 0,
-                step: 0,
-                lsn: Lsn::ZERO,
-            }),
+            now: Mutex::new(Now::at(position)),
             logged: Mutex::new(position),
-        };
-        counter.restore(position);
-        counter
+        }
     }
 
     /// Goes on at a position that the log or a checkpoint has.
     pub(crate) fn restore(&self, position: SequencePosition) {
-        *self.now.lock() = Now {
-            last: position.last,
-            is_called: position.is_called,
-            left: 0,
-            step: 0,
-            lsn: Lsn::ZERO,
-        };
+        *self.now.lock() = Now::at(position);
         *self.logged.lock() = position;
     }
 

@@ -125,6 +125,9 @@ impl Txn {
 
     /// Where the counters are that nobody but this transaction knows: its commit logs them.
     pub(crate) fn new_counters(&self) -> Vec<SequencePosition> {
+        if self.ddl.iter().all(|applied| applied.sequence.is_none()) {
+            return Vec::new();
+        }
         let latest = self.engine.catalog();
         let is_new = |sequence: &&Arc<Sequence>| {
             let known = latest.sequences().by_oid(sequence.def.oid);
