@@ -1,7 +1,7 @@
 //! What a commit, or the list of definitions in a checkpoint, does to the catalog.
 
 use super::rows::{each_newest, rows_by_ordinal};
-use super::{Adoption, Replay, StoreState, corrupt};
+use super::{Adoption, Replay, corrupt};
 use crate::Row;
 use crate::catalog::{AppliedChange, PrimaryKey, Table, TableDef, check_definition, key_of};
 use crate::catalog_change::CatalogChange;
@@ -63,7 +63,7 @@ impl Replay {
                     columns.clone(),
                 ));
                 self.last_store = self.last_store.max(store.get());
-                self.stores.insert(*store, StoreState::of(&branch));
+                self.stores.insert(*store, Arc::clone(&branch));
                 table = Some(branch);
             }
             ElectionChange::Adopt {
@@ -110,7 +110,7 @@ impl Replay {
     fn keep_branches(&mut self, candidate: u64) {
         let known = self.catalog.elections().candidate(candidate);
         for branch in known.into_iter().flat_map(|(_, candidate)| candidate.branches()) {
-            self.stores.insert(branch.store(), StoreState::of(&branch.table));
+            self.stores.insert(branch.store(), Arc::clone(&branch.table));
         }
     }
 
@@ -228,7 +228,7 @@ impl Replay {
                 self.last_oid = self.last_oid.max(index.oid);
                 self.last_store = self.last_store.max(index.store.get());
             }
-            self.stores.insert(table.def.store, StoreState::of(table));
+            self.stores.insert(table.def.store, Arc::clone(table));
         }
         match new_key {
             // Recorded with the store that the new key makes.
@@ -248,13 +248,13 @@ impl Replay {
         spaces: &Spaces,
     ) -> Result<(), Error> {
         // The transaction may have dropped the table after all.
-        let Some(state) = self.stores.get(&store_id) else {
+        let Some(known) = self.stores.get(&store_id) else {
             return Ok(());
         };
         let Some(table) = self.catalog.tables.by_store(store_id) else {
             return Ok(());
         };
-        let old = Arc::clone(&state.store);
+        let old = Arc::clone(&known.store);
         // In the order of their birth, which often is the order of their keys, too.
         let rows = match rows {
             Some(rows) => rows,
@@ -262,7 +262,7 @@ impl Replay {
         };
         let mut rows: Vec<_> = rows.into_iter().collect();
         rows.sort_unstable_by_key(|(ordinal, _)| *ordinal);
-        let layout = Arc::clone(&state.layout);
+        let layout = Arc::clone(&known.layout);
         let home = self.backing.home_in(spaces.table);
         let store = Store::with_counters(home, store_id, Arc::clone(&old.counters));
         for (ordinal, (version_lsn, row)) in rows {
@@ -283,7 +283,7 @@ impl Replay {
         let lock = Arc::clone(&table.lock);
         let rekeyed = Table::with_indexes_of(&[], spaces, table.def.clone(), Arc::clone(&store), lock);
         let table = Arc::new(rekeyed.with_rules(Arc::clone(&table.rules)));
-        self.stores.insert(store_id, StoreState::of(&table));
+        self.stores.insert(store_id, Arc::clone(&table));
         let change = CatalogChange::AddPrimaryKey {
             oid: table.def.oid,
             key: key.clone(),

@@ -8,14 +8,15 @@
 //! index may be taken before the record is met that gives it up. Such entries are *late*: they are put in when all
 //! records of the commit were met.
 
+use super::rows::in_memory;
 use super::{Replay, corrupt};
 use crate::Row;
 use crate::error::Error;
 use crate::index::{Index, entry};
 use crate::key::Key;
 use crate::row::RowLayout;
+use crate::store::Growth;
 use crate::store::memtable::Found;
-use crate::store::{Growth, Store};
 use crate::types::Datum;
 use scry_wal::{Lsn, Ordinal};
 use std::collections::HashMap;
@@ -130,7 +131,7 @@ impl Replay {
         own: &[u8],
         late: &mut Late,
     ) -> Result<(), Error> {
-        if let InMemory::Of(_) = in_memory(index.store(), key) {
+        if let Found::Row(Some(_)) = in_memory(index.store(), key.as_ref()) {
             late.add(index, key, own);
             return Ok(());
         }
@@ -149,38 +150,20 @@ impl Replay {
             return Ok(());
         }
         let store = index.store();
-        match in_memory(store, key) {
-            InMemory::Of(other) if &other[..] != own => {
+        match in_memory(store, key.as_ref()) {
+            Found::Row(Some(other)) if &other[..] != own => {
                 // It was put over an entry that only the runs have, which is the one that goes.
                 store.counters.add_live(Growth::of(Some(&entry(own)), None));
                 Ok(())
             }
-            InMemory::Deleted => {
+            Found::Row(None) => {
                 let what = format!("an entry of \"{}\" ended that does not exist", index.def.name);
                 Err(corrupt(lsn, Some(store.id), what))
             }
-            InMemory::Of(_) | InMemory::Nothing => {
+            Found::Row(Some(_)) | Found::Nothing | Found::NotHere => {
                 self.put(lsn, lsn, store, key.as_ref(), Some(Ordinal::default()), None)
             }
         }
-    }
-}
-
-/// What memory has of an entry.
-enum InMemory {
-    Nothing,
-    Deleted,
-    Of(Row),
-}
-
-fn in_memory(store: &Store, key: &Key) -> InMemory {
-    let found = store.rows.find(key.as_ref(), |entry| {
-        entry.lock().newest(store.id).row.map(Arc::clone)
-    });
-    match found {
-        Found::Row(Some(own)) => InMemory::Of(own),
-        Found::Row(None) => InMemory::Deleted,
-        Found::Nothing | Found::NotHere => InMemory::Nothing,
     }
 }
 

@@ -40,10 +40,8 @@ use crate::collector::Grave;
 use crate::commit::now;
 use crate::error::Error;
 use crate::history::History;
-use crate::index::Index;
 use crate::key::Key;
 use crate::pins::Pins;
-use crate::row::RowLayout;
 use crate::runs::SpaceId;
 use crate::store::backing::{Backing, Spaces};
 use crate::store::{Counts, Store};
@@ -118,7 +116,7 @@ struct Replay {
     /// Of versions that ended up to here nothing is kept for the sake of history.
     oldest: Lsn,
     /// The stores of the catalog's tables.
-    stores: HashMap<StoreId, StoreState>,
+    stores: HashMap<StoreId, Arc<Table>>,
     tentative: HashMap<TentativeId, Vec<OwnedChange>>,
     last_txn: u64,
     last_oid: u32,
@@ -128,24 +126,6 @@ struct Replay {
     definitions: Vec<Definition>,
     /// Where counters of sequences are.
     positions: HashMap<StoreId, SequencePosition>,
-}
-
-struct StoreState {
-    store: Arc<Store>,
-    layout: Arc<RowLayout>,
-    has_primary_key: bool,
-    indexes: Vec<Arc<Index>>,
-}
-
-impl StoreState {
-    fn of(table: &Table) -> StoreState {
-        StoreState {
-            store: Arc::clone(&table.store),
-            layout: Arc::clone(&table.layout),
-            has_primary_key: table.def.primary_key.is_some(),
-            indexes: table.indexes.clone(),
-        }
-    }
 }
 
 /// A tentative change, until its fate is known.
@@ -338,16 +318,16 @@ impl Replay {
         }
         let mut progress = HashMap::new();
         for range in commit.stores.iter() {
-            let state = self.stores.get(&range.store);
-            let state = state.ok_or_else(|| corrupt(lsn, Some(range.store), "unknown store".to_owned()))?;
-            let expected = state.store.counters.next_ordinal();
+            let table = self.stores.get(&range.store);
+            let table = table.ok_or_else(|| corrupt(lsn, Some(range.store), "unknown store".to_owned()))?;
+            let expected = table.store.counters.next_ordinal();
             if range.first != expected {
                 let what = format!("ordinals from {} where {expected} is next", range.first);
                 return Err(corrupt(lsn, Some(range.store), what));
             }
-            state.store.counters.take_ordinals(range.count);
+            table.store.counters.take_ordinals(range.count);
             let by_ordinal = match new_keys.contains_key(&range.store) {
-                true => Some(rows_by_ordinal(&state.store)?),
+                true => Some(rows_by_ordinal(&table.store)?),
                 false => None,
             };
             let (first, announced) = (range.first, range.count);

@@ -37,10 +37,11 @@ impl Replay {
             after,
         } = change;
         // Changes of a store that the commit does not name are void: the transaction dropped the store itself.
-        let (Some(progress), Some(state)) = (progress.get_mut(&store_id), self.stores.get(&store_id)) else {
+        let (Some(progress), Some(table)) = (progress.get_mut(&store_id), self.stores.get(&store_id)) else {
             return Ok(());
         };
-        let store = &state.store;
+        let table = Arc::clone(table);
+        let store = &table.store;
         let wrong = |what: String| corrupt(at, Some(store_id), what);
         let ended = match ended {
             Ended::None => None,
@@ -55,14 +56,14 @@ impl Replay {
         let begun = match op {
             Op::Delete => None,
             Op::Insert | Op::Update => {
-                let checked = state.layout.validate(&after);
+                let checked = table.layout.validate(&after);
                 checked.map_err(|error| wrong(error.to_string()))?;
                 let ordinal = progress.first.plus(progress.begun);
                 progress.begun += 1;
                 Some((ordinal, after))
             }
         };
-        if !state.has_primary_key
+        if table.def.primary_key.is_none()
             && let Ok(row_id) = <[u8; 8]>::try_from(key)
         {
             store.counters.saw_hidden_key(u64::from_be_bytes(row_id));
@@ -80,11 +81,10 @@ impl Replay {
             rows.extend(begun.map(|(ordinal, row)| (ordinal, (lsn, row))));
             return Ok(());
         }
-        let store = Arc::clone(store);
-        if state.indexes.is_empty() {
-            return self.put(at, lsn, &store, key, ended, begun);
+        if table.indexes.is_empty() {
+            return self.put(at, lsn, store, key, ended, begun);
         }
-        let (indexes, layout) = (state.indexes.clone(), Arc::clone(&state.layout));
+        let layout = &table.layout;
         let damaged = |error: RowError| corrupt(at, Some(store_id), error.to_string());
         let old = match op {
             Op::Insert => Old::Nothing,
@@ -95,8 +95,8 @@ impl Replay {
             }
         };
         let new = begun.as_ref().map(|(_, row)| Row::clone(row));
-        self.put(at, lsn, &store, key, ended, begun)?;
-        self.follow(lsn, &indexes, &layout, key, (&old, new.as_ref()), late)
+        self.put(at, lsn, store, key, ended, begun)?;
+        self.follow(lsn, &table.indexes, layout, key, (&old, new.as_ref()), late)
     }
 
     /// Ends one version of a row and begins another.
@@ -222,9 +222,8 @@ impl Replay {
         }
         progress.begun = count;
         let first = progress.first;
-        let state = self.stores.get(&base).ok_or_else(|| wrong("unknown store"))?;
-        let (store, indexes) = (Arc::clone(&state.store), state.indexes.clone());
-        let (layout, proposed) = (Arc::clone(&state.layout), branch::base_layout(&table));
+        let into = self.stores.get(&base).ok_or_else(|| wrong("unknown store"))?;
+        let (into, proposed) = (Arc::clone(into), branch::base_layout(&table));
         let mut rows = Vec::new();
         each_newest(&table.store, &mut |key, version| {
             let ordinal = version.ordinal.unwrap_or_default();
@@ -238,24 +237,28 @@ impl Replay {
                 .visible()
                 .map(|row| (first.plus(ordinal.get()), Arc::clone(row)));
             let replaced = match proposal.replaced {
-                Some(_) if !indexes.is_empty() => newest(&store, key.as_ref())?,
+                Some(_) if !into.indexes.is_empty() => newest(&into.store, key.as_ref())?,
                 _ => None,
             };
             let old = replaced.as_deref().map_or(Old::Nothing, Old::Row);
             let new = begun.as_ref().map(|(_, row)| Row::clone(row));
-            self.put(lsn, lsn, &store, key.as_ref(), proposal.replaced, begun)?;
-            self.follow(lsn, &indexes, &layout, key.as_ref(), (&old, new.as_ref()), late)?;
+            self.put(lsn, lsn, &into.store, key.as_ref(), proposal.replaced, begun)?;
+            let rows = (&old, new.as_ref());
+            self.follow(lsn, &into.indexes, &into.layout, key.as_ref(), rows, late)?;
         }
         Ok(())
     }
 }
 
+/// What memory has of a row as it is now.
+pub(super) fn in_memory(store: &Store, key: &[u8]) -> Found<Option<Row>> {
+    let newest = |entry: &Arc<RowEntry>| entry.lock().newest(store.id).row.map(Arc::clone);
+    store.rows.find(key, newest)
+}
+
 /// The row of a key as it is now.
 fn newest(store: &Store, key: &[u8]) -> Result<Option<Row>, Error> {
-    let found = store
-        .rows
-        .find(key, |entry| entry.lock().newest(store.id).row.map(Arc::clone));
-    Ok(match found {
+    Ok(match in_memory(store, key) {
         Found::Row(row) => row,
         Found::Nothing => None,
         Found::NotHere => store.read_below(key, NEWEST)?.and_then(|stored| stored.row),
