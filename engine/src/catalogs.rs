@@ -67,15 +67,19 @@ impl Catalogs {
         history.iter().map(|(_, catalog)| Arc::clone(catalog)).collect()
     }
 
-    /// The definitions up to the commit at `lsn`; what is of none of `catalogs` is forgotten.
+    /// The definitions up to the commit at `lsn`; what is of none of `catalogs` is forgotten. For one checkpoint at a time.
     pub(crate) fn definitions(&self, lsn: Lsn, catalogs: &[Arc<Catalog>]) -> Vec<Definition> {
-        let mut definitions = self.definitions.lock();
-        let end = definitions.partition_point(|definition| definition.lsn <= lsn);
-        let mut kept = needed(&definitions[..end], catalogs);
-        let found = kept.clone();
-        kept.extend(definitions.drain(end..));
-        *definitions = kept;
-        found
+        // Looked through outside of the lock, which commits take in their critical section; they only add behind.
+        let known = {
+            let definitions = self.definitions.lock();
+            let end = definitions.partition_point(|definition| definition.lsn <= lsn);
+            definitions[..end].to_vec()
+        };
+        let kept = needed(&known, catalogs);
+        self.definitions
+            .lock()
+            .splice(..known.len(), kept.iter().cloned());
+        kept
     }
 
     /// The stores that one of them shows, by space.

@@ -137,12 +137,7 @@ impl Engine {
         let directory = DataDirectory::open(path)?;
         let wal = directory.wal();
         let (runs, checkpoint) = directory.open_runs(&options.runs)?;
-        let checkpoint = checkpoint.as_deref().map(State::decode).transpose();
-        let checkpoint = checkpoint.map_err(|error| Error::Corrupt {
-            lsn: Lsn::ZERO,
-            store: None,
-            what: format!("the state of the checkpoint: {error}"),
-        })?;
+        let checkpoint = checkpoint.as_deref().map(State::read).transpose()?;
         let (at, restart) = checkpoint
             .as_ref()
             .map_or((Lsn::ZERO, Lsn::ZERO), |state| (state.at, state.restart));
@@ -326,11 +321,16 @@ impl Engine {
 
     /// The catalog of a state of the past, with what finds rows in it.
     pub fn catalog_at(&self, at: Lsn) -> Arc<Catalog> {
-        let (_, catalog) = self.catalogs.at(at);
+        self.past_catalog(at).1
+    }
+
+    /// The same, with the LSN of the commit that made it.
+    fn past_catalog(&self, at: Lsn) -> (Lsn, Arc<Catalog>) {
+        let (lsn, catalog) = self.catalogs.at(at);
         match at < self.opened_at {
             // Indexes were filled from what was there then.
-            true => Arc::new(catalog.without_indexes()),
-            false => catalog,
+            true => (lsn, Arc::new(catalog.without_indexes())),
+            false => (lsn, catalog),
         }
     }
 
@@ -446,10 +446,9 @@ impl EngineSession {
             let oldest = engine.snapshots.horizon();
             return Err(Error::HistoryGone { oldest });
         }
-        let (catalog_lsn, _) = engine.catalogs.at(at);
-        let catalog = engine.catalog_at(at);
+        let catalog = engine.past_catalog(at);
         let (engine, info) = (Arc::clone(engine), Arc::clone(&self.info));
-        Ok(Txn::begin_at(engine, slot, info, at, (catalog_lsn, catalog)))
+        Ok(Txn::begin_at(engine, slot, info, at, catalog))
     }
 
     /// Begins a transaction.

@@ -29,11 +29,7 @@ impl CheckpointSummary {
         let Some(bytes) = inspect::checkpoint(runs)? else {
             return Ok(None);
         };
-        let state = State::decode(&bytes).map_err(|error| Error::Corrupt {
-            lsn: Lsn::ZERO,
-            store: None,
-            what: format!("the state of the checkpoint: {error}"),
-        })?;
+        let state = State::read(&bytes)?;
         let definitions = state.definitions.into_iter();
         Ok(Some(CheckpointSummary {
             at: state.at,

@@ -86,10 +86,11 @@ fn subject(change: &CatalogChange) -> Subject {
 
 /// The definitions that made `catalogs`, without those that nobody can see any more.
 pub(crate) fn needed(definitions: &[Definition], catalogs: &[Arc<Catalog>]) -> Vec<Definition> {
-    let (mut elections, mut tables) = (HashSet::new(), HashSet::new());
+    let (mut elections, mut tables, mut sequences) = (HashSet::new(), HashSet::new(), HashSet::new());
     for catalog in catalogs {
         elections.extend(catalog.elections().iter().map(|election| election.id));
         let bases = catalog.elections().iter().flat_map(|election| election.bases());
+        sequences.extend(catalog.sequences().iter().map(|sequence| sequence.def.oid));
         tables.extend(catalog.all_tables().chain(bases).map(|table| table.def.oid));
     }
     let candidates: HashMap<u64, u64> = definitions
@@ -101,14 +102,9 @@ pub(crate) fn needed(definitions: &[Definition], catalogs: &[Arc<Catalog>]) -> V
             _ => None,
         })
         .collect();
-    let has_sequence = |oid| {
-        catalogs
-            .iter()
-            .any(|catalog| catalog.sequences().by_oid(oid).is_some())
-    };
     let is_needed = |definition: &&Definition| match subject(&definition.change) {
         Subject::Table(oid) => tables.contains(&oid),
-        Subject::Sequence(oid) => has_sequence(oid),
+        Subject::Sequence(oid) => sequences.contains(&oid),
         Subject::Election(id) => elections.contains(&id),
         Subject::Candidate(id) => candidates
             .get(&id)

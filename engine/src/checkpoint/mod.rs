@@ -118,6 +118,12 @@ pub(crate) struct Captured {
     horizon: Lsn,
 }
 
+/// A checkpoint: what was to be made, or the last one, when nothing has changed since.
+enum Made {
+    Now(Lsn),
+    Before(Lsn),
+}
+
 /// A store's rows that a checkpoint has taken.
 struct Taken {
     store: Arc<Store>,
@@ -170,6 +176,20 @@ impl Checkpoints {
     /// Makes one; see `Engine::checkpoint`.
     pub(crate) fn make(&self) -> Result<Lsn, Error> {
         let mut last = self.last.lock();
+        let asked = self.asked.swap(false, Ordering::Relaxed);
+        let made = self.make_after(&mut last);
+        if made.is_err() && asked {
+            self.ask();
+        }
+        drop(last);
+        if matches!(made, Ok(Made::Now(_))) {
+            // What cannot go now goes after another checkpoint, or when somebody asks for it and hears why.
+            let _ = self.recycle();
+        }
+        made.map(|(Made::Now(at) | Made::Before(at))| at)
+    }
+
+    fn make_after(&self, last: &mut Lsn) -> Result<Made, Error> {
         let slot = self.parts.snapshots.register();
         let Captured {
             mut state,
@@ -181,7 +201,7 @@ impl Checkpoints {
         } = self.capture(&slot)?;
         let has_more = !self.parts.backing.building().is_empty() && self.parts.backing.dirty_bytes() > 0;
         if state.at == *last && !has_more {
-            return Ok(state.at);
+            return Ok(Made::Before(state.at));
         }
         state.definitions = self.parts.catalogs.definitions(state.at, &catalogs);
         drop(catalogs);
@@ -196,10 +216,7 @@ impl Checkpoints {
         history.checkpointed(state.at, state.oldest);
         *last = state.at;
         self.restart.store(state.restart.get(), Ordering::Release);
-        drop(last);
-        // What cannot go now goes after another checkpoint, or when somebody asks for it and hears why.
-        let _ = self.recycle();
-        Ok(state.at)
+        Ok(Made::Now(state.at))
     }
 
     /// Lets go of what of the log nothing needs any more.
@@ -409,7 +426,7 @@ impl Checkpoints {
             ..
         } = self.limits;
         let behind = self.parts.snapshots.visible().get().saturating_sub(last.get());
-        log_bytes > 0 && (behind >= log_bytes || self.asked.swap(false, Ordering::Relaxed))
+        log_bytes > 0 && (behind >= log_bytes || self.asked.load(Ordering::Relaxed))
             || dirty_bytes > 0 && self.parts.backing.dirty_bytes() >= dirty_bytes
     }
 

@@ -17,6 +17,7 @@
 
 use super::journal::Definition;
 use crate::catalog_change::{CatalogChange, CatalogChangeError, Reader, put_len, put_u32, put_u64};
+use crate::error::Error;
 use crate::history::Moment;
 use crate::runs::SpaceId;
 use crate::store::Counts;
@@ -98,6 +99,15 @@ impl State {
             put_u64(&mut out, time.get().cast_unsigned());
         }
         out
+    }
+
+    /// As `decode`, of a manifest.
+    pub(crate) fn read(bytes: &[u8]) -> Result<State, Error> {
+        State::decode(bytes).map_err(|error| Error::Corrupt {
+            lsn: Lsn::ZERO,
+            store: None,
+            what: format!("the state of the checkpoint: {error}"),
+        })
     }
 
     /// Reads what `encode` wrote.
