@@ -13,7 +13,7 @@
 use parking_lot::Mutex;
 use scry_wal::Lsn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// A slot that holds no snapshot.
 const IDLE: u64 = u64::MAX;
@@ -26,6 +26,8 @@ struct Padded(AtomicU64);
 /// The place of one session's snapshot. Dropped with its last holder.
 pub(crate) struct Slot {
     at: Padded,
+    /// Whether the snapshot is one of the past.
+    is_past: AtomicBool,
 }
 
 #[derive(Default)]
@@ -70,6 +72,7 @@ impl Snapshots {
     pub(crate) fn register(&self) -> Arc<Slot> {
         let slot = Arc::new(Slot {
             at: Padded(AtomicU64::new(IDLE)),
+            is_past: AtomicBool::new(false),
         });
         let mut slots = self.slots.lock();
         // Slots that only this list still knows belong to nobody. Looked for when the list would grow.
@@ -82,6 +85,7 @@ impl Snapshots {
 
     /// Takes a snapshot of what is visible now.
     pub(crate) fn take(&self, slot: &Slot) -> Lsn {
+        slot.is_past.store(false, Ordering::SeqCst);
         loop {
             let at = self.visible.0.load(Ordering::SeqCst);
             slot.at.0.store(at, Ordering::SeqCst);
@@ -93,6 +97,7 @@ impl Snapshots {
 
     /// Takes a snapshot of the past. False when that is behind the horizon, or about to be.
     pub(crate) fn hold(&self, slot: &Slot, at: Lsn) -> bool {
+        slot.is_past.store(true, Ordering::SeqCst);
         slot.at.0.store(at.get(), Ordering::SeqCst);
         let is_kept = self.past_announced.0.load(Ordering::SeqCst) <= at.get();
         if !is_kept {
@@ -130,16 +135,20 @@ impl Snapshots {
         let floor = goal.min(self.floor.0.load(Ordering::SeqCst));
         self.announced.0.store(goal, Ordering::SeqCst);
         self.past_announced.0.fetch_max(floor, Ordering::SeqCst);
-        let mut least = goal;
+        let (mut least, mut least_present) = (goal, goal);
         slots.retain(|slot| {
             let held = Arc::strong_count(slot) > 1;
             if held {
-                least = least.min(slot.at.0.load(Ordering::SeqCst));
+                let at = slot.at.0.load(Ordering::SeqCst);
+                least = least.min(at);
+                if !slot.is_past.load(Ordering::SeqCst) {
+                    least_present = least_present.min(at);
+                }
             }
             held
         });
         // A session that is about to see the announcement may still show a snapshot that it will not use.
-        self.readers.0.fetch_max(least, Ordering::SeqCst);
+        self.readers.0.fetch_max(least_present, Ordering::SeqCst);
         let kept = least.min(floor);
         let before = self.horizon.0.fetch_max(kept, Ordering::SeqCst);
         Lsn::new(kept.max(before))
@@ -190,6 +199,13 @@ mod tests {
         assert!(snapshots.hold(&past, Lsn::new(7)));
         snapshots.keep_from(Lsn::new(30));
         assert_eq!(snapshots.advance(), Lsn::new(7), "it is held");
+        snapshots.publish(Lsn::new(50));
+        assert_eq!(snapshots.take(&present), Lsn::new(50));
+        assert_eq!(
+            (snapshots.advance(), snapshots.readers()),
+            (Lsn::new(7), Lsn::new(50)),
+            "readers of the present do not wait for those of the past"
+        );
         assert!(!snapshots.hold(&present, Lsn::new(8)), "it is about to go");
         past.release();
         snapshots.keep_from(Lsn::new(20));
