@@ -383,7 +383,7 @@ impl Catalog {
 
     /// Whether a table, a primary key, an index or a sequence has this name.
     pub fn has_relation(&self, name: &str) -> bool {
-        self.tables.has_relation(name) || self.sequences.named(name).is_some()
+        self.tables.takes(name, &self.sequences)
     }
 
     /// All sequences; inside of a candidate, too, those of the present.
@@ -516,14 +516,20 @@ impl Tables {
             })
     }
 
+    /// Whether a relation, a sequence included, has this name.
+    fn takes(&self, name: &str, sequences: &Sequences) -> bool {
+        self.has_relation(name) || sequences.named(name).is_some()
+    }
+
     /// Refuses a new index whose name another relation has.
     fn check_new_indexes(&self, def: &TableDef, sequences: &Sequences) -> Result<(), Error> {
         let known = self.by_oid.get(&def.oid).map(|table| &table.def.indexes);
         let is_known = |name: &str| known.into_iter().flatten().any(|index| index.name == name);
-        match def.indexes.iter().find(|index| {
-            let is_taken = self.has_relation(&index.name) || sequences.named(&index.name).is_some();
-            !is_known(&index.name) && is_taken
-        }) {
+        match def
+            .indexes
+            .iter()
+            .find(|index| !is_known(&index.name) && self.takes(&index.name, sequences))
+        {
             Some(index) => Err(Error::DuplicateTable {
                 name: index.name.clone(),
             }),
@@ -532,13 +538,11 @@ impl Tables {
     }
 
     fn apply(&mut self, applied: &AppliedChange, sequences: &Sequences) -> Result<(), Error> {
-        let is_taken =
-            |tables: &Tables, name: &str| tables.has_relation(name) || sequences.named(name).is_some();
         match (&applied.change, &applied.table) {
             (CatalogChange::CreateTable(def), Some(table)) => {
                 self.check_new_indexes(def, sequences)?;
                 let is_named = def.oid >= FIRST_OID;
-                if is_named && is_taken(self, &def.name) || self.by_oid.contains_key(&def.oid) {
+                if is_named && self.takes(&def.name, sequences) || self.by_oid.contains_key(&def.oid) {
                     return Err(Error::DuplicateTable {
                         name: def.name.clone(),
                     });
@@ -557,7 +561,7 @@ impl Tables {
                 let place = self.by_oid.get_mut(&def.oid).ok_or_else(|| undefined(def.oid))?;
                 let old = std::mem::replace(place, Arc::clone(table));
                 if old.def.name != def.name {
-                    if is_taken(self, &def.name) {
+                    if self.takes(&def.name, sequences) {
                         return Err(Error::DuplicateTable {
                             name: def.name.clone(),
                         });

@@ -203,9 +203,9 @@ impl RowLayout {
             missing: Box::default(),
             head: at,
         };
-        if let Some(first) = (!missing.is_empty()).then_some(layout.first) {
+        if !missing.is_empty() {
             let mut row = Vec::new();
-            let value = |column: usize| match column.checked_sub(first) {
+            let value = |column: usize| match column.checked_sub(layout.first) {
                 Some(added) => missing[added].as_datum(),
                 None => Datum::Null,
             };

@@ -165,11 +165,7 @@ proptest! {
         spills in any::<bool>(),
         steps in proptest::collection::vec((0..SESSIONS, any::<bool>(), step()), 1..120),
     ) {
-        let mut options = options();
-        if spills {
-            options.spill_bytes = 60;
-        }
-        let mut home = Home::with(options);
+        let mut home = Home::with(options_that_spill(spills));
         home.create("t", true);
         let mut sessions: [Session; SESSIONS] = Default::default();
         for (index, repeatable, step) in steps {

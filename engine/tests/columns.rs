@@ -118,11 +118,7 @@ struct World {
 
 impl World {
     fn new(spills: bool) -> World {
-        let mut options = options();
-        if spills {
-            options.spill_bytes = 60;
-        }
-        let home = Home::with(options);
+        let home = Home::with(options_that_spill(spills));
         home.create("t", true);
         let state = State {
             columns: vec![(DataType::Int4, true), (DataType::Int8, true)],

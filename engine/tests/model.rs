@@ -107,11 +107,7 @@ enum Expected {
 
 impl World {
     fn new(spills: bool) -> World {
-        let mut options = options();
-        if spills {
-            options.spill_bytes = 60;
-        }
-        let home = Home::with(options);
+        let home = Home::with(options_that_spill(spills));
         let mut new = new_table("t", true);
         new.indexes.push(index("by_value", false));
         let table = home.create_as(new);

@@ -69,16 +69,11 @@ impl Txn {
         new_key: Key,
         row: Row,
     ) -> Result<InsertOutcome, Error> {
-        if !table.referenced.is_empty() {
-            let old = self.locked_row(table, key);
-            self.end_keys(table, (key, &old), Some((&new_key, &row))).await?;
-        }
+        let old = self.locked_row(table, key);
+        self.end_keys(table, (key, &old), Some((&new_key, &row))).await?;
         let outcome = self.insert_plain(table, Some(new_key), row.clone()).await?;
         if let InsertOutcome::Inserted(new_key) = &outcome {
-            if !table.indexes.is_empty() {
-                let old = self.locked_row(table, key);
-                self.move_entries(table, (key, &old), (new_key, &row)).await?;
-            }
+            self.move_entries(table, (key, &old), (new_key, &row)).await?;
             self.delete_plain(table, key)?;
         }
         Ok(outcome)

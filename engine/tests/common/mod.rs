@@ -37,6 +37,15 @@ pub fn options() -> EngineOptions {
     options
 }
 
+/// The same, with every few bytes of changes written ahead, or not.
+pub fn options_that_spill(spills: bool) -> EngineOptions {
+    let mut options = options();
+    if spills {
+        options.spill_bytes = 60;
+    }
+    options
+}
+
 pub fn open(path: &Path) -> Arc<Engine> {
     Engine::open(path, options()).unwrap()
 }

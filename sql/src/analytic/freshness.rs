@@ -119,9 +119,9 @@ pub fn from_mirror(error: scry_mirror::Error) -> Error {
     };
     let told = Error::new(state, format!("cannot read from the mirror: {error}"));
     match error.kind() {
-        ErrorKind::Corrupt => told.with_hint(
-            "That part of the mirror is being made again. Try again in a moment.",
-        ),
+        ErrorKind::Corrupt => {
+            told.with_hint("That part of the mirror is being made again. Try again in a moment.")
+        }
         _ => told,
     }
 }
