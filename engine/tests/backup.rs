@@ -7,13 +7,13 @@ use common::*;
 use scry_engine::backup::{BackedUp, RestoreTo, Restored, back_up, restore};
 use scry_engine::*;
 use scry_wal::sim::Random;
-use scry_wal::{Lsn, Micros};
+use scry_wal::{Lsn, Micros, Retention};
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const KEYS: u64 = 40;
 
@@ -34,7 +34,18 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> World {
+        World::with(seed, options())
+    }
+
+    /// Lets go of all of the log that no checkpoint needs.
+    fn recycling(seed: u64) -> World {
         let mut options = options();
+        options.log.segment_bytes = 16 << 10;
+        options.log.retention = Retention::bytes(0);
+        World::with(seed, options)
+    }
+
+    fn with(seed: u64, mut options: EngineOptions) -> World {
         options.spill_bytes = 400;
         options.runs.file_bytes = 2 << 10;
         options.runs.base_bytes = 2 << 10;
@@ -84,6 +95,16 @@ impl World {
 
     fn back_up(&self, keep: usize) -> BackedUp {
         back_up(self.home.directory.path(), self.folder.path(), keep, clock()).unwrap()
+    }
+
+    /// Commits until the log begins behind `lsn`.
+    fn recycle_behind(&mut self, lsn: Lsn) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.home.engine().log().begin() <= lsn {
+            assert!(Instant::now() < deadline, "the log is let go of");
+            self.commit(5);
+            self.home.checkpoint();
+        }
     }
 
     /// The newest state of which the log before `end` has all.
@@ -267,6 +288,45 @@ fn a_backup_that_was_cut_short_leaves_the_one_before() {
     // And the next one goes on from there.
     world.back_up(1);
     world.check(world.states.len() - 1, RestoreTo::End);
+}
+
+#[test]
+fn a_backup_is_restored_beside_segments_of_others_that_its_own_log_does_not_go_on_from() {
+    let mut world = World::recycling(11);
+    world.commit(15);
+    world.home.checkpoint();
+    let first = world.back_up(2);
+    world.recycle_behind(first.end.plus(32 << 10));
+    let second = world.back_up(2);
+    let newest = world.newest_before(second.end);
+    world.check(newest, RestoreTo::End);
+    // What is called the oldest state can be restored, and none before it.
+    let oldest = world.newest_before(second.begin.plus(1));
+    let into = world.folder.path().join("x");
+    let before = RestoreTo::Lsn(world.states[oldest - 1].0);
+    let refused = restore(world.folder.path(), &into, before, None);
+    match refused {
+        Err(Error::HistoryGone { oldest }) => assert_eq!(oldest, second.begin),
+        other => panic!("{other:?}"),
+    }
+    fs::remove_dir(&into).unwrap();
+    world.check(oldest, RestoreTo::Lsn(second.begin));
+    // A third one that was cut short has copied segments, and none of those right behind the second one's.
+    world.recycle_behind(second.end.plus(32 << 10));
+    let wal = world.home.directory.path().join("wal");
+    let copied = files_under(&wal)
+        .into_iter()
+        .filter(|(path, _)| path.extension().is_some_and(|extension| extension == "wal"));
+    for (path, bytes) in copied {
+        fs::write(
+            world.folder.path().join("wal").join(path.file_name().unwrap()),
+            bytes,
+        )
+        .unwrap();
+    }
+    world.check(newest, RestoreTo::End);
+    let third = world.back_up(1);
+    world.check(world.newest_before(third.end), RestoreTo::End);
 }
 
 fn files_under(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {

@@ -7,6 +7,7 @@
 //! records of transactions that were not decided by then as well, is not there; those before it recovery ends by itself.
 
 use std::fs::{File, OpenOptions};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use crate::ids::{Lsn, Micros};
 use crate::options::Backend;
 use crate::record::Record;
 use crate::scan::{Reader, Step, Walk};
-use crate::segments::{Segments, damaged, place};
+use crate::segments::{Found, Segments, damaged, list, place};
 use crate::storage::disk::{DiskStorage, make_folders};
 use crate::storage::{Access, Storage};
 use crate::sys::buffer::Pool;
@@ -43,11 +44,13 @@ pub enum Upto {
 /// What a log was forked from.
 #[derive(Debug, Clone, Copy)]
 pub struct Origin<'a> {
-    /// The folder of segments.
+    /// The folder of segments. It may have others, older ones or what a later copy left: they are no part of it.
     pub log: &'a Path,
+    /// Where it begins there.
+    pub begin: Lsn,
     /// Where its copy ends, when that is known: what stands behind is no part of it.
     pub end: Option<Lsn>,
-    /// A folder with later segments, which the log goes on in.
+    /// A folder with whole segments: those that the log goes on in, and those right before it, which then belong to the fork as well.
     pub archive: Option<&'a Path>,
 }
 
@@ -86,7 +89,7 @@ fn run(origin: &Origin<'_>, upto: Upto, into: Option<&Path>) -> Result<Fork, Err
         None => with_archive(origin.log, None),
     };
     let no_log = || damaged(storage.as_ref(), 0, Flaw::MissingSegment);
-    let segments = Segments::find(storage.as_ref())?.ok_or_else(no_log)?;
+    let segments = Segments::find_within(storage.as_ref(), bases(origin)?)?.ok_or_else(no_log)?;
     let geometry = segments.geometry;
     let limit = match (origin.archive, origin.end) {
         (None, Some(end)) => segments.end.min(end.get()),
@@ -152,6 +155,26 @@ fn run(origin: &Origin<'_>, upto: Upto, into: Option<&Path>) -> Result<Fork, Err
         last: cut.last,
         is_cut: cut.is_cut,
     })
+}
+
+/// Which segments are read.
+fn bases(origin: &Origin<'_>) -> Result<Range<u64>, Error> {
+    let begin = origin.begin.get();
+    let end = origin.end.map_or(u64::MAX, Lsn::get);
+    let Some(archive) = origin.archive else {
+        return Ok(begin..end);
+    };
+    // Sorted by their bases.
+    let archived = list(&DiskStorage::new(archive, Backend::Blocking))?;
+    let ends_at = |(base, bytes): &Found| base.saturating_add(*bytes);
+    let first = archived
+        .iter()
+        .rev()
+        .fold(begin, |first, segment| match ends_at(segment) == first {
+            true => segment.0,
+            false => first,
+        });
+    Ok(first..archived.last().map_or(0, ends_at).max(end))
 }
 
 /// What is kept of a frame.

@@ -6,6 +6,7 @@
 //! check it against; everything behind it is checked against it.
 
 use std::io;
+use std::ops::Range;
 
 use crate::error::{Error, Flaw, Place};
 use crate::format::{
@@ -56,7 +57,7 @@ pub(crate) struct Segments {
 }
 
 /// A segment file: its base by its name, and its size.
-type Found = (u64, u64);
+pub(crate) type Found = (u64, u64);
 
 impl Segments {
     /// All that is there, read from the oldest one on. `None` when there is no segment at all.
@@ -67,7 +68,7 @@ impl Segments {
             let Some(&(oldest, _)) = found.first() else {
                 return Ok(None);
             };
-            return match believed_header(storage, oldest) {
+            return match Self::from_oldest(storage, oldest, &found) {
                 // A log in use has let it go since it was listed.
                 Err(Error::Io { source, .. })
                     if source.kind() == io::ErrorKind::NotFound && gone < Some(oldest) =>
@@ -75,10 +76,29 @@ impl Segments {
                     gone = Some(oldest);
                     continue;
                 }
-                Err(error) => Err(error),
-                Ok(Ok(header)) => Self::from(storage, &found, &header).map(Some),
-                Ok(Err(flaw)) => Err(damaged(storage, oldest, flaw)),
+                segments => segments.map(Some),
             };
+        }
+    }
+
+    /// Those with a base in this range, which begins with one of them; whatever else is there is not looked at. `None` when there
+    /// is none.
+    pub(crate) fn find_within(storage: &dyn Storage, bases: Range<u64>) -> Result<Option<Self>, Error> {
+        let mut found = list(storage)?;
+        found.retain(|(base, _)| bases.contains(base));
+        match found.first() {
+            None => Ok(None),
+            Some(&(oldest, _)) if oldest == bases.start => {
+                Self::from_oldest(storage, oldest, &found).map(Some)
+            }
+            Some(_) => Err(damaged(storage, bases.start, Flaw::MissingSegment)),
+        }
+    }
+
+    fn from_oldest(storage: &dyn Storage, oldest: u64, found: &[Found]) -> Result<Self, Error> {
+        match believed_header(storage, oldest)? {
+            Ok(header) => Self::from(storage, found, &header),
+            Err(flaw) => Err(damaged(storage, oldest, flaw)),
         }
     }
 
@@ -183,7 +203,7 @@ pub(crate) fn remove(storage: &dyn Storage, name: &str) -> Result<(), Error> {
 }
 
 /// The segment files of a folder, in their order.
-fn list(storage: &dyn Storage) -> Result<Vec<Found>, Error> {
+pub(crate) fn list(storage: &dyn Storage) -> Result<Vec<Found>, Error> {
     let mut found = Vec::new();
     for (name, bytes) in files(storage)? {
         if name.ends_with(".wal") {

@@ -74,13 +74,7 @@ pub fn back_up(data: &Path, into: &Path, keep: usize, now: Micros) -> Result<Bac
         });
     }
     let (manifest, runs, run_bytes) = copy_runs(data, &folder, last)?;
-    let state = manifest.checkpoint.as_deref().map(State::decode).transpose();
-    let state = state.map_err(|error| Error::Corrupt {
-        lsn: Lsn::ZERO,
-        store: None,
-        what: format!("the state of the checkpoint: {error}"),
-    })?;
-    let at = state.map_or(Lsn::ZERO, |state| state.at);
+    let at = state_of(&manifest)?.map_or(Lsn::ZERO, |state| state.at);
     // After the runs: the log has all that the manifest stands on, and that is durable.
     let extent = match directory {
         Some(_) => Extent::All,
@@ -127,6 +121,16 @@ fn no_log(data: &Path) -> Error {
         path: data.to_owned(),
         found: "it has no log".to_owned(),
     }
+}
+
+/// The state of the checkpoint that the runs are of, if there was one.
+fn state_of(manifest: &Manifest) -> Result<Option<State>, Error> {
+    let state = manifest.checkpoint.as_deref().map(State::decode).transpose();
+    state.map_err(|error| Error::Corrupt {
+        lsn: Lsn::ZERO,
+        store: None,
+        what: format!("the state of the checkpoint: {error}"),
+    })
 }
 
 /// Copies the runs of one manifest that the folder lacks.

@@ -6,6 +6,7 @@
 
 use super::files::{Folder, copy_checked, names, sync_folder, write_durably};
 use super::manifest::Backup;
+use super::state_of;
 use crate::checkpoint::State;
 use crate::directory::write_format;
 use crate::error::Error;
@@ -66,12 +67,13 @@ pub fn restore(from: &Path, into: &Path, to: RestoreTo, archive: Option<&Path>) 
     let log = folder.log();
     let origin = Origin {
         log: &log,
+        begin: newest.log.begin(),
         end: Some(newest.log.end),
         archive,
     };
     let upto = target(&origin, newest, to)?;
     let base = base_for(&backups, newest, upto)?;
-    if let Some(backup) = base {
+    if let Some(Base { backup, .. }) = &base {
         let runs = into.join("runs");
         make_folders(&runs).map_err(super::files::failed("create", &runs))?;
         for run in &backup.runs {
@@ -80,7 +82,7 @@ pub fn restore(from: &Path, into: &Path, to: RestoreTo, archive: Option<&Path>) 
         }
     }
     let made: Fork = fork(&origin, &into.join("wal"), upto)?;
-    let at = base.map_or(Lsn::ZERO, |backup| backup.at);
+    let at = base.as_ref().map_or(Lsn::ZERO, |base| base.backup.at);
     if made.last.map_or(Lsn::ZERO, |(lsn, _)| lsn) < at {
         return Err(Error::Corrupt {
             lsn: at,
@@ -88,16 +90,16 @@ pub fn restore(from: &Path, into: &Path, to: RestoreTo, archive: Option<&Path>) 
             what: "the log of the backup has no commit at its checkpoint".to_owned(),
         });
     }
-    if let Some(backup) = base {
+    let number = base.as_ref().map(|base| base.backup.number);
+    if let Some(base) = base {
         let runs = into.join("runs");
-        let manifest = of_database(&backup.runs_manifest, made.database)?;
-        write_durably(&runs.join(MANIFEST), &manifest)?;
+        write_durably(&runs.join(MANIFEST), &base.manifest_of(made.database))?;
         sync_folder(&runs)?;
     }
     sync_folder(into)?;
     write_format(into).map_err(super::files::failed("write FORMAT in", into))?;
     Ok(Restored {
-        backup: base.map(|backup| backup.number),
+        backup: number,
         last: made.last,
         database: made.database,
     })
@@ -128,50 +130,46 @@ fn target(origin: &Origin<'_>, newest: &Backup, to: RestoreTo) -> Result<Upto, E
     }
 }
 
-/// The backup whose rows the log goes on from; `None`: the log has all.
-fn base_for<'b>(backups: &'b [Backup], newest: &Backup, upto: Upto) -> Result<Option<&'b Backup>, Error> {
+/// The backup whose rows the log goes on from, and the manifest of its runs.
+struct Base<'b> {
+    backup: &'b Backup,
+    manifest: Manifest,
+    state: State,
+}
+
+impl Base<'_> {
+    /// The manifest of the runs, for another database.
+    fn manifest_of(mut self, database: [u8; 16]) -> Vec<u8> {
+        self.state.database = database;
+        self.manifest.checkpoint = Some(self.state.encode().into());
+        self.manifest.encode()
+    }
+}
+
+/// The newest backup that does; `None`: the log has all.
+fn base_for<'b>(backups: &'b [Backup], newest: &Backup, upto: Upto) -> Result<Option<Base<'b>>, Error> {
     let begin = newest.log.begin();
-    let fits = |backup: &&Backup| {
-        let is_before = match upto {
-            Upto::Lsn(lsn) => backup.at <= lsn,
-            Upto::End | Upto::Time(_) => true,
+    let mut oldest = None;
+    for backup in backups.iter().rev().filter(|backup| backup.at > Lsn::ZERO) {
+        let manifest = Manifest::decode(&backup.runs_manifest, Path::new(MANIFEST))?;
+        // The log goes on from its rows when it has all that recovery reads.
+        let Some(state) = state_of(&manifest)?.filter(|state| state.restart >= begin) else {
+            continue;
         };
-        backup.at > Lsn::ZERO && is_before && restart(backup).is_some_and(|restart| restart >= begin)
-    };
-    match backups.iter().rev().find(fits) {
-        Some(backup) => Ok(Some(backup)),
-        None if begin == Lsn::ZERO => Ok(None),
-        None => {
-            let oldest = backups.iter().map(|backup| backup.at).min().unwrap_or(begin);
-            Err(Error::HistoryGone { oldest })
+        let is_behind = matches!(upto, Upto::Lsn(lsn) if backup.at > lsn);
+        if !is_behind {
+            return Ok(Some(Base {
+                backup,
+                manifest,
+                state,
+            }));
         }
+        oldest = Some(backup.at);
     }
-}
-
-/// The manifest of the runs and the state in it, if it has one.
-fn manifest_of(bytes: &[u8]) -> Result<(Manifest, Option<State>), Error> {
-    let manifest = Manifest::decode(bytes, Path::new(MANIFEST))?;
-    let state = manifest.checkpoint.as_deref().map(State::decode).transpose();
-    let state = state.map_err(|error| Error::Corrupt {
-        lsn: Lsn::ZERO,
-        store: None,
-        what: format!("the state of the backup's checkpoint: {error}"),
-    })?;
-    Ok((manifest, state))
-}
-
-/// From where the log is needed.
-fn restart(backup: &Backup) -> Option<Lsn> {
-    let (_, state) = manifest_of(&backup.runs_manifest).ok()?;
-    Some(state?.restart)
-}
-
-/// The manifest of the runs, for another database.
-fn of_database(bytes: &[u8], database: [u8; 16]) -> Result<Vec<u8>, Error> {
-    let (mut manifest, state) = manifest_of(bytes)?;
-    if let Some(mut state) = state {
-        state.database = database;
-        manifest.checkpoint = Some(state.encode().into());
+    match begin {
+        Lsn::ZERO => Ok(None),
+        _ => Err(Error::HistoryGone {
+            oldest: oldest.unwrap_or(begin),
+        }),
     }
-    Ok(manifest.encode())
 }
