@@ -13,6 +13,7 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const KEYS: u64 = 40;
@@ -327,6 +328,30 @@ fn a_backup_is_restored_beside_segments_of_others_that_its_own_log_does_not_go_o
     world.check(newest, RestoreTo::End);
     let third = world.back_up(1);
     world.check(world.newest_before(third.end), RestoreTo::End);
+}
+
+#[test]
+fn backups_beside_checkpoints_that_let_go_of_the_log_can_be_restored() {
+    let mut world = World::recycling(13);
+    world.commit(15);
+    let folder = tempfile::tempdir().unwrap();
+    let data = world.home.directory.path().to_owned();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let backups = scope.spawn(|| {
+            for round in 0..40 {
+                back_up(&data, folder.path(), 1, clock()).unwrap();
+                let into = folder.path().with_extension(round.to_string());
+                restore(folder.path(), &into, RestoreTo::End, None).unwrap();
+                fs::remove_dir_all(&into).unwrap();
+            }
+            done.store(true, Ordering::Release);
+        });
+        while !done.load(Ordering::Acquire) && !backups.is_finished() {
+            world.commit(5);
+            world.home.checkpoint();
+        }
+    });
 }
 
 fn files_under(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {

@@ -18,7 +18,7 @@ use crate::ids::Lsn;
 use crate::options::Backend;
 use crate::recover::judge;
 use crate::scan::{Reader, Step, Walk};
-use crate::segments::Segments;
+use crate::segments::{Segments, list};
 use crate::storage::disk::{DiskStorage, make_folders};
 use crate::storage::{Access, Storage};
 use crate::sys::buffer::Pool;
@@ -83,6 +83,24 @@ pub fn database_of(folder: &Path) -> Result<Option<[u8; 16]>, Error> {
 /// [`Error::Damaged`] when the log is damaged; [`Error::Io`].
 pub fn copy_log(from: &Path, to: &Path, known: &[Piece], extent: Extent) -> Result<Option<LogCopy>, Error> {
     let storage: Arc<dyn Storage> = Arc::new(DiskStorage::new(from, Backend::Blocking));
+    let oldest = || list(storage.as_ref()).map(|found| found.first().map(|(base, _)| *base));
+    loop {
+        let before = oldest()?;
+        let copied = copy_once(&storage, from, to, known, extent);
+        // A log in use has let go of segments that were being copied.
+        if copied.is_ok() || oldest()? <= before {
+            return copied;
+        }
+    }
+}
+
+fn copy_once(
+    storage: &Arc<dyn Storage>,
+    from: &Path,
+    to: &Path,
+    known: &[Piece],
+    extent: Extent,
+) -> Result<Option<LogCopy>, Error> {
     let Some(segments) = Segments::find(storage.as_ref())? else {
         return Ok(None);
     };
@@ -94,7 +112,7 @@ pub fn copy_log(from: &Path, to: &Path, known: &[Piece], extent: Extent) -> Resu
     let start = complete
         .last()
         .map_or(segments.begin, |piece| geometry.end(piece.base.get()));
-    let end = durable_end(&storage, &segments, start, extent)?;
+    let end = durable_end(storage, &segments, start, extent)?;
     make_folders(to).map_err(|source| io("create", to, source))?;
     let (mut pieces, mut base, mut copied) = (complete, start, 0);
     while base < end {

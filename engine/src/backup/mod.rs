@@ -2,7 +2,8 @@
 //!
 //! Nobody is asked for leave: runs and the durable part of the log never change. A backup has the manifest of the runs as of one moment, the
 //! runs that it names, and the log from where it begins up to what is durable after the runs were copied. Should a run go while it is copied,
-//! for compaction has replaced it, the manifest is read again, and only what is new in it is copied. The mirror is not in a backup: it is made from the log.
+//! for compaction has replaced it, the manifest is read again, and only what is new in it is copied; so it is when the log was let go of behind a
+//! newer checkpoint meanwhile, and what is left begins after the place from where the copied one needs it. The mirror is not in a backup: it is made from the log.
 //!
 //! | name | content |
 //! |---|---|
@@ -28,7 +29,7 @@ use crate::error::Error;
 use crate::runs::{Manifest, disk_manifest, run_name};
 use files::{Folder, copy_run};
 use manifest::{Backup, CopiedRun};
-use scry_wal::copy::{Extent, copy_log, database_of};
+use scry_wal::copy::{Extent, LogCopy, copy_log, database_of};
 use scry_wal::{Lsn, Micros};
 use std::collections::HashSet;
 use std::path::Path;
@@ -73,31 +74,23 @@ pub fn back_up(data: &Path, into: &Path, keep: usize, now: Micros) -> Result<Bac
             found: "it has backups of another database",
         });
     }
-    let (manifest, runs, run_bytes) = copy_runs(data, &folder, last)?;
-    let at = state_of(&manifest)?.map_or(Lsn::ZERO, |state| state.at);
-    // After the runs: the log has all that the manifest stands on, and that is durable.
-    let extent = match directory {
-        Some(_) => Extent::All,
-        None => Extent::Durable(at),
-    };
-    let known = last.map_or(&[][..], |last| &last.log.pieces[..]);
-    let log = copy_log(&data.join("wal"), &folder.log(), known, extent)?;
-    let log = log.ok_or_else(|| no_log(data))?;
+    let copied = copy(data, &folder, last, directory.is_some())?;
     drop(directory);
-    if at >= log.end && at > Lsn::ZERO {
+    let at = copied.at;
+    if at >= copied.log.end && at > Lsn::ZERO {
         return Err(Error::Corrupt {
             lsn: at,
             store: None,
-            what: format!("the log ends at {}, before the checkpoint", log.end),
+            what: format!("the log ends at {}, before the checkpoint", copied.log.end),
         });
     }
     let backup = Backup {
         number: last.map_or(1, |last| last.number + 1),
         made: now,
         at,
-        runs_manifest: manifest.encode(),
-        runs,
-        log,
+        runs_manifest: copied.manifest.encode(),
+        runs: copied.runs,
+        log: copied.log,
     };
     folder.install(&backup)?;
     let run_files: u64 = backup.runs.iter().map(|run| run.bytes).sum();
@@ -106,7 +99,7 @@ pub fn back_up(data: &Path, into: &Path, keep: usize, now: Micros) -> Result<Bac
         number: backup.number,
         begin: backup.oldest(),
         end: backup.log.end,
-        run_bytes,
+        run_bytes: copied.run_bytes,
         log_bytes: backup.log.copied,
         bytes: run_files + log_files,
     };
@@ -133,14 +126,55 @@ fn state_of(manifest: &Manifest) -> Result<Option<State>, Error> {
     })
 }
 
-/// Copies the runs of one manifest that the folder lacks.
-fn copy_runs(
-    data: &Path,
-    folder: &Folder,
-    last: Option<&Backup>,
-) -> Result<(Manifest, Vec<CopiedRun>, u64), Error> {
+/// Runs and log that belong together.
+struct Copied {
+    manifest: Manifest,
+    /// The state that the runs have; zero without a checkpoint.
+    at: Lsn,
+    runs: Vec<CopiedRun>,
+    /// Bytes of runs that were copied this time.
+    run_bytes: u64,
+    log: LogCopy,
+}
+
+/// Copies what the folder lacks.
+fn copy(data: &Path, folder: &Folder, last: Option<&Backup>, is_stopped: bool) -> Result<Copied, Error> {
+    let mut runs = last.map_or_else(Vec::new, |last| last.runs.clone());
+    let known = last.map_or(&[][..], |last| &last.log.pieces[..]);
+    let mut run_bytes = 0;
+    for _ in 0..TRIES {
+        let (manifest, bytes) = copy_runs(data, folder, &mut runs)?;
+        run_bytes += bytes;
+        let state = state_of(&manifest)?;
+        let (at, restart) = state.map_or((Lsn::ZERO, Lsn::ZERO), |state| (state.at, state.restart));
+        // After the runs: the log has all that the manifest stands on, and that is durable.
+        let extent = match is_stopped {
+            true => Extent::All,
+            false => Extent::Durable(at),
+        };
+        let log = copy_log(&data.join("wal"), &folder.log(), known, extent)?;
+        let log = log.ok_or_else(|| no_log(data))?;
+        // Behind a newer checkpoint, made meanwhile, the log may have been let go of.
+        if log.begin() <= restart {
+            return Ok(Copied {
+                manifest,
+                at,
+                runs,
+                run_bytes,
+                log,
+            });
+        }
+    }
+    Err(Error::Io {
+        path: data.join("wal"),
+        doing: "copy",
+        source: std::io::Error::other("the log was let go of again and again while it was copied"),
+    })
+}
+
+/// Copies the runs of one manifest that the folder lacks. Of those that it has, `known` are the ones named afterwards.
+fn copy_runs(data: &Path, folder: &Folder, known: &mut Vec<CopiedRun>) -> Result<(Manifest, u64), Error> {
     let source = data.join("runs");
-    let mut known: Vec<CopiedRun> = last.map_or_else(Vec::new, |last| last.runs.clone());
     let mut copied = 0;
     let mut gone = None;
     for _ in 0..TRIES {
@@ -164,7 +198,7 @@ fn copy_runs(
             let named: HashSet<(u64, u32)> = names.iter().map(|name| (name.number, name.checksum)).collect();
             known.retain(|run| named.contains(&run.identity()));
             folder.sync_runs()?;
-            return Ok((manifest, known, copied));
+            return Ok((manifest, copied));
         }
     }
     Err(Error::Io {
