@@ -83,16 +83,6 @@ fn same(engine: &Arc<Engine>, mirror: &Arc<Mirror>) -> (Snapshot, StoreId, Check
     (snapshot, table.def.store, expected)
 }
 
-fn sealed(engine: &Arc<Engine>, mirror: &Arc<Mirror>) {
-    let at = engine.log().durable_lsn();
-    block_on(mirror.applied(at)).unwrap();
-    mirror.request_checkpoint();
-    wait_until("the checkpoint", || {
-        let checkpoint = mirror.status().checkpoint;
-        checkpoint.is_some_and(|checkpoint| checkpoint >= at)
-    });
-}
-
 /// Another mirror, made from the log alone.
 fn from_the_log(engine: &Arc<Engine>) {
     let folder = tempfile::tempdir().unwrap();
@@ -127,7 +117,7 @@ fn every_snapshot_has_the_columns_and_rows_of_its_lsn() {
                 redefine(&engine, |def| def.drop_column(def.columns.len() - 1));
                 add(&engine, &format!("none{}", round - 1), Some(round));
             }
-            7 if round % 16 == 7 => sealed(&engine, &mirror),
+            7 if round % 16 == 7 => sealed(&mirror, engine.log().durable_lsn()),
             _ => {}
         }
         write(&engine, round);
@@ -161,7 +151,7 @@ fn every_snapshot_has_the_columns_and_rows_of_its_lsn() {
     }
     held.clear();
     from_the_log(&engine);
-    sealed(&engine, &mirror);
+    sealed(&mirror, engine.log().durable_lsn());
     mirror = restarted(folder.path(), &engine, mirror);
     same(&engine, &mirror);
 }
@@ -172,7 +162,7 @@ fn pieces_without_a_column_are_read_with_it_and_pruned_by_it() {
     let engine = engine(folder.path());
     create(&engine, ROWS);
     let mirror = mirror(folder.path(), &engine);
-    sealed(&engine, &mirror);
+    sealed(&mirror, engine.log().durable_lsn());
     add(&engine, "number", Some(5));
     add(&engine, "none", None);
     let (snapshot, store, _) = same(&engine, &mirror);
@@ -215,10 +205,10 @@ fn a_damaged_file_without_a_column_that_others_have_is_made_again() {
     let mut options = small(&engine);
     options.cache_bytes = 0;
     let mirror = Mirror::open(&folder.path().join("mirror"), engine.log().clone(), options).unwrap();
-    sealed(&engine, &mirror);
+    sealed(&mirror, engine.log().durable_lsn());
     add(&engine, "number", Some(5));
     write(&engine, 1);
-    sealed(&engine, &mirror);
+    sealed(&mirror, engine.log().durable_lsn());
     let (snapshot, store, expected) = same(&engine, &mirror);
     for path in segments(folder.path()) {
         let mut bytes = std::fs::read(&path).unwrap();
@@ -228,6 +218,6 @@ fn a_damaged_file_without_a_column_that_others_have_is_made_again() {
     drop(snapshot);
     let checksum = || mirror.newest_snapshot().table(store).unwrap().checksum();
     assert!(checksum().is_err());
-    wait_until("the repair", || checksum().is_ok_and(|found| found == expected));
+    wait_for_repair(&mirror, expected, checksum);
     from_the_log(&engine);
 }

@@ -207,14 +207,7 @@ fn a_damaged_piece_with_rows_of_a_candidate_is_made_again() {
     elect(&engine, "c").unwrap();
     change(&engine, &table, &(500..600).map(|id| (id, Some(id))).collect());
     newest(&engine, &mirror);
-    let applied = mirror.applied_lsn();
-    mirror.request_checkpoint();
-    wait_until("the checkpoint", || {
-        mirror
-            .status()
-            .checkpoint
-            .is_some_and(|checkpoint| checkpoint >= applied)
-    });
+    sealed(&mirror, mirror.applied_lsn());
     let (_, expected) = primary_checksum(&engine, &table);
     let mut harmed = 0;
     for path in segments(folder.path()) {
@@ -232,17 +225,7 @@ fn a_damaged_piece_with_rows_of_a_candidate_is_made_again() {
             .checksum()
     };
     assert!(harmed > 0 && checksum().is_err());
-    wait_until("the repair", || match checksum() {
-        Ok(found) => {
-            assert_eq!(found, expected);
-            true
-        }
-        Err(_) => {
-            let status = mirror.status();
-            assert!(status.repairing.is_none(), "{status:?}");
-            false
-        }
-    });
+    wait_for_repair(&mirror, expected, checksum);
 }
 
 #[derive(Clone, Debug)]

@@ -202,22 +202,14 @@ fn a_segment_damaged_while_open_is_named_never_served_and_made_again_from_the_lo
     // Every column is read from its file.
     options.cache_bytes = 0;
     let mirror = Mirror::open(&folder.path().join("mirror"), engine.log().clone(), options).unwrap();
-    let sealed = |at: Lsn| {
-        block_on(mirror.applied(at)).unwrap();
-        mirror.request_checkpoint();
-        wait_until("the checkpoint", || {
-            let status = mirror.status();
-            status.checkpoint.is_some_and(|checkpoint| checkpoint >= at)
-        });
-    };
-    sealed(engine.log().durable_lsn());
+    sealed(&mirror, engine.log().durable_lsn());
     for harm in [true, false] {
         for step in 0..100 {
             // Some rows of the first piece die, most of them live.
             transfer(&engine, &table, step % 20, 20 + step % 10);
         }
-        sealed(engine.log().durable_lsn());
-        let (at, expected) = primary_checksum(&engine, &table);
+        sealed(&mirror, engine.log().durable_lsn());
+        let (_, expected) = primary_checksum(&engine, &table);
         let largest = segments(folder.path())
             .into_iter()
             .max_by_key(|path| std::fs::metadata(path).unwrap().len())
@@ -240,16 +232,7 @@ fn a_segment_damaged_while_open_is_named_never_served_and_made_again_from_the_lo
             refused.to_string().contains(largest.to_str().unwrap()),
             "{refused}"
         );
-        wait_until("the repair", || match checksum() {
-            Ok(found) => {
-                assert_eq!(found, expected, "at {at}");
-                true
-            }
-            Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
-                false
-            }
-        });
+        wait_for_repair(&mirror, expected, checksum);
         let status = mirror.status();
         assert!(
             status.repairing.is_none() && status.sealing.is_none(),

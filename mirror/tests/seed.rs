@@ -369,17 +369,6 @@ fn churn(engine: &Arc<Engine>, table: &Arc<Table>, value: i64) {
     engine.checkpoint().unwrap();
 }
 
-fn sealed(mirror: &Mirror, at: Lsn) {
-    block_on(mirror.applied(at)).unwrap();
-    mirror.request_checkpoint();
-    wait_until("the checkpoint", || {
-        mirror
-            .status()
-            .checkpoint
-            .is_some_and(|checkpoint| checkpoint >= at)
-    });
-}
-
 fn check(engine: &Arc<Engine>, mirror: &Arc<Mirror>, table: &Table) {
     let (_, expected) = primary_checksum(engine, table);
     let found = newest(engine, mirror)
@@ -497,17 +486,7 @@ fn a_damaged_piece_is_made_again_from_the_rows_when_the_log_is_gone() {
         let largest = files.max_by_key(|path| std::fs::metadata(path).map_or(0, |file| file.len()));
         largest.is_some_and(|path| std::fs::remove_file(path).is_ok()) && checksum().is_err()
     });
-    wait_until("the repair", || match checksum() {
-        Ok(found) => {
-            assert_eq!(found, expected);
-            true
-        }
-        Err(_) => {
-            let status = mirror.status();
-            assert!(status.repairing.is_none(), "{status:?}");
-            false
-        }
-    });
+    wait_for_repair(&mirror, expected, checksum);
     assert_eq!(mirror.status().repaired, 1);
     churn(&engine, &table, 3);
     check(&engine, &mirror, &table);

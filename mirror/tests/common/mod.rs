@@ -7,7 +7,7 @@ pub use candidates::{begin, primary_rows};
 pub use scry_wal::block_on;
 
 use scry_engine::{ColumnDef, DataType, Engine, NewTable, PrimaryKey, Table, Value};
-use scry_mirror::{Checksum, Mirror, MirrorOptions, SeedSource, checksum_rows};
+use scry_mirror::{Checksum, Error, ErrorKind, Mirror, MirrorOptions, SeedSource, checksum_rows};
 use scry_wal::Lsn;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -71,6 +71,32 @@ pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "{what}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Waits until what stands in the log before `at` is applied and in files.
+pub fn sealed(mirror: &Mirror, at: Lsn) {
+    block_on(mirror.applied(at)).unwrap();
+    mirror.request_checkpoint();
+    wait_until("the checkpoint", || {
+        let checkpoint = mirror.status().checkpoint;
+        checkpoint.is_some_and(|checkpoint| checkpoint >= at)
+    });
+}
+
+/// Waits until damaged pieces were made again: until then a read is refused, and from then on the rows are the right ones.
+pub fn wait_for_repair(mirror: &Mirror, expected: Checksum, checksum: impl Fn() -> Result<Checksum, Error>) {
+    wait_until("the repair", || match checksum() {
+        Ok(found) => {
+            assert_eq!(found, expected);
+            true
+        }
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+            let status = mirror.status();
+            assert!(status.repairing.is_none(), "{status:?}");
+            false
+        }
+    });
 }
 
 pub fn segments(folder: &Path) -> Vec<PathBuf> {
