@@ -235,18 +235,26 @@ impl Core {
     pub fn tidy(&self) -> Result<(), Error> {
         let mut applying = self.apply.lock();
         let horizon = self.horizon.advance(newest(self.applied()), applying.waiting);
-        let settled = self.settle(&mut applying, Vec::new(), horizon);
-        applying.half |= settled.is_err();
-        settled
+        self.fold(&mut applying, horizon)
     }
 
-    /// Folds what everybody has seen up to `at`, once that is applied. Answers up to where it is folded.
+    /// Folds what all present readers have seen up to `at`, once that is applied; of history no more than they need is kept. Answers
+    /// up to where it is folded.
     pub fn tidy_upto(&self, at: Lsn) -> Result<Lsn, Error> {
-        if newest(self.applied()) < at {
+        let mut applying = self.apply.lock();
+        let newest = newest(self.applied());
+        if newest < at {
             return Ok(Lsn::ZERO);
         }
-        self.tidy()?;
-        Ok(self.horizon.folded())
+        let horizon = self.horizon.advance_to_readers(newest);
+        self.fold(&mut applying, horizon)?;
+        Ok(horizon)
+    }
+
+    fn fold(&self, applying: &mut Applying, horizon: Lsn) -> Result<(), Error> {
+        let settled = self.settle(applying, Vec::new(), horizon);
+        applying.half |= settled.is_err();
+        settled
     }
 
     /// Folds the pending stores that are not in `touched`, and forgets dropped stores that nobody sees any more.

@@ -63,7 +63,16 @@ impl Horizon {
             Some((readers, waiting_max)) if waiting > *waiting_max => readers,
             _ => &self.source,
         };
-        let wanted = source().min(newest);
+        self.advance_to(source().min(newest))
+    }
+
+    /// The same as far as present readers let it, without regard to history.
+    pub fn advance_to_readers(&self, newest: Lsn) -> Lsn {
+        let readers = self.bound.as_ref().map_or(&self.source, |(readers, _)| readers);
+        self.advance_to(readers().min(newest))
+    }
+
+    fn advance_to(&self, wanted: Lsn) -> Lsn {
         let mut state = self.state.lock();
         let oldest = state
             .held
@@ -71,11 +80,6 @@ impl Horizon {
             .map_or(wanted, |(&oldest, _)| wanted.min(oldest));
         state.folded = state.folded.max(oldest);
         state.folded
-    }
-
-    /// The LSN up to which deletes may have been folded.
-    pub fn folded(&self) -> Lsn {
-        self.state.lock().folded
     }
 
     /// Nothing older than `folded` can be opened from now on, whoever holds it.
@@ -168,5 +172,17 @@ mod tests {
         assert!(horizon.hold(Lsn::new(20)).is_ok());
         assert_eq!(horizon.advance(Lsn::new(100), 4), Lsn::new(80));
         assert!(horizon.hold(Lsn::new(20)).is_err());
+    }
+
+    #[test]
+    fn readers_hold_the_horizon_back_and_history_does_not_when_it_is_given_up() {
+        let horizon = Horizon::new(Arc::new(|| Lsn::new(10)), Lsn::ZERO);
+        let horizon = horizon.bounded(Arc::new(|| Lsn::new(80)), usize::MAX);
+        let held = horizon.hold(Lsn::new(30)).expect("nothing folded yet");
+        assert_eq!(horizon.advance(Lsn::new(100), usize::MAX), Lsn::new(10));
+        assert_eq!(horizon.advance_to_readers(Lsn::new(100)), Lsn::new(30));
+        drop(held);
+        assert_eq!(horizon.advance_to_readers(Lsn::new(50)), Lsn::new(50));
+        assert_eq!(horizon.advance_to_readers(Lsn::new(100)), Lsn::new(80));
     }
 }

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use proptest::prelude::*;
 use scry_engine::election::OnConflict;
 use scry_engine::{ColumnDef, DataType, Engine, EngineOptions, Key, NewTable, PrimaryKey, Table, Txn, Value};
-use scry_mirror::{Mirror, Snapshot};
+use scry_mirror::{Mirror, MirrorOptions, Snapshot};
 use scry_wal::{Backend, Lsn, Retention, StoreId};
 use std::path::Path;
 use std::sync::Arc;
@@ -460,10 +460,25 @@ fn a_mirror_that_was_dropped_for_being_too_far_behind_begins_anew_while_it_is_op
 
 #[test]
 fn a_damaged_piece_is_made_again_from_the_rows_when_the_log_is_gone() {
+    a_damaged_piece_is_made_again(|_, _| {});
+}
+
+#[test]
+fn history_does_not_keep_a_damaged_piece_from_being_made_again_from_the_rows() {
+    a_damaged_piece_is_made_again(|engine, options| {
+        let (kept_from, readers) = (engine.visible_lsn(), engine.clone());
+        options.horizon = Arc::new(move || kept_from);
+        options.readers = Some(Arc::new(move || readers.readers_horizon()));
+    });
+}
+
+/// Under a log that does not reach back to its beginning.
+fn a_damaged_piece_is_made_again(configure: impl FnOnce(&Arc<Engine>, &mut MirrorOptions)) {
     let folder = tempfile::tempdir().unwrap();
     let engine = frugal(folder.path(), 1 << 30);
     let table = filled(&engine, "t", "value", 200);
     let mut options = small(&engine);
+    configure(&engine, &mut options);
     options.seeds = Some(seeds(&engine));
     // Every column is read from its file.
     options.cache_bytes = 0;

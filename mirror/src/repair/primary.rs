@@ -2,7 +2,8 @@
 //!
 //! Of a piece only the rows are needed that somebody still sees. The primary hands out its rows as of one LSN; once everybody's
 //! snapshot is at it, what a bitmap calls dead is what had ended up to that LSN, so the living rows are exactly those that the
-//! primary has under the piece's ordinals. While the primary's snapshot is held, the bitmaps go no further.
+//! primary has under the piece's ordinals. While the primary's snapshot is held, the bitmaps go no further. History does not keep them
+//! from coming that far: the mirror gives it up, and the past is read elsewhere.
 
 use scry_engine::{Seed, SeedStore};
 use scry_stream::RowBatchBuilder;
