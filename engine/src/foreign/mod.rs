@@ -107,11 +107,14 @@ impl TableDef {
         index.map(UniqueKey::Index)
     }
 
-    /// Whether some foreign key's columns, or columns that one refers to, are among these.
+    /// Whether an assignment to these columns can change some foreign key's columns, or columns that one refers to: generated ones
+    /// follow whatever is assigned.
     pub fn is_bound_by(&self, columns: &[usize]) -> bool {
         let of_own = self.foreign_keys.iter().flat_map(|key| &key.columns);
         let of_others = self.referenced_by.iter().flat_map(|reference| &reference.columns);
-        of_own.chain(of_others).any(|column| columns.contains(column))
+        of_own
+            .chain(of_others)
+            .any(|column| columns.contains(column) || self.columns[*column].generated().is_some())
     }
 
     /// The unique keys that are referred to.

@@ -1,7 +1,7 @@
 //! No row refers to what is not there, whatever sessions do at once.
 
 use super::common::{Fixture, run};
-use super::sql;
+use super::{sql, until_waiting};
 use scry_sql::Session;
 use std::collections::BTreeMap;
 
@@ -29,6 +29,48 @@ const ORPHANS: [&str; 5] = [
     "select count(*) from late where p is not null and p not in (select id from p)",
     "select count(*) from tree where up is not null and up not in (select id from tree)",
 ];
+
+/// An UPDATE that has waited for another definition of the table referred to begins again, and has written nothing before.
+async fn waits_and_changes_its_rows_once(tables: &str, altering: &str, update: &str, expected: &[&str]) {
+    let fixture = Fixture::new();
+    let (mut a, mut b) = (fixture.session(), fixture.session());
+    for line in sql(&mut a, tables).await {
+        assert!(!line.starts_with("ERROR"), "{line}");
+    }
+    assert_eq!(
+        sql(&mut b, &format!("begin; {altering}")).await,
+        ["BEGIN", "ALTER TABLE"]
+    );
+    let update = update.to_owned();
+    let waiting = tokio::spawn(async move { sql(&mut a, &update).await });
+    until_waiting(&fixture, 1).await;
+    sql(&mut b, "commit").await;
+    assert_eq!(waiting.await.expect("joins"), expected);
+}
+
+#[test]
+fn an_update_that_changes_a_foreign_key_by_a_generated_column_changes_each_row_once() {
+    run(waits_and_changes_its_rows_once(
+        "create table p (id int primary key); insert into p values (1), (2), (3);
+         create table c (id int primary key, n int, g int generated always as (n) stored references p);
+         insert into c values (1, 1)",
+        "alter table p add x int",
+        "update c set n = n + 1 returning n, g",
+        &["2|2", "UPDATE 1"],
+    ));
+}
+
+#[test]
+fn an_update_that_changes_a_generated_column_referred_to_changes_each_row_once() {
+    run(waits_and_changes_its_rows_once(
+        "create table p (id int primary key, n int, u int generated always as (n) stored unique);
+         insert into p values (1, 1);
+         create table c (u int references p (u) on update cascade); insert into c values (1)",
+        "alter table c add x int",
+        "update p set n = n + 1 returning n, u",
+        &["2|2", "UPDATE 1"],
+    ));
+}
 
 struct Dice(u64);
 
