@@ -123,6 +123,7 @@ pub(crate) struct Overlay {
     dirty: Vec<u32>,
     unlogged_bytes: usize,
     total_bytes: u64,
+    writes: u64,
 }
 
 /// What an `encode` moved, so that it can be taken back when the log has no place for the records.
@@ -275,6 +276,7 @@ impl Overlay {
         self.total_bytes += (CHANGE_OVERHEAD_BYTES + pending.key.len()) as u64;
         self.changes.push(pending);
         if written {
+            self.writes += 1;
             self.mark(slot);
         }
     }
@@ -289,6 +291,7 @@ impl Overlay {
                 0
             }
         };
+        self.writes += 1;
         self.total_bytes += bytes(&now);
         let before = std::mem::replace(&mut self.changes[slot as usize].now, now);
         if slot < undo_below {
@@ -342,6 +345,11 @@ impl Overlay {
     /// Memory that the changes take, roughly; never less than their rows and keys.
     pub(crate) fn total_bytes(&self) -> u64 {
         self.total_bytes
+    }
+
+    /// How often a row was written, undone or not.
+    pub(crate) fn writes(&self) -> u64 {
+        self.writes
     }
 
     pub(crate) fn is_clean(&self) -> bool {

@@ -276,6 +276,11 @@ impl Txn {
         !self.overlay.is_clean() || self.tentative.is_some() || !self.ddl.is_empty()
     }
 
+    /// How often it has written a row so far, undone or not: what has not grown, has written nothing.
+    pub fn row_writes(&self) -> u64 {
+        self.overlay.writes()
+    }
+
     /// How many rows it has changed so far.
     pub fn changed_rows(&self) -> u64 {
         let changed = self.overlay.changes.iter().filter(|pending| match pending.now {

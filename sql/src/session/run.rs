@@ -402,7 +402,8 @@ impl Session {
     ) -> Result<Advance, Error> {
         let begin = out.len();
         for _ in 0..MAX_REPLANS {
-            self.transaction.statement(&mut self.engine, &self.settings)?;
+            let txn = self.transaction.statement(&mut self.engine, &self.settings)?;
+            let written = txn.row_writes();
             self.refresh(portal)?;
             let result = match &portal.planned.kind {
                 Kind::Row(_) => self.start_row(portal, limit, out).await,
@@ -411,8 +412,13 @@ impl Session {
                 Kind::Call(_) | Kind::Utility => Err(Error::internal("a utility statement has no plan")),
             };
             match result {
-                // Under READ COMMITTED only a table replaced under the statement ends so: nothing has been written yet.
-                Err(error) if error.code == SqlState::SERIALIZATION_FAILURE && self.is_read_committed() => {
+                // Under READ COMMITTED a table replaced under the statement ends so. It is met before the first row is
+                // written; a statement that has written must not begin again, as it would change its rows twice.
+                Err(error)
+                    if error.code == SqlState::SERIALIZATION_FAILURE
+                        && self.is_read_committed()
+                        && self.transaction.open_txn()?.row_writes() == written =>
+                {
                     out.truncate(begin);
                 }
                 other => return other,
