@@ -17,6 +17,32 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// Sequences of which a session remembers the last number; those that it asked for first are forgotten.
 const REMEMBERED_MAX: usize = 10_000;
 
+/// Why a transaction writes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unwritable {
+    ReadOnly,
+    /// It reads a state of the past.
+    Past,
+}
+
+impl Unwritable {
+    /// 25006 for a statement or function.
+    pub fn refuses(self, what: &str) -> Error {
+        let refused = |why| {
+            Error::new(
+                SqlState::READ_ONLY_SQL_TRANSACTION,
+                format!("cannot execute {what} {why}"),
+            )
+        };
+        match self {
+            Unwritable::ReadOnly => refused("in a read-only transaction"),
+            Unwritable::Past => {
+                refused("while scry.as_of is set").with_hint("To change the present, RESET scry.as_of.")
+            }
+        }
+    }
+}
+
 #[derive(Default)]
 struct State {
     /// The newest committed catalog, as of the last look.
@@ -35,6 +61,7 @@ pub struct SequenceAccess {
     state: Mutex<State>,
     read: AtomicU64,
     read_only: AtomicBool,
+    past: AtomicBool,
     has_own: AtomicBool,
 }
 
@@ -51,13 +78,16 @@ impl SequenceAccess {
             state: Mutex::default(),
             read: AtomicU64::new(0),
             read_only: AtomicBool::new(false),
+            past: AtomicBool::new(false),
             has_own: AtomicBool::new(false),
         }
     }
 
     /// A statement begins. `own` is the transaction's catalog, if it has changed it.
-    pub fn statement(&self, own: Option<&Arc<Catalog>>, read_only: bool) {
-        self.read_only.store(read_only, Ordering::Relaxed);
+    pub fn statement(&self, own: Option<&Arc<Catalog>>, unwritable: Option<Unwritable>) {
+        let is = |why| unwritable == Some(why);
+        self.read_only.store(is(Unwritable::ReadOnly), Ordering::Relaxed);
+        self.past.store(is(Unwritable::Past), Ordering::Relaxed);
         if own.is_some() || self.has_own.load(Ordering::Relaxed) {
             self.has_own.store(own.is_some(), Ordering::Relaxed);
             self.state.lock().own = own.cloned();
@@ -81,13 +111,12 @@ impl SequenceAccess {
     }
 
     fn check_writable(&self, function: &str) -> Result<(), Error> {
-        match self.read_only.load(Ordering::Relaxed) {
-            false => Ok(()),
-            true => Err(Error::new(
-                SqlState::READ_ONLY_SQL_TRANSACTION,
-                format!("cannot execute {function}() in a read-only transaction"),
-            )),
-        }
+        let why = match (&self.read_only, &self.past) {
+            (read_only, _) if read_only.load(Ordering::Relaxed) => Unwritable::ReadOnly,
+            (_, past) if past.load(Ordering::Relaxed) => Unwritable::Past,
+            _ => return Ok(()),
+        };
+        Err(why.refuses(&format!("{function}()")))
     }
 
     fn catalog<'s>(&self, state: &'s mut State) -> &'s Arc<Catalog> {

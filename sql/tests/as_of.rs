@@ -203,3 +203,29 @@ fn times_become_lsns_and_lsns_times() {
         expect(&mut session, "SELECT count(*) FROM t", &["2", "SELECT 1"]).await;
     });
 }
+
+#[test]
+fn sequences_give_no_numbers_while_the_past_is_read() {
+    run(async {
+        let fixture = Fixture::with_options(options(3600));
+        let mut session = fixture.session();
+        let before = lsn_after(&fixture, &mut session, "CREATE SEQUENCE s").await;
+        expect(&mut session, "SELECT nextval('s')", &["1", "SELECT 1"]).await;
+        expect(&mut session, &format!("SET scry.as_of = '{before}'"), &["SET"]).await;
+        let refusals = [
+            (
+                "SELECT nextval('s')",
+                "ERROR 25006: cannot execute nextval() while",
+            ),
+            (
+                "SELECT setval('s', 50)",
+                "ERROR 25006: cannot execute setval() while",
+            ),
+        ];
+        for (call, refusal) in refusals {
+            refused(&mut session, call, refusal).await;
+        }
+        expect(&mut session, "RESET scry.as_of", &["RESET"]).await;
+        expect(&mut session, "SELECT nextval('s')", &["2", "SELECT 1"]).await;
+    });
+}

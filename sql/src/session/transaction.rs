@@ -10,7 +10,7 @@ use crate::exec::foreign_keys::{ForeignKeys, Modes};
 use crate::notify::{Ear, Mark as OutboxMark, Outbox};
 use crate::plan::statement::{IsolationLevel, TransactionModes};
 use crate::privilege;
-use crate::sequence::SequenceAccess;
+use crate::sequence::{SequenceAccess, Unwritable};
 use crate::session::settings::{Mark, Settings};
 use crate::session::{Notice, TransactionStatus};
 use scry_engine::election::Privileges;
@@ -195,7 +195,12 @@ impl Transaction {
         txn.statement();
         txn.check_candidate()?;
         let own = txn.has_definitions().then(|| txn.catalog());
-        self.sequences.statement(own, self.read_only);
+        let why = match (self.read_only, txn.is_past()) {
+            (true, _) => Some(Unwritable::ReadOnly),
+            (false, true) => Some(Unwritable::Past),
+            (false, false) => None,
+        };
+        self.sequences.statement(own, why);
         Ok(txn)
     }
 
@@ -255,17 +260,10 @@ impl Transaction {
     /// Refuses writing of any kind in a read-only transaction, or while reading the past.
     pub fn check_read_write(&self, settings: &Settings, what: &str) -> Result<(), Error> {
         if self.read_only(settings) {
-            return Err(Error::new(
-                SqlState::READ_ONLY_SQL_TRANSACTION,
-                format!("cannot execute {what} in a read-only transaction"),
-            ));
+            return Err(Unwritable::ReadOnly.refuses(what));
         }
         if settings.as_of().is_some() {
-            return Err(Error::new(
-                SqlState::READ_ONLY_SQL_TRANSACTION,
-                format!("cannot execute {what} while scry.as_of is set"),
-            )
-            .with_hint("To change the present, RESET scry.as_of."));
+            return Err(Unwritable::Past.refuses(what));
         }
         Ok(())
     }
