@@ -1,6 +1,7 @@
 //! Opening after a crash: how fast the log is replayed into rows. Throughput is bytes of log.
 //!
-//! No checkpoint is made, so that each opening replays everything. The log is in the system's page cache.
+//! No checkpoint is made, so that each opening replays everything. The log is in the system's page cache. Memory is of the allocator that
+//! the server has.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
@@ -10,6 +11,9 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use scry_engine::*;
 use std::path::Path;
 use std::sync::Arc;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const ROWS: i32 = 200_000;
 
@@ -50,13 +54,13 @@ fn recovery(c: &mut Criterion) {
     group.sample_size(10);
     for (name, transactions, rows_each) in [
         ("load", 0, 0),
-        ("load_and_updates_of_1_row", 200_000, 1),
-        ("load_and_updates_of_100_rows", 2_000, BATCH),
+        ("load_and_updates_of_1_row", 500_000, 1),
+        ("load_and_updates_of_100_rows", 5_000, BATCH),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let bytes = write(folder.path(), transactions, rows_each);
         group.throughput(Throughput::Bytes(bytes));
-        group.bench_function(name, |b| b.iter(|| open(folder.path())));
+        group.bench_function(name, |b| b.iter_with_large_drop(|| open(folder.path())));
     }
     group.finish();
 }

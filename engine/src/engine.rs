@@ -48,6 +48,8 @@ pub struct EngineOptions {
     pub checkpoint_log_bytes: u64,
     /// A checkpoint is made when so much of rows is in memory and in the log alone; 0: never.
     pub checkpoint_dirty_bytes: u64,
+    /// A restart puts so many changes of rows into memory together; with fewer it is slower.
+    pub replay_rows: usize,
     pub runs: RunsOptions,
     /// How long what was superseded can still be read; zero: only as long as a snapshot sees it.
     pub history: Duration,
@@ -64,6 +66,7 @@ impl Default for EngineOptions {
             rows_bytes_max: 4 << 30,
             checkpoint_log_bytes: 512 << 20,
             checkpoint_dirty_bytes: 256 << 20,
+            replay_rows: recovery::REPLAY_ROWS,
             runs: RunsOptions::default(),
             history: Duration::ZERO,
         }
@@ -154,9 +157,13 @@ impl Engine {
             None => (&[][..], Lsn::ZERO),
         };
         let history = Arc::new(History::new(options.history, timeline, (at, oldest)));
-        let (log, state) = recovery::replay(&backing, checkpoint.as_ref(), &history, |replay| {
-            open_log(&wal, log_options, replay)
-        })?;
+        let upon = recovery::Ground {
+            backing: &backing,
+            checkpoint: checkpoint.as_ref(),
+            history: &history,
+            replay_rows: options.replay_rows,
+        };
+        let (log, state) = recovery::replay(upon, |replay| open_log(&wal, log_options, replay))?;
         let log = Arc::new(log);
         let replayed_bytes = log.durable_lsn().get().saturating_sub(restart.get());
         let snapshots = Arc::new(Snapshots::new(state.visible, state.oldest));

@@ -13,7 +13,7 @@
 //! # let folder = tempfile::tempdir()?;
 //! # let options = LogOptions { segment_bytes: 64 << 10, ..LogOptions::default() };
 //! let log = Log::open(folder.path(), options, &mut |frame| {
-//!     for record in frame.records() {
+//!     for record in frame.into_iter().flat_map(|frame| frame.records()) {
 //!         let (lsn, record) = record?; // what was committed before
 //!     }
 //!     Ok(())

@@ -60,6 +60,8 @@ impl Log {
     /// Opens the log in a folder, replaying every frame in order from the segment on that holds
     /// [`LogOptions::restart`]; creates it when the folder has none.
     ///
+    /// Behind the last frame `replay` is called with `None`: nothing was changed so far, and if it fails nothing will be.
+    ///
     /// What recovery passes to `replay` is durable when this returns, acknowledged or not. The folder must belong to
     /// this process alone; seeing to that is the caller's part.
     ///
@@ -70,7 +72,7 @@ impl Log {
     pub fn open(
         dir: &Path,
         options: LogOptions,
-        replay: &mut dyn FnMut(&Frame) -> Result<(), BoxError>,
+        replay: &mut dyn FnMut(Option<&Frame>) -> Result<(), BoxError>,
     ) -> Result<Log, Error> {
         let storage = DiskStorage::new(dir, options.backend);
         make_folders(dir).map_err(|source| Error::Io {
@@ -88,7 +90,7 @@ impl Log {
     pub fn open_on(
         storage: Arc<dyn Storage>,
         options: LogOptions,
-        replay: &mut dyn FnMut(&Frame) -> Result<(), BoxError>,
+        replay: &mut dyn FnMut(Option<&Frame>) -> Result<(), BoxError>,
     ) -> Result<Log, Error> {
         let geometry = options.check()?;
         let io = |action, source| Error::Io {

@@ -150,7 +150,7 @@ pub(crate) fn recover(
     storage: &Arc<dyn Storage>,
     segments: &Segments,
     pool: &Arc<Pool>,
-    replay: &mut dyn FnMut(&Frame) -> Result<(), BoxError>,
+    replay: &mut dyn FnMut(Option<&Frame>) -> Result<(), BoxError>,
 ) -> Result<Recovered, Error> {
     let geometry = segments.geometry;
     let reader = Reader::new(
@@ -181,7 +181,7 @@ pub(crate) fn recover(
         let replayed = read.into_iter().flatten().try_for_each(|frame: Frame| {
             report.frames += 1;
             report.records += u64::from(frame.record_count());
-            replay(&frame).map_err(|source| Error::Replay {
+            replay(Some(&frame)).map_err(|source| Error::Replay {
                 lsn: frame.lsn(),
                 source,
             })
@@ -205,6 +205,10 @@ pub(crate) fn recover(
             });
         }
     }
+    replay(None).map_err(|source| Error::Replay {
+        lsn: Lsn::new(end),
+        source,
+    })?;
     let mut recycled = BTreeSet::new();
     let mut base = end.next_multiple_of(geometry.segment_bytes());
     while base < segments.end {

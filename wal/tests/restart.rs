@@ -314,7 +314,8 @@ fn what_is_left_of_a_damaged_log_that_begins_later_is_a_log_that_begins_there() 
         ..from(SEGMENT)
     };
     let log = Log::open(&copy, options, &mut |frame| {
-        found.extend(numbers(frame).into_iter().map(|(_, number)| number));
+        let numbers = frame.into_iter().flat_map(numbers);
+        found.extend(numbers.map(|(_, number)| number));
         Ok(())
     })
     .unwrap();

@@ -6,20 +6,17 @@
 //!
 //! Records stand in the order in which the transaction first touched the rows, and each is what its row became in the end. So a key of a unique
 //! index may be taken before the record is met that gives it up. Such entries are *late*: they are put in when all
-//! records of the commit were met.
+//! items of the commit were met that are of their key.
 
-use super::rows::in_memory;
-use super::{Replay, corrupt};
-use crate::Row;
+use super::rows::{StorePart, in_memory};
+use super::window::{Item, Kind, Place, Target, Window};
 use crate::error::Error;
 use crate::index::{Index, entry};
-use crate::key::Key;
 use crate::row::RowLayout;
 use crate::store::Growth;
 use crate::store::memtable::Found;
 use crate::types::Datum;
-use scry_wal::{Lsn, Ordinal};
-use std::collections::HashMap;
+use scry_wal::Ordinal;
 use std::sync::Arc;
 
 /// What a row was before a change.
@@ -30,56 +27,16 @@ pub(super) enum Old<'a> {
     Differs(Vec<(usize, Datum<'a>)>),
 }
 
-/// Entries of one commit whose keys others have not given up yet.
-#[derive(Default)]
-pub(super) struct Late {
-    by_key: HashMap<(usize, Key), LateEntries>,
-}
-
-/// Of one key: of which index, and the keys of the table's rows.
-struct LateEntries {
-    index: Arc<Index>,
-    own: Vec<Key>,
-}
-
-impl Late {
-    fn place(index: &Arc<Index>, key: &Key) -> (usize, Key) {
-        (Arc::as_ptr(index.store()) as usize, key.clone())
-    }
-
-    fn add(&mut self, index: &Arc<Index>, key: &Key, own: &[u8]) {
-        let made = || LateEntries {
-            index: Arc::clone(index),
-            own: Vec::new(),
-        };
-        let late = self.by_key.entry(Late::place(index, key)).or_insert_with(made);
-        late.own.push(Key::from_bytes(own));
-    }
-
-    /// Answers whether it was there.
-    fn remove(&mut self, index: &Arc<Index>, key: &Key, own: &[u8]) -> bool {
-        if self.by_key.is_empty() {
-            return false;
-        }
-        let late = self.by_key.get_mut(&Late::place(index, key));
-        let Some(late) = late else { return false };
-        let before = late.own.len();
-        late.own.retain(|other| other.as_ref() != own);
-        late.own.len() < before
-    }
-}
-
-impl Replay {
-    /// The row of a table under `own` was `old` and is `new` by the commit at `lsn`: its indexes follow.
+impl Window {
+    /// The row of a table under `own` was `old` and is `new`: its indexes follow.
     pub(super) fn follow(
         &mut self,
-        lsn: Lsn,
+        place: Place,
         indexes: &[Arc<Index>],
         layout: &RowLayout,
         own: &[u8],
-        (old, new): (&Old<'_>, Option<&Row>),
-        late: &mut Late,
-    ) -> Result<(), Error> {
+        (old, new): (&Old<'_>, Option<&[u8]>),
+    ) {
         for index in indexes.iter().filter(|index| index.is_ready()) {
             let new_key = new.map(|row| index.key(layout, row, own));
             let old_key = match (old, new) {
@@ -96,78 +53,73 @@ impl Replay {
             if old_key == new_key {
                 continue;
             }
-            if let Some(old_key) = old_key {
-                self.take_out(lsn, index, &old_key, own, late)?;
-            }
-            if let Some(new_key) = new_key {
-                self.put_in(lsn, index, &new_key, own, late)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Puts in the entries that were late.
-    pub(super) fn put_late(&mut self, lsn: Lsn, late: Late) -> Result<(), Error> {
-        for ((_, key), LateEntries { index, own }) in late.by_key {
-            for own in own {
-                self.put(
-                    lsn,
-                    lsn,
-                    index.store(),
-                    key.as_ref(),
-                    None,
-                    Some(begun(own.as_ref())),
-                )?;
-            }
-        }
-        Ok(())
-    }
-
-    fn put_in(
-        &mut self,
-        lsn: Lsn,
-        index: &Arc<Index>,
-        key: &Key,
-        own: &[u8],
-        late: &mut Late,
-    ) -> Result<(), Error> {
-        if let Found::Row(Some(_)) = in_memory(index.store(), key.as_ref()) {
-            late.add(index, key, own);
-            return Ok(());
-        }
-        self.put(lsn, lsn, index.store(), key.as_ref(), None, Some(begun(own)))
-    }
-
-    fn take_out(
-        &mut self,
-        lsn: Lsn,
-        index: &Arc<Index>,
-        key: &Key,
-        own: &[u8],
-        late: &mut Late,
-    ) -> Result<(), Error> {
-        if late.remove(index, key, own) {
-            return Ok(());
-        }
-        let store = index.store();
-        match in_memory(store, key.as_ref()) {
-            Found::Row(Some(other)) if &other[..] != own => {
-                // It was put over an entry that only the runs have, which is the one that goes.
-                store.counters.add_live(Growth::of(Some(&entry(own)), None));
-                Ok(())
-            }
-            Found::Row(None) => {
-                let what = format!("an entry of \"{}\" ended that does not exist", index.def.name);
-                Err(corrupt(lsn, Some(store.id), what))
-            }
-            Found::Row(Some(_)) | Found::Nothing | Found::NotHere => {
-                self.put(lsn, lsn, store, key.as_ref(), Some(Ordinal::default()), None)
+            let target = self.index(index);
+            let keys = [(Kind::EntryGone, old_key), (Kind::Entry, new_key)];
+            for (kind, key) in keys {
+                if let Some(key) = key {
+                    let own = Some((Ordinal::default(), own));
+                    self.push(target, (place, kind), key.as_ref(), None, own);
+                }
             }
         }
     }
 }
 
-/// The version of an entry.
-fn begun(own: &[u8]) -> (Ordinal, Row) {
-    (Ordinal::default(), entry(own))
+impl StorePart<'_> {
+    /// Makes the changes of one row of an index.
+    pub(super) fn entry(&mut self, order: &[u128]) -> Result<(), Error> {
+        let window = self.window;
+        let mut late: Vec<&Item> = Vec::new();
+        for ordered in order {
+            let item = window.item(*ordered);
+            if late.first().is_some_and(|late| late.place.lsn != item.place.lsn) {
+                self.put_late(&mut late)?;
+            }
+            let (key, own) = (window.key(item), window.row(item));
+            if item.kind == Kind::EntryGone {
+                let before = late.len();
+                late.retain(|late| window.row(late) != own);
+                if late.len() == before {
+                    self.take_out(item.place, key, own)?;
+                }
+                continue;
+            }
+            match in_memory(self.store, key) {
+                Found::Row(Some(_)) => late.push(item),
+                _ => self.put_in(item)?,
+            }
+        }
+        self.put_late(&mut late)
+    }
+
+    fn put_late(&mut self, late: &mut Vec<&Item>) -> Result<(), Error> {
+        late.drain(..).try_for_each(|item| self.put_in(item))
+    }
+
+    fn put_in(&mut self, item: &Item) -> Result<(), Error> {
+        let window = self.window;
+        let begun = (Ordinal::default(), entry(window.row(item)));
+        self.put(item.place, window.key(item), None, Some(begun))
+    }
+
+    fn take_out(&mut self, place: Place, key: &[u8], own: &[u8]) -> Result<(), Error> {
+        match in_memory(self.store, key) {
+            Found::Row(Some(other)) if &other[..] != own => {
+                // It was put over an entry that only the runs have, which is the one that goes.
+                self.growth += Growth::of(Some(&entry(own)), None);
+                Ok(())
+            }
+            Found::Row(None) => {
+                let name = match self.target {
+                    Target::Index(index) => &index.def.name[..],
+                    Target::Table(_) => "",
+                };
+                let what = format!("an entry of \"{name}\" ended that does not exist");
+                Err(self.wrong(place, what))
+            }
+            Found::Row(Some(_)) | Found::Nothing | Found::NotHere => {
+                self.put(place, key, Some(Ordinal::default()), None)
+            }
+        }
+    }
 }

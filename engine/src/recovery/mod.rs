@@ -21,18 +21,19 @@
 //! a commit behind the checkpoint made, or a table's new primary key, is filled at the end of that commit from the rows as they are there, in a space of
 //! its own, whatever of it is in the runs.
 //!
-//! In reading order: this file (frames and commits), `rows` (what a commit does to rows), `entries` (to rows of indexes), `definitions` (to
-//! the catalog), `sequences`.
+//! In reading order: this file (frames and commits), `changes` (what a commit says of rows), `window` (what it says on its way into memory, by
+//! several threads), `rows` (what that does to rows), `entries` (to rows of indexes), `definitions` (to the catalog), `sequences`.
 //!
 //! While elections are open, versions that their bases see stay behind newer ones, as they did before the restart; so do
 //! versions and catalogs within the retention of history.
 
+mod changes;
 mod definitions;
 mod entries;
 mod rows;
 mod sequences;
+mod window;
 
-use crate::Row;
 use crate::catalog::{Catalog, FIRST_OID, Table};
 use crate::catalog_change::CatalogChange;
 use crate::checkpoint::{Definition, State};
@@ -40,19 +41,19 @@ use crate::collector::Grave;
 use crate::commit::now;
 use crate::error::Error;
 use crate::history::History;
-use crate::key::Key;
 use crate::pins::Pins;
 use crate::runs::SpaceId;
 use crate::store::backing::{Backing, Spaces};
 use crate::store::{Counts, Store};
-use entries::Late;
-use rows::rows_by_ordinal;
+use changes::{Adoption, OwnedChange, RowChange};
 use scry_wal::{
-    BoxError, Change, Commit, Ended, Frame, Log, Lsn, Micros, Op, Ordinal, Record, SequencePosition, StoreId,
-    TentativeId,
+    BoxError, Change, Commit, Frame, Log, Lsn, Micros, Record, SequencePosition, StoreId, TentativeId,
 };
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use window::Applying;
+
+pub(crate) use window::REPLAY_ROWS;
 
 /// What the log says.
 pub(crate) struct Recovered {
@@ -75,20 +76,31 @@ pub(crate) struct Recovered {
     pub(crate) definitions: Vec<Definition>,
 }
 
-/// What the log calls with each frame.
-pub(crate) type ReplayFrame<'a> = &'a mut dyn FnMut(&Frame) -> Result<(), BoxError>;
+/// What the log calls with each frame, and in the end.
+pub(crate) type ReplayFrame<'a> = &'a mut dyn FnMut(Option<&Frame>) -> Result<(), BoxError>;
+
+/// What the log is replayed upon.
+pub(crate) struct Ground<'a> {
+    pub(crate) backing: &'a Arc<Backing>,
+    pub(crate) checkpoint: Option<&'a State>,
+    pub(crate) history: &'a Arc<History>,
+    /// Changes of rows that are put into memory together.
+    pub(crate) replay_rows: usize,
+}
 
 /// Opens the log by `open` and replays it upon a checkpoint, if there is one.
 pub(crate) fn replay(
-    backing: &Arc<Backing>,
-    checkpoint: Option<&State>,
-    history: &Arc<History>,
+    ground: Ground<'_>,
     open: impl FnOnce(ReplayFrame<'_>) -> Result<Log, scry_wal::Error>,
 ) -> Result<(Log, Recovered), Error> {
-    let mut replay = Replay::upon(backing, checkpoint, history)?;
+    let mut replay = Replay::upon(ground)?;
     let mut failure = None;
     let log = open(&mut |frame| {
-        replay.frame(frame).map_err(|error| {
+        let replayed = match frame {
+            Some(frame) => replay.frame(frame),
+            None => replay.applying.settle(),
+        };
+        replayed.map_err(|error| {
             let text: BoxError = error.to_string().into();
             failure = Some(error);
             text
@@ -122,58 +134,22 @@ struct Replay {
     last_oid: u32,
     last_store: u32,
     last_election: u64,
-    graves: Vec<Grave>,
+    /// What commits do to rows.
+    applying: Applying,
     definitions: Vec<Definition>,
     /// Where counters of sequences are.
     positions: HashMap<StoreId, SequencePosition>,
 }
 
-/// A tentative change, until its fate is known.
-struct OwnedChange {
-    store: StoreId,
-    op: Op,
-    ended: Ended,
-    key: Key,
-    /// `None`: nothing.
-    before: Option<Row>,
-    after: Row,
-}
-
-/// A change of a row, at `at` in the log.
-struct RowChange<'a> {
-    at: Lsn,
-    store: StoreId,
-    op: Op,
-    ended: Ended,
-    key: &'a [u8],
-    before: &'a [u8],
-    after: Row,
-}
-
-/// A branch whose rows become rows of its base.
-struct Adoption {
-    branch: Arc<Table>,
-    base: StoreId,
-    count: u64,
-    skipped: HashSet<Ordinal>,
-}
-
-/// Local indexes of one commit: by store, its first ordinal, how many versions it announced and began.
-struct Progress {
-    first: Ordinal,
-    announced: u64,
-    begun: u64,
-    /// Rows by ordinal, while the transaction adds a primary key.
-    by_ordinal: Option<HashMap<Ordinal, (Lsn, Row)>>,
-}
-
 impl Replay {
     /// What the checkpoint says.
-    fn upon(
-        backing: &Arc<Backing>,
-        checkpoint: Option<&State>,
-        history: &Arc<History>,
-    ) -> Result<Replay, Error> {
+    fn upon(ground: Ground<'_>) -> Result<Replay, Error> {
+        let Ground {
+            backing,
+            checkpoint,
+            history,
+            replay_rows,
+        } = ground;
         let now = now();
         let promised = checkpoint.map_or(Lsn::ZERO, |state| state.oldest);
         let mut replay = Replay {
@@ -192,7 +168,7 @@ impl Replay {
             last_oid: 0,
             last_store: 0,
             last_election: 0,
-            graves: Vec::new(),
+            applying: Applying::new(replay_rows),
             definitions: Vec::new(),
             positions: HashMap::new(),
         };
@@ -278,14 +254,8 @@ impl Replay {
     fn keep_tentative(&mut self, id: TentativeId, change: &Change<'_>) {
         self.last_txn = self.last_txn.max(id.get());
         self.last_store = self.last_store.max(change.store.get());
-        self.tentative.entry(id).or_default().push(OwnedChange {
-            store: change.store,
-            op: change.op,
-            ended: change.ended,
-            key: Key::from_bytes(change.key),
-            before: (!change.before.is_empty()).then(|| Row::from(change.before)),
-            after: Row::from(change.after),
-        });
+        let change = OwnedChange::of(change);
+        self.tentative.entry(id).or_default().push(change);
     }
 
     fn commit(
@@ -306,6 +276,9 @@ impl Replay {
         if self.history.note(lsn, commit.time) {
             self.oldest = self.oldest.max(self.history.floor(self.now));
         }
+        if !catalog.is_empty() {
+            self.applying.settle()?;
+        }
         let mut new_keys = HashMap::new();
         let mut adoptions = Vec::new();
         for change in catalog {
@@ -316,75 +289,25 @@ impl Replay {
                 change => new_keys.extend(self.alter(lsn, change, &Spaces::default())?),
             }
         }
-        let mut progress = HashMap::new();
-        for range in commit.stores.iter() {
-            let table = self.stores.get(&range.store);
-            let table = table.ok_or_else(|| corrupt(lsn, Some(range.store), "unknown store".to_owned()))?;
-            let expected = table.store.counters.next_ordinal();
-            if range.first != expected {
-                let what = format!("ordinals from {} where {expected} is next", range.first);
-                return Err(corrupt(lsn, Some(range.store), what));
-            }
-            table.store.counters.take_ordinals(range.count);
-            let by_ordinal = match new_keys.contains_key(&range.store) {
-                true => Some(rows_by_ordinal(&table.store)?),
-                false => None,
-            };
-            let (first, announced) = (range.first, range.count);
-            progress.insert(
-                range.store,
-                Progress {
-                    first,
-                    announced,
-                    begun: 0,
-                    by_ordinal,
-                },
-            );
-        }
-        let mut late = Late::default();
+        let mut progress = self.announced(lsn, commit, &new_keys)?;
         for adoption in adoptions {
-            self.adopt(lsn, &mut progress, adoption, &mut late)?;
+            self.adopt(&mut progress, adoption)?;
         }
         if let Some(id) = commit.adopts {
             for change in self.tentative.remove(&id).unwrap_or_default() {
-                let change = RowChange {
-                    at: lsn,
-                    store: change.store,
-                    op: change.op,
-                    ended: change.ended,
-                    key: &change.key,
-                    before: change.before.as_deref().unwrap_or_default(),
-                    after: change.after,
-                };
-                self.change(lsn, &mut progress, change, &mut late)?;
+                self.change(lsn, &mut progress, change.as_change())?;
             }
         }
         for (at, change) in changes {
-            let change = RowChange {
-                at: *at,
-                store: change.store,
-                op: change.op,
-                ended: change.ended,
-                key: change.key,
-                before: change.before,
-                after: Row::from(change.after),
-            };
-            self.change(lsn, &mut progress, change, &mut late)?;
+            self.change(*at, &mut progress, RowChange::from(change))?;
         }
-        self.put_late(lsn, late)?;
-        for (store, progress) in &mut progress {
-            if progress.begun != progress.announced {
-                let what = format!(
-                    "{} versions announced, {} found",
-                    progress.announced, progress.begun
-                );
-                return Err(corrupt(lsn, Some(*store), what));
-            }
+        progress.check()?;
+        self.applying.advance()?;
+        if !catalog.is_empty() {
+            self.applying.settle()?;
         }
         for (store, key) in new_keys {
-            let rows = progress
-                .get_mut(&store)
-                .and_then(|progress| progress.by_ordinal.take());
+            let rows = progress.take_rows(store);
             self.rekey(lsn, store, &key, rows, &Spaces::default())?;
         }
         for change in catalog {
@@ -410,7 +333,7 @@ impl Replay {
             next_oid: self.last_oid.saturating_add(1).max(FIRST_OID),
             next_store: self.last_store + 1,
             next_election: self.last_election + 1,
-            graves: self.graves,
+            graves: self.applying.take_graves(),
             definitions: self.definitions,
         }
     }

@@ -1,252 +1,296 @@
-//! What a commit does to rows.
+//! What the items of a window do to rows in memory.
 
-use super::entries::{Late, Old};
-use super::{Adoption, Progress, Replay, RowChange, corrupt};
+use super::corrupt;
+use super::window::{Item, Kind, Place, Target, Window};
 use crate::Row;
 use crate::collector::Grave;
-use crate::election::branch;
 use crate::error::Error;
 use crate::key::{Key, KeyRange};
 use crate::locks::RowRef;
 use crate::overlay::Version;
-use crate::row::RowError;
+use crate::pins::any_sees;
 use crate::store::entry::RowEntry;
 use crate::store::memtable::Found;
 use crate::store::scan::Met;
-use crate::store::{Growth, NEWEST, Store};
-use scry_wal::{Ended, Lsn, Op, Ordinal, StoreId};
+use crate::store::{DirtyRows, Growth, NEWEST, Store};
+use scry_wal::{Lsn, Ordinal};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-impl Replay {
-    /// Makes one change of a row, of the commit at `lsn`.
-    pub(super) fn change(
-        &mut self,
-        lsn: Lsn,
-        progress: &mut HashMap<StoreId, Progress>,
-        change: RowChange<'_>,
-        late: &mut Late,
-    ) -> Result<(), Error> {
-        let RowChange {
-            at,
-            store: store_id,
-            op,
-            ended,
-            key,
-            before,
-            after,
-        } = change;
-        // Changes of a store that the commit does not name are void: the transaction dropped the store itself.
-        let (Some(progress), Some(table)) = (progress.get_mut(&store_id), self.stores.get(&store_id)) else {
+/// A part of a window, applied by one thread.
+pub(super) struct Part<'w> {
+    window: &'w Window,
+    graves: Vec<Grave>,
+}
+
+/// The part's items of one store. What they amount to is counted here, and added to the store's counts in the end.
+pub(super) struct StorePart<'w> {
+    pub(super) window: &'w Window,
+    pub(super) target: &'w Target,
+    pub(super) store: &'w Arc<Store>,
+    pub(super) growth: Growth,
+    graves: Vec<Grave>,
+    dirty: DirtyRows,
+    memory: i64,
+    superseded: u64,
+    last_row_id: Option<u64>,
+}
+
+impl<'w> Part<'w> {
+    pub(super) fn new(window: &'w Window) -> Part<'w> {
+        let graves = Vec::new();
+        Part { window, graves }
+    }
+
+    /// Makes the changes of items in their order. Answers what was deleted and somebody may still see.
+    pub(super) fn apply(mut self, order: &[u128]) -> Result<Vec<Grave>, Error> {
+        let window = self.window;
+        let mut alike = Vec::new();
+        for of_target in order.chunk_by(|one, next| one >> 96 == next >> 96) {
+            let mut part = StorePart::new(window, &window.targets[(of_target[0] >> 96) as usize]);
+            for of_prefix in of_target.chunk_by(|one, next| one >> 32 == next >> 32) {
+                if let [_] = of_prefix {
+                    part.same_key(of_prefix)?;
+                    continue;
+                }
+                let key = |ordered: &u128| window.key(window.item(*ordered));
+                alike.clear();
+                alike.extend_from_slice(of_prefix);
+                // What has the same key stays in the order of the log.
+                alike.sort_by(|one, other| key(one).cmp(key(other)));
+                for of_key in alike.chunk_by(|one, next| key(one) == key(next)) {
+                    part.same_key(of_key)?;
+                }
+            }
+            self.graves.extend(part.finish());
+        }
+        Ok(self.graves)
+    }
+}
+
+impl<'w> StorePart<'w> {
+    fn new(window: &'w Window, target: &'w Target) -> StorePart<'w> {
+        StorePart {
+            window,
+            target,
+            store: target.store(),
+            growth: Growth::default(),
+            graves: Vec::new(),
+            dirty: DirtyRows::default(),
+            memory: 0,
+            superseded: 0,
+            last_row_id: None,
+        }
+    }
+
+    fn finish(self) -> Vec<Grave> {
+        let store = self.store;
+        store.counters.add_live(self.growth);
+        store.counters.add_superseded(self.superseded);
+        if let Some(row_id) = self.last_row_id {
+            store.counters.saw_hidden_key(row_id);
+        }
+        store.home.backing.add_memory(self.memory);
+        store.add_dirty(self.dirty);
+        self.graves
+    }
+
+    fn same_key(&mut self, order: &[u128]) -> Result<(), Error> {
+        match self.target {
+            Target::Table(_) => self.row(order),
+            Target::Index(_) => self.entry(order),
+        }
+    }
+
+    pub(super) fn wrong(&self, place: Place, what: String) -> Error {
+        corrupt(place.at, Some(self.store.id), what)
+    }
+
+    /// Makes the changes of one row.
+    fn row(&mut self, order: &[u128]) -> Result<(), Error> {
+        let window = self.window;
+        let mut last: Option<Item> = None;
+        for ordered in order {
+            let mut item = *window.item(*ordered);
+            self.check(&item)?;
+            if let Some(before) = last.take() {
+                let is_next = before.begun == item.ended && item.begun.is_some();
+                match is_next && !self.is_kept(&before, item.place) {
+                    true => item.ended = before.ended,
+                    false => self.put_row(&before)?,
+                }
+            }
+            match item.begun {
+                Some(_) => last = Some(item),
+                None => self.put_row(&item)?,
+            }
+        }
+        last.map_or(Ok(()), |last| self.put_row(&last))
+    }
+
+    /// Checks what later readers rely on.
+    fn check(&mut self, item: &Item) -> Result<(), Error> {
+        let Target::Table(table) = self.target else {
             return Ok(());
         };
-        let table = Arc::clone(table);
-        let store = &table.store;
-        let wrong = |what: String| corrupt(at, Some(store_id), what);
-        let ended = match ended {
-            Ended::None => None,
-            Ended::Ordinal(ordinal) => Some(ordinal),
-            Ended::Own(local) => Some(progress.first.plus(u64::from(local))),
-        };
-        if ended.is_some() != (op != Op::Insert) {
-            return Err(wrong(
-                "operation and ended version contradict each other".to_owned(),
-            ));
+        if item.kind == Kind::Row && item.begun.is_some() {
+            let checked = table.layout.validate(self.window.row(item));
+            checked.map_err(|error| self.wrong(item.place, error.to_string()))?;
         }
-        let begun = match op {
-            Op::Delete => None,
-            Op::Insert | Op::Update => {
-                let checked = table.layout.validate(&after);
-                checked.map_err(|error| wrong(error.to_string()))?;
-                let ordinal = progress.first.plus(progress.begun);
-                progress.begun += 1;
-                Some((ordinal, after))
-            }
-        };
         if table.def.primary_key.is_none()
-            && let Ok(row_id) = <[u8; 8]>::try_from(key)
+            && let Ok(row_id) = <[u8; 8]>::try_from(self.window.key(item))
         {
-            store.counters.saw_hidden_key(u64::from_be_bytes(row_id));
+            self.last_row_id = self.last_row_id.max(Some(u64::from_be_bytes(row_id)));
         }
-        if let Some(rows) = &mut progress.by_ordinal {
-            let mut old = None;
-            if let Some(ended) = ended {
-                let removed = rows.remove(&ended);
-                old = Some(removed.ok_or_else(|| wrong(format!("ended version {ended} does not exist")))?);
-            }
-            store.counters.add_live(Growth::of(
-                old.as_ref().map(|(_, row)| &row[..]),
-                begun.as_ref().map(|(_, row)| &row[..]),
-            ));
-            rows.extend(begun.map(|(ordinal, row)| (ordinal, (lsn, row))));
-            return Ok(());
-        }
-        if table.indexes.is_empty() {
-            return self.put(at, lsn, store, key, ended, begun);
-        }
-        let layout = &table.layout;
-        let damaged = |error: RowError| corrupt(at, Some(store_id), error.to_string());
-        let old = match op {
-            Op::Insert => Old::Nothing,
-            Op::Update => Old::Differs(layout.decode_before(before).map_err(damaged)?),
-            Op::Delete => {
-                layout.validate(before).map_err(damaged)?;
-                Old::Row(before)
-            }
-        };
-        let new = begun.as_ref().map(|(_, row)| Row::clone(row));
-        self.put(at, lsn, store, key, ended, begun)?;
-        self.follow(lsn, &table.indexes, layout, key, (&old, new.as_ref()), late)
+        Ok(())
+    }
+
+    /// Whether somebody may see a version that another one ended.
+    fn is_kept(&self, version: &Item, ended: Place) -> bool {
+        let pins = self.window.pins.as_deref().unwrap_or_default();
+        ended.lsn > ended.oldest || any_sees(pins, version.place.lsn, ended.lsn)
+    }
+
+    fn put_row(&mut self, item: &Item) -> Result<(), Error> {
+        let window = self.window;
+        let begun = item.begun.map(|ordinal| (ordinal, Row::from(window.row(item))));
+        self.put(item.place, window.key(item), item.ended, begun)
     }
 
     /// Ends one version of a row and begins another.
     pub(super) fn put(
         &mut self,
-        at: Lsn,
-        lsn: Lsn,
-        store: &Arc<Store>,
+        place: Place,
         key: &[u8],
         ended: Option<Ordinal>,
         begun: Option<(Ordinal, Row)>,
     ) -> Result<(), Error> {
-        let wrong = |what: String| corrupt(at, Some(store.id), what);
-        let pins = self.catalog.elections().pins().list().unwrap_or_default();
-        let keep = (self.oldest, &pins[..]);
         match (ended, begun) {
-            (None, Some((ordinal, row))) => {
-                store.counters.add_live(Growth::of(None, Some(&row)));
-                let key = Key::from_bytes(key);
-                let mut is_below = false;
-                let made = store.rows.get_or_insert_if(&key, |has_gaps| {
-                    is_below = has_gaps;
-                    Some(Arc::new(RowEntry::committed(
-                        lsn,
-                        ordinal,
-                        Some(Arc::clone(&row)),
-                    )))
-                });
-                let (entry, is_new) = made.expect("it is always made");
-                let mut state = entry.lock();
-                if is_new {
-                    if is_below {
-                        state.set_below();
-                    }
-                    drop(state);
-                    store.changed(&key, &entry, 0);
-                    return Ok(());
-                }
-                let before = state.weight(key.as_ref());
-                // A deletion that a pin has kept stays until replay is over, though the pin may be gone.
-                if state.newest(store.id).row.is_some() {
-                    return Err(wrong("a row with the key of an inserted row exists".to_owned()));
-                }
-                let kept = state.supersede(lsn, ordinal, Some(row), keep);
-                store.counters.add_superseded(u64::from(kept));
-                drop(state);
-                store.changed(&key, &entry, before);
-                Ok(())
-            }
-            (Some(ended), begun) => {
-                let entry = match store.rows.find(key, Arc::clone) {
-                    Found::Row(entry) => entry,
-                    Found::Nothing => {
-                        return Err(wrong(format!(
-                            "version {ended} ended, but its row does not exist"
-                        )));
-                    }
-                    Found::NotHere => {
-                        put_unseen(store, key, lsn, begun);
-                        return Ok(());
-                    }
-                };
-                let mut state = entry.lock();
-                let before = state.weight(key);
-                let newest = state.newest(store.id);
-                if newest.ordinal != ended || newest.row.is_none() {
-                    return Err(wrong(format!("version {ended} ended, {} found", newest.ordinal)));
-                }
-                let new = begun.as_ref().map(|(_, row)| &row[..]);
-                let old = newest.row.map(|row| &row[..]);
-                store.counters.add_live(Growth::of(old, new));
-                match begun {
-                    Some((ordinal, row)) => {
-                        let kept = state.supersede(lsn, ordinal, Some(row), keep);
-                        store.counters.add_superseded(u64::from(kept));
-                    }
-                    None => {
-                        state.supersede(lsn, Ordinal::default(), None, keep);
-                        if state.is_bare_deletion() && !state.is_below() {
-                            store.home.backing.add_memory(state.recount(key, before));
-                            drop(state);
-                            store.remove(key, &entry);
-                            return Ok(());
-                        }
-                        if !state.is_below() {
-                            let row = RowRef {
-                                store: Arc::clone(store),
-                                key: Key::from_bytes(key),
-                                entry: Arc::clone(&entry),
-                            };
-                            self.graves.push(Grave { lsn, row });
-                        }
-                    }
-                }
-                drop(state);
-                store.changed(&Key::from_bytes(key), &entry, before);
-                Ok(())
-            }
+            (None, Some(begun)) => self.insert(place, key, begun),
+            (Some(ended), begun) => self.replace(place, key, ended, begun),
             (None, None) => Ok(()),
         }
     }
 
-    /// Makes the rows of a branch rows of its base.
-    pub(super) fn adopt(
-        &mut self,
-        lsn: Lsn,
-        progress: &mut HashMap<StoreId, Progress>,
-        adoption: Adoption,
-        late: &mut Late,
-    ) -> Result<(), Error> {
-        let Adoption {
-            branch: table,
-            base,
-            count,
-            skipped,
-        } = adoption;
-        let wrong = |what: &str| corrupt(lsn, Some(base), what.to_owned());
-        let progress = progress.get_mut(&base);
-        let progress =
-            progress.ok_or_else(|| wrong("an adoption into a store that the commit does not name"))?;
-        if progress.begun != 0 || count != table.store.counters.next_ordinal().get() {
-            return Err(wrong("an adoption that does not come first, or of another count"));
-        }
-        progress.begun = count;
-        let first = progress.first;
-        let into = self.stores.get(&base).ok_or_else(|| wrong("unknown store"))?;
-        let (into, proposed) = (Arc::clone(into), branch::base_layout(&table));
-        let mut rows = Vec::new();
-        each_newest(&table.store, &mut |key, version| {
-            let ordinal = version.ordinal.unwrap_or_default();
-            if !skipped.contains(&ordinal) {
-                rows.push((key.clone(), ordinal, version.row));
+    fn keep(&self, place: Place) -> (Lsn, &'w [Lsn]) {
+        (place.oldest, self.window.pins.as_deref().unwrap_or_default())
+    }
+
+    fn insert(&mut self, place: Place, key: &[u8], (ordinal, row): (Ordinal, Row)) -> Result<(), Error> {
+        let keep = self.keep(place);
+        let key = Key::from_bytes(key);
+        self.growth += Growth::of(None, Some(&row));
+        let (mut row, memory) = (Some(row), &mut self.memory);
+        let made = self.store.rows.get_or_insert_if(&key, |has_gaps| {
+            let entry = RowEntry::committed(place.lsn, ordinal, row.take());
+            let mut state = entry.lock();
+            if has_gaps {
+                state.set_below();
             }
-        })?;
-        for (key, ordinal, row) in rows {
-            let proposal = branch::decode(&proposed, &table, &row);
-            let begun = proposal
-                .visible()
-                .map(|row| (first.plus(ordinal.get()), Arc::clone(row)));
-            let replaced = match proposal.replaced {
-                Some(_) if !into.indexes.is_empty() => newest(&into.store, key.as_ref())?,
-                _ => None,
-            };
-            let old = replaced.as_deref().map_or(Old::Nothing, Old::Row);
-            let new = begun.as_ref().map(|(_, row)| Row::clone(row));
-            self.put(lsn, lsn, &into.store, key.as_ref(), proposal.replaced, begun)?;
-            let rows = (&old, new.as_ref());
-            self.follow(lsn, &into.indexes, &into.layout, key.as_ref(), rows, late)?;
+            let _ = state.mark_dirty();
+            *memory += state.recount(key.as_ref(), 0);
+            drop(state);
+            Some(Arc::new(entry))
+        });
+        let (entry, is_new) = made.expect("it is always made");
+        if is_new {
+            let row_bytes = entry.lock().newest_bytes();
+            self.dirty.push(key, entry, row_bytes);
+            return Ok(());
         }
+        let mut state = entry.lock();
+        let before = state.weight(key.as_ref());
+        // A deletion that a pin has kept stays until replay is over, though the pin may be gone.
+        if state.newest(self.store.id).row.is_some() {
+            let what = "a row with the key of an inserted row exists".to_owned();
+            return Err(self.wrong(place, what));
+        }
+        let kept = state.supersede(place.lsn, ordinal, row, keep);
+        self.superseded += u64::from(kept);
+        if state.mark_dirty() {
+            self.dirty
+                .push(key.clone(), Arc::clone(&entry), state.newest_bytes());
+        }
+        self.memory += state.recount(key.as_ref(), before);
         Ok(())
+    }
+
+    fn replace(
+        &mut self,
+        place: Place,
+        key: &[u8],
+        ended: Ordinal,
+        begun: Option<(Ordinal, Row)>,
+    ) -> Result<(), Error> {
+        let (store, keep) = (self.store, self.keep(place));
+        let mut begun = Some(begun);
+        let found = store.rows.find(key, |entry| {
+            let mut state = entry.lock();
+            let before = state.weight(key);
+            let newest = state.newest(store.id);
+            if newest.ordinal != ended || newest.row.is_none() {
+                let what = format!("version {ended} ended, {} found", newest.ordinal);
+                return Err(corrupt(place.at, Some(store.id), what));
+            }
+            let (ordinal, row) = begun.take().flatten().unzip();
+            let old = newest.row.map(|row| &row[..]);
+            self.growth += Growth::of(old, row.as_deref());
+            let is_deletion = row.is_none();
+            let kept = state.supersede(place.lsn, ordinal.unwrap_or_default(), row, keep);
+            if is_deletion && !state.is_below() {
+                if state.is_bare_deletion() {
+                    self.memory += state.recount(key, before);
+                    return Ok(Some(Arc::clone(entry)));
+                }
+                self.graves.push(Grave {
+                    lsn: place.lsn,
+                    row: RowRef {
+                        store: Arc::clone(store),
+                        key: Key::from_bytes(key),
+                        entry: Arc::clone(entry),
+                    },
+                });
+            }
+            self.superseded += u64::from(kept && !is_deletion);
+            if state.mark_dirty() {
+                self.dirty
+                    .push(Key::from_bytes(key), Arc::clone(entry), state.newest_bytes());
+            }
+            self.memory += state.recount(key, before);
+            Ok(None)
+        });
+        match found {
+            Found::Row(Ok(None)) => Ok(()),
+            Found::Row(Ok(Some(entry))) => {
+                store.remove(key, &entry);
+                Ok(())
+            }
+            Found::Row(Err(error)) => Err(error),
+            Found::Nothing => {
+                let what = format!("version {ended} ended, but its row does not exist");
+                Err(self.wrong(place, what))
+            }
+            Found::NotHere => {
+                self.put_unseen(place, key, begun.take().flatten());
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends a version that only the runs have, and begins another.
+    fn put_unseen(&mut self, place: Place, key: &[u8], begun: Option<(Ordinal, Row)>) {
+        self.growth += Growth::unseen(true, begun.as_ref().map(|(_, row)| &row[..]));
+        let (ordinal, row) = begun.unzip();
+        let entry = RowEntry::committed(place.lsn, ordinal.unwrap_or_default(), row);
+        let key = Key::from_bytes(key);
+        let mut state = entry.lock();
+        state.set_below();
+        let _ = state.mark_dirty();
+        self.memory += state.recount(key.as_ref(), 0);
+        let row_bytes = state.newest_bytes();
+        drop(state);
+        let (entry, _) = self.store.rows.get_or_insert_with(&key, || Arc::new(entry));
+        self.dirty.push(key, entry, row_bytes);
     }
 }
 
@@ -257,24 +301,12 @@ pub(super) fn in_memory(store: &Store, key: &[u8]) -> Found<Option<Row>> {
 }
 
 /// The row of a key as it is now.
-fn newest(store: &Store, key: &[u8]) -> Result<Option<Row>, Error> {
+pub(super) fn newest(store: &Store, key: &[u8]) -> Result<Option<Row>, Error> {
     Ok(match in_memory(store, key) {
         Found::Row(row) => row,
         Found::Nothing => None,
         Found::NotHere => store.read_below(key, NEWEST)?.and_then(|stored| stored.row),
     })
-}
-
-/// Ends a version that only the runs have, and begins another.
-fn put_unseen(store: &Store, key: &[u8], lsn: Lsn, begun: Option<(Ordinal, Row)>) {
-    let growth = Growth::unseen(true, begun.as_ref().map(|(_, row)| &row[..]));
-    store.counters.add_live(growth);
-    let (ordinal, row) = begun.unzip();
-    let entry = RowEntry::committed(lsn, ordinal.unwrap_or_default(), row);
-    entry.lock().set_below();
-    let key = Key::from_bytes(key);
-    let (entry, _) = store.rows.get_or_insert_with(&key, || Arc::new(entry));
-    store.changed(&key, &entry, 0);
 }
 
 /// Calls `visit` with each row of a store.

@@ -11,6 +11,8 @@ pub(crate) mod memtable;
 pub(crate) mod scan;
 mod sorted;
 
+pub(crate) use sorted::prefix;
+
 use crate::error::Error;
 use crate::key::{Key, KeyRange};
 use crate::overlay::Version;

@@ -22,7 +22,7 @@ impl<T> Default for Sorted<T> {
 }
 
 /// The first eight bytes of a key, as a number that orders like them.
-fn prefix(key: &[u8]) -> u64 {
+pub(crate) fn prefix(key: &[u8]) -> u64 {
     let mut bytes = [0; 8];
     let length = key.len().min(8);
     bytes[..length].copy_from_slice(&key[..length]);

@@ -25,11 +25,12 @@ pub fn poll_once<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
 }
 
 /// Small segments: they are quickly made, and a few transactions cross from one to the next. Checkpoints are made all the time, and what
-/// is in files leaves memory at once.
+/// is in files leaves memory at once. A restart puts rows into memory few at a time.
 pub fn options() -> EngineOptions {
     let mut options = EngineOptions {
         rows_bytes_max: 0,
         checkpoint_log_bytes: 1,
+        replay_rows: 64,
         ..EngineOptions::default()
     };
     options.log.segment_bytes = 64 << 10;

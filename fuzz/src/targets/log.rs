@@ -50,7 +50,7 @@ fn open(disk: &Arc<SimStorage>) -> std::result::Result<(Log, Vec<(Lsn, u64)>), E
         Arc::<SimStorage>::clone(disk) as Arc<dyn Storage>,
         options,
         &mut |frame| {
-            for record in frame.records() {
+            for record in frame.into_iter().flat_map(|frame| frame.records()) {
                 let (lsn, record) = record?;
                 let Record::Change(change) = record else {
                     panic!("a record that nobody wrote: {record:?}")

@@ -86,7 +86,7 @@ pub fn append_catalog(log: &Log, payload: &[u8]) -> Result<Lsn, Error> {
 pub fn open(dir: &Path, options: LogOptions) -> Result<(Log, Vec<(Lsn, u64)>), Error> {
     let mut found = Vec::new();
     let log = Log::open(dir, options, &mut |frame| {
-        found.extend(numbers(frame));
+        found.extend(frame.into_iter().flat_map(numbers));
         Ok(())
     })?;
     Ok((log, found))
@@ -96,7 +96,7 @@ pub fn open(dir: &Path, options: LogOptions) -> Result<(Log, Vec<(Lsn, u64)>), E
 pub fn open_on(storage: Arc<dyn Storage>, options: LogOptions) -> Result<(Log, Vec<(Lsn, u64)>), Error> {
     let mut found = Vec::new();
     let log = Log::open_on(storage, options, &mut |frame| {
-        found.extend(numbers(frame));
+        found.extend(frame.into_iter().flat_map(numbers));
         Ok(())
     })?;
     Ok((log, found))
