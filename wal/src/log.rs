@@ -161,7 +161,7 @@ impl Log {
             archive: options.archive.clone(),
             retain_bytes_max: options.retain_bytes_max,
             retention: options.retention,
-            recycling: Mutex::new(()),
+            recycling: Mutex::default(),
             appended: AtomicU64::new(raw),
             durability,
             space: Arc::new(Space::new(

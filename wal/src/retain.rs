@@ -49,6 +49,13 @@ impl Retention {
     }
 }
 
+/// What the one that recycles knows from the last time.
+#[derive(Debug, Default)]
+pub(crate) struct Recycling {
+    /// A segment that was too young to go, and when the first commit from there on was made.
+    young: Option<(u64, Micros)>,
+}
+
 /// What recycling did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recycled {
@@ -64,10 +71,10 @@ pub struct Recycled {
 
 /// Lets whole segments before `upto` go.
 pub(crate) fn recycle(shared: &Arc<Shared>, upto: Lsn, now: Micros) -> Result<Recycled, Error> {
-    let _alone = shared.recycling.lock();
+    let mut alone = shared.recycling.lock();
     shared.fate.check()?;
     archive_sealed(shared)?;
-    let (begin, dropped) = raise_begin(shared, upto, now)?;
+    let (begin, dropped) = raise_begin(shared, &mut alone, upto, now)?;
     let mut done = Recycled {
         begin,
         dropped,
@@ -98,13 +105,21 @@ pub(crate) fn archive(shared: &Shared) -> Result<Option<Lsn>, Error> {
 }
 
 /// Tells readers where the log begins from now on.
-fn raise_begin(shared: &Arc<Shared>, upto: Lsn, now: Micros) -> Result<(Lsn, Vec<Consumer>), Error> {
+fn raise_begin(
+    shared: &Arc<Shared>,
+    known: &mut Recycling,
+    upto: Lsn,
+    now: Micros,
+) -> Result<(Lsn, Vec<Consumer>), Error> {
     let geometry = shared.geometry;
     let durable = shared.durability.raw();
     let bound = upto.get().min(durable.saturating_sub(1));
     let bound = Lsn::new(match shared.retention {
         Retention::Everything => 0,
-        Retention::Recent { bytes, age } => aged(shared, bound.min(durable.saturating_sub(bytes)), age, now)?,
+        Retention::Recent { bytes, age } => {
+            let bound = bound.min(durable.saturating_sub(bytes));
+            aged(shared, known, bound, age, now)?
+        }
     });
     let consumers = &shared.consumers;
     let (bound, dropped) = consumers.hold(bound, Lsn::new(durable), shared.retain_bytes_max, now)?;
@@ -113,7 +128,13 @@ fn raise_begin(shared: &Arc<Shared>, upto: Lsn, now: Micros) -> Result<(Lsn, Vec
 }
 
 /// As much of what is before `bound` as was committed longer than `age` ago: whole segments, if it is not all.
-fn aged(shared: &Arc<Shared>, bound: u64, age: Duration, now: Micros) -> Result<u64, Error> {
+fn aged(
+    shared: &Arc<Shared>,
+    known: &mut Recycling,
+    bound: u64,
+    age: Duration,
+    now: Micros,
+) -> Result<u64, Error> {
     if age.is_zero() {
         return Ok(bound);
     }
@@ -122,11 +143,21 @@ fn aged(shared: &Arc<Shared>, bound: u64, age: Duration, now: Micros) -> Result<
     let mut begin = shared.consumers.begin().get();
     loop {
         let next = shared.geometry.end(begin);
-        // What stands before the first commit of a segment is not younger than that.
-        if next > bound || first_commit(shared, next)?.is_none_or(|time| time > latest) {
+        if next > bound {
             return Ok(begin.min(bound));
         }
-        begin = next;
+        // What stands before the first commit of a segment is not younger than that.
+        let first = match known.young {
+            Some((base, time)) if base == next => Some(time),
+            _ => first_commit(shared, next)?,
+        };
+        match first {
+            Some(time) if time <= latest => begin = next,
+            first => {
+                known.young = first.map(|time| (next, time));
+                return Ok(begin.min(bound));
+            }
+        }
     }
 }
 

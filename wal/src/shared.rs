@@ -12,7 +12,7 @@ use crate::durability::{Durability, Fate};
 use crate::format::{DatabaseId, Geometry};
 use crate::ids::NodeId;
 use crate::recent::Recent;
-use crate::retain::Retention;
+use crate::retain::{Recycling, Retention};
 use crate::space::Space;
 use crate::storage::Storage;
 use crate::sys::buffer::Pool;
@@ -33,7 +33,7 @@ pub(crate) struct Shared {
     pub(crate) retention: Retention,
     pub(crate) retain_bytes_max: u64,
     /// Held by the one that lets segments go.
-    pub(crate) recycling: Mutex<()>,
+    pub(crate) recycling: Mutex<Recycling>,
     /// A copy of the end of the log, for those who do not hold the lock.
     pub(crate) appended: AtomicU64,
     pub(crate) durability: Arc<Durability>,

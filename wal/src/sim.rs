@@ -77,6 +77,7 @@ struct Disk {
     file_fault: Option<(u64, Fault)>,
     /// Operations on files so far.
     file_operations: u64,
+    opened: u64,
     on_their_way: Vec<OnItsWay>,
     next_id: u64,
     crashed: bool,
@@ -196,6 +197,7 @@ impl SimStorage {
             fault: None,
             file_fault: None,
             file_operations: 0,
+            opened: 0,
             on_their_way: Vec::new(),
             next_id: 0,
             crashed: false,
@@ -222,6 +224,11 @@ impl SimStorage {
     /// How many operations on files there were.
     pub fn file_operations(&self) -> u64 {
         self.disk.lock().file_operations
+    }
+
+    /// How often a file was opened.
+    pub fn opened(&self) -> u64 {
+        self.disk.lock().opened
     }
 
     /// Keeps writes on their way, all of them, or lets them go. Not for the queue that writes one after another.
@@ -348,9 +355,11 @@ impl Storage for SimStorage {
     }
 
     fn open(&self, name: &str, _access: Access) -> io::Result<Arc<dyn SegmentFile>> {
-        if !self.disk.lock().files.contains_key(name) {
+        let mut disk = self.disk.lock();
+        if !disk.files.contains_key(name) {
             return Err(io::Error::from(io::ErrorKind::NotFound));
         }
+        disk.opened += 1;
         Ok(Arc::new(SimFile {
             disk: Arc::clone(&self.disk),
             name: name.to_owned(),

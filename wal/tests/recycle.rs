@@ -132,6 +132,9 @@ fn what_was_committed_lately_is_kept_however_little_is_wanted() {
         Lsn::ZERO,
         "all is of the last hour"
     );
+    let opened = disk.opened();
+    log.recycle(end, at(60)).unwrap();
+    assert_eq!(disk.opened(), opened, "that was known from the last time");
     // The 20th is an hour old: the segments before the one that it stands in hold nothing younger.
     assert_eq!(log.recycle(end, at(80)).unwrap().begin, base(commits[20]));
     assert_eq!(
