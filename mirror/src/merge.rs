@@ -4,7 +4,6 @@ use arrow::array::BooleanArray;
 use arrow::buffer::{BooleanBuffer, Buffer, MutableBuffer};
 use arrow::compute::concat_batches;
 use scry_stream::StoreSchema;
-use std::sync::Arc;
 
 use crate::bits::Bits;
 use crate::cache::Cache;
@@ -45,9 +44,7 @@ pub(crate) fn merge(slots: &[Slot], schema: &StoreSchema, cache: &Cache) -> Resu
         return Ok(None);
     }
     let batch = concat_batches(&schema.arrow, &batches)?;
-    let dense = offsets.len() as u64 == ordinals.end - ordinals.start;
-    let offsets = (!dense).then(|| Arc::from(offsets));
-    Ok(Some(Piece::resident(ordinals, offsets, batch)))
+    Ok(Some(Piece::at_offsets(ordinals, offsets, batch)))
 }
 
 /// The rows that are not dead, as a filter.

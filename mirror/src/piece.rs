@@ -59,6 +59,12 @@ impl Piece {
         Self::new(ordinals, rows, offsets, Some(batch), None, bytes, columns)
     }
 
+    /// Rows in memory, at these distances from the first ordinal of the stretch.
+    pub fn at_offsets(ordinals: Range<u64>, offsets: Vec<u32>, batch: RecordBatch) -> Self {
+        let is_dense = offsets.len() as u64 == ordinals.end - ordinals.start;
+        Self::resident(ordinals, (!is_dense).then(|| offsets.into()), batch)
+    }
+
     /// Rows in a file only; `bytes` is what they take in memory.
     pub fn sealed(
         ordinals: Range<u64>,

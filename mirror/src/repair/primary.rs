@@ -14,11 +14,8 @@ use super::{Repairs, STEP_WAIT, Wanted};
 use crate::core::Core;
 use crate::error::Error;
 use crate::piece::{Piece, Slot};
-use crate::seed::SeedSource;
+use crate::seed::{SeedSource, each_row};
 use crate::store::StoreCell;
-
-/// Rows taken from the primary at once.
-const BATCH_ROWS: usize = 1024;
 
 /// A piece of which the living rows are being collected.
 struct Making {
@@ -63,27 +60,15 @@ impl Repairs {
         cell: &Arc<StoreCell>,
         mut makings: Vec<Making>,
     ) -> Result<(), Error> {
-        let mut rows = seed.rows(store);
-        loop {
-            if self.stopping() {
-                return Err(Error::Closed);
+        each_row(seed, store, &|| self.stopping(), |ordinal, row| {
+            let making = makings
+                .iter_mut()
+                .find(|making| making.slot.piece.ordinals().contains(&ordinal));
+            if let Some(making) = making {
+                making.rows.push((ordinal, row.into()));
             }
-            let batch = rows.next_batch(BATCH_ROWS)?;
-            for (_, version) in &batch {
-                let Some(ordinal) = version.ordinal.map(|ordinal| ordinal.get()) else {
-                    continue;
-                };
-                let making = makings
-                    .iter_mut()
-                    .find(|making| making.slot.piece.ordinals().contains(&ordinal));
-                if let Some(making) = making {
-                    making.rows.push((ordinal, version.row[..].into()));
-                }
-            }
-            if batch.len() < BATCH_ROWS {
-                break;
-            }
-        }
+            Ok(())
+        })?;
         for making in makings {
             let piece = making.slot.piece.clone();
             let made = making.finish(seed.at, cell)?;
@@ -116,19 +101,12 @@ impl Making {
             }
         }
         let stretch = self.slot.piece.ordinals();
-        let dense = self.rows.len() as u64 == stretch.end - stretch.start;
-        let offsets = self
-            .rows
-            .iter()
-            .map(|(ordinal, _)| (ordinal - stretch.start) as u32);
-        let offsets = (!dense).then(|| offsets.collect());
-        let piece = (!self.rows.is_empty())
-            .then(|| {
-                builder
-                    .finish()
-                    .map(|batch| Piece::resident(stretch, offsets, batch))
-            })
-            .transpose()?;
-        Ok((self.slot, piece))
+        if self.rows.is_empty() {
+            return Ok((self.slot, None));
+        }
+        let distance = |(ordinal, _): &(u64, _)| (ordinal - stretch.start) as u32;
+        let offsets = self.rows.iter().map(distance).collect();
+        let piece = Piece::at_offsets(stretch, offsets, builder.finish()?);
+        Ok((self.slot, Some(piece)))
     }
 }

@@ -109,28 +109,17 @@ impl Seeding<'_> {
             found,
         };
         let mut sorter = Sorter::new(self.checkpointer.folder(), MEMORY_BYTES);
-        let mut rows = seed.rows(store);
-        loop {
-            self.check()?;
-            let batch = rows.next_batch(BATCH_ROWS)?;
-            for (_, version) in &batch {
-                let ordinal = version.ordinal.map_or(u64::MAX, |ordinal| ordinal.get());
-                if ordinal >= store.count {
-                    return Err(broken("ordinal of a row of the primary", ordinal));
-                }
-                sorter.push(ordinal, &version.row)?;
-            }
-            if batch.len() < BATCH_ROWS {
-                break;
-            }
-        }
+        each_row(seed, store, self.stopping, |ordinal, row| match ordinal {
+            ordinal if ordinal >= store.count => Err(broken("ordinal of a row of the primary", ordinal)),
+            ordinal => sorter.push(ordinal, row),
+        })?;
         let mut rows = sorter.finish()?;
         let mut slots = Vec::new();
         let mut growing = Growing::new(schema);
         let mut row = Vec::new();
         while let Some(ordinal) = rows.next(&mut row)? {
             if growing.is_full(ordinal, self.piece_rows) {
-                self.check()?;
+                check(self.stopping)?;
                 slots.push(self.seal(store.id, growing.take()?, seed.at, files)?);
             }
             growing.add(ordinal, &row).map_err(|what| broken(what, ordinal))?;
@@ -141,13 +130,6 @@ impl Seeding<'_> {
         Ok(slots)
     }
 
-    fn check(&self) -> Result<(), Error> {
-        match (self.stopping)() {
-            true => Err(Error::Closed),
-            false => Ok(()),
-        }
-    }
-
     /// Gives the piece a file.
     fn seal(&mut self, store: StoreId, piece: Piece, at: Lsn, files: &mut Files<'_>) -> Result<Slot, Error> {
         let file = Arc::new(self.checkpointer.seal(store, &piece, at)?);
@@ -155,6 +137,34 @@ impl Seeding<'_> {
         let slot = Slot::new(piece);
         let keep = plan::is_small(&size(&slot), self.piece_rows);
         Ok(Slot::new(slot.piece.with_file(file, keep)))
+    }
+}
+
+/// Shows all rows of a store, in the order of their keys: the ordinal, `u64::MAX` for a row that has none, and the row.
+pub(crate) fn each_row(
+    seed: &Seed,
+    store: &SeedStore,
+    stopping: &dyn Fn() -> bool,
+    mut show: impl FnMut(u64, &[u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut rows = seed.rows(store);
+    loop {
+        check(stopping)?;
+        let batch = rows.next_batch(BATCH_ROWS)?;
+        for (_, version) in &batch {
+            let ordinal = version.ordinal.map_or(u64::MAX, |ordinal| ordinal.get());
+            show(ordinal, &version.row)?;
+        }
+        if batch.len() < BATCH_ROWS {
+            return Ok(());
+        }
+    }
+}
+
+fn check(stopping: &dyn Fn() -> bool) -> Result<(), Error> {
+    match stopping() {
+        true => Err(Error::Closed),
+        false => Ok(()),
     }
 }
 
@@ -213,8 +223,7 @@ impl Growing {
         let (Some(&first), Some(&last)) = (ordinals.first(), ordinals.last()) else {
             unreachable!("a piece is made of rows");
         };
-        let is_dense = last - first + 1 == ordinals.len() as u64;
-        let offsets = || ordinals.iter().map(|ordinal| (ordinal - first) as u32).collect();
-        Ok(Piece::resident(first..last + 1, (!is_dense).then(offsets), batch))
+        let offsets = ordinals.iter().map(|ordinal| (ordinal - first) as u32);
+        Ok(Piece::at_offsets(first..last + 1, offsets.collect(), batch))
     }
 }
