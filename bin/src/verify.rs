@@ -109,17 +109,24 @@ struct Trail {
 struct Known {
     /// How far the mirror has seen it.
     mirror: Option<Lsn>,
-    /// How far the rows' last checkpoint has, and from where a start reads it.
-    checkpoint: Option<(Lsn, Lsn)>,
+    /// How far the rows' last checkpoint has: the first byte that it has not seen.
+    checkpoint: Option<Lsn>,
+    /// From where a start reads it; `None` when that cannot be known.
+    restart: Option<Lsn>,
 }
 
 impl Known {
     /// What cannot be read is told where it is checked.
     fn read(dir: &DataDir) -> Known {
-        let checkpoint = CheckpointSummary::read(&dir.runs).ok().flatten();
+        let (checkpoint, restart) = match CheckpointSummary::read(&dir.runs) {
+            Ok(Some(checkpoint)) => (Some(checkpoint.at.plus(1)), Some(checkpoint.restart)),
+            Ok(None) => (None, Some(Lsn::ZERO)),
+            Err(_) => (None, None),
+        };
         Known {
             mirror: scry_mirror::checkpoint_lsn(&dir.mirror),
-            checkpoint: checkpoint.map(|checkpoint| (checkpoint.at, checkpoint.restart)),
+            checkpoint,
+            restart,
         }
     }
 }
@@ -134,8 +141,10 @@ fn verify_together(
 ) -> Result<Verdict, VerifyError> {
     let Trail { begin, end } = trail;
     let mut verdict = Verdict::Sound;
-    let checkpoint = before.checkpoint.map(|(at, _)| at.plus(1));
-    for (who, upto) in [("the mirror", before.mirror), ("the last checkpoint", checkpoint)] {
+    for (who, upto) in [
+        ("the mirror", before.mirror),
+        ("the last checkpoint", before.checkpoint),
+    ] {
         if let Some(upto) = upto.filter(|upto| upto > end) {
             verdict = Verdict::Damaged;
             writeln!(
@@ -144,8 +153,9 @@ fn verify_together(
             )?;
         }
     }
-    let restart = after.checkpoint.map_or(Lsn::ZERO, |(_, restart)| restart);
-    if *begin > restart && *end > Lsn::ZERO {
+    if let Some(restart) = after.restart.filter(|restart| begin > restart)
+        && *end > Lsn::ZERO
+    {
         verdict = Verdict::Damaged;
         writeln!(
             out,
@@ -157,7 +167,7 @@ fn verify_together(
 
 /// The rows' files. A trail that begins with its first byte has all that they have.
 fn verify_rows(dir: &DataDir, begin: Lsn, out: &mut impl Write) -> Result<Verdict, VerifyError> {
-    let found = inspect(&dir.runs).map_err(VerifyError::Rows)?;
+    let mut found = inspect(&dir.runs).map_err(VerifyError::Rows)?;
     let verified = found.verified;
     match CheckpointSummary::read(&dir.runs) {
         Ok(None) => writeln!(out, "rows: no checkpoint yet; they are made from the audit trail")?,
@@ -170,7 +180,13 @@ fn verify_rows(dir: &DataDir, begin: Lsn, out: &mut impl Write) -> Result<Verdic
             verified.entries,
             verified.bytes as f64 / 1e6
         )?,
-        Err(_) => writeln!(out, "rows: the manifest cannot be used")?,
+        Err(error) => {
+            writeln!(out, "rows: the manifest cannot be used")?;
+            // Of a manifest that is whole, the checkpoint in it.
+            if found.problems.is_empty() {
+                found.problems.push(error);
+            }
+        }
     }
     if found.has_manifest {
         writeln!(

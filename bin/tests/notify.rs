@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Home, Message, Raw, execute, parse, query, sync, tags};
+use common::{Home, Message, Raw, execute, parse, query, run, sync, tags, value};
 
 /// (process id, channel, payload) of a NotificationResponse.
 fn heard(message: &Message) -> (i32, String, String) {
@@ -19,15 +19,10 @@ fn heard(message: &Message) -> (i32, String, String) {
     )
 }
 
-fn run(client: &mut Raw, sql: &str) -> Vec<Message> {
-    client.send(&query(sql));
-    client.until_ready()
-}
-
 fn process(client: &mut Raw) -> i32 {
-    let answer = run(client, "SELECT pg_backend_pid()");
-    let row = answer.iter().find(|message| message.tag == b'D').expect("a row");
-    String::from_utf8_lossy(&row.body[6..]).parse().expect("a number")
+    value(client, "SELECT pg_backend_pid()")
+        .parse()
+        .expect("a number")
 }
 
 #[test]

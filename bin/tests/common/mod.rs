@@ -25,34 +25,31 @@ impl Home {
 
     /// `server` are lines for the table `[server]`.
     pub fn with_config(server: &str) -> Self {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let config = format!("[server]\nstop_grace_s = 5\n{server}\n[log]\nsegment_mib = 4\n");
-        std::fs::write(dir.path().join("scry.toml"), config).expect("configuration");
-        Self { dir }
+        Self::configured(|_| format!("[server]\nstop_grace_s = 5\n{server}\n[log]\nsegment_mib = 4\n"))
     }
 
     /// With segments of one MiB that are archived.
     pub fn with_archive() -> Self {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let archive = dir.path().join("archive");
-        let config = format!("[log]\nsegment_mib = 1\narchive = {archive:?}\n");
-        std::fs::write(dir.path().join("scry.toml"), config).expect("configuration");
-        Self { dir }
+        Self::configured(|dir| format!("[log]\nsegment_mib = 1\narchive = {:?}\n", dir.join("archive")))
     }
 
     /// With segments of one MiB that go behind checkpoints, which are made each MiB, but for two.
     pub fn with_recycling() -> Self {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let config = "[log]\nsegment_mib = 1\nrecycle = true\nkeep_mib = 2\n[rows]\ncheckpoint_mib = 1\n[mirror]\ncheckpoint_mib = 1\n";
-        std::fs::write(dir.path().join("scry.toml"), config).expect("configuration");
-        Self { dir }
+        const CONFIG: &str = "[log]\nsegment_mib = 1\nrecycle = true\nkeep_mib = 2\n[rows]\ncheckpoint_mib = 1\n[mirror]\ncheckpoint_mib = 1\n";
+        Self::configured(|_| CONFIG.to_owned())
     }
 
     /// With one MiB for rows, which are put into files at every MiB of log.
     pub fn with_little_memory() -> Self {
+        const CONFIG: &str =
+            "[log]\nsegment_mib = 1\n[rows]\nmemory_mib = 1\ncache_mib = 1\ncheckpoint_mib = 1\n";
+        Self::configured(|_| CONFIG.to_owned())
+    }
+
+    /// With what `config` makes of the place.
+    fn configured(config: impl FnOnce(&Path) -> String) -> Self {
         let dir = tempfile::tempdir().expect("temporary directory");
-        let config = "[log]\nsegment_mib = 1\n[rows]\nmemory_mib = 1\ncache_mib = 1\ncheckpoint_mib = 1\n";
-        std::fs::write(dir.path().join("scry.toml"), config).expect("configuration");
+        std::fs::write(dir.path().join("scry.toml"), config(dir.path())).expect("configuration");
         Self { dir }
     }
 
@@ -162,6 +159,12 @@ impl Server {
         assert!(status.success());
     }
 
+    /// Ends the server cleanly.
+    pub fn stop(self) {
+        self.signal("TERM");
+        assert!(self.wait().success());
+    }
+
     /// Waits for the end of the process.
     pub fn wait(mut self) -> ExitStatus {
         wait(&mut self.child)
@@ -237,6 +240,28 @@ impl Message {
     pub fn code(&self) -> String {
         self.field(b'C').expect("a code")
     }
+}
+
+/// What is answered to statements that succeed.
+pub fn run(raw: &mut Raw, sql: &str) -> Vec<Message> {
+    raw.send(&query(sql));
+    let answer = raw.until_ready();
+    assert!(!tags(&answer).contains('E'), "{sql}: {answer:?}");
+    answer
+}
+
+/// The first value of the first row that statements answer.
+pub fn value(raw: &mut Raw, sql: &str) -> String {
+    let answer = run(raw, sql);
+    let row = answer.iter().find(|message| message.tag == b'D');
+    let row = row.unwrap_or_else(|| panic!("{sql}: {answer:?}"));
+    let (length, bytes) = row.body[2..].split_first_chunk().expect("a value");
+    let length = usize::try_from(i32::from_be_bytes(*length)).expect("not null");
+    text(&bytes[..length])
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// The types of messages, in order.
