@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use scry_engine::backup::{RestoreTo, back_up, restore};
 use scry_engine::{DataType, Error, Value};
@@ -54,7 +53,7 @@ impl FromStr for Point {
         }
         let context = InputContext {
             zone: &TimeZone::utc(),
-            now: now().get(),
+            now: Micros::now().get(),
         };
         match parse_text(text, &DataType::TimestampTz, &context) {
             Ok(Value::TimestampTz(time)) => Ok(Point(RestoreTo::Time(Micros::new(time)))),
@@ -63,17 +62,12 @@ impl FromStr for Point {
     }
 }
 
-fn now() -> Micros {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Micros::new(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
-}
-
 /// Makes a backup and says what it has.
 ///
 /// # Errors
 /// What `back_up` says.
 pub fn run_backup(args: &BackupArgs) -> Result<(), Error> {
-    let done = back_up(&args.dir, &args.to, usize::from(args.keep), now())?;
+    let done = back_up(&args.dir, &args.to, usize::from(args.keep), Micros::now())?;
     println!(
         "backup {} holds the states from LSN {} to {} in {} bytes; {} of rows and {} of the audit trail were copied",
         done.number, done.begin, done.end, done.bytes, done.run_bytes, done.log_bytes

@@ -39,8 +39,6 @@ pub struct DataDir {
 impl DataDir {
     /// The engine's file that says what the directory is.
     pub const FORMAT: &str = "FORMAT";
-    /// Its folder of log segments.
-    pub const WAL: &str = "wal";
     const MIRROR: &str = "mirror";
 
     pub fn find(dir: &Path) -> Result<Self, DataDirError> {
@@ -51,7 +49,7 @@ impl DataDir {
             return Err(DataDirError::NotScry(dir.into()));
         }
         Ok(Self {
-            wal: dir.join(Self::WAL),
+            wal: dir.join(scry_engine::WAL),
             runs: dir.join(scry_engine::RUNS),
             mirror: dir.join(Self::MIRROR),
         })

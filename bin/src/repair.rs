@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use scry_engine::CheckpointSummary;
 use scry_sql::types::datetime::write_timestamp;
+use scry_wal::storage::disk::sync_folder;
 use scry_wal::{Lsn, Micros, Salvage, Tally, salvage};
 
 use crate::data_dir::{DataDir, DataDirError};
@@ -196,17 +197,15 @@ fn make(
                 .and_then(|_| File::open(&to)?.sync_all())
                 .map_err(failed("write", &to))?;
         }
-        File::open(&folder)
-            .and_then(|folder| folder.sync_all())
-            .map_err(failed("sync", &folder))?;
+        sync_folder(&folder).map_err(failed("sync", &folder))?;
     }
-    found.copy(&parts.wal, &into.join(DataDir::WAL))?;
+    found.copy(&parts.wal, &into.join(scry_engine::WAL))?;
     // Last, so that a directory that was not finished is none.
     let format = into.join(DataDir::FORMAT);
     fs::copy(dir.join(DataDir::FORMAT), &format).map_err(failed("write", &format))?;
     File::open(&format)
         .and_then(|file| file.sync_all())
-        .and_then(|()| File::open(into)?.sync_all())
+        .and_then(|()| sync_folder(into))
         .map_err(failed("sync", into))?;
     writeln!(
         out,

@@ -28,7 +28,6 @@ use scry_wal::{Commit, CommitSlots, Lsn, Micros, NodeId, Ordinal, StoreRange, St
 use smallvec::SmallVec;
 use std::cell::Cell;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Commits between two advances of the horizon: often enough for hot rows to stay short, seldom enough that looking
 /// at every session costs nothing.
@@ -164,7 +163,7 @@ impl Txn {
             .as_ref()
             .map(|electing| (electing.election, electing.candidate.id));
         let (election, candidate) = electing.or(self.candidate()).unwrap_or_default();
-        let time = now();
+        let time = Micros::now();
         let commit = Commit {
             txn: holder.id(),
             time,
@@ -376,10 +375,4 @@ fn growth(pending: &Pending) -> Growth {
         Logged::Gone => Growth::of(old, None),
         Logged::Nothing => Growth::default(),
     }
-}
-
-/// The wall clock, for the audit trail.
-pub(crate) fn now() -> Micros {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Micros::new(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }

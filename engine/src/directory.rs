@@ -9,7 +9,7 @@
 
 use crate::error::Error;
 use crate::runs::{Runs, RunsOptions};
-use scry_wal::storage::disk::make_folders;
+use scry_wal::storage::disk::{make_folders, sync_folder};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,9 @@ pub const FORMAT_VERSION: u32 = 1;
 
 /// The folder of the rows' files in a data directory.
 pub const RUNS: &str = "runs";
+
+/// The folder of the log's segments in a data directory.
+pub const WAL: &str = "wal";
 
 const MAGIC: &str = "scry data directory";
 
@@ -100,7 +103,7 @@ impl DataDirectory {
     }
 
     pub(crate) fn wal(&self) -> PathBuf {
-        self.path.join("wal")
+        self.path.join(WAL)
     }
 }
 
@@ -143,7 +146,7 @@ pub(crate) fn write_format(path: &Path) -> io::Result<()> {
     fs::write(&new, format!("{MAGIC}\nformat {FORMAT_VERSION}\n"))?;
     File::open(&new)?.sync_all()?;
     fs::rename(&new, path.join("FORMAT"))?;
-    File::open(path)?.sync_all()
+    sync_folder(path)
 }
 
 fn check_format(path: &Path) -> Result<(), Error> {

@@ -188,7 +188,7 @@ impl Engine {
     /// `NotYet` for a time in the future, `HistoryGone` for one that is further back than is kept.
     pub fn lsn_at(&self, time: Micros) -> Result<Lsn, Error> {
         let newest = self.visible_lsn();
-        if time > crate::commit::now() {
+        if time > Micros::now() {
             return Err(Error::NotYet { newest });
         }
         let oldest = self.snapshots.horizon();

@@ -55,7 +55,7 @@ pub use catalog::{
 pub use catalog_change::{CatalogChange, CatalogChangeError};
 pub use checkpoint::inspect::CheckpointSummary;
 pub use constraints::RowRules;
-pub use directory::{FORMAT_VERSION, RUNS};
+pub use directory::{FORMAT_VERSION, RUNS, WAL};
 pub use election::change::ElectionChange;
 pub use election::{
     Branch, Candidate, CandidateState, Change, Collision, Conflict, Election, ElectionState, Elections, Shown,

@@ -14,16 +14,11 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 const KEYS: u64 = 40;
 
 type State = BTreeMap<i32, i64>;
-
-fn clock() -> Micros {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    Micros::new(since.as_micros() as i64)
-}
 
 struct World {
     home: Home,
@@ -52,7 +47,7 @@ impl World {
         options.runs.base_bytes = 2 << 10;
         let home = Home::with(options);
         home.create("t", true);
-        let states = vec![(home.engine().visible_lsn(), clock(), State::new())];
+        let states = vec![(home.engine().visible_lsn(), Micros::now(), State::new())];
         World {
             home,
             folder: tempfile::tempdir().unwrap(),
@@ -89,13 +84,19 @@ impl World {
             }
             if let Some(lsn) = txn.commit("CHANGE").unwrap() {
                 self.home.engine().log().wait_durable(lsn).unwrap();
-                self.states.push((lsn, clock(), state));
+                self.states.push((lsn, Micros::now(), state));
             }
         }
     }
 
     fn back_up(&self, keep: usize) -> BackedUp {
-        back_up(self.home.directory.path(), self.folder.path(), keep, clock()).unwrap()
+        back_up(
+            self.home.directory.path(),
+            self.folder.path(),
+            keep,
+            Micros::now(),
+        )
+        .unwrap()
     }
 
     /// Commits until the log begins behind `lsn`.
@@ -340,7 +341,7 @@ fn backups_beside_checkpoints_that_let_go_of_the_log_can_be_restored() {
     std::thread::scope(|scope| {
         let backups = scope.spawn(|| {
             for round in 0..40 {
-                back_up(&data, folder.path(), 1, clock()).unwrap();
+                back_up(&data, folder.path(), 1, Micros::now()).unwrap();
                 let into = folder.path().with_extension(round.to_string());
                 restore(folder.path(), &into, RestoreTo::End, None).unwrap();
                 fs::remove_dir_all(&into).unwrap();
@@ -373,9 +374,9 @@ fn what_is_no_backup_of_this_database_and_what_is_not_empty_is_refused() {
     world.back_up(1);
     let mut other = World::new(2);
     other.commit(3);
-    let refused = back_up(other.home.directory.path(), world.folder.path(), 1, clock());
+    let refused = back_up(other.home.directory.path(), world.folder.path(), 1, Micros::now());
     assert!(matches!(refused, Err(Error::ForeignBackup { .. })));
-    let refused = back_up(world.folder.path(), other.folder.path(), 1, clock());
+    let refused = back_up(world.folder.path(), other.folder.path(), 1, Micros::now());
     assert!(matches!(refused, Err(Error::NotADataDirectory { .. })));
     let target = tempfile::tempdir().unwrap();
     fs::write(target.path().join("thesis.tex"), "important").unwrap();

@@ -9,7 +9,7 @@ use scry_wal::sim::Random;
 use scry_wal::{Lsn, Micros};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 const TABLES: [&str; 3] = ["a", "b", "c"];
 const KEYS: u64 = 12;
@@ -255,11 +255,6 @@ fn what_is_older_than_the_retention_goes() {
     assert_eq!(rows(&mut past(&home, newest).unwrap(), &table), [(1, value)]);
 }
 
-fn clock() -> Micros {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    Micros::new(since.as_micros() as i64)
-}
-
 #[test]
 fn a_time_becomes_the_state_of_then_and_a_restart_knows_it_too() {
     let mut home = kept(60);
@@ -267,9 +262,9 @@ fn a_time_becomes_the_state_of_then_and_a_restart_knows_it_too() {
     let mut known = Vec::new();
     for value in 0..4 {
         home.put(&table, value, 0);
-        let (lsn, done) = (home.engine().visible_lsn(), clock());
+        let (lsn, done) = (home.engine().visible_lsn(), Micros::now());
         // The next commit is a moment of its own, and so is the time between.
-        wait_until("the clock", || clock().get() > done.get() + 50_000);
+        wait_until("the clock", || Micros::now().get() > done.get() + 50_000);
         known.push((lsn, Micros::new(done.get() + 20_000)));
     }
     drop(table);
@@ -291,7 +286,7 @@ fn a_time_becomes_the_state_of_then_and_a_restart_knows_it_too() {
             engine.lsn_at(Micros::new(before)),
             Err(Error::HistoryGone { .. })
         ));
-        let after = Micros::new(clock().get() + 3_600_000_000);
+        let after = Micros::new(Micros::now().get() + 3_600_000_000);
         assert!(matches!(engine.lsn_at(after), Err(Error::NotYet { .. })));
         match restarts {
             0 => home.restart(),

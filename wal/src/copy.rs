@@ -19,7 +19,7 @@ use crate::options::Backend;
 use crate::recover::judge;
 use crate::scan::{Reader, Step, Walk};
 use crate::segments::{Segments, list};
-use crate::storage::disk::{DiskStorage, make_folders};
+use crate::storage::disk::{DiskStorage, make_folders, sync_folder};
 use crate::storage::{Access, Storage};
 use crate::sys::buffer::Pool;
 
@@ -124,8 +124,7 @@ fn copy_once(
         pieces.push(piece);
         base = geometry.end(base);
     }
-    let folder = File::open(to).and_then(|folder| folder.sync_all());
-    folder.map_err(|source| io("sync", to, source))?;
+    sync_folder(to).map_err(|source| io("sync", to, source))?;
     Ok(Some(LogCopy {
         database: segments.database,
         segment_bytes: geometry.segment_bytes(),

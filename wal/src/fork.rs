@@ -25,7 +25,7 @@ use crate::options::Backend;
 use crate::record::Record;
 use crate::scan::{Reader, Step, Walk};
 use crate::segments::{Found, Segments, damaged, list, place};
-use crate::storage::disk::{DiskStorage, make_folders};
+use crate::storage::disk::{DiskStorage, make_folders, sync_folder};
 use crate::storage::{Access, Storage};
 use crate::sys::buffer::Pool;
 use crate::sys::call;
@@ -304,7 +304,6 @@ impl<'a> Output<'a> {
 
     fn finish(mut self) -> Result<(), Error> {
         self.sync()?;
-        let synced = File::open(self.folder).and_then(|folder| folder.sync_all());
-        synced.map_err(|source| io("sync", self.folder, source))
+        sync_folder(self.folder).map_err(|source| io("sync", self.folder, source))
     }
 }

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 macro_rules! identity {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
@@ -69,6 +70,14 @@ identity! {
 identity! {
     /// Wall-clock time in microseconds since 1970-01-01 00:00 UTC. Data, never an ordering.
     Micros(i64)
+}
+
+impl Micros {
+    /// What the wall clock says.
+    pub fn now() -> Micros {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    }
 }
 
 impl Lsn {

@@ -19,7 +19,7 @@ use crate::options::Backend;
 use crate::record::Record;
 use crate::scan::{Reader, Step, Walk};
 use crate::segments::Segments;
-use crate::storage::disk::DiskStorage;
+use crate::storage::disk::{DiskStorage, sync_folder};
 use crate::storage::{Access, Storage};
 use crate::sys::buffer::Pool;
 use crate::verify::{Problem, verify_on};
@@ -165,8 +165,7 @@ impl Salvage {
             copy_segment(&mut source, &to, kept, segment_bytes).map_err(failed("write", &to))?;
             base += segment_bytes.max(UNIT);
         }
-        let synced = File::open(into).and_then(|folder| folder.sync_all());
-        synced.map_err(failed("sync", into))
+        sync_folder(into).map_err(failed("sync", into))
     }
 }
 

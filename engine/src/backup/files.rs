@@ -1,10 +1,11 @@
 //! The folder of backups: its files, and what each of them is checked by.
 
 use super::manifest::{Backup, CopiedRun};
+use crate::directory::{RUNS, WAL};
 use crate::error::Error;
 use crate::runs::RunName;
 use scry_wal::copy::{SUM_BYTES, file_name};
-use scry_wal::storage::disk::make_folders;
+use scry_wal::storage::disk::{self, make_folders};
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -47,8 +48,8 @@ impl Folder {
     /// A folder that is there.
     pub(super) fn existing(path: &Path) -> Result<Folder, Error> {
         for name in names(path)? {
-            let is_known = name.starts_with("backup-")
-                || [UNFINISHED, "runs", "wal", "lost+found"].contains(&name.as_str());
+            let is_known =
+                name.starts_with("backup-") || [UNFINISHED, RUNS, WAL, "lost+found"].contains(&name.as_str());
             if !is_known {
                 return Err(Error::ForeignBackup {
                     path: path.join(name),
@@ -62,11 +63,11 @@ impl Folder {
     }
 
     pub(super) fn log(&self) -> PathBuf {
-        self.path.join("wal")
+        self.path.join(WAL)
     }
 
     fn runs(&self) -> PathBuf {
-        self.path.join("runs")
+        self.path.join(RUNS)
     }
 
     pub(super) fn run(&self, run: &CopiedRun) -> PathBuf {
@@ -232,9 +233,7 @@ pub(super) fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 }
 
 pub(super) fn sync_folder(path: &Path) -> Result<(), Error> {
-    File::open(path)
-        .and_then(|folder| folder.sync_all())
-        .map_err(failed("sync", path))
+    disk::sync_folder(path).map_err(failed("sync", path))
 }
 
 fn remove(path: &Path) -> Result<(), Error> {

@@ -23,6 +23,7 @@ use std::path::Path;
 
 const MAGIC: &[u8; 8] = b"SCRYBACK";
 const VERSION: u32 = 1;
+const HEADER_BYTES: usize = MAGIC.len() + 4;
 
 /// A run in the backup's folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,8 +117,8 @@ impl Backup {
         if u32::from_le_bytes(*checksum) != crc32fast::hash(content) {
             return Err(damaged(0, "the checksum of the manifest does not hold"));
         }
-        let content = &content[MAGIC.len() + 4..];
-        take(content).map_err(|_| damaged(MAGIC.len() + 4, "the manifest makes no sense"))
+        take(&content[HEADER_BYTES..])
+            .map_err(|error| damaged(HEADER_BYTES + error.offset, "the manifest makes no sense"))
     }
 }
 
@@ -142,10 +143,7 @@ fn take(content: &[u8]) -> Result<Backup, CatalogChangeError> {
             sums: reader.list(Reader::u32)?,
         })
     })?;
-    let mut database = [0; 16];
-    for byte in &mut database {
-        *byte = reader.u8()?;
-    }
+    let database = reader.array()?;
     let (segment_bytes, end) = (reader.u64()?, Lsn::new(reader.u64()?));
     let pieces = reader.list(|reader| {
         Ok(Piece {

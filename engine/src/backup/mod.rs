@@ -24,9 +24,10 @@ mod restore;
 pub use restore::{RestoreTo, Restored, restore};
 
 use crate::checkpoint::State;
-use crate::directory::DataDirectory;
+use crate::directory::{DataDirectory, RUNS, WAL};
 use crate::error::Error;
-use crate::runs::{Manifest, disk_manifest, run_name};
+use crate::runs::inspect::read_manifest;
+use crate::runs::{Manifest, run_name};
 use files::{Folder, copy_run};
 use manifest::{Backup, CopiedRun};
 use scry_wal::copy::{Extent, LogCopy, copy_log, database_of};
@@ -67,7 +68,7 @@ pub fn back_up(data: &Path, into: &Path, keep: usize, now: Micros) -> Result<Bac
     let folder = Folder::open(into)?;
     let mut backups = folder.backups()?;
     let last = backups.last();
-    let database = database_of(&data.join("wal"))?.ok_or_else(|| no_log(data))?;
+    let database = database_of(&data.join(WAL))?.ok_or_else(|| no_log(data))?;
     if last.is_some_and(|last| last.log.database != database) {
         return Err(Error::ForeignBackup {
             path: into.to_owned(),
@@ -118,12 +119,7 @@ fn no_log(data: &Path) -> Error {
 
 /// The state of the checkpoint that the runs are of, if there was one.
 fn state_of(manifest: &Manifest) -> Result<Option<State>, Error> {
-    let state = manifest.checkpoint.as_deref().map(State::decode).transpose();
-    state.map_err(|error| Error::Corrupt {
-        lsn: Lsn::ZERO,
-        store: None,
-        what: format!("the state of the checkpoint: {error}"),
-    })
+    manifest.checkpoint.as_deref().map(State::read).transpose()
 }
 
 /// Runs and log that belong together.
@@ -152,7 +148,7 @@ fn copy(data: &Path, folder: &Folder, last: Option<&Backup>, is_stopped: bool) -
             true => Extent::All,
             false => Extent::Durable(at),
         };
-        let log = copy_log(&data.join("wal"), &folder.log(), known, extent)?;
+        let log = copy_log(&data.join(WAL), &folder.log(), known, extent)?;
         let log = log.ok_or_else(|| no_log(data))?;
         // Behind a newer checkpoint, made meanwhile, the log may have been let go of.
         if log.begin() <= restart {
@@ -166,7 +162,7 @@ fn copy(data: &Path, folder: &Folder, last: Option<&Backup>, is_stopped: bool) -
         }
     }
     Err(Error::Io {
-        path: data.join("wal"),
+        path: data.join(WAL),
         doing: "copy",
         source: std::io::Error::other("the log was let go of again and again while it was copied"),
     })
@@ -174,11 +170,11 @@ fn copy(data: &Path, folder: &Folder, last: Option<&Backup>, is_stopped: bool) -
 
 /// Copies the runs of one manifest that the folder lacks. Of those that it has, `known` are the ones named afterwards.
 fn copy_runs(data: &Path, folder: &Folder, known: &mut Vec<CopiedRun>) -> Result<(Manifest, u64), Error> {
-    let source = data.join("runs");
+    let source = data.join(RUNS);
     let mut copied = 0;
     let mut gone = None;
     for _ in 0..TRIES {
-        let manifest = disk_manifest(&source)?.unwrap_or_default();
+        let manifest = read_manifest(&source)?.unwrap_or_default();
         let names: Vec<_> = manifest.runs().collect();
         let have: HashSet<(u64, u32)> = known.iter().map(CopiedRun::identity).collect();
         gone = None;

@@ -4,11 +4,11 @@
 //! beginning; the log, forked from the original's and cut there, does the rest when the directory is opened. Everything is checked before it is used. `FORMAT` is written last:
 //! a directory that was not completed is no data directory.
 
-use super::files::{Folder, copy_checked, names, sync_folder, write_durably};
+use super::files::{Folder, copy_checked, failed, names, sync_folder, write_durably};
 use super::manifest::Backup;
 use super::state_of;
 use crate::checkpoint::State;
-use crate::directory::write_format;
+use crate::directory::{RUNS, WAL, write_format};
 use crate::error::Error;
 use crate::runs::{MANIFEST, Manifest, run_name};
 use scry_wal::copy::file_name;
@@ -54,7 +54,7 @@ pub fn restore(from: &Path, into: &Path, to: RestoreTo, archive: Option<&Path>) 
             found: "it has no complete backup",
         });
     };
-    make_folders(into).map_err(super::files::failed("create", into))?;
+    make_folders(into).map_err(failed("create", into))?;
     if names(into)?.iter().any(|name| name != "lost+found") {
         return Err(Error::NotEmpty {
             path: into.to_owned(),
@@ -74,14 +74,14 @@ pub fn restore(from: &Path, into: &Path, to: RestoreTo, archive: Option<&Path>) 
     let upto = target(&origin, newest, to)?;
     let base = base_for(&backups, newest, upto)?;
     if let Some(Base { backup, .. }) = &base {
-        let runs = into.join("runs");
-        make_folders(&runs).map_err(super::files::failed("create", &runs))?;
+        let runs = into.join(RUNS);
+        make_folders(&runs).map_err(failed("create", &runs))?;
         for run in &backup.runs {
             let to = runs.join(run_name(run.number));
             copy_checked(&folder.run(run), (run.bytes, &run.sums), Some(&to))?;
         }
     }
-    let made: Fork = fork(&origin, &into.join("wal"), upto)?;
+    let made: Fork = fork(&origin, &into.join(WAL), upto)?;
     let at = base.as_ref().map_or(Lsn::ZERO, |base| base.backup.at);
     if made.last.map_or(Lsn::ZERO, |(lsn, _)| lsn) < at {
         return Err(Error::Corrupt {
@@ -92,12 +92,12 @@ pub fn restore(from: &Path, into: &Path, to: RestoreTo, archive: Option<&Path>) 
     }
     let number = base.as_ref().map(|base| base.backup.number);
     if let Some(base) = base {
-        let runs = into.join("runs");
+        let runs = into.join(RUNS);
         write_durably(&runs.join(MANIFEST), &base.manifest_of(made.database))?;
         sync_folder(&runs)?;
     }
     sync_folder(into)?;
-    write_format(into).map_err(super::files::failed("write FORMAT in", into))?;
+    write_format(into).map_err(failed("write FORMAT in", into))?;
     Ok(Restored {
         backup: number,
         last: made.last,

@@ -35,7 +35,6 @@ use crate::attempts::Attempts;
 use crate::background::Background;
 use crate::catalog::Catalog;
 use crate::catalogs::Catalogs;
-use crate::commit::now;
 use crate::engine::Numbers;
 use crate::error::Error;
 use crate::history::History;
@@ -45,7 +44,7 @@ use crate::snapshots::{Slot, Snapshots};
 use crate::store::backing::Backing;
 use crate::store::{DirtyRows, Store};
 use parking_lot::Mutex;
-use scry_wal::{Log, Lsn, Recycled, TentativeId};
+use scry_wal::{Log, Lsn, Micros, Recycled, TentativeId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -222,7 +221,7 @@ impl Checkpoints {
     /// Lets go of what of the log nothing needs any more.
     pub(crate) fn recycle(&self) -> Result<Recycled, scry_wal::Error> {
         let restart = Lsn::new(self.restart.load(Ordering::Acquire));
-        self.parts.log.recycle(restart, now())
+        self.parts.log.recycle(restart, Micros::now())
     }
 
     /// The state but for the rows and the definitions. `slot` holds its LSN from then on.

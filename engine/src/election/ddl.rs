@@ -2,10 +2,10 @@
 
 use super::{CandidateState, Election, ElectionState, Privileges};
 use crate::catalog_change::CatalogChange;
-use crate::commit::now;
 use crate::election::change::ElectionChange;
 use crate::error::Error;
 use crate::txn::Txn;
+use scry_wal::Micros;
 use std::sync::Arc;
 
 /// An election to be created.
@@ -43,7 +43,7 @@ impl Txn {
             id,
             name: new.name,
             owner: new.owner,
-            created: now(),
+            created: Micros::now(),
             winners: new.winners,
         })?;
         match new.private {
@@ -69,7 +69,7 @@ impl Txn {
             election,
             id,
             name: new.name,
-            created: now(),
+            created: Micros::now(),
             mirrored: new.mirrored,
             weight: new.weight,
             note: new.note,

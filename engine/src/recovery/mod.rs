@@ -38,7 +38,6 @@ use crate::catalog::{Catalog, FIRST_OID, Table};
 use crate::catalog_change::CatalogChange;
 use crate::checkpoint::{Definition, State};
 use crate::collector::Grave;
-use crate::commit::now;
 use crate::error::Error;
 use crate::history::History;
 use crate::pins::Pins;
@@ -150,7 +149,7 @@ impl Replay {
             history,
             replay_rows,
         } = ground;
-        let now = now();
+        let now = Micros::now();
         let promised = checkpoint.map_or(Lsn::ZERO, |state| state.oldest);
         let mut replay = Replay {
             backing: Arc::clone(backing),

@@ -43,7 +43,7 @@ pub fn inspect(path: &Path) -> Result<Inspected, Error> {
     let mut checked: HashMap<u64, Option<Span>> = HashMap::new();
     let mut last = None;
     for attempt in 1..=ATTEMPTS_MAX {
-        let manifest = match read_manifest(path, folder.as_ref()) {
+        let manifest = match read_manifest(path) {
             Ok(Some(manifest)) => manifest,
             Ok(None) => return Ok(inspected),
             Err(error @ Error::DamagedFile { .. }) => {
@@ -55,11 +55,11 @@ pub fn inspect(path: &Path) -> Result<Inspected, Error> {
         inspected.has_manifest = true;
         let is_last = attempt == ATTEMPTS_MAX || last.as_ref() == Some(&manifest);
         let mut missing = false;
-        for name in manifest.fresh.iter().chain(&manifest.levels).flatten() {
+        for name in manifest.runs() {
             if checked.contains_key(&name.number) {
                 continue;
             }
-            match check(&folder, *name, &mut inspected.verified) {
+            match check(&folder, name, &mut inspected.verified) {
                 Err(error) if is_missing(&error) && !is_last => missing = true,
                 Err(error) => {
                     inspected.problems.push(error);
@@ -79,24 +79,23 @@ pub fn inspect(path: &Path) -> Result<Inspected, Error> {
 
 /// The checkpoint's bytes in a folder's manifest.
 pub(crate) fn checkpoint(path: &Path) -> Result<Option<Arc<[u8]>>, Error> {
-    let manifest = read_manifest(path, &DiskFolder::existing(path))?;
+    let manifest = read_manifest(path)?;
     Ok(manifest.and_then(|manifest| manifest.checkpoint))
 }
 
 /// The names of the files that a folder's manifest names, and its own.
 pub(crate) fn files(path: &Path) -> Result<Vec<String>, Error> {
-    let manifest = read_manifest(path, &DiskFolder::existing(path))?;
-    let Some(manifest) = manifest else {
+    let Some(manifest) = read_manifest(path)? else {
         return Ok(Vec::new());
     };
-    let runs = manifest.fresh.iter().chain(&manifest.levels).flatten();
-    let names = runs.map(|run| run_name(run.number));
+    let names = manifest.runs().map(|run| run_name(run.number));
     Ok(names.chain([MANIFEST.to_owned()]).collect())
 }
 
-fn read_manifest(path: &Path, folder: &dyn Folder) -> Result<Option<Manifest>, Error> {
+/// The manifest of a folder; `None` when there is none yet.
+pub(crate) fn read_manifest(path: &Path) -> Result<Option<Manifest>, Error> {
     match path.is_dir() {
-        true => Manifest::read(folder),
+        true => Manifest::read(&DiskFolder::existing(path)),
         false => Ok(None),
     }
 }

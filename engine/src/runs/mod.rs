@@ -313,14 +313,6 @@ impl Runs {
     }
 }
 
-/// The manifest of a folder that another process may have open; `None` when there is none yet.
-pub(crate) fn disk_manifest(folder: &Path) -> Result<Option<Manifest>, Error> {
-    match folder.is_dir() {
-        true => Manifest::read(&DiskFolder::existing(folder)),
-        false => Ok(None),
-    }
-}
-
 /// Has the files of runs removed that became part of no set.
 fn doom(runs: &[Arc<Run>]) {
     for run in runs {
@@ -334,8 +326,7 @@ fn remove_unnamed(folder: &dyn Folder, manifest: &Manifest) -> Result<(), Error>
         let path = folder.path(name);
         move |source| Error::Io { path, doing, source }
     };
-    let named = manifest.fresh.iter().chain(&manifest.levels).flatten();
-    let named: std::collections::HashSet<u64> = named.map(|run| run.number).collect();
+    let named: std::collections::HashSet<u64> = manifest.runs().map(|run| run.number).collect();
     for name in folder.list().map_err(failed("", "list"))? {
         let is_left = match run_number(&name) {
             Some(number) => !named.contains(&number),

@@ -1,9 +1,9 @@
 //! The applier: a beginning, if the mirror has none, and then the log.
 
 use scry_stream::{Stream, StreamOptions};
-use scry_wal::Lsn;
+use scry_wal::{Lsn, Micros};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::{CONSUMER, RETRY_WAIT, Shared};
 use crate::checkpoint::Checkpointer;
@@ -112,7 +112,7 @@ impl Shared {
             return self.core.tidy();
         };
         self.core.apply(&set)?;
-        let now = now_us();
+        let now = Micros::now().get();
         let fresh = set.commits.iter().filter(|commit| commit.lsn >= self.opened);
         let lags = fresh.map(|commit| now.saturating_sub(commit.time.get()));
         self.lag.record(lags.map(|lag| u64::try_from(lag).unwrap_or(0)));
@@ -152,12 +152,4 @@ fn is_gone(error: &Error) -> bool {
         Error::Stream(error) => matches!(&**error, scry_stream::Error::Log(error) if lost(error)),
         _ => false,
     }
-}
-
-/// The wall clock, for the lag: the one thing here that is about time as people know it.
-fn now_us() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }

@@ -43,9 +43,17 @@ pub fn make_folders(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     // The name of a folder stands in its parent.
     for folder in folder.canonicalize()?.ancestors().skip(1).take(missing.max(1)) {
-        File::open(folder)?.sync_all()?;
+        sync_folder(folder)?;
     }
     Ok(())
+}
+
+/// Makes the names in a folder durable, as they are now.
+///
+/// # Errors
+/// What the file system says.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
 }
 
 /// A folder.
@@ -122,11 +130,7 @@ impl DiskStorage {
             let _ = fs::remove_file(&unfinished);
             return Err(error);
         }
-        self.sync_folder()
-    }
-
-    fn sync_folder(&self) -> io::Result<()> {
-        File::open(&self.folder)?.sync_all()
+        sync_folder(&self.folder)
     }
 }
 
@@ -167,12 +171,12 @@ impl Storage for DiskStorage {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         fs::rename(self.path(from), self.path(to))?;
-        self.sync_folder()
+        sync_folder(&self.folder)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         fs::remove_file(self.path(name))?;
-        self.sync_folder()
+        sync_folder(&self.folder)
     }
 
     fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
