@@ -23,7 +23,7 @@ pub(crate) struct BlockId {
 
 const SHARDS: usize = 32;
 
-/// What a block costs beside its bytes: its place in the slab, in the map and in a queue.
+/// What a block costs beside its bytes: its place in the map and in a queue.
 const OVERHEAD_BYTES: usize = 128;
 
 /// Questions that are counted.
@@ -52,26 +52,18 @@ impl Hasher for IdHasher {
 
 type Spread = BuildHasherDefault<IdHasher>;
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Queue {
-    Small,
-    Main,
-}
-
-struct Slot {
-    id: BlockId,
+/// A block and how many turns it has. It lies in the map itself: a hit is one look into memory that is likely to be cold.
+struct Kept {
     block: Block,
-    queue: Queue,
     turns: u8,
 }
 
 #[derive(Default)]
 struct Shard {
-    map: HashMap<BlockId, usize, Spread>,
-    slots: Vec<Option<Slot>>,
-    free: Vec<usize>,
-    small: VecDeque<usize>,
-    main: VecDeque<usize>,
+    /// Each of them stands in one of the two queues.
+    map: HashMap<BlockId, Kept, Spread>,
+    small: VecDeque<BlockId>,
+    main: VecDeque<BlockId>,
     small_bytes: usize,
     main_bytes: usize,
     /// What left the small queue, by age.
@@ -117,11 +109,10 @@ impl Cache {
     #[inline]
     pub(crate) fn get(&self, id: BlockId) -> Option<Block> {
         let mut shard = self.shard(id).lock();
-        let found = shard.map.get(&id).copied();
-        match found.and_then(|at| shard.slots[at].as_mut()) {
-            Some(slot) => {
-                slot.turns = TURNS_MAX.min(slot.turns + 1);
-                let block = Arc::clone(&slot.block);
+        match shard.map.get_mut(&id) {
+            Some(kept) => {
+                kept.turns = TURNS_MAX.min(kept.turns + 1);
+                let block = Arc::clone(&kept.block);
                 shard.hits += 1;
                 Some(block)
             }
@@ -158,43 +149,19 @@ impl Cache {
 
 impl Shard {
     fn insert(&mut self, id: BlockId, block: Block) {
-        let queue = if self.gone_set.remove(&id) {
-            Queue::Main
-        } else {
-            Queue::Small
-        };
         let bytes = cost(&block);
-        let slot = Some(Slot {
-            id,
-            block,
-            queue,
-            turns: 0,
-        });
-        let at = match self.free.pop() {
-            Some(at) => {
-                self.slots[at] = slot;
-                at
-            }
-            None => {
-                self.slots.push(slot);
-                self.slots.len() - 1
-            }
-        };
-        self.map.insert(id, at);
-        self.enqueue(at, queue, bytes);
+        self.map.insert(id, Kept { block, turns: 0 });
+        if self.gone_set.remove(&id) {
+            self.put_into_main(id, bytes);
+        } else {
+            self.small.push_back(id);
+            self.small_bytes += bytes;
+        }
     }
 
-    fn enqueue(&mut self, at: usize, queue: Queue, bytes: usize) {
-        match queue {
-            Queue::Small => {
-                self.small.push_back(at);
-                self.small_bytes += bytes;
-            }
-            Queue::Main => {
-                self.main.push_back(at);
-                self.main_bytes += bytes;
-            }
-        }
+    fn put_into_main(&mut self, id: BlockId, bytes: usize) {
+        self.main.push_back(id);
+        self.main_bytes += bytes;
     }
 
     fn make_room(&mut self, bytes_max: usize) {
@@ -208,20 +175,16 @@ impl Shard {
     }
 
     fn evict_small(&mut self) {
-        let Some(at) = self.small.pop_front() else { return };
-        let Some(slot) = self.slots[at].as_mut() else {
-            return;
-        };
-        let bytes = cost(&slot.block);
+        let Some(id) = self.small.pop_front() else { return };
+        let Some(kept) = self.map.get_mut(&id) else { return };
+        let bytes = cost(&kept.block);
         self.small_bytes -= bytes;
-        if slot.turns > 0 {
-            slot.turns = 0;
-            slot.queue = Queue::Main;
-            self.enqueue(at, Queue::Main, bytes);
+        if kept.turns > 0 {
+            kept.turns = 0;
+            self.put_into_main(id, bytes);
             return;
         }
-        let id = slot.id;
-        self.drop_slot(at, id);
+        self.map.remove(&id);
         self.gone.push_back(id);
         self.gone_set.insert(id);
         // As many are remembered as there are.
@@ -233,23 +196,14 @@ impl Shard {
     }
 
     fn evict_main(&mut self) {
-        let Some(at) = self.main.pop_front() else { return };
-        let Some(slot) = self.slots[at].as_mut() else {
-            return;
-        };
-        if slot.turns > 0 {
-            slot.turns -= 1;
-            self.main.push_back(at);
+        let Some(id) = self.main.pop_front() else { return };
+        let Some(kept) = self.map.get_mut(&id) else { return };
+        if kept.turns > 0 {
+            kept.turns -= 1;
+            self.main.push_back(id);
             return;
         }
-        let (id, bytes) = (slot.id, cost(&slot.block));
-        self.main_bytes -= bytes;
-        self.drop_slot(at, id);
-    }
-
-    fn drop_slot(&mut self, at: usize, id: BlockId) {
-        self.slots[at] = None;
-        self.free.push(at);
+        self.main_bytes -= cost(&kept.block);
         self.map.remove(&id);
     }
 }
