@@ -153,6 +153,7 @@ impl ServerStatus for Status {
             ("visible_lsn", figure(self.engine.visible_lsn().get())),
             ("durable_lsn", figure(self.engine.log().durable_lsn().get())),
             ("log_begin_lsn", figure(self.engine.log().begin().get())),
+            ("history_begin_lsn", figure(self.engine.oldest_readable().get())),
         ]
     }
 }

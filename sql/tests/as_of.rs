@@ -141,6 +141,13 @@ fn states_that_are_gone_or_to_come_are_refused_and_named() {
         let first = lsn_after(&fixture, &mut session, "CREATE TABLE t (id int PRIMARY KEY)").await;
         lsn_after(&fixture, &mut session, "INSERT INTO t VALUES (1)").await;
         fixture.database.engine().horizon();
+        let oldest = fixture.database.engine().oldest_readable();
+        let told = format!(
+            "SELECT value >= {} FROM scry_stat_engine WHERE name = 'history_begin_lsn'",
+            oldest.get()
+        );
+        assert!(oldest.get() > 0);
+        expect(&mut session, &told, &["t", "SELECT 1"]).await;
         let old = format!("SET scry.as_of = '{first}'");
         refused(
             &mut session,

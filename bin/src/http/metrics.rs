@@ -17,7 +17,7 @@ use std::sync::Arc;
 const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Name in `scry_stat_engine`; name, kind and meaning here.
-const ENGINE: [(&str, &str, Kind, &str); 18] = [
+const ENGINE: [(&str, &str, Kind, &str); 19] = [
     (
         "commits",
         "scry_commits_total",
@@ -125,6 +125,12 @@ const ENGINE: [(&str, &str, Kind, &str); 18] = [
         "scry_log_begin_bytes",
         Kind::Gauge,
         "LSN at which the audit trail in the directory begins.",
+    ),
+    (
+        "history_begin_lsn",
+        "scry_history_begin_bytes",
+        Kind::Gauge,
+        "LSN of the oldest state that can be read.",
     ),
 ];
 
