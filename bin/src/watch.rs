@@ -1,7 +1,6 @@
 //! What goes on in a server that no client asked about, told in its log: what opening found, and troubles as they come
 //! and go. And what is to be done now and then.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use scry_sql::Database;
@@ -43,10 +42,7 @@ pub async fn watch(database: &Database) {
         ..Troubles::default()
     };
     loop {
-        let now = Troubles {
-            archive: recycle(database).await,
-            ..Troubles::of(database)
-        };
+        let now = Troubles::of(database);
         now.tell(&known);
         known = now;
         // What keeps it from being done is told as what refuses commits.
@@ -54,16 +50,6 @@ pub async fn watch(database: &Database) {
             warn!("the base of election \"{election}\" was older than is kept and was let go of");
         }
         tokio::time::sleep(PERIOD).await;
-    }
-}
-
-/// Copies full segments of the trail to the archive and lets go of those that nothing needs; returns why that cannot be done.
-async fn recycle(database: &Database) -> Option<String> {
-    let engine = Arc::clone(database.engine());
-    let done = tokio::task::spawn_blocking(move || engine.recycle_log()).await;
-    match done {
-        Ok(recycled) => recycled.err().map(|error| error.to_string()),
-        Err(panic) => Some(panic.to_string()),
     }
 }
 
@@ -97,7 +83,7 @@ impl Troubles {
             ))
         });
         Self {
-            archive: None,
+            archive: database.engine().recycling_trouble(),
             dropped: dropped.collect(),
             log: database.engine().log().trouble().map(|error| error.to_string()),
             rebuilt: status.rebuilt.map(|error| error.to_string()),

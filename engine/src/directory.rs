@@ -3,7 +3,7 @@
 //! | name | content |
 //! |---|---|
 //! | `LOCK` | empty; locked (`flock`) by the process that has the directory open |
-//! | `FORMAT` | `scry data directory\nformat 1\n` |
+//! | `FORMAT` | `scry data directory\nformat 1\n`; locked, shared, by processes that copy the log beside the one that has the directory open: the *hold* |
 //! | `wal/` | the log |
 //! | `runs/` | the rows that are not in the log alone, see `runs` |
 
@@ -102,9 +102,55 @@ impl DataDirectory {
         Runs::open(&self.path.join(RUNS), *options)
     }
 
+    pub(crate) fn hold(&self) -> Result<Hold, Error> {
+        let path = self.path.join("FORMAT");
+        match File::open(&path) {
+            Ok(file) => Ok(Hold { file, path }),
+            Err(source) => Err(Error::Io {
+                path,
+                doing: "open",
+                source,
+            }),
+        }
+    }
+
     pub(crate) fn wal(&self) -> PathBuf {
         self.path.join(WAL)
     }
+}
+
+/// Whether others copy the log of a directory, as the process sees it that has it open.
+pub(crate) struct Hold {
+    file: File,
+    path: PathBuf,
+}
+
+impl Hold {
+    /// Whether somebody has taken it.
+    pub(crate) fn is_taken(&self) -> Result<bool, Error> {
+        let failed = |source| Error::Io {
+            path: self.path.clone(),
+            doing: "lock",
+            source,
+        };
+        match self.file.try_lock() {
+            Ok(()) => self.file.unlock().map(|()| false).map_err(failed),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(source)) => Err(failed(source)),
+        }
+    }
+}
+
+/// Takes the hold of a directory that another process has open. It is let go of with the file.
+pub(crate) fn take_hold(path: &Path) -> Result<File, Error> {
+    let path = path.join("FORMAT");
+    let failed = |doing| {
+        let path = path.clone();
+        move |source| Error::Io { path, doing, source }
+    };
+    let file = File::open(&path).map_err(failed("open"))?;
+    file.lock_shared().map_err(failed("lock"))?;
+    Ok(file)
 }
 
 /// Whether nothing was made of the directory yet. Anything foreign in it is an error.

@@ -14,6 +14,7 @@ use crate::limits::{Limits, SPILL_BYTES};
 use crate::locks::{Shares, WaitTable};
 use crate::pins::Pins;
 use crate::recovery;
+use crate::recycler::Recycler;
 use crate::runs::{RunsOptions, RunsStats};
 use crate::serial::Serial;
 use crate::snapshots::{Slot, Snapshots};
@@ -86,6 +87,7 @@ pub struct Engine {
     /// Dropped first: it would drop the spaces of stores that are gone with the catalogs.
     compactor: Compactor,
     checkpointer: Background,
+    recycler: Background,
     pub(crate) options: EngineOptions,
     pub(crate) limits: Limits,
     log: Arc<Log>,
@@ -101,6 +103,7 @@ pub struct Engine {
     numbers: Arc<Numbers>,
     pub(crate) backing: Arc<Backing>,
     pub(crate) checkpoints: Arc<Checkpoints>,
+    recycling: Arc<Recycler>,
     pub(crate) serial: Arc<Serial>,
     pub(crate) history: Arc<History>,
     /// What was visible when the engine was opened.
@@ -194,6 +197,7 @@ impl Engine {
             oid: AtomicU32::new(state.next_oid),
             store: AtomicU32::new(state.next_store),
         });
+        let recycling = Arc::new(Recycler::new(Arc::clone(&log), directory.hold()?, restart));
         let parts = Parts {
             log: Arc::clone(&log),
             catalogs: Arc::clone(&catalogs),
@@ -202,20 +206,24 @@ impl Engine {
             backing: Arc::clone(&backing),
             numbers: Arc::clone(&numbers),
             history: Arc::clone(&history),
+            recycler: Arc::clone(&recycling),
         };
         let limits = checkpoint::Limits {
             rows_bytes_max: options.rows_bytes_max,
             log_bytes: options.checkpoint_log_bytes,
             dirty_bytes: options.checkpoint_dirty_bytes,
         };
-        let checkpoints = Arc::new(Checkpoints::new(parts, limits, at, restart));
+        let checkpoints = Arc::new(Checkpoints::new(parts, limits, at));
         let checkpointer = checkpoints.start().map_err(no_thread("makes checkpoints"))?;
+        let recycler = recycling.start().map_err(no_thread("recycles the log"))?;
         let compactor = Compactor::start(&backing, &snapshots, &pins, &history);
         let compactor = compactor.map_err(no_thread("compacts runs"))?;
         Ok(Arc::new(Engine {
             backing,
             checkpoints,
             checkpointer,
+            recycler,
+            recycling,
             compactor,
             waits: WaitTable::new(options.lock_waiters_max),
             shares: Shares::default(),
@@ -244,23 +252,25 @@ impl Engine {
         assert!(fresh, "the rules of rows are set once");
     }
 
-    /// Writes what is in memory alone into files, so that a restart need not replay it. Answers the LSN up to which all is there. Blocks
-    /// until that is done.
+    /// Writes what is in memory alone into files, so that a restart need not replay it, and recycles the log. Answers the LSN up to which
+    /// all is in files. Blocks until that is done.
     ///
     /// # Errors
     /// `Io` and others of files; `Log` when the log has failed. Nothing is lost then, and the next checkpoint does it all.
     pub fn checkpoint(&self) -> Result<Lsn, Error> {
-        self.checkpoints.make()
+        let at = self.checkpoints.make()?;
+        // What cannot go now is tried again, and `recycling_trouble` says why.
+        let _ = self.recycling.recycle();
+        Ok(at)
     }
 
     /// Copies full segments of the log to its archive, and lets go of those that neither the last checkpoint nor a consumer needs and
-    /// that are not to be kept either. Every checkpoint does so by itself; a consumer that comes on later leaves some. Blocks while
-    /// files are copied.
+    /// that are not to be kept either. A thread does so by itself, after checkpoints and now and then. Blocks while files are copied.
     ///
     /// # Errors
     /// `Log`: what did not go then goes the next time.
     pub fn recycle_log(&self) -> Result<Recycled, Error> {
-        Ok(self.checkpoints.recycle()?)
+        self.recycling.recycle()
     }
 
     /// Takes rows out of memory that are in files, until all take no more than `EngineOptions::rows_bytes_max` or those left are in use. A
@@ -278,6 +288,11 @@ impl Engine {
     pub fn rows_trouble(&self) -> Option<String> {
         let checkpoints = self.checkpoints.attempts().trouble();
         checkpoints.or_else(|| self.compactor.attempts().trouble())
+    }
+
+    /// Why the log cannot be archived or recycled now.
+    pub fn recycling_trouble(&self) -> Option<String> {
+        self.recycling.attempts().trouble()
     }
 
     /// Memory that committed rows take, about.
@@ -378,11 +393,13 @@ impl Engine {
     /// When the log could not be written to its end, or the checkpoint could not be made; nothing is lost then.
     pub fn close(&self) -> Result<(), Error> {
         self.checkpointer.stop();
+        // What is not archived by now is after the next opening.
+        self.recycler.stop();
         // Reserved numbers are not lost by a clean stop.
         let given_back = self.catalog().sequences().give_back(&self.log);
         let checkpoint = match self.options.checkpoint_log_bytes {
             0 => Ok(Lsn::ZERO),
-            _ => self.checkpoint(),
+            _ => self.checkpoints.make(),
         };
         self.compactor.stop();
         self.collector.stop();

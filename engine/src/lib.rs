@@ -37,6 +37,7 @@ mod locks;
 mod overlay;
 mod pins;
 mod recovery;
+mod recycler;
 pub mod row;
 pub mod runs;
 pub mod seed;

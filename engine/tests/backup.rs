@@ -6,6 +6,7 @@ mod common;
 use common::*;
 use scry_engine::backup::{BackedUp, RestoreTo, Restored, back_up, restore};
 use scry_engine::*;
+use scry_wal::copy::file_name;
 use scry_wal::sim::Random;
 use scry_wal::{Lsn, Micros, Retention};
 use std::collections::BTreeMap;
@@ -385,4 +386,76 @@ fn what_is_no_backup_of_this_database_and_what_is_not_empty_is_refused() {
     let refused = restore(target.path(), &target.path().join("x"), RestoreTo::End, None);
     assert!(matches!(refused, Err(Error::ForeignBackup { .. })));
     world.check(world.states.len() - 1, RestoreTo::End);
+}
+
+#[test]
+fn the_log_is_kept_while_a_backup_copies_it_and_goes_when_that_has_ended() {
+    let mut world = World::recycling(17);
+    world.commit(15);
+    world.home.checkpoint();
+    let engine = Arc::clone(world.home.engine());
+    let (log, begin) = (engine.log(), engine.log().begin());
+    assert!(begin > Lsn::ZERO);
+    let is_consumer = || {
+        engine.recycle_log().unwrap();
+        log.consumers().list().iter().any(|known| known.name == "backup")
+    };
+    assert!(!is_consumer());
+
+    // The copy of the first segment waits.
+    let wal = world.folder.path().join("wal");
+    fs::create_dir(&wal).unwrap();
+    let pipe = wal.join(format!("{}.new", file_name(begin)));
+    make_pipe(&pipe);
+    let (data, folder) = (
+        world.home.directory.path().to_owned(),
+        world.folder.path().to_owned(),
+    );
+    let backup = std::thread::spawn(move || back_up(&data, &folder, 1, Micros::now()));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_consumer() {
+        assert!(Instant::now() < deadline, "the backup is a consumer");
+    }
+    for _ in 0..3 {
+        world.commit(15);
+        world.home.checkpoint();
+        assert_eq!(log.begin(), begin, "the log is kept");
+    }
+    assert!(!backup.is_finished());
+    let open = open_pipe(&pipe);
+    let refused = backup.join().unwrap();
+    assert!(
+        matches!(refused, Err(Error::Log(_))),
+        "a pipe is no file: {refused:?}"
+    );
+    drop(open);
+    fs::remove_file(&pipe).unwrap();
+
+    assert!(!is_consumer());
+    assert!(log.begin() > begin, "what was kept goes");
+    world.back_up(1);
+    drop(engine);
+    world.check(world.states.len() - 1, RestoreTo::End);
+}
+
+#[test]
+fn no_more_of_the_log_is_kept_for_a_backup_than_for_any_consumer() {
+    let mut options = options();
+    options.log.segment_bytes = 16 << 10;
+    options.log.retention = Retention::bytes(0);
+    options.log.retain_bytes_max = 64 << 10;
+    let mut world = World::with(19, options);
+    world.commit(5);
+    // As a backup does that never ends.
+    let format = fs::File::open(world.home.directory.path().join("FORMAT")).unwrap();
+    format.lock_shared().unwrap();
+    world.home.checkpoint();
+    let begin = world.home.engine().log().begin();
+    world.recycle_behind(begin.plus(64 << 10));
+    let consumers = || world.home.engine().log().consumers().list();
+    assert_eq!(consumers()[0].name, "backup");
+    assert!(consumers()[0].dropped.is_some());
+    drop(format);
+    world.home.engine().recycle_log().unwrap();
+    assert!(consumers().is_empty(), "it has ended");
 }

@@ -5,7 +5,10 @@ mod common;
 
 use common::*;
 use scry_engine::*;
+use scry_wal::archive::Archive;
 use scry_wal::{Flaw, Lsn, Retention};
+use std::fs;
+use std::path::Path;
 
 fn frugal() -> EngineOptions {
     let mut options = options();
@@ -118,4 +121,67 @@ fn the_log_of_another_database_is_refused() {
         ),
         "{refused}"
     );
+}
+
+/// With an archive, and a checkpoint every 32 KiB of log.
+fn archiving(archive: &Path) -> EngineOptions {
+    let mut options = frugal();
+    options.checkpoint_log_bytes = 32 << 10;
+    options.log.archive = Some(Archive::folder(archive));
+    options
+}
+
+fn archived(archive: &Path) -> usize {
+    let names = fs::read_dir(archive)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
+    names
+        .filter(|name| name.to_string_lossy().ends_with(".wal"))
+        .count()
+}
+
+#[test]
+fn checkpoints_do_not_wait_for_a_slow_archive() {
+    let archive = tempfile::tempdir().unwrap();
+    // The copy of the first segment waits.
+    let pipe = archive.path().join("0000000000000000.wal.tmp");
+    make_pipe(&pipe);
+    let mut home = Home::with(archiving(archive.path()));
+    let table = home.create("t", true);
+    let mut rows = 0;
+    wait_until("five checkpoints", || {
+        fill(&home, &table, rows..rows + 50);
+        rows += 50;
+        home.engine().stats().checkpoints >= 5
+    });
+    assert_eq!(
+        (archived(archive.path()), home.engine().log().begin()),
+        (0, Lsn::ZERO)
+    );
+    assert_eq!(home.engine().recycling_trouble(), None, "it is only slow");
+    // The copy fails, for that is no file, and succeeds when it is tried again.
+    let open = open_pipe(&pipe);
+    wait_until("the archive", || archived(archive.path()) >= 5);
+    wait_until("the log is let go of", || home.engine().log().begin() > Lsn::ZERO);
+    drop(open);
+    home.restart();
+    assert_eq!(home.rows(&home.table("t")).len(), usize::try_from(rows).unwrap());
+}
+
+#[test]
+fn what_cannot_be_archived_is_told_until_it_can() {
+    let archive = tempfile::tempdir().unwrap();
+    let obstacle = archive.path().join("0000000000000000.wal.tmp");
+    fs::create_dir(&obstacle).unwrap();
+    let home = Home::with(archiving(archive.path()));
+    let table = home.create("t", true);
+    fill(&home, &table, 0..400);
+    wait_until("the trouble", || home.engine().recycling_trouble().is_some());
+    let trouble = home.engine().recycling_trouble().unwrap();
+    assert!(trouble.contains("0000000000000000.wal"), "{trouble}");
+    home.checkpoint();
+    assert_eq!(home.engine().log().begin(), Lsn::ZERO, "nothing goes unarchived");
+    fs::remove_dir(&obstacle).unwrap();
+    wait_until("its end", || home.engine().recycling_trouble().is_none());
+    wait_until("the archive", || archived(archive.path()) > 0);
 }

@@ -67,8 +67,9 @@ pub(crate) fn with_archive(dir: &Path, archive: Option<&Path>) -> Arc<dyn Storag
     }
 }
 
-/// Archives what is sealed and is not archived; returns up to where all is. Nothing when there is no archive.
-pub(crate) fn archive_sealed(shared: &Shared) -> Result<Option<Lsn>, Error> {
+/// Archives what is sealed and is not archived, but for segments that are left when it is `stopped`; returns up to where all is. Nothing
+/// when there is no archive.
+pub(crate) fn archive_sealed(shared: &Shared, stopped: &dyn Fn() -> bool) -> Result<Option<Lsn>, Error> {
     let Some(Archive(archive)) = &shared.archive else {
         return Ok(None);
     };
@@ -84,7 +85,7 @@ pub(crate) fn archive_sealed(shared: &Shared) -> Result<Option<Lsn>, Error> {
             .map_err(|source| io_error(archive.as_ref(), "", "create", source))?;
         let there: HashMap<String, u64> = files(archive.as_ref())?.into_iter().collect();
         let mut header = sound_header(log, base)?;
-        while base < sealed {
+        while base < sealed && !stopped() {
             let next = sound_header(log, geometry.end(base))?;
             let bytes = there.get(&segment_name(base)).copied();
             archive_segment(log, archive, geometry, &header, &next.chain, bytes)?;

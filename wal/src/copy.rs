@@ -23,6 +23,9 @@ use crate::storage::disk::{DiskStorage, make_folders, sync_folder};
 use crate::storage::{Access, Storage};
 use crate::sys::buffer::Pool;
 
+/// How often a copy begins again because a log that nobody holds has let go of what was being copied.
+const TRIES: usize = 100;
+
 /// Bytes of a file that one checksum is for.
 pub const SUM_BYTES: usize = 1 << 20;
 
@@ -84,13 +87,15 @@ pub fn database_of(folder: &Path) -> Result<Option<[u8; 16]>, Error> {
 pub fn copy_log(from: &Path, to: &Path, known: &[Piece], extent: Extent) -> Result<Option<LogCopy>, Error> {
     let storage: Arc<dyn Storage> = Arc::new(DiskStorage::new(from, Backend::Blocking));
     let oldest = || list(storage.as_ref()).map(|found| found.first().map(|(base, _)| *base));
+    let mut tries = 1;
     loop {
         let before = oldest()?;
         let copied = copy_once(&storage, from, to, known, extent);
         // A log in use has let go of segments that were being copied.
-        if copied.is_ok() || oldest()? <= before {
+        if copied.is_ok() || tries == TRIES || oldest()? <= before {
             return copied;
         }
+        tries += 1;
     }
 }
 

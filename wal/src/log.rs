@@ -387,7 +387,15 @@ impl Log {
     /// # Errors
     /// [`Error::Io`]; [`Error::Damaged`] when a segment is damaged, or the archive holds another one in its place.
     pub fn archive_sealed(&self) -> Result<Option<Lsn>, Error> {
-        retain::archive(&self.shared)
+        self.archive_until(&|| false)
+    }
+
+    /// As [`Log::archive_sealed`], but for segments that are left when it is `stopped`.
+    ///
+    /// # Errors
+    /// As [`Log::archive_sealed`].
+    pub fn archive_until(&self, stopped: &dyn Fn() -> bool) -> Result<Option<Lsn>, Error> {
+        retain::archive(&self.shared, stopped)
     }
 
     /// Why the log takes nothing more, if a write failed.

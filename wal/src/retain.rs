@@ -73,7 +73,7 @@ pub struct Recycled {
 pub(crate) fn recycle(shared: &Arc<Shared>, upto: Lsn, now: Micros) -> Result<Recycled, Error> {
     let mut alone = shared.recycling.lock();
     shared.fate.check()?;
-    archive_sealed(shared)?;
+    archive_sealed(shared, &|| false)?;
     let (begin, dropped) = raise_begin(shared, &mut alone, upto, now)?;
     let mut done = Recycled {
         begin,
@@ -99,9 +99,9 @@ pub(crate) fn recycle(shared: &Arc<Shared>, upto: Lsn, now: Micros) -> Result<Re
 }
 
 /// Archives what is sealed.
-pub(crate) fn archive(shared: &Shared) -> Result<Option<Lsn>, Error> {
+pub(crate) fn archive(shared: &Shared, stopped: &dyn Fn() -> bool) -> Result<Option<Lsn>, Error> {
     let _alone = shared.recycling.lock();
-    archive_sealed(shared)
+    archive_sealed(shared, stopped)
 }
 
 /// Tells readers where the log begins from now on.

@@ -1,6 +1,7 @@
 //! Backups of a data directory, beside the server that uses it or of one that is stopped; and new directories made of them.
 //!
-//! Nobody is asked for leave: runs and the durable part of the log never change. A backup has the manifest of the runs as of one moment, the
+//! Nobody is asked for leave: runs and the durable part of the log never change, and a hold on the directory has its server keep the log meanwhile, as far as
+//! it keeps it for anybody (`recycler`). A backup has the manifest of the runs as of one moment, the
 //! runs that it names, and the log from where it begins up to what is durable after the runs were copied. Should a run go while it is copied,
 //! for compaction has replaced it, the manifest is read again, and only what is new in it is copied; so it is when the log was let go of behind a
 //! newer checkpoint meanwhile, and what is left begins after the place from where the copied one needs it. The mirror is not in a backup: it is made from the log.
@@ -24,7 +25,7 @@ mod restore;
 pub use restore::{RestoreTo, Restored, restore};
 
 use crate::checkpoint::State;
-use crate::directory::{DataDirectory, RUNS, WAL};
+use crate::directory::{DataDirectory, RUNS, WAL, take_hold};
 use crate::error::Error;
 use crate::runs::inspect::read_manifest;
 use crate::runs::{Manifest, run_name};
@@ -60,9 +61,9 @@ pub struct BackedUp {
 /// another database, or something else; `Io`. The backups that were there stay as they were.
 pub fn back_up(data: &Path, into: &Path, keep: usize, now: Micros) -> Result<BackedUp, Error> {
     // Of a stopped server nothing changes meanwhile.
-    let directory = match DataDirectory::open_existing(data) {
-        Ok(directory) => Some(directory),
-        Err(Error::DirectoryLocked { .. }) => None,
+    let (directory, hold) = match DataDirectory::open_existing(data) {
+        Ok(directory) => (Some(directory), None),
+        Err(Error::DirectoryLocked { .. }) => (None, Some(take_hold(data)?)),
         Err(error) => return Err(error),
     };
     let folder = Folder::open(into)?;
@@ -76,7 +77,7 @@ pub fn back_up(data: &Path, into: &Path, keep: usize, now: Micros) -> Result<Bac
         });
     }
     let copied = copy(data, &folder, last, directory.is_some())?;
-    drop(directory);
+    drop((directory, hold));
     let at = copied.at;
     if at >= copied.log.end && at > Lsn::ZERO {
         return Err(Error::Corrupt {

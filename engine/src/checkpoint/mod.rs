@@ -10,7 +10,7 @@
 //!    every version since a snapshot that is held;
 //! 3. once the commit at `at` is durable, the manifest names the new run and the state (`state`), in one step;
 //! 4. the written rows are marked: the runs have them. Those that were changed again since stay dirty;
-//! 5. the log may let go of what lies before `restart`, as far as its other readers and its retention let it.
+//! 5. the log may let go of what lies before `restart`, as far as its other readers and its retention let it: `recycler`.
 //!
 //! Stores that a transaction fills with rows that are committed already, those of a new index or under a new primary key, take part before a
 //! catalog has them: so that filling one needs no more memory than any other work. A checkpoint is asked for when it is committed.
@@ -39,12 +39,13 @@ use crate::engine::Numbers;
 use crate::error::Error;
 use crate::history::History;
 use crate::pins::Pins;
+use crate::recycler::Recycler;
 use crate::runs::{FlushWriter, SpaceId, Stored};
 use crate::snapshots::{Slot, Snapshots};
 use crate::store::backing::Backing;
 use crate::store::{DirtyRows, Store};
 use parking_lot::Mutex;
-use scry_wal::{Log, Lsn, Micros, Recycled, TentativeId};
+use scry_wal::{Log, Lsn, TentativeId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -82,6 +83,7 @@ pub(crate) struct Parts {
     pub(crate) backing: Arc<Backing>,
     pub(crate) numbers: Arc<Numbers>,
     pub(crate) history: Arc<History>,
+    pub(crate) recycler: Arc<Recycler>,
 }
 
 /// Makes checkpoints and room in memory.
@@ -90,8 +92,6 @@ pub(crate) struct Checkpoints {
     limits: Limits,
     /// The last one; held while one is made.
     last: Mutex<Lsn>,
-    /// From where a restart upon it reads the log.
-    restart: AtomicU64,
     /// Where the first record of each open tentative identity stands.
     tentative: Mutex<BTreeMap<TentativeId, Lsn>>,
     /// Where eviction goes on: the space, and the key in it.
@@ -117,12 +117,6 @@ pub(crate) struct Captured {
     horizon: Lsn,
 }
 
-/// A checkpoint: what was to be made, or the last one, when nothing has changed since.
-enum Made {
-    Now(Lsn),
-    Before(Lsn),
-}
-
 /// A store's rows that a checkpoint has taken.
 struct Taken {
     store: Arc<Store>,
@@ -132,13 +126,12 @@ struct Taken {
 }
 
 impl Checkpoints {
-    /// After the one at `last`, upon which the log is read from `restart` on.
-    pub(crate) fn new(parts: Parts, limits: Limits, last: Lsn, restart: Lsn) -> Checkpoints {
+    /// After the one at `last`.
+    pub(crate) fn new(parts: Parts, limits: Limits, last: Lsn) -> Checkpoints {
         Checkpoints {
             parts,
             limits,
             last: Mutex::new(last),
-            restart: AtomicU64::new(restart.get()),
             tentative: Mutex::default(),
             hand: Mutex::default(),
             admission: Admission::default(),
@@ -180,15 +173,10 @@ impl Checkpoints {
         if made.is_err() && asked {
             self.ask();
         }
-        drop(last);
-        if matches!(made, Ok(Made::Now(_))) {
-            // What cannot go now goes after another checkpoint, or when somebody asks for it and hears why.
-            let _ = self.recycle();
-        }
-        made.map(|(Made::Now(at) | Made::Before(at))| at)
+        made
     }
 
-    fn make_after(&self, last: &mut Lsn) -> Result<Made, Error> {
+    fn make_after(&self, last: &mut Lsn) -> Result<Lsn, Error> {
         let slot = self.parts.snapshots.register();
         let Captured {
             mut state,
@@ -200,7 +188,7 @@ impl Checkpoints {
         } = self.capture(&slot)?;
         let has_more = !self.parts.backing.building().is_empty() && self.parts.backing.dirty_bytes() > 0;
         if state.at == *last && !has_more {
-            return Ok(Made::Before(state.at));
+            return Ok(state.at);
         }
         state.definitions = self.parts.catalogs.definitions(state.at, &catalogs);
         drop(catalogs);
@@ -214,14 +202,8 @@ impl Checkpoints {
         self.made.fetch_add(1, Ordering::Relaxed);
         history.checkpointed(state.at, state.oldest);
         *last = state.at;
-        self.restart.store(state.restart.get(), Ordering::Release);
-        Ok(Made::Now(state.at))
-    }
-
-    /// Lets go of what of the log nothing needs any more.
-    pub(crate) fn recycle(&self) -> Result<Recycled, scry_wal::Error> {
-        let restart = Lsn::new(self.restart.load(Ordering::Acquire));
-        self.parts.log.recycle(restart, Micros::now())
+        self.parts.recycler.checkpointed(state.restart);
+        Ok(state.at)
     }
 
     /// The state but for the rows and the definitions. `slot` holds its LSN from then on.

@@ -11,6 +11,7 @@ use scry_engine::*;
 use scry_wal::StoreId;
 use scry_wal::sim::SimStorage;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::future::Future;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -347,4 +348,15 @@ pub fn rows(txn: &mut Txn, table: &Table) -> Vec<(i32, i64)> {
     })
     .unwrap();
     rows
+}
+
+/// Makes a pipe: opening it waits for somebody at the other end.
+pub fn make_pipe(path: &Path) {
+    let made = std::process::Command::new("mkfifo").arg(path).status().unwrap();
+    assert!(made.success());
+}
+
+/// Lets those go on who wait to open a pipe, and those who come while this is held.
+pub fn open_pipe(path: &Path) -> File {
+    File::options().read(true).write(true).open(path).unwrap()
 }
