@@ -3,7 +3,9 @@
 //! It stands in chunks, so that it never moves: a load of millions of rows would otherwise hold its list twice, and copy
 //! it, at every doubling, and the end of the transaction gives the memory back a chunk at a time.
 //!
-//! Invariant: every chunk but the last is full, and none is empty.
+//! A chunk of which every change was moved out of memory (`crate::txn::moved`) is let go of: its numbers are taken, and have no change.
+//!
+//! Invariant: every chunk but the last is full or was let go of; the last one is empty only behind such a chunk.
 
 use crate::overlay::Pending;
 use smallvec::SmallVec;
@@ -43,9 +45,44 @@ impl Changes {
             return;
         };
         last.pop();
-        if last.is_empty() {
+        let is_behind_gap = self.chunks.len() > 1 && self.chunks[self.chunks.len() - 2].is_empty();
+        if self.chunks.last().is_some_and(Vec::is_empty) && !is_behind_gap {
             self.chunks.pop();
         }
+    }
+
+    /// The change of a number, unless it was let go of.
+    pub(crate) fn get(&self, slot: usize) -> Option<&Pending> {
+        self.chunks.get(slot / CHUNK)?.get(slot % CHUNK)
+    }
+
+    /// Takes the last change of those that there are.
+    pub(crate) fn take_last(&mut self) -> Option<Pending> {
+        while self.chunks.last().is_some_and(Vec::is_empty) {
+            self.chunks.pop();
+        }
+        self.chunks.last_mut()?.pop()
+    }
+
+    /// Lets go of chunks below a number that have only changes of which `is_gone` says that nothing is left. Answers of how many changes.
+    pub(crate) fn let_go(&mut self, below: usize, is_gone: impl Fn(&Pending) -> bool) -> usize {
+        let chunks = (below / CHUNK).min(self.chunks.len().saturating_sub(1));
+        let mut count = 0;
+        for chunk in &mut self.chunks[..chunks] {
+            if chunk.iter().all(&is_gone) {
+                count += std::mem::take(chunk).len();
+            }
+        }
+        count
+    }
+
+    /// As `iter`, with the numbers.
+    pub(crate) fn numbered(&self) -> impl Iterator<Item = (usize, &Pending)> {
+        let chunks = self.chunks.iter().enumerate();
+        chunks.flat_map(|(number, chunk)| {
+            let changes = chunk.iter().enumerate();
+            changes.map(move |(place, pending)| (number * CHUNK + place, pending))
+        })
     }
 
     pub(crate) fn last(&self) -> Option<&Pending> {

@@ -20,11 +20,12 @@ use crate::collector::Grave;
 use crate::error::Error;
 use crate::locks::{Firsts, Holder, RowRef};
 use crate::overlay::{Logged, Pending};
+use crate::runs::stamp::Stamp;
 use crate::serial::WriteSet;
 use crate::store::{DirtyRows, Growth};
 use crate::txn::Txn;
 use scry_wal::record::{encode_catalog, encode_commit, encode_sequence};
-use scry_wal::{Commit, CommitSlots, Lsn, Micros, NodeId, Ordinal, StoreRange, StoreRanges};
+use scry_wal::{Commit, CommitSlots, Lsn, Micros, NodeId, Ordinal, StoreId, StoreRange, StoreRanges};
 use smallvec::SmallVec;
 use std::cell::Cell;
 use std::sync::Arc;
@@ -101,9 +102,12 @@ impl Txn {
         self.validate_reads()?;
         let written = self.watched_writes();
         let growths = self.install();
-        let (lsn, firsts) = match self.enter_log(&holder, prepared, &growths, written) {
+        let stamp = self.hand_over_moved();
+        let entered = self.enter_log(&holder, prepared, &growths, (written, stamp.as_deref()));
+        let (lsn, firsts) = match entered {
             Ok(done) => done,
             Err(error) => {
+                self.take_moved_back();
                 self.take_back();
                 return Err(error);
             }
@@ -114,10 +118,13 @@ impl Txn {
             self.engine.checkpoints.end_tentative(id);
         }
         self.release_rows(Some((lsn, &firsts)));
+        self.end_moved();
         self.release_tables();
         self.finish();
         if self.has_filled {
             self.engine.backing.end_building(&self.engine.catalog().stores());
+        }
+        if self.has_filled || stamp.is_some() {
             self.engine.checkpoints.ask();
         }
         if self.engine.counters.commit().is_multiple_of(COMMITS_PER_ADVANCE) {
@@ -203,7 +210,7 @@ impl Txn {
             let Some(entry) = &pending.entry else { continue };
             let (row, local) = match &pending.logged {
                 Logged::Row { row, local } => (Some(Arc::clone(row)), *local),
-                Logged::Gone if pending.base.is_some() => (None, 0),
+                Logged::Gone if pending.base.is_some() || pending.moved.is_some() => (None, 0),
                 Logged::Gone | Logged::Nothing => continue,
             };
             let row_bytes = row.as_ref().map_or(0, |row| row.len());
@@ -218,6 +225,7 @@ impl Txn {
             pending.installed = true;
             growths[pending.store as usize] += growth(pending);
         }
+        self.add_moved_growth(&mut growths);
         for ((written, count), dirty) in self.overlay.stores.iter().zip(superseded).zip(dirty) {
             written.store.counters.add_superseded(count);
             // Before the commit has its place in the log: a checkpoint beyond that place must find them.
@@ -232,7 +240,7 @@ impl Txn {
         holder: &Holder,
         mut prepared: Prepared,
         growths: &[Growth],
-        written: Option<WriteSet>,
+        (written, stamp): (Option<WriteSet>, Option<&Stamp>),
     ) -> Result<(Lsn, Firsts), Error> {
         let engine = &self.engine;
         let mut firsts = Firsts::new();
@@ -273,6 +281,14 @@ impl Txn {
         }
         appender.put(&prepared.bytes, prepared.records, catalog.is_some());
         holder.commit(lsn, firsts.clone());
+        if let Some(stamp) = stamp {
+            let first = |store: StoreId| firsts.iter().find(|(known, _)| *known == store);
+            let stores = self.overlay.stores.iter().map(|written| &written.store);
+            stamp.set(
+                lsn,
+                stores.filter_map(|store| Some((store.home.space, first(store.id)?.1))),
+            );
+        }
         let inside = self.inside.iter().flat_map(|inside| &inside.branches);
         let rebased = self.electing.iter().flat_map(|electing| &electing.writes);
         for branch in inside.chain(rebased) {
@@ -319,7 +335,7 @@ impl Txn {
     }
 
     /// Settles what was installed and gives all row locks back, each row in one step.
-    fn release_rows(&mut self, committed: Option<(Lsn, &[(scry_wal::StoreId, Ordinal)])>) {
+    fn release_rows(&mut self, committed: Option<(Lsn, &[(StoreId, Ordinal)])>) {
         let mut graves = Vec::new();
         let mut memory = 0;
         for mut pending in std::mem::take(&mut self.overlay.changes) {

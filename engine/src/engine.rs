@@ -34,6 +34,9 @@ pub struct EngineOptions {
     pub log: LogOptions,
     /// Memory that the changes of one transaction may take.
     pub transaction_bytes_max: u64,
+    /// Changes of a transaction that take more than this move out of memory, as far as they can; see `txn::moved`. What cannot counts for
+    /// `transaction_bytes_max`.
+    pub move_bytes: u64,
     /// Memory that the rows of one candidate may take, beyond which it takes no more; see `transaction_bytes_max` for what one
     /// commit may add.
     pub candidate_bytes_max: u64,
@@ -61,6 +64,7 @@ impl Default for EngineOptions {
         EngineOptions {
             log: LogOptions::default(),
             transaction_bytes_max: 8 << 30,
+            move_bytes: 64 << 20,
             candidate_bytes_max: 8 << 30,
             lock_waiters_max: 65_536,
             spill_bytes: SPILL_BYTES,

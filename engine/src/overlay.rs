@@ -28,6 +28,9 @@ use std::sync::Arc;
 /// What a change costs in memory beside its key and row: its slot, its entry, its version.
 const CHANGE_OVERHEAD_BYTES: usize = 256;
 
+/// What is left of a change that was moved out of memory, until all of its chunk were.
+const EMPTY_BYTES: u64 = size_of::<Pending>() as u64;
+
 /// What a record has beside key and rows, about.
 pub(crate) const RECORD_OVERHEAD_BYTES: usize = 48;
 
@@ -74,6 +77,8 @@ pub(crate) struct Pending {
     counted_bytes: usize,
     /// Its version is on the chain, pending.
     pub(crate) installed: bool,
+    /// What the transaction's own runs have of the row, if anything: `Some(None)` that it was deleted. See `crate::txn::moved`.
+    pub(crate) moved: Option<Option<Row>>,
 }
 
 /// A store in which the transaction locked rows.
@@ -161,7 +166,23 @@ impl Pending {
             dirty: false,
             counted_bytes: 0,
             installed: false,
+            moved: None,
         }
+    }
+
+    /// What the change takes in memory, about.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let row = match &self.now {
+            Now::Row(row) => row.len(),
+            Now::Gone | Now::Untouched => 0,
+        };
+        (CHANGE_OVERHEAD_BYTES + self.key.len() + row) as u64
+    }
+
+    /// Whether nothing is left of it, here or in the log's count.
+    fn is_gone(&self) -> bool {
+        let is_untouched = matches!((&self.now, &self.logged), (Now::Untouched, Logged::Nothing));
+        is_untouched && self.entry.is_none() && !self.dirty
     }
 
     /// The row as the transaction sees it.
@@ -281,6 +302,44 @@ impl Overlay {
         }
     }
 
+    /// Adds a row that was moved out of memory and is brought back, as the log has it; at `next_slot`.
+    pub(crate) fn put_back(
+        &mut self,
+        store: u32,
+        key: Key,
+        entry: Arc<RowEntry>,
+        row: Option<Row>,
+        local: u32,
+    ) {
+        let now = row.clone().map_or(Now::Gone, Now::Row);
+        let mut pending = Pending::locked(store, key, entry, None, now);
+        pending.logged = match &row {
+            Some(row) => Logged::Row {
+                row: Arc::clone(row),
+                local,
+            },
+            None => Logged::Gone,
+        };
+        pending.moved = Some(row);
+        self.total_bytes += pending.memory_bytes();
+        self.changes.push(pending);
+    }
+
+    /// A change was moved out of memory: only its number is left.
+    pub(crate) fn empty(&mut self, slot: u32) {
+        let pending = &mut self.changes[slot as usize];
+        self.total_bytes = (self.total_bytes + EMPTY_BYTES).saturating_sub(pending.memory_bytes());
+        pending.entry = None;
+        pending.key = Key::new();
+        (pending.now, pending.logged, pending.moved) = (Now::Untouched, Logged::Nothing, None);
+    }
+
+    /// Lets go of numbers below one, as far as nothing is left of their changes.
+    pub(crate) fn let_go(&mut self, below: usize) {
+        let count = self.changes.let_go(below, Pending::is_gone);
+        self.total_bytes = self.total_bytes.saturating_sub(count as u64 * EMPTY_BYTES);
+    }
+
     /// Changes what the transaction makes of a row. Rows at or beyond slot `undo_below` are younger than the
     /// innermost savepoint and need no undo.
     pub(crate) fn write(&mut self, slot: u32, now: Now, undo_below: u32) {
@@ -370,7 +429,9 @@ impl Overlay {
     /// not live were passed over.
     pub(crate) fn mark_all(&mut self) {
         for slot in 0..self.next_slot() {
-            let pending = &self.changes[slot as usize];
+            let Some(pending) = self.changes.get(slot as usize) else {
+                continue;
+            };
             if !pending.dirty && pending.delta().is_some() {
                 self.mark(slot);
             }

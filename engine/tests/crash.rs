@@ -27,6 +27,7 @@ fn small() -> EngineOptions {
     options.log.buffer_bytes = 256 << 10;
     // Transactions of more than a few rows write ahead.
     options.spill_bytes = 400;
+    options.move_bytes = 2000;
     options
 }
 

@@ -409,7 +409,7 @@ fn savepoints_work_across_what_was_written_ahead() {
     }
     txn.rollback_to(savepoint).unwrap();
     block_on(txn.insert(&table, Some(key(15)), wide(&table, 15, 3))).unwrap();
-    let own = txn.own_writes(table.def.store);
+    let own = txn.own_writes(table.def.store).unwrap();
     assert_eq!((own.hidden.len(), own.rows.len()), (0, 2));
     txn.commit("").unwrap();
     drop((table, u));

@@ -257,7 +257,7 @@ impl World {
     fn check_own_writes(&mut self, index: usize) {
         let table = Arc::clone(&self.table);
         let open = self.open(index);
-        let own = open.txn.own_writes(table.def.store);
+        let own = open.txn.own_writes(table.def.store).unwrap();
         let mut rows: Vec<(i32, i64)> = own.rows.iter().map(|row| decode(&table, row)).collect();
         rows.sort_unstable();
         let written = open.held.iter().filter(|(_, held)| held.now.is_some());

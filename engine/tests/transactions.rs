@@ -317,7 +317,7 @@ fn changes_collapse_to_their_net_effect_and_ordinals_stay_dense() {
     block_on(txn.lock(&table, &key(2))).unwrap();
     let moved = block_on(txn.update_key(&table, &key(2), key(6), row(&table, 6, 6))).unwrap();
     assert_eq!(moved, InsertOutcome::Inserted(key(6)));
-    let own = txn.own_writes(table.def.store);
+    let own = txn.own_writes(table.def.store).unwrap();
     assert_eq!(
         own.hidden.iter().map(|ordinal| ordinal.get()).collect::<Vec<_>>(),
         [0, 1]

@@ -24,6 +24,8 @@ fn eager(spill_bytes: usize) -> EngineOptions {
     options.log.backend = scry_wal::Backend::Auto;
     options.log.segment_bytes = SEGMENT;
     options.spill_bytes = spill_bytes;
+    // What is in the log leaves memory, ten rows at a time or so.
+    options.move_bytes = 4000;
     options
 }
 

@@ -7,8 +7,8 @@
 //!    a snapshot slot holds `at`, so that no version that it needs goes away;
 //! 2. the dirty rows of each store are taken and their versions up to `at` are written into one run, in the order of spaces and keys; commits
 //!    go on meanwhile, and what they make dirty is for the next checkpoint; then the slot lets go, for a row that is updated all the time keeps
-//!    every version since a snapshot that is held;
-//! 3. once the commit at `at` is durable, the manifest names the new run and the state (`state`), in one step;
+//!    every version since a snapshot that is held; and what transactions up to `at` have in runs of their own is copied (`runs::private`);
+//! 3. once the commit at `at` is durable, the manifest names the new runs and the state (`state`), in one step;
 //! 4. the written rows are marked: the runs have them. Those that were changed again since stay dirty;
 //! 5. the log may let go of what lies before `restart`, as far as its other readers and its retention let it: `recycler`.
 //!
@@ -294,8 +294,11 @@ impl Checkpoints {
                     false => state.at,
                 };
                 slot.release();
+                let backing = &self.parts.backing;
+                let is_live = |space| backing.is_alive(space);
+                let taken = backing.runs.take_over(state.at, is_live, || self.look())?;
                 self.parts.log.wait_durable(state.at)?;
-                self.parts.backing.runs.install(writer, &state.encode())?;
+                backing.runs.install_with(writer, Some(taken), &state.encode())?;
                 Ok(())
             });
         for Taken {

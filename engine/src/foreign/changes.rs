@@ -6,9 +6,10 @@ use crate::Row;
 use crate::catalog::Table;
 use crate::election::branch;
 use crate::error::Error;
-use crate::key::Key;
+use crate::key::{Key, KeyRange};
 use crate::overlay::Now;
 use crate::txn::{Txn, turn};
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// Changes that are looked at before other tasks of the thread get their turn.
@@ -47,7 +48,10 @@ impl Txn {
             if slot % BATCH == BATCH - 1 {
                 turn().await;
             }
-            let store = self.overlay.get(slot).store as usize;
+            let Some(pending) = self.overlay.changes.get(slot as usize) else {
+                continue;
+            };
+            let store = pending.store as usize;
             let Some(Some(table)) = tables.get(store) else {
                 continue;
             };
@@ -73,6 +77,30 @@ impl Txn {
                     self.check_unreferenced(table, (child, *key), old, true).await?;
                 }
             }
+        }
+        for (table, keys) in tables.iter().zip(&keys) {
+            if let Some(table) = table.as_ref().filter(|_| !keys.is_empty()) {
+                self.check_moved(table, keys).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks the rows that moved out of memory, all of them inserted by the transaction, against foreign keys of their table.
+    async fn check_moved(&mut self, table: &Table, keys: &[usize]) -> Result<(), Error> {
+        let mut left = KeyRange::all();
+        while let Some(rows) = self.next_moved(table, &left)? {
+            for (key, stored) in rows {
+                if let Some(row) = &stored.row
+                    && !self.is_own(table, &key)
+                {
+                    for number in keys {
+                        self.check_reference(table, *number, row).await?;
+                    }
+                }
+                left.lower = Bound::Excluded(key);
+            }
+            turn().await;
         }
         Ok(())
     }

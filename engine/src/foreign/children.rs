@@ -104,7 +104,8 @@ impl Txn {
         } else {
             self.lock_table(table, Mode::Shared).await?;
             let at = self.engine.visible_lsn();
-            let mut rows = Rows::Newest(StoreScan::new(range, at));
+            let own = self.moved_rows();
+            let mut rows = Rows::Newest(StoreScan::new(range, at).with_own(own.clone()));
             let readable = table.indexes.iter().enumerate();
             for (number, index) in readable.filter(|(_, index)| index.is_ready()) {
                 let (count, range) = prefix(&index.def.columns, columns, &values, |key, value| {
@@ -112,7 +113,7 @@ impl Txn {
                 });
                 if count > best {
                     best = count;
-                    rows = Rows::Indexed(number, StoreScan::new(range, at));
+                    rows = Rows::Indexed(number, StoreScan::new(range, at).with_own(own.clone()));
                 }
             }
             rows

@@ -82,15 +82,16 @@ impl Txn {
                     return Err(duplicated(table, index, &version.row));
                 }
             }
+            for (key, row) in own.drain(..) {
+                if self.insert_entry(index, table, &key, &row).await?.is_some() {
+                    return Err(duplicated(table, index, &row));
+                }
+            }
+            self.move_if_large().await?;
             self.engine.checkpoints.admission.free().await;
             turn().await;
         }
         self.depend_on(cursor.depends_on());
-        for (key, row) in own {
-            if self.insert_entry(index, table, &key, &row).await?.is_some() {
-                return Err(duplicated(table, index, &row));
-            }
-        }
         Ok(())
     }
 

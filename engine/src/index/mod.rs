@@ -38,7 +38,7 @@ use crate::locks::TableLock;
 use crate::row::RowLayout;
 use crate::store::backing::{Home, Spaces};
 use crate::store::entry::RowEntry;
-use crate::store::{Growth, Store};
+use crate::store::{Growth, Placed, Store};
 use crate::types::Datum;
 use scry_wal::{Lsn, Ordinal, StoreId};
 use std::sync::Arc;
@@ -198,12 +198,12 @@ impl Index {
                 Some(Row::clone(&content)),
             ))
         };
-        let (entry, is_new) = self.store().place(key, false, made)?;
-        if is_new {
-            self.store().changed(key, &entry, 0);
-            self.store().counters.add_live(growth);
-        }
-        Ok(is_new)
+        let Placed::Entry(entry, true) = self.store().place(key, false, made)? else {
+            return Ok(false);
+        };
+        self.store().changed(key, &entry, 0);
+        self.store().counters.add_live(growth);
+        Ok(true)
     }
 
     /// The key of a unique index for a row; `None`: a column is NULL, which equals nothing.

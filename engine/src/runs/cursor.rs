@@ -1,6 +1,7 @@
 //! Walks the entries of one run, or of one layer, from a key on.
 
 use crate::error::Error;
+use crate::runs::SpaceId;
 use crate::runs::block::{DataBlock, Entry};
 use crate::runs::cache::Block;
 use crate::runs::format::{BlockKind, BlockPlace};
@@ -286,12 +287,25 @@ impl LayerCursor {
 
     #[inline]
     pub(crate) fn lsn(&self) -> Lsn {
-        self.entry().map_or(Lsn::ZERO, |entry| entry.lsn)
+        match self.place() {
+            Some((lsn, _)) => lsn,
+            None => self.entry().map_or(Lsn::ZERO, |entry| entry.lsn),
+        }
+    }
+
+    /// Where the layer's stamp says that its versions stand.
+    #[inline]
+    fn place(&self) -> Option<(Lsn, Ordinal)> {
+        self.layer.stamp()?.place(SpaceId::of(self.key()))
     }
 
     #[inline]
     pub(crate) fn ordinal(&self) -> Ordinal {
-        self.entry().map_or(Ordinal::new(0), |entry| entry.ordinal)
+        let ordinal = self.entry().map_or(Ordinal::new(0), |entry| entry.ordinal);
+        match self.place() {
+            Some((_, first)) => first.plus(ordinal.get()),
+            None => ordinal,
+        }
     }
 
     #[inline]

@@ -92,9 +92,33 @@ pub struct FlushWriter {
 impl FlushWriter {
     pub(crate) fn new(runs: Arc<Runs>) -> FlushWriter {
         let shape = runs.options.shape(0);
+        FlushWriter::shaped(runs, shape)
+    }
+
+    /// A layer of a transaction: nothing of it is needed after a crash.
+    pub(crate) fn private(runs: Arc<Runs>) -> FlushWriter {
+        let shape = Shape {
+            durable: false,
+            ..runs.options.shape(0)
+        };
+        FlushWriter::shaped(runs, shape)
+    }
+
+    fn shaped(runs: Arc<Runs>, shape: Shape) -> FlushWriter {
         FlushWriter {
             layer: LayerWriter::new(runs, shape),
         }
+    }
+
+    /// Adds a version under an internal key, as `add` does.
+    pub(crate) fn put(
+        &mut self,
+        key: &[u8],
+        lsn: Lsn,
+        ordinal: Ordinal,
+        row: Option<&[u8]>,
+    ) -> Result<(), Error> {
+        self.layer.add(key, lsn, ordinal, row)
     }
 
     /// Adds versions of one key, newest first, all of them newer than those that other runs have of the key. Spaces, and

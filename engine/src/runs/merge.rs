@@ -1,31 +1,37 @@
-//! Several layers as one: entries by key, versions of one key newest first.
+//! Several layers as one: entries by key, versions of one key newest first; the same version of several layers in the order of these.
 
 use crate::error::Error;
 use crate::runs::cursor::{LayerCursor, Reading};
 use crate::runs::set::Layer;
 use scry_wal::{Lsn, Ordinal};
-use std::cmp::Reverse;
+use std::cmp::Ordering;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// A binary heap of cursors, the least on top. Mostly the next entry comes from the same layer as the last one, and
 /// then two comparisons show it.
 pub(crate) struct Merge {
-    heap: Vec<LayerCursor>,
+    heap: Vec<Ranked>,
+}
+
+/// A cursor, and the place of its layer among the others.
+struct Ranked {
+    rank: usize,
+    cursor: LayerCursor,
 }
 
 impl Merge {
-    /// At the first entry whose key is not below `target`.
+    /// At the first entry whose key is not below `target`. The layers come newest first.
     pub(crate) fn seek(
         layers: impl IntoIterator<Item = Arc<Layer>>,
         reading: Reading,
         target: &[u8],
     ) -> Result<Merge, Error> {
         let mut heap = Vec::new();
-        for layer in layers {
+        for (rank, layer) in layers.into_iter().enumerate() {
             let cursor = LayerCursor::seek(layer, reading, target)?;
             if !cursor.is_over() {
-                heap.push(cursor);
+                heap.push(Ranked { rank, cursor });
             }
         }
         let mut merge = Merge { heap };
@@ -40,30 +46,35 @@ impl Merge {
         self.heap.is_empty()
     }
 
+    #[inline]
+    fn first(&self) -> Option<&LayerCursor> {
+        self.heap.first().map(|first| &first.cursor)
+    }
+
     /// The internal key.
     #[inline]
     pub(crate) fn key(&self) -> &[u8] {
-        self.heap.first().map_or(&[], LayerCursor::key)
+        self.first().map_or(&[], LayerCursor::key)
     }
 
     #[inline]
     pub(crate) fn lsn(&self) -> Lsn {
-        self.heap.first().map_or(Lsn::ZERO, LayerCursor::lsn)
+        self.first().map_or(Lsn::ZERO, LayerCursor::lsn)
     }
 
     #[inline]
     pub(crate) fn ordinal(&self) -> Ordinal {
-        self.heap.first().map_or(Ordinal::new(0), LayerCursor::ordinal)
+        self.first().map_or(Ordinal::new(0), LayerCursor::ordinal)
     }
 
     #[inline]
     pub(crate) fn row(&self) -> Option<&[u8]> {
-        self.heap.first()?.row()
+        self.first()?.row()
     }
 
     /// The error that something is wrong with the run that the merge is in.
     pub(crate) fn damaged(&self, what: &'static str) -> Error {
-        let error = self.heap.first().and_then(|cursor| cursor.damaged(what));
+        let error = self.first().and_then(|cursor| cursor.damaged(what));
         error.unwrap_or(Error::DamagedFile {
             path: PathBuf::new(),
             offset: 0,
@@ -73,9 +84,9 @@ impl Merge {
 
     #[inline]
     pub(crate) fn advance(&mut self) -> Result<(), Error> {
-        if let Some(cursor) = self.heap.first_mut() {
-            cursor.advance()?;
-            if cursor.is_over() {
+        if let Some(first) = self.heap.first_mut() {
+            first.cursor.advance()?;
+            if first.cursor.is_over() {
                 self.heap.swap_remove(0);
             }
             self.sift_down(0);
@@ -101,6 +112,9 @@ impl Merge {
 }
 
 #[inline]
-fn before(a: &LayerCursor, b: &LayerCursor) -> bool {
-    (a.key(), Reverse(a.lsn())) < (b.key(), Reverse(b.lsn()))
+fn before(a: &Ranked, b: &Ranked) -> bool {
+    let order = a.cursor.key().cmp(b.cursor.key());
+    // Most often the keys decide.
+    let order = order.then_with(|| b.cursor.lsn().cmp(&a.cursor.lsn()));
+    order.then(a.rank.cmp(&b.rank)) == Ordering::Less
 }

@@ -8,7 +8,8 @@
 //!
 //! In reading order: `format` (the bytes), `block`, `index`, `filter`, `meta` (parts of a run), `writer`, `run` (one run,
 //! written and looked up), `cache`, `cursor`, `merge`, `range` (walks), `set` (all runs), `manifest`, `flush`,
-//! `compaction` (what is merged, and how), `stats`, `verify`, `inspect` (a folder that is not opened).
+//! `compaction` (what is merged, and how), `stamp` and `private` (runs of transactions that are larger than memory), `stats`, `verify`, `inspect` (a
+//! folder that is not opened).
 //!
 //! Invariants:
 //! - a manifest names only files that are durable in whole;
@@ -32,9 +33,11 @@ pub(crate) mod inspect;
 mod manifest;
 mod merge;
 mod meta;
+pub(crate) mod private;
 mod range;
 mod run;
 mod set;
+pub(crate) mod stamp;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -66,10 +69,12 @@ use folder::disk::DiskFolder;
 use format::{SPACE_BYTES, run_number};
 use manifest::UNFINISHED;
 use parking_lot::{Mutex, RwLock};
+use private::TakenOver;
 use run::Run;
 use scry_wal::{Lsn, Ordinal};
 use set::Layer;
 use smallvec::SmallVec;
+use stamp::Stamp;
 use stats::Counters;
 use std::path::Path;
 use std::sync::Arc;
@@ -134,6 +139,7 @@ impl RunsOptions {
             } else {
                 self.compression
             },
+            durable: true,
         }
     }
 
@@ -237,25 +243,62 @@ impl Runs {
     /// # Errors
     /// When the disk fails. The set is as before then.
     pub fn install(&self, flush: FlushWriter, checkpoint: &[u8]) -> Result<Arc<RunSet>, Error> {
-        let layer = flush.finish()?;
-        let new: Vec<Arc<Run>> = layer.runs().to_vec();
-        let bytes = layer.bytes();
-        let set = self.replace(&new, Some(checkpoint), |set| {
-            let mut fresh = set.fresh().to_vec();
-            if !layer.is_empty() {
-                fresh.insert(0, Arc::new(layer));
-            }
+        self.install_with(flush, None, checkpoint)
+    }
+
+    /// As `install`, with what was taken over of transactions. Of keys that both have, the flush has the newer versions.
+    pub(crate) fn install_with(
+        &self,
+        flush: FlushWriter,
+        taken: Option<TakenOver>,
+        checkpoint: &[u8],
+    ) -> Result<Arc<RunSet>, Error> {
+        let mut layers = vec![flush.finish()?];
+        let mut gone = Vec::new();
+        if let Some(taken) = taken {
+            // A flush that is not installed after all is doomed here: it has no writer any more.
+            let copy = taken.copy.finish().inspect_err(|_| doom(layers[0].runs()))?;
+            layers.push(copy);
+            gone = taken.layers;
+        }
+        layers.retain(|layer| !layer.is_empty());
+        let new: Vec<Arc<Run>> = layers.iter().flat_map(|layer| layer.runs().to_vec()).collect();
+        let bytes = layers.iter().map(Layer::bytes).sum();
+        let set = self.replace(&new, Some(checkpoint), &gone, |set| {
+            let layers = layers.into_iter().map(Arc::new);
+            let fresh = layers.chain(set.fresh().iter().map(Arc::clone)).collect();
             RunSet::new(fresh, set.levels().to_vec())
         })?;
         self.counters.flushed(bytes);
         Ok(set)
     }
 
-    /// Puts a set in place of the present one, of which `new` runs are a part, and no manifest knows them yet.
+    /// Puts layers, newest first, in front of the set: in memory alone.
+    pub(crate) fn adopt(&self, layers: Vec<Arc<Layer>>) {
+        self.change_adopted(|adopted| layers.into_iter().chain(adopted).collect());
+    }
+
+    /// Takes the layers of a stamp that was not set out again.
+    pub(crate) fn disown(&self, stamp: &Arc<Stamp>) {
+        let is_others = |layer: &Arc<Layer>| layer.stamp().is_none_or(|other| !Arc::ptr_eq(other, stamp));
+        self.change_adopted(|adopted| adopted.filter(is_others).collect());
+    }
+
+    fn change_adopted(&self, change: impl FnOnce(Adopted<'_>) -> Vec<Arc<Layer>>) {
+        let _alone = self.installed.lock();
+        let set = self.current();
+        let adopted = change(set.adopted().iter().cloned());
+        let after = RunSet::with_adopted(adopted, set.fresh().to_vec(), set.levels().to_vec());
+        *self.current.write() = Arc::new(after);
+    }
+
+    /// Puts a set in place of the present one, of which `new` runs are a part, and no manifest knows them yet. Of the adopted layers `gone`
+    /// go; `change` has no say in them.
     fn replace(
         &self,
         new: &[Arc<Run>],
         checkpoint: Option<&[u8]>,
+        gone: &[Arc<Layer>],
         change: impl FnOnce(&RunSet) -> RunSet,
     ) -> Result<Arc<RunSet>, Error> {
         let mut installed = self.installed.lock();
@@ -266,7 +309,11 @@ impl Runs {
             );
         }
         let before = self.current();
-        let after = Arc::new(change(&before));
+        let after = change(&before);
+        let stays = |layer: &&Arc<Layer>| !gone.iter().any(|gone| Arc::ptr_eq(gone, layer));
+        let adopted = before.adopted().iter().filter(stays).map(Arc::clone).collect();
+        let (fresh, levels) = (after.fresh().to_vec(), after.levels().to_vec());
+        let after = Arc::new(RunSet::with_adopted(adopted, fresh, levels));
         let checkpoint = match checkpoint {
             Some(bytes) => Some(Arc::from(bytes)),
             None => installed.checkpoint.clone(),
@@ -312,6 +359,9 @@ impl Runs {
         self.next_number.fetch_add(1, Ordering::Relaxed)
     }
 }
+
+/// The layers of transactions in a set.
+type Adopted<'s> = std::iter::Cloned<std::slice::Iter<'s, Arc<Layer>>>;
 
 /// Has the files of runs removed that became part of no set.
 fn doom(runs: &[Arc<Run>]) {

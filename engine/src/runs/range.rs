@@ -45,11 +45,21 @@ fn bounds(space: SpaceId, range: &KeyRange) -> (InternalKey, Option<InternalKey>
 }
 
 impl RunRange {
-    pub(crate) fn new(set: &RunSet, space: SpaceId, range: &KeyRange, at: Lsn) -> Result<RunRange, Error> {
+    /// What `own` has of a key goes before all that `set` has of it.
+    pub(crate) fn new(
+        own: Option<&RunSet>,
+        set: &RunSet,
+        space: SpaceId,
+        range: &KeyRange,
+        at: Lsn,
+    ) -> Result<RunRange, Error> {
         let (lower, upper) = bounds(space, range);
-        let layers = match &upper {
+        let sets = own.into_iter().chain([set]);
+        let layers: Vec<_> = match &upper {
             Some(upper) if *upper <= lower => Vec::new(),
-            upper => set.overlapping(&lower, upper.as_deref()),
+            upper => sets
+                .flat_map(|set| set.overlapping(&lower, upper.as_deref(), at))
+                .collect(),
         };
         Ok(RunRange {
             merge: Merge::seek(layers, Reading::Scan, &lower)?,

@@ -6,6 +6,7 @@ use crate::runs::hash::hash;
 use crate::runs::manifest::RunName;
 use crate::runs::range::RunRange;
 use crate::runs::run::{Run, Target};
+use crate::runs::stamp::Stamp;
 use crate::runs::{InternalKey, SpaceId, Stored, internal_key};
 use scry_wal::Lsn;
 use std::cell::OnceCell;
@@ -16,11 +17,15 @@ use std::sync::Arc;
 #[derive(Default)]
 pub(crate) struct Layer {
     runs: Vec<Arc<Run>>,
+    /// What says where their versions stand, if their entries do not: they are runs of a transaction.
+    stamp: Option<Arc<Stamp>>,
 }
 
-/// Flushes and levels. Of each key, all versions in an earlier layer are newer than those in a later one.
+/// Runs of transactions, flushes and levels. Of each key, all versions in an earlier layer are newer than those in a later one.
 #[derive(Default)]
 pub struct RunSet {
+    /// Those of transactions, under their stamps, that no checkpoint has taken over; newest first. No manifest names them.
+    adopted: Vec<Arc<Layer>>,
     /// Level 0, a layer for each flush, newest first.
     fresh: Vec<Arc<Layer>>,
     /// Level 1 and those below.
@@ -36,7 +41,26 @@ impl Layer {
             runs.windows(2).all(|pair| pair[0].meta.last < pair[1].meta.first),
             "runs of one layer overlap"
         );
-        Layer { runs }
+        Layer { runs, stamp: None }
+    }
+
+    /// The same runs under a stamp.
+    pub(crate) fn stamped(&self, stamp: &Arc<Stamp>) -> Layer {
+        Layer {
+            runs: self.runs.clone(),
+            stamp: Some(Arc::clone(stamp)),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn stamp(&self) -> Option<&Arc<Stamp>> {
+        self.stamp.as_ref()
+    }
+
+    /// Whether a snapshot at `at` may see something of it.
+    pub(crate) fn is_known(&self, at: Lsn) -> bool {
+        let committed = |stamp: &Arc<Stamp>| stamp.lsn().is_some_and(|lsn| lsn <= at);
+        self.stamp.as_ref().is_none_or(committed)
     }
 
     pub(crate) fn runs(&self) -> &[Arc<Run>] {
@@ -82,7 +106,16 @@ impl Layer {
 
 impl RunSet {
     pub(crate) fn new(fresh: Vec<Arc<Layer>>, levels: Vec<Arc<Layer>>) -> RunSet {
+        RunSet::with_adopted(Vec::new(), fresh, levels)
+    }
+
+    pub(crate) fn with_adopted(
+        adopted: Vec<Arc<Layer>>,
+        fresh: Vec<Arc<Layer>>,
+        levels: Vec<Arc<Layer>>,
+    ) -> RunSet {
         let mut set = RunSet {
+            adopted,
             fresh,
             levels,
             spaces: Vec::new(),
@@ -95,6 +128,10 @@ impl RunSet {
         set
     }
 
+    pub(crate) fn adopted(&self) -> &[Arc<Layer>] {
+        &self.adopted
+    }
+
     pub(crate) fn fresh(&self) -> &[Arc<Layer>] {
         &self.fresh
     }
@@ -105,7 +142,7 @@ impl RunSet {
 
     /// All layers, in the order in which they are asked.
     pub(crate) fn layers(&self) -> impl Iterator<Item = &Arc<Layer>> {
-        self.fresh.iter().chain(&self.levels)
+        self.adopted.iter().chain(&self.fresh).chain(&self.levels)
     }
 
     pub(crate) fn runs(&self) -> impl Iterator<Item = &Arc<Run>> {
@@ -131,13 +168,26 @@ impl RunSet {
         let hashed = OnceCell::new();
         for layer in self.layers() {
             let Some(run) = layer.run_of(&key) else { continue };
+            let place = match layer.stamp() {
+                None => None,
+                Some(_) if !layer.is_known(at) => continue,
+                Some(stamp) => stamp.place(space),
+            };
             let target = Target {
                 key: &key,
                 hash: *hashed.get_or_init(|| hash(&key)),
             };
-            if let Some(found) = run.get(&target, at)? {
-                return Ok(Some(found));
-            }
+            let Some(found) = run.get(&target, at)? else {
+                continue;
+            };
+            return Ok(Some(match place {
+                None => found,
+                Some((lsn, first)) => Stored {
+                    lsn,
+                    ordinal: first.plus(found.ordinal.get()),
+                    row: found.row,
+                },
+            }));
         }
         Ok(None)
     }
@@ -147,12 +197,13 @@ impl RunSet {
     /// # Errors
     /// When a file cannot be read, or is damaged.
     pub fn range(&self, space: SpaceId, range: &KeyRange, at: Lsn) -> Result<RunRange, Error> {
-        RunRange::new(self, space, range, at)
+        RunRange::new(None, self, space, range, at)
     }
 
-    /// The layers with keys from `lower` on and below `upper`.
-    pub(crate) fn overlapping(&self, lower: &[u8], upper: Option<&[u8]>) -> Vec<Arc<Layer>> {
+    /// The layers with keys from `lower` on and below `upper` of which a snapshot at `at` may see something.
+    pub(crate) fn overlapping(&self, lower: &[u8], upper: Option<&[u8]>, at: Lsn) -> Vec<Arc<Layer>> {
         let layers = self.layers().filter(|layer| layer.overlaps(lower, upper));
+        let layers = layers.filter(|layer| layer.is_known(at));
         layers.map(Arc::clone).collect()
     }
 }

@@ -31,6 +31,8 @@ const SYNC_BYTES: u64 = 8 << 20;
 pub(crate) struct Shape {
     pub(crate) block_bytes: usize,
     pub(crate) compression: Compression,
+    /// Whether the file is to be there after the power went.
+    pub(crate) durable: bool,
 }
 
 pub(crate) struct RunWriter {
@@ -171,6 +173,9 @@ impl RunWriter {
     }
 
     fn sync(&mut self) -> Result<(), Error> {
+        if !self.shape.durable {
+            return Ok(());
+        }
         let synced = self.file.sync();
         synced.map_err(self.failed("sync"))?;
         self.synced = self.written;
@@ -201,7 +206,7 @@ impl RunWriter {
         Ok(())
     }
 
-    /// Completes the file, durably but for its name.
+    /// Completes the file, durably (if it is to be) but for its name.
     ///
     /// # Panics
     /// When nothing was added.

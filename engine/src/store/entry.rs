@@ -11,7 +11,8 @@
 //! that meets one asks the owner's stamp.
 //!
 //! An entry is all there is of a row, unless it is marked *below*: then the runs may have versions of it, too, and where
-//! the chain has no answer for a snapshot they are asked. A *dirty* entry has versions that no run has; it stands
+//! the chain has no answer for a snapshot they are asked. (The runs of its owner are meant as well: an entry that is marked so and has no version
+//! stands for a row that the owner had moved out of memory.) A *dirty* entry has versions that no run has; it stands
 //! on its store's list of such rows until a checkpoint has written them.
 //!
 //! Invariants:
@@ -213,6 +214,18 @@ impl RowState {
         self.is(DEAD)
     }
 
+    /// Whether the owner is all that the entry is about: nothing is committed of the row.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.is_nothing() && self.older.is_none()
+    }
+
+    /// The owner gives the entry up, which has no version, and keeps the lock by other means; unless somebody waits for it. The entry is to be taken
+    /// out of the memtable.
+    pub(crate) fn move_out(&mut self) -> bool {
+        let leaves = self.is_blank() && !self.contended;
+        leaves && self.clear_owner()
+    }
+
     /// Whether the runs may have versions of the row that the chain lacks.
     pub(crate) fn is_below(&self) -> bool {
         self.is(BELOW)
@@ -346,6 +359,9 @@ impl RowState {
     /// The version that a snapshot sees; `None` when the row did not exist yet.
     pub(crate) fn read(&self, snapshot: Lsn, store: StoreId) -> Option<Seen<'_>> {
         let newest = &self.newest;
+        if newest.lsn == Lsn::ZERO && self.is(BELOW) {
+            return None;
+        }
         if newest.lsn <= snapshot {
             return Some(Seen {
                 lsn: newest.lsn,
@@ -366,6 +382,9 @@ impl RowState {
         }
         let mut older = self.older.as_deref();
         while let Some(Older { version, next }) = older {
+            if version.lsn == Lsn::ZERO && self.is(BELOW) {
+                return None;
+            }
             if version.lsn <= snapshot {
                 return Some(Seen {
                     lsn: version.lsn,

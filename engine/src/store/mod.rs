@@ -7,6 +7,7 @@
 
 pub(crate) mod backing;
 pub(crate) mod entry;
+pub(crate) mod loads;
 pub(crate) mod memtable;
 pub(crate) mod scan;
 mod sorted;
@@ -19,6 +20,7 @@ use crate::overlay::Version;
 use crate::runs::Stored;
 use backing::Home;
 use entry::RowEntry;
+use loads::{Load, Loads};
 use memtable::{Found, Memtable};
 use parking_lot::Mutex;
 use scan::{Met, Next, StoreScan};
@@ -34,6 +36,7 @@ pub(crate) struct Store {
     pub(crate) counters: Arc<StoreCounters>,
     pub(crate) home: Home,
     dirty: Mutex<DirtyRows>,
+    pub(crate) loads: Loads,
     /// Whether its rows follow from those of another store, and so are not in the log.
     derived: bool,
     /// Set when a committed DDL statement put another store in this one's place, or nothing. Whoever gets the
@@ -86,6 +89,7 @@ impl Store {
             counters,
             home,
             dirty: Mutex::default(),
+            loads: Loads::default(),
             derived: false,
             retired: AtomicBool::new(false),
         }
@@ -135,25 +139,30 @@ impl Store {
         }
     }
 
-    /// The entry of a row, made from what the runs have, else the one that `make` makes. With it, whether `make` made it. `fresh` says
-    /// that the runs cannot have the row.
+    /// The entry of a row, made from what the runs have, else the one that `make` makes. `fresh` says that the runs cannot have the row.
     pub(crate) fn place(
         &self,
         key: &Key,
         fresh: bool,
         make: impl Fn() -> Arc<RowEntry>,
-    ) -> Result<(Arc<RowEntry>, bool), Error> {
+    ) -> Result<Placed, Error> {
         let placed = self
             .rows
             .get_or_insert_if(key, |has_gaps| (fresh || !has_gaps).then(&make));
-        if let Some(placed) = placed {
-            return Ok(placed);
+        if let Some((entry, is_new)) = placed {
+            return Ok(Placed::Entry(entry, is_new));
         }
         loop {
+            let generation = self.loads.generation();
+            if let Some(load) = self.loads.of(self.home.space, key.as_ref())? {
+                return Ok(Placed::Moved(load));
+            }
             let set = self.home.backing.runs.current();
             let below = set.get(self.home.space, key.as_ref(), Lsn::MAX)?;
             let is_below = below.is_some();
-            let is_current = || Arc::ptr_eq(&set, &self.home.backing.runs.current());
+            let is_current = || {
+                generation == self.loads.generation() && Arc::ptr_eq(&set, &self.home.backing.runs.current())
+            };
             let placed = self.rows.get_or_insert_if(key, |_| {
                 is_current().then(|| match below {
                     Some(stored) => self.raise(key, stored),
@@ -161,7 +170,7 @@ impl Store {
                 })
             });
             if let Some((entry, is_new)) = placed {
-                return Ok((entry, is_new && !is_below));
+                return Ok(Placed::Entry(entry, is_new && !is_below));
             }
         }
     }
@@ -232,6 +241,15 @@ impl Store {
         }
     }
 
+    /// Takes the entry of a row out of memory that its owner has put into runs of its own. False: somebody waits for the row, or holds on to the
+    /// entry.
+    pub(crate) fn move_out(&self, key: &Key, entry: &Arc<RowEntry>) -> bool {
+        self.rows.take_out(key.as_ref(), entry, || {
+            // The map's and the owner's.
+            Arc::strong_count(entry) == 2 && entry.lock().move_out()
+        })
+    }
+
     /// Takes those rows of one leaf, the one where `from` is or would be, out of memory that nobody would miss. Answers where the next
     /// leaf begins, and how many rows were looked at.
     pub(crate) fn evict(&self, from: &[u8]) -> (Option<Key>, usize) {
@@ -265,6 +283,14 @@ impl Drop for Store {
         self.home.backing.add_memory(-weight.cast_signed());
         self.take_dirty();
     }
+}
+
+/// Where the key of a row to be inserted is.
+pub(crate) enum Placed {
+    /// In memory; and whether it was made for that.
+    Entry(Arc<RowEntry>, bool),
+    /// Among the rows that a transaction has moved out of memory.
+    Moved(Arc<Load>),
 }
 
 /// What a store's counters say.
@@ -377,11 +403,11 @@ impl StoreCounters {
 }
 
 impl Stored {
-    /// The version, unless it is a deletion.
+    /// The version, unless it is a deletion. With LSN 0 it is a transaction's own.
     pub(crate) fn version(self) -> Option<Version> {
         Some(Version {
             lsn: self.lsn,
-            ordinal: Some(self.ordinal),
+            ordinal: (self.lsn != Lsn::ZERO).then_some(self.ordinal),
             row: self.row?,
         })
     }

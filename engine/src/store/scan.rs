@@ -47,6 +47,8 @@ pub(crate) struct StoreScan {
     left: KeyRange,
     at: Lsn,
     done: bool,
+    /// What the reader itself has moved out of memory.
+    own: Option<Arc<RunSet>>,
     below: Option<Box<Below>>,
 }
 
@@ -64,8 +66,15 @@ impl StoreScan {
             left: range,
             at,
             done: false,
+            own: None,
             below: None,
         }
+    }
+
+    /// The same, with rows that the reader itself has moved out of memory.
+    pub(crate) fn with_own(mut self, own: Option<Arc<RunSet>>) -> StoreScan {
+        self.own = own;
+        self
     }
 
     /// The snapshot.
@@ -146,7 +155,8 @@ impl StoreScan {
         {
             return Ok(());
         }
-        let mut rows = set.range(store.home.space, &self.left, self.at)?;
+        let own = self.own.as_deref();
+        let mut rows = RunRange::new(own, &set, store.home.space, &self.left, self.at)?;
         let next = rows.next()?;
         self.below = Some(Box::new(Below { set, rows, next }));
         Ok(())

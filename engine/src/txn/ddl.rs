@@ -18,9 +18,9 @@ use crate::index::Stage;
 use crate::key::{Key, KeyRange};
 use crate::locks::Mode;
 use crate::overlay::{Undo, Version};
-use crate::store::Store;
 use crate::store::entry::RowEntry;
 use crate::store::scan::Met;
+use crate::store::{Placed, Store};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -149,6 +149,7 @@ impl Txn {
         })?;
         self.lock_table(table, Mode::Exclusive).await?;
 
+        self.bring_all_back(table).await?;
         let counters = Arc::clone(&table.store.counters);
         let store = Store::with_counters(table.store.home.another(), table.def.store, counters);
         let store = Arc::new(store);
@@ -409,8 +410,8 @@ fn place(
         (None, Some((Some(holder), slot))) => RowEntry::locked(Arc::clone(holder), slot),
         (None, _) => unreachable!("a row that is neither committed nor this transaction's own"),
     });
-    let (_, is_new) = store.place(&new_key, false, || Arc::clone(&entry))?;
-    if !is_new {
+    let placed = store.place(&new_key, false, || Arc::clone(&entry))?;
+    if !matches!(placed, Placed::Entry(_, true)) {
         return Err(Error::UniqueViolation {
             table: table.def.name.clone(),
             constraint: key.name.clone(),

@@ -19,6 +19,7 @@
 
 mod candidate;
 mod ddl;
+mod moved;
 mod reads;
 mod rows;
 mod savepoints;
@@ -39,10 +40,12 @@ use crate::catalog::{AppliedChange, Catalog, Table};
 use crate::election::Electing;
 use crate::engine::{Engine, SessionInfo};
 use crate::error::Error;
+use crate::key::Key;
 use crate::locks::{Holder, Mode, Outcome, Request, RowRef, TableLock};
-use crate::overlay::{Now, Overlay, OwnWrites, Undo};
+use crate::overlay::{Now, Overlay, OwnWrites, Pending, Undo};
 use crate::serial::Reads;
 use crate::snapshots::Slot;
+use crate::store::entry::RowEntry;
 use scry_wal::{Lsn, StoreId, TentativeId, TxnId};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -104,6 +107,10 @@ pub struct Txn {
     held_keys: share::Shared,
     savepoints: Vec<savepoints::Savepoint>,
     next_savepoint: u64,
+    /// What it has moved out of memory.
+    moved: Option<Box<moved::Moved>>,
+    /// Not before its changes take so much are more of them moved.
+    move_at: u64,
     /// Set once changes were written ahead.
     pub(crate) tentative: Option<TentativeId>,
     finished: bool,
@@ -180,6 +187,8 @@ impl Txn {
             held_keys: share::Shared::new(),
             savepoints: Vec::new(),
             next_savepoint: 0,
+            moved: None,
+            move_at: 0,
             tentative: None,
             finished: false,
             inside: None,
@@ -289,12 +298,19 @@ impl Txn {
             Now::Gone => pending.base.is_some(),
             Now::Row(_) => true,
         });
-        changed.count() as u64
+        changed.count() as u64 + self.moved_count()
     }
 
     /// What this transaction changed in a store, to be laid over a columnar snapshot that covers `depends_on`.
-    pub fn own_writes(&self, store: StoreId) -> OwnWrites {
-        self.overlay.own_writes(store)
+    ///
+    /// # Errors
+    /// `TransactionTooLarge` when it is more than memory may have; and when a file cannot be read.
+    pub fn own_writes(&self, store: StoreId) -> Result<OwnWrites, Error> {
+        let mut own = self.overlay.own_writes(store);
+        for moved in self.moved_stores().filter(|moved| moved.id == store) {
+            self.add_moved(moved, &mut own.rows)?;
+        }
+        Ok(own)
     }
 
     /// Undoes everything and gives all locks back.
@@ -466,10 +482,10 @@ impl Txn {
                 (pending.store, pending.key, pending.entry) = (store, key, entry);
             }
         }
-        while let Some(slot) = self.overlay.changes.len().checked_sub(1) {
-            self.give_back(slot);
-            self.overlay.changes.pop();
+        while let Some(pending) = self.overlay.changes.take_last() {
+            self.give_back_lock(pending);
         }
+        self.end_moved();
         self.release_tables();
         self.slot.release();
     }
@@ -477,13 +493,22 @@ impl Txn {
     /// Gives the row lock of a change back.
     fn give_back(&mut self, slot: usize) {
         let pending = &mut self.overlay.changes[slot];
-        let Some(entry) = pending.entry.take() else { return };
-        let store = Arc::clone(&self.overlay.stores[pending.store as usize].store);
-        self.engine.waits.release_row(&RowRef {
-            store,
-            key: pending.key.clone(),
-            entry,
-        });
+        if let Some(entry) = pending.entry.take() {
+            let (store, key) = (pending.store, pending.key.clone());
+            self.release_row(store, key, entry);
+        }
+    }
+
+    /// The same, of one that is no longer in the list.
+    fn give_back_lock(&self, pending: Pending) {
+        if let Some(entry) = pending.entry {
+            self.release_row(pending.store, pending.key, entry);
+        }
+    }
+
+    fn release_row(&self, store: u32, key: Key, entry: Arc<RowEntry>) {
+        let store = Arc::clone(&self.overlay.stores[store as usize].store);
+        self.engine.waits.release_row(&RowRef { store, key, entry });
     }
 
     pub(crate) fn release_tables(&mut self) {

@@ -58,7 +58,13 @@ impl Txn {
                 Logged::Nothing => false,
             });
         let keys = changes.map(|pending| (self.overlay.store_of(pending).id, &pending.key));
-        Some(write_set(keys, self.replaced(), !self.ddl.is_empty()))
+        // What moved out of memory is anywhere in its stores.
+        let moved = self.moved_stores().map(|store| store.id);
+        Some(write_set(
+            keys,
+            self.replaced().chain(moved),
+            !self.ddl.is_empty(),
+        ))
     }
 
     /// The same in a word, for the critical section: a serializable transaction began after `watched_writes` was asked.

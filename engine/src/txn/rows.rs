@@ -8,7 +8,9 @@ use crate::index::Index;
 use crate::key::Key;
 use crate::locks::{Holder, Outcome, Request, RowRef};
 use crate::overlay::{Now, Overlay, Pending, Version};
+use crate::store::Placed;
 use crate::store::entry::{RowEntry, RowState};
+use crate::store::loads::Load;
 use crate::store::memtable::Found;
 use scry_wal::Lsn;
 use std::sync::Arc;
@@ -31,6 +33,8 @@ enum Attempt<T> {
     Again,
     /// Somebody holds the lock.
     Busy(Arc<RowEntry>),
+    /// The lock is held by a transaction that has moved the row out of memory.
+    Moved(Arc<Load>),
 }
 
 impl Txn {
@@ -70,10 +74,16 @@ impl Txn {
         let (lsn, found) = match found {
             Found::Row(Some(found)) => found,
             Found::Nothing => return Ok(None),
-            Found::Row(None) | Found::NotHere => match store.read_below(key, at)? {
-                Some(stored) => (stored.lsn, stored.version()),
-                None => return Ok(None),
-            },
+            Found::Row(None) | Found::NotHere => {
+                // What has moved out of memory has left a gap there.
+                if let Some(own) = self.moved_row(store, key)? {
+                    return Ok(own.version());
+                }
+                match store.read_below(key, at)? {
+                    Some(stored) => (stored.lsn, stored.version()),
+                    None => return Ok(None),
+                }
+            }
         };
         self.depend_on(lsn);
         Ok(found)
@@ -119,7 +129,7 @@ impl Txn {
             match self.try_lock(table, store, key, &holder)? {
                 Attempt::Done(found) => return Ok(Some(found)),
                 Attempt::Again => {}
-                Attempt::Busy(_) => return Ok(None),
+                Attempt::Busy(_) | Attempt::Moved(_) => return Ok(None),
             }
         }
     }
@@ -139,7 +149,7 @@ impl Txn {
                 Attempt::Done(None) => return Ok(Some(InsertOutcome::Inserted(key.clone()))),
                 Attempt::Done(Some(existing)) => return Ok(Some(InsertOutcome::Exists(existing))),
                 Attempt::Again => {}
-                Attempt::Busy(_) => return Ok(None),
+                Attempt::Busy(_) | Attempt::Moved(_) => return Ok(None),
             }
         }
     }
@@ -148,6 +158,9 @@ impl Txn {
     pub(crate) async fn wait_for_owner(&mut self, table: &Table, key: &Key) -> Result<(), Error> {
         let found = table.store.rows.with(key.as_ref(), Arc::clone);
         let Some(entry) = found.filter(|entry| entry.lock().owner().is_some()) else {
+            if let Some(load) = table.store.loads.of(table.store.home.space, key.as_ref())? {
+                self.wait_for_load(table, &load).await?;
+            }
             return Ok(());
         };
         let row = RowRef {
@@ -193,6 +206,7 @@ impl Txn {
             match self.try_lock(table, store, key, &holder)? {
                 Attempt::Done(found) => return Ok(found),
                 Attempt::Again => {}
+                Attempt::Moved(load) => self.wait_for_load(table, &load).await?,
                 Attempt::Busy(entry) => {
                     let row = RowRef {
                         store: Arc::clone(&table.store),
@@ -215,7 +229,10 @@ impl Txn {
         holder: &Arc<Holder>,
     ) -> Result<Attempt<Option<Version>>, Error> {
         let Some(entry) = table.store.fetch(key)? else {
-            return Ok(Attempt::Done(None));
+            let slot = self.bring_back(table, store, key, holder)?;
+            return Ok(Attempt::Done(
+                slot.and_then(|slot| self.overlay.get(slot).current()),
+            ));
         };
         let mut state = entry.lock();
         if let Some(slot) = state.slot_of(holder) {
@@ -369,7 +386,10 @@ impl Txn {
     ) -> Result<InsertOutcome, Error> {
         let row = row.into();
         match self.inside {
-            None => self.insert_indexed(table, key, row).await,
+            None => {
+                self.move_if_large().await?;
+                self.insert_indexed(table, key, row).await
+            }
             Some(_) => self.insert_inside(table, key, row).await,
         }
     }
@@ -403,6 +423,7 @@ impl Txn {
                     return Ok(InsertOutcome::Exists(existing));
                 }
                 Attempt::Again => {}
+                Attempt::Moved(load) => self.wait_for_load(table, &load).await?,
                 Attempt::Busy(entry) => {
                     let place = RowRef {
                         store: Arc::clone(&table.store),
@@ -445,19 +466,26 @@ impl Txn {
         holder: &Arc<Holder>,
     ) -> Result<Attempt<Option<Version>>, Error> {
         let slot = self.overlay.next_slot();
-        let (entry, is_new) = table.store.place(key, is_fresh, || {
+        let placed = table.store.place(key, is_fresh, || {
             Arc::new(RowEntry::locked(Arc::clone(holder), slot))
         })?;
+        let (entry, is_new) = match placed {
+            Placed::Entry(entry, is_new) => (entry, is_new),
+            Placed::Moved(load) => {
+                return match self.moved_row(&table.store, key)? {
+                    Some(own) => {
+                        let own = self.put_back(table, store, key, own, holder);
+                        Ok(self.insert_over(own, row))
+                    }
+                    None => Ok(Attempt::Moved(load)),
+                };
+            }
+        };
         if !is_new {
             let mut state = entry.lock();
             if let Some(own) = state.slot_of(holder) {
                 drop(state);
-                if let Some(existing) = self.overlay.get(own).current() {
-                    return Ok(Attempt::Done(Some(existing)));
-                }
-                let undo_below = self.undo_below();
-                self.overlay.write(own, Now::Row(Arc::clone(row)), undo_below);
-                return Ok(Attempt::Done(None));
+                return Ok(self.insert_over(own, row));
             }
             if state.is_dead() {
                 drop(state);
@@ -493,6 +521,16 @@ impl Txn {
         Ok(Attempt::Done(None))
     }
 
+    /// Inserts a row whose key this transaction has locked.
+    fn insert_over(&mut self, own: u32, row: &Row) -> Attempt<Option<Version>> {
+        let existing = self.overlay.get(own).current();
+        if existing.is_none() {
+            let undo_below = self.undo_below();
+            self.overlay.write(own, Now::Row(Arc::clone(row)), undo_below);
+        }
+        Attempt::Done(existing)
+    }
+
     /// Replaces a row that this transaction has locked or written; the key stays. Waits for a concurrent transaction that
     /// inserted or is deleting the same key of a unique index.
     ///
@@ -504,7 +542,10 @@ impl Txn {
     pub async fn update(&mut self, table: &Table, key: &[u8], row: impl Into<Row>) -> Result<(), Error> {
         let row = row.into();
         match self.inside {
-            None => self.update_indexed(table, key, row).await,
+            None => {
+                self.have_back(table, key)?;
+                self.update_indexed(table, key, row).await
+            }
             Some(_) => self.update_inside(table, key, row),
         }
     }
@@ -532,6 +573,7 @@ impl Txn {
             return Ok(InsertOutcome::Inserted(new_key));
         }
         if self.inside.is_none() {
+            self.have_back(table, key)?;
             return self.rekey_indexed(table, key, new_key, row.into()).await;
         }
         let outcome = self.insert(table, Some(new_key), row).await?;
@@ -547,7 +589,10 @@ impl Txn {
     /// When the row is not locked by this transaction, or is gone.
     pub async fn delete(&mut self, table: &Table, key: &[u8]) -> Result<(), Error> {
         match self.inside {
-            None => self.delete_indexed(table, key).await,
+            None => {
+                self.have_back(table, key)?;
+                self.delete_indexed(table, key).await
+            }
             Some(_) => self.delete_inside(table, key),
         }
     }

@@ -83,6 +83,12 @@ impl Txn {
         }
         for slot in (changes..self.overlay.next_slot()).rev() {
             let pending = &mut self.overlay.changes[slot as usize];
+            if let Some(moved) = &pending.moved {
+                // It was brought back since.
+                pending.now = moved.clone().map_or(Now::Gone, Now::Row);
+                self.overlay.mark(slot);
+                continue;
+            }
             pending.now = Now::Untouched;
             if !matches!(pending.logged, Logged::Nothing) {
                 self.overlay.mark(slot);
@@ -113,6 +119,11 @@ impl Txn {
                 .retain(|undo| matches!(undo, Undo::Rekeyed { .. }));
         }
         Ok(())
+    }
+
+    /// The first change that is younger than the outermost savepoint.
+    pub(super) fn first_savepoint(&self) -> Option<u32> {
+        self.savepoints.first().map(|savepoint| savepoint.changes)
     }
 
     pub(crate) fn has_savepoints(&self) -> bool {

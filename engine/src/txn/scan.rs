@@ -41,7 +41,8 @@ impl Txn {
         let store = &table.store;
         self.note_scan(store.id, range);
         let mut depends_on = Lsn::ZERO;
-        StoreScan::new(range.clone(), self.snapshot).run(store, |key, met| {
+        let mut rows = StoreScan::new(range.clone(), self.snapshot).with_own(self.moved_rows());
+        rows.run(store, |key, met| {
             let Some((lsn, found)) = self.sees(self.snapshot, store, met) else {
                 return Next::Below;
             };
@@ -95,7 +96,7 @@ impl Txn {
         self.note_scan(table.store.id, &range);
         let slot = self.engine.snapshots.register();
         self.engine.snapshots.share(&slot, self.snapshot);
-        let mut own = HashMap::new();
+        let mut own = OwnRows::new();
         if let Some(store) = self.overlay.store_index(&table.store) {
             for pending in self.overlay.changes.iter() {
                 if let Some(entry) = &pending.entry
@@ -113,10 +114,10 @@ impl Txn {
         ScanCursor {
             store: Arc::clone(&table.store),
             slot,
-            rows: StoreScan::new(range, self.snapshot),
+            rows: StoreScan::new(range, self.snapshot).with_own(self.moved_rows()),
             done: false,
             depends_on: Lsn::ZERO,
-            own,
+            own: (!own.is_empty()).then(|| Box::new(own)),
             inside: None,
         }
     }
@@ -135,7 +136,7 @@ impl Txn {
             rows: StoreScan::new(range, base.at),
             done: false,
             depends_on: self.depends_on,
-            own: HashMap::new(),
+            own: None,
             inside: Some(Box::new(LaidOver {
                 rows: laid_over.into(),
                 _base: base,
@@ -151,11 +152,13 @@ pub struct ScanCursor {
     rows: StoreScan,
     done: bool,
     depends_on: Lsn,
-    /// The transaction's rows by the address of their entry, which is kept so that no other takes its address.
-    own: HashMap<usize, (Arc<RowEntry>, Option<Version>)>,
+    own: Option<Box<OwnRows>>,
     /// Inside of a candidate.
     inside: Option<Box<LaidOver>>,
 }
+
+/// The transaction's rows by the address of their entry, which is kept so that no other takes its address.
+type OwnRows = HashMap<usize, (Arc<RowEntry>, Option<Version>)>;
 
 impl ScanCursor {
     /// Over all that is committed, of a snapshot that the caller holds until this is made.
@@ -168,7 +171,7 @@ impl ScanCursor {
             rows: StoreScan::new(KeyRange::all(), at),
             done: false,
             depends_on: Lsn::ZERO,
-            own: HashMap::new(),
+            own: None,
             inside: None,
         }
     }
@@ -193,7 +196,7 @@ impl ScanCursor {
             return Ok(batch);
         }
         let mut depends_on = self.depends_on;
-        let (store, snapshot, own) = (&self.store, self.rows.at(), &self.own);
+        let (store, snapshot, own) = (&self.store, self.rows.at(), self.own.as_deref());
         let mut none = VecDeque::new();
         let laid_over = match &mut self.inside {
             Some(inside) => &mut inside.rows,
@@ -224,7 +227,7 @@ impl ScanCursor {
                 return Next::Stay;
             }
             let seen = match met {
-                Met::Entry(entry, below) => match own.get(&(Arc::as_ptr(entry) as usize)) {
+                Met::Entry(entry, below) => match own.and_then(|own| own.get(&Arc::as_ptr(entry).addr())) {
                     Some((_, own)) => Some((Lsn::ZERO, own.clone())),
                     None => seen_by(snapshot, store, &entry.lock(), below),
                 },

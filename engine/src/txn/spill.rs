@@ -14,12 +14,14 @@ use scry_wal::{StoreId, TentativeId};
 use smallvec::SmallVec;
 
 impl Txn {
-    /// For bulk loads, between rows: writes ahead when much is unlogged, and waits until the log's writer has room.
+    /// For bulk loads, between rows: writes ahead when much is unlogged, waits until the log's writer has room, and moves out of memory what takes too
+    /// much of it.
     ///
     /// # Errors
     /// When the log fails.
     pub async fn room(&mut self) -> Result<(), Error> {
-        self.room_if_full().await
+        self.room_if_full().await?;
+        self.move_if_large().await
     }
 
     pub(super) async fn room_if_full(&mut self) -> Result<(), Error> {

@@ -44,6 +44,8 @@ pub fn options_that_spill(spills: bool) -> EngineOptions {
     let mut options = options();
     if spills {
         options.spill_bytes = 60;
+        // What is logged leaves memory a few rows at a time.
+        options.move_bytes = 900;
     }
     options
 }

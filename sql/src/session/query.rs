@@ -142,8 +142,8 @@ impl Session {
             true => plan
                 .tables()
                 .iter()
-                .map(|table| (table.def.store, txn.own_writes(table.def.store)))
-                .collect(),
+                .map(|table| Ok((table.def.store, txn.own_writes(table.def.store)?)))
+                .collect::<Result<_, Error>>()?,
             false => HashMap::new(),
         };
         let snapshot = self.mirror_snapshot(need).await?;

@@ -187,7 +187,7 @@ impl Harness {
         let own = plan
             .tables()
             .iter()
-            .map(|table| (table.def.store, txn.own_writes(table.def.store)))
+            .map(|table| (table.def.store, txn.own_writes(table.def.store).unwrap()))
             .collect();
         Ok(Source::Mirror { snapshot, own })
     }

@@ -57,13 +57,13 @@ impl Runs {
             Plan::Nothing => Ok(Compacted::Nothing),
             Plan::Drop { runs } => {
                 let gone: HashSet<u64> = runs.iter().copied().collect();
-                self.replace(&[], None, |set| without(set, &gone).into_set())?;
+                self.replace(&[], None, &[], |set| without(set, &gone).into_set())?;
                 Ok(Compacted::Dropped { runs: runs.len() })
             }
             Plan::Move { runs, into } => {
                 let moved: Vec<Arc<Run>> = find(&set, &runs);
                 let gone: HashSet<u64> = runs.iter().copied().collect();
-                self.replace(&[], None, |set| {
+                self.replace(&[], None, &[], |set| {
                     let mut parts = without(set, &gone);
                     parts.insert(into, moved);
                     parts.into_set()
@@ -103,7 +103,7 @@ impl Runs {
         };
         let read_bytes = inputs.iter().map(|layer| layer.bytes()).sum();
         let written_bytes = written.iter().map(|run| run.name.bytes).sum();
-        self.replace(&written, None, |set| match into {
+        self.replace(&written, None, &[], |set| match into {
             Target::Level(level) => {
                 let mut parts = without(set, &gone);
                 parts.insert(level, written.clone());

@@ -1,0 +1,198 @@
+//! The runs of one transaction, before it commits and until a checkpoint has taken them over.
+//!
+//! They are as lasting as memory is: no manifest names them, nothing makes them durable, and a start removes what a crash has left of them, for
+//! the log has all that is in them. A transaction reads its own by a set that is made of them alone. For its commit they are put in front of everybody's set,
+//! under a stamp. The next checkpoint copies them, with LSN and ordinals as they are by now, into one layer of durable runs.
+//!
+//! Of a key, a later layer of the transaction has what is in force; its runs may have the key again.
+
+use crate::error::Error;
+use crate::runs::cursor::Reading;
+use crate::runs::flush::FlushWriter;
+use crate::runs::merge::Merge;
+use crate::runs::set::{Layer, RunSet};
+use crate::runs::stamp::Stamp;
+use crate::runs::{Runs, SpaceId};
+use scry_wal::Lsn;
+use std::sync::Arc;
+
+/// So many layers that were merged equally often are merged into one: a lookup asks the filter of each.
+const FAN: usize = 8;
+
+/// Layers of a transaction. Dropped, they leave nothing behind, unless they were handed over.
+pub(crate) struct PrivateRuns {
+    runs: Arc<Runs>,
+    /// Oldest first, each with how often it was merged.
+    layers: Vec<(u32, Arc<Layer>)>,
+    stamp: Arc<Stamp>,
+    handed_over: bool,
+}
+
+/// Layers that are being merged into one.
+pub(crate) struct PrivateMerge {
+    merge: Merge,
+    out: FlushWriter,
+    count: usize,
+    last: Last,
+}
+
+/// The version that was copied last.
+#[derive(Default)]
+struct Last {
+    key: Vec<u8>,
+    lsn: Option<Lsn>,
+}
+
+impl PrivateRuns {
+    pub(crate) fn new(runs: &Arc<Runs>) -> PrivateRuns {
+        PrivateRuns {
+            runs: Arc::clone(runs),
+            layers: Vec::new(),
+            stamp: Arc::default(),
+            handed_over: false,
+        }
+    }
+
+    /// Adds what was written by a `Runs::begin_private`.
+    pub(crate) fn push(&mut self, writer: FlushWriter) -> Result<(), Error> {
+        let layer = writer.finish()?;
+        self.layers.push((0, Arc::new(layer)));
+        Ok(())
+    }
+
+    /// All of it as the transaction itself sees it.
+    pub(crate) fn set(&self) -> RunSet {
+        let newest_first = self.layers.iter().rev();
+        RunSet::new(
+            newest_first.map(|(_, layer)| Arc::clone(layer)).collect(),
+            Vec::new(),
+        )
+    }
+
+    /// Begins to merge the last layers, when there are enough that are alike.
+    pub(crate) fn begin_merge(&self) -> Result<Option<PrivateMerge>, Error> {
+        let Some((merged, _)) = self.layers.last() else {
+            return Ok(None);
+        };
+        let alike = self.layers.iter().rev().take_while(|(other, _)| other == merged);
+        let alike: Vec<Arc<Layer>> = alike.map(|(_, layer)| Arc::clone(layer)).collect();
+        if alike.len() < FAN {
+            return Ok(None);
+        }
+        Ok(Some(PrivateMerge {
+            count: alike.len(),
+            merge: Merge::seek(alike, Reading::Bulk, &[])?,
+            out: self.runs.begin_private(),
+            last: Last::default(),
+        }))
+    }
+
+    /// Puts the outcome of a merge that is done in the place of what was merged.
+    pub(crate) fn end_merge(&mut self, merge: PrivateMerge) -> Result<(), Error> {
+        let layer = merge.out.finish()?;
+        let gone = self.layers.split_off(self.layers.len() - merge.count);
+        let merged = gone.iter().map(|(merged, _)| *merged).max().unwrap_or_default();
+        doom(gone.iter().map(|(_, layer)| layer));
+        self.layers.push((merged + 1, Arc::new(layer)));
+        Ok(())
+    }
+
+    /// Puts them in front of everybody's set, where nobody sees them yet.
+    pub(crate) fn hand_over(&mut self) -> Arc<Stamp> {
+        let newest_first = self.layers.iter().rev();
+        let stamped = newest_first.map(|(_, layer)| Arc::new(layer.stamped(&self.stamp)));
+        self.runs.adopt(stamped.collect());
+        self.handed_over = true;
+        Arc::clone(&self.stamp)
+    }
+
+    /// The commit was refused: takes them back.
+    pub(crate) fn take_back(&mut self) {
+        if std::mem::replace(&mut self.handed_over, false) {
+            self.runs.disown(&self.stamp);
+        }
+    }
+}
+
+impl Drop for PrivateRuns {
+    fn drop(&mut self) {
+        if !self.handed_over {
+            doom(self.layers.iter().map(|(_, layer)| layer));
+        }
+    }
+}
+
+fn doom<'l>(layers: impl Iterator<Item = &'l Arc<Layer>>) {
+    layers.flat_map(|layer| layer.runs()).for_each(|run| run.doom());
+}
+
+impl PrivateMerge {
+    /// Goes on with so many entries. False: there are no more.
+    pub(crate) fn step(&mut self, entries: usize) -> Result<bool, Error> {
+        for _ in 0..entries {
+            if self.merge.is_over() {
+                return Ok(false);
+            }
+            copy(&mut self.merge, &mut self.out, &mut self.last)?;
+        }
+        Ok(true)
+    }
+}
+
+/// Copies the version that a merge is at, unless an earlier layer had the same, and goes on.
+fn copy(merge: &mut Merge, out: &mut FlushWriter, last: &mut Last) -> Result<(), Error> {
+    if last.lsn != Some(merge.lsn()) || last.key != merge.key() {
+        last.key.clear();
+        last.key.extend_from_slice(merge.key());
+        last.lsn = Some(merge.lsn());
+        out.put(merge.key(), merge.lsn(), merge.ordinal(), merge.row())?;
+    }
+    merge.advance()
+}
+
+/// What a checkpoint takes over of committed transactions: a durable copy of their layers.
+pub(crate) struct TakenOver {
+    pub(crate) layers: Vec<Arc<Layer>>,
+    pub(crate) copy: FlushWriter,
+}
+
+impl Runs {
+    /// Begins a layer of a transaction.
+    pub(crate) fn begin_private(self: &Arc<Self>) -> FlushWriter {
+        FlushWriter::private(Arc::clone(self))
+    }
+
+    /// Copies what was committed up to `upto` and is in runs of transactions. Spaces that are not live are left out; `look` is called now and then. To be
+    /// completed by `install`.
+    pub(crate) fn take_over(
+        self: &Arc<Self>,
+        upto: Lsn,
+        is_live: impl Fn(SpaceId) -> bool,
+        mut look: impl FnMut(),
+    ) -> Result<TakenOver, Error> {
+        let set = self.current();
+        let layers = set.adopted().iter().filter(|layer| layer.is_known(upto));
+        let layers: Vec<Arc<Layer>> = layers.map(Arc::clone).collect();
+        let mut merge = Merge::seek(layers.iter().map(Arc::clone), Reading::Bulk, &[])?;
+        let (mut copied, mut last) = (self.begin_flush(), Last::default());
+        let (mut entries, mut space) = (0_u64, None);
+        while !merge.is_over() {
+            let found = SpaceId::of(merge.key());
+            if space.is_none_or(|(known, _)| known != found) {
+                space = Some((found, is_live(found)));
+            }
+            match space {
+                Some((_, true)) => copy(&mut merge, &mut copied, &mut last)?,
+                _ => merge.advance()?,
+            }
+            entries += 1;
+            if entries.is_multiple_of(LOOK_ENTRIES) {
+                look();
+            }
+        }
+        Ok(TakenOver { layers, copy: copied })
+    }
+}
+
+/// Entries between two looks.
+const LOOK_ENTRIES: u64 = 16_384;

@@ -1,0 +1,429 @@
+//! Transactions larger than memory: their changes move out of it.
+//!
+//! When the changes of a transaction take more than `EngineOptions::move_bytes`, those rows that it has inserted, and the log has, move into runs of its
+//! own (`crate::runs::private`): the change leaves the overlay, and its entry the memtable. What is left in memory of it is the place in the log's
+//! count of versions, which the run has for an ordinal. Three things follow:
+//!
+//! 1. *Its lock* is the key in the transaction's runs (`crate::store::loads`); who wants to insert it waits for the transaction's end.
+//! 2. *Its own reads* ask the overlay first, its runs second and what the snapshot sees third. A row that it means to write again is *brought back*: it
+//!    has an entry and a change as before, and may move out once more. Of a key that several runs have, the newest counts; what is in memory is newer.
+//! 3. *Its commit* puts the runs in front of everybody's set, under a stamp that the critical section sets with the transaction's own: nothing there
+//!    depends on how many rows moved. The next checkpoint copies them. Until then a crash loses them as it loses memory, and they are replayed from
+//!    the log.
+//!
+//! What stays in memory: versions that were committed before, which it has replaced or deleted, with their entries; rows that others wait for; and
+//! while savepoints are open, what was written since the first of them, and all that has to be undone for one. `transactions.memory_mib_max` ends a transaction
+//! of which too much stays. A transaction that works in a candidate, or elects one, moves nothing.
+//!
+//! Invariants:
+//! - a row is in the transaction's runs before it leaves memory, and they are on its store's list before that;
+//! - what moved was written before every savepoint that is open: rolling back to one undoes nothing that moved;
+//! - a change that was brought back, or could not leave, is newer than what the runs have, also when it is a deletion.
+
+use super::{Txn, turn};
+use crate::Row;
+use crate::catalog::Table;
+use crate::error::Error;
+use crate::key::{Key, KeyRange};
+use crate::locks::{Holder, Mode};
+use crate::overlay::{Logged, Now};
+use crate::runs::private::PrivateRuns;
+use crate::runs::stamp::Stamp;
+use crate::runs::{RunRange, RunSet, Stored};
+use crate::store::entry::RowEntry;
+use crate::store::loads::Load;
+use crate::store::{Growth, Store};
+use scry_wal::{Lsn, Ordinal};
+use smallvec::SmallVec;
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// Rows that are written, or merged, before other tasks of the thread get their turn.
+const BATCH: usize = 2048;
+
+/// Less than this part of what would be worth it is not moved: each run costs a lookup a filter.
+const WORTH: u64 = 4;
+
+/// What a transaction has moved out of memory.
+pub(crate) struct Moved {
+    load: Arc<Load>,
+    runs: PrivateRuns,
+    /// By the number of the store in the overlay.
+    counts: SmallVec<[Count; 2]>,
+    /// Those that know of it.
+    stores: SmallVec<[Arc<Store>; 2]>,
+}
+
+/// Of one store, what is in the runs alone.
+#[derive(Clone, Copy, Default)]
+struct Count {
+    rows: u64,
+    growth: Growth,
+}
+
+/// A row that is to move.
+struct Leaving {
+    slot: u32,
+    ordinal: Ordinal,
+    /// `None`: it was deleted again.
+    row: Option<Row>,
+}
+
+impl Moved {
+    fn count(&mut self, store: u32) -> &mut Count {
+        let index = store as usize;
+        if self.counts.len() <= index {
+            self.counts.resize(index + 1, Count::default());
+        }
+        &mut self.counts[index]
+    }
+}
+
+impl Txn {
+    /// Before a row is inserted, when no other is half written: moves changes out of memory if they take too much.
+    pub(crate) async fn move_if_large(&mut self) -> Result<(), Error> {
+        let limit = self.engine.options.move_bytes;
+        if self.overlay.total_bytes() < self.move_at.max(limit) || !self.may_move() {
+            return Ok(());
+        }
+        if !self.overlay.is_clean() {
+            self.engine.log().room().await?;
+            self.spill()?;
+        }
+        let (leaving, bytes) = self.leaving();
+        // Whatever stays is looked at again only when as much has come.
+        self.move_at = self.overlay.total_bytes().saturating_add(limit);
+        if bytes < limit / WORTH {
+            return Ok(());
+        }
+        self.write_moved(&leaving).await?;
+        self.leave(leaving);
+        self.move_at = self.overlay.total_bytes().saturating_add(limit);
+        self.merge_moved().await
+    }
+
+    fn may_move(&self) -> bool {
+        let is_plain = self.inside.is_none() && self.electing.is_none() && !self.fills;
+        is_plain && self.overlay.undo.is_empty() && !self.may_lose_columns() && self.holder.is_some()
+    }
+
+    /// What can move, in the order of spaces and keys; and what it takes in memory.
+    fn leaving(&self) -> (Vec<Leaving>, u64) {
+        let (mut leaving, mut bytes) = (Vec::new(), 0);
+        let end = self.movable_slots();
+        for (slot, pending) in self
+            .overlay
+            .changes
+            .numbered()
+            .take_while(|(slot, _)| *slot < end)
+        {
+            let Some(entry) = &pending.entry else { continue };
+            // Who holds on to an entry, as a cursor does, would miss it.
+            let is_held = Arc::strong_count(entry) > 2;
+            if pending.dirty || pending.base.is_some() || is_held || !entry.lock().is_blank() {
+                continue;
+            }
+            let (row, local) = match (&pending.logged, &pending.now) {
+                (Logged::Row { row, local }, Now::Row(now)) if Arc::ptr_eq(row, now) => {
+                    (Some(Arc::clone(row)), *local)
+                }
+                (Logged::Gone, Now::Gone) if pending.moved.is_some() => (None, 0),
+                _ => continue,
+            };
+            bytes += pending.memory_bytes();
+            leaving.push(Leaving {
+                slot: u32::try_from(slot).expect("bounded by CHANGES_MAX"),
+                ordinal: Ordinal::new(u64::from(local)),
+                row,
+            });
+        }
+        let place = |leaving: &Leaving| {
+            let pending = self.overlay.get(leaving.slot);
+            (self.overlay.store_of(pending).home.space, &pending.key)
+        };
+        leaving.sort_unstable_by(|one, other| place(one).cmp(&place(other)));
+        (leaving, bytes)
+    }
+
+    /// Writes a layer, and lets it be known.
+    async fn write_moved(&mut self, leaving: &[Leaving]) -> Result<(), Error> {
+        if self.moved.is_none() {
+            let load = Arc::new(Load::default());
+            let lock = Arc::clone(&load.lock);
+            self.take_lock(&lock, Mode::Exclusive, "a new transaction")
+                .await?;
+            self.moved = Some(Box::new(Moved {
+                load,
+                runs: PrivateRuns::new(&self.engine.backing.runs),
+                counts: SmallVec::new(),
+                stores: SmallVec::new(),
+            }));
+        }
+        let mut writer = self.engine.backing.runs.begin_private();
+        for (number, batch) in leaving.chunks(BATCH).enumerate() {
+            if number > 0 {
+                turn().await;
+            }
+            for Leaving { slot, ordinal, row } in batch {
+                let pending = self.overlay.get(*slot);
+                let space = self.overlay.store_of(pending).home.space;
+                let stored = Stored {
+                    lsn: Lsn::ZERO,
+                    ordinal: *ordinal,
+                    row: row.clone(),
+                };
+                writer.add(space, &pending.key, &[stored])?;
+            }
+        }
+        let Some(moved) = &mut self.moved else {
+            return Ok(());
+        };
+        moved.runs.push(writer)?;
+        moved.load.set_rows(moved.runs.set());
+        for written in &self.overlay.stores {
+            if !moved
+                .stores
+                .iter()
+                .any(|store| Arc::ptr_eq(store, &written.store))
+            {
+                moved.stores.push(Arc::clone(&written.store));
+            }
+            written.store.loads.add(&moved.load);
+        }
+        Ok(())
+    }
+
+    /// Takes out of memory what is in the runs.
+    fn leave(&mut self, leaving: Vec<Leaving>) {
+        let Some(moved) = &mut self.moved else { return };
+        for Leaving { slot, row, .. } in leaving {
+            let store = Arc::clone(self.overlay.store_of(self.overlay.get(slot)));
+            let pending = &mut self.overlay.changes[slot as usize];
+            let Some(entry) = &pending.entry else { continue };
+            if store.move_out(&pending.key, entry) {
+                let count = moved.count(pending.store);
+                count.rows += u64::from(row.is_some());
+                count.growth += Growth::of(None, row.as_deref());
+                self.overlay.empty(slot);
+            } else {
+                // It stays what it is, over what the runs have.
+                entry.lock().set_below();
+                pending.moved = Some(row);
+            }
+        }
+        self.overlay.let_go(self.movable_slots());
+    }
+
+    /// Changes below this number are older than every savepoint.
+    fn movable_slots(&self) -> usize {
+        let first = self.first_savepoint().unwrap_or(self.overlay.next_slot());
+        first as usize
+    }
+
+    /// Keeps the number of layers small.
+    async fn merge_moved(&mut self) -> Result<(), Error> {
+        while let Some(moved) = &mut self.moved
+            && let Some(mut merge) = moved.runs.begin_merge()?
+        {
+            while merge.step(BATCH)? {
+                turn().await;
+            }
+            moved.runs.end_merge(merge)?;
+            moved.load.set_rows(moved.runs.set());
+        }
+        Ok(())
+    }
+
+    /// What it has moved, for its own reads.
+    pub(crate) fn moved_rows(&self) -> Option<Arc<RunSet>> {
+        self.moved.as_ref().map(|moved| moved.load.rows())
+    }
+
+    /// What it has moved of a row. To be asked only for what is not in the overlay.
+    pub(super) fn moved_row(&self, store: &Store, key: &[u8]) -> Result<Option<Stored>, Error> {
+        match &self.moved {
+            Some(moved) => moved.load.get(store.home.space, key),
+            None => Ok(None),
+        }
+    }
+
+    /// Makes a change of a row that moved, and is not in memory; answers its number. `None`: there is no such row, or it was deleted.
+    pub(super) fn bring_back(
+        &mut self,
+        table: &Table,
+        store: u32,
+        key: &[u8],
+        holder: &Arc<Holder>,
+    ) -> Result<Option<u32>, Error> {
+        match self.moved_row(&table.store, key)? {
+            Some(stored) if stored.row.is_some() => {
+                Ok(Some(self.put_back(table, store, key, stored, holder)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// A row that the transaction has written, and is about to write again, is in memory.
+    pub(super) fn have_back(&mut self, table: &Table, key: &[u8]) -> Result<(), Error> {
+        if self.moved.is_none() || self.is_own(table, key) {
+            return Ok(());
+        }
+        let holder = self.holder();
+        if let Some(store) = self.overlay.store_index(&table.store) {
+            self.bring_back(table, store, key, &holder)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a change of what moved of a row, deletion or not.
+    pub(super) fn put_back(
+        &mut self,
+        table: &Table,
+        store: u32,
+        key: &[u8],
+        stored: Stored,
+        holder: &Arc<Holder>,
+    ) -> u32 {
+        let slot = self.overlay.next_slot();
+        let key = Key::from_bytes(key);
+        let (entry, is_new) = table.store.rows.get_or_insert_with(&key, || {
+            let entry = RowEntry::locked(Arc::clone(holder), slot);
+            entry.lock().set_below();
+            Arc::new(entry)
+        });
+        assert!(is_new, "a row that moved out of memory is in memory");
+        if let Some(moved) = &mut self.moved {
+            let count = moved.count(store);
+            count.rows -= u64::from(stored.row.is_some());
+            count.growth += Growth::of(stored.row.as_deref(), None);
+        }
+        let local = u32::try_from(stored.ordinal.get()).expect("local indexes have 32 bits");
+        self.overlay.put_back(store, key, entry, stored.row, local);
+        slot
+    }
+
+    /// Brings back all rows of a table that moved.
+    pub(super) async fn bring_all_back(&mut self, table: &Table) -> Result<(), Error> {
+        let Some(store) = self.overlay.store_index(&table.store) else {
+            return Ok(());
+        };
+        let holder = self.holder();
+        let mut left = KeyRange::all();
+        while let Some(rows) = self.next_moved(table, &left)? {
+            for (key, stored) in rows {
+                self.check_bounds()?;
+                if !self.is_own(table, &key) {
+                    self.put_back(table, store, &key, stored, &holder);
+                }
+                left.lower = Bound::Excluded(key);
+            }
+            turn().await;
+        }
+        Ok(())
+    }
+
+    /// The next rows of a table that moved, those that were brought back among them; `None`: there are no more.
+    pub(crate) fn next_moved(
+        &self,
+        table: &Table,
+        left: &KeyRange,
+    ) -> Result<Option<Vec<(Key, Stored)>>, Error> {
+        let Some(set) = self.moved_rows() else {
+            return Ok(None);
+        };
+        let mut range = RunRange::new(None, &set, table.store.home.space, left, Lsn::MAX)?;
+        let mut rows = Vec::new();
+        while rows.len() < BATCH
+            && let Some(row) = range.next()?
+        {
+            rows.push(row);
+        }
+        Ok((!rows.is_empty()).then_some(rows))
+    }
+
+    /// Whether a change in memory is about a row.
+    pub(crate) fn is_own(&self, table: &Table, key: &[u8]) -> bool {
+        let asked = table
+            .store
+            .rows
+            .with(key, |entry| self.own_slot(&entry.lock()).is_some());
+        asked.unwrap_or(false)
+    }
+
+    /// Adds the rows of a store that are in the runs alone to `rows`.
+    ///
+    /// # Errors
+    /// `TransactionTooLarge` when they are more than memory may have.
+    pub(super) fn add_moved(&self, store: &Arc<Store>, rows: &mut Vec<Row>) -> Result<(), Error> {
+        let Some(set) = self.moved_rows() else {
+            return Ok(());
+        };
+        let limit = self.engine.options.transaction_bytes_max;
+        let mut bytes = 0;
+        let mut range = RunRange::new(None, &set, store.home.space, &KeyRange::all(), Lsn::MAX)?;
+        while let Some((key, stored)) = range.next()? {
+            let own = |entry: &Arc<RowEntry>| self.own_slot(&entry.lock()).is_some();
+            if store.rows.with(&key, own).unwrap_or(false) {
+                continue;
+            }
+            bytes += stored.row.as_ref().map_or(0, |row| row.len() as u64);
+            if bytes > limit {
+                return Err(Error::TransactionTooLarge { limit });
+            }
+            rows.extend(stored.row);
+        }
+        Ok(())
+    }
+
+    /// How many rows of tables have moved.
+    pub(super) fn moved_count(&self) -> u64 {
+        let counts = self.moved.iter().flat_map(|moved| &moved.counts);
+        let stores = self.overlay.stores.iter();
+        let of_tables = stores
+            .zip(counts)
+            .filter(|(written, _)| !written.store.is_derived());
+        of_tables.map(|(_, count)| count.rows).sum()
+    }
+
+    /// The stores of which rows have moved.
+    pub(super) fn moved_stores(&self) -> impl Iterator<Item = &Arc<Store>> {
+        self.moved.iter().flat_map(|moved| &moved.stores)
+    }
+
+    /// By how much what moved makes the stores grow, by their numbers in the overlay.
+    pub(crate) fn add_moved_growth(&self, growths: &mut [Growth]) {
+        let counts = self.moved.iter().flat_map(|moved| &moved.counts);
+        for (growth, count) in growths.iter_mut().zip(counts) {
+            *growth += count.growth;
+        }
+    }
+
+    /// For the commit, before its critical section: the runs are where readers look. Answers what makes them visible.
+    pub(crate) fn hand_over_moved(&mut self) -> Option<Arc<Stamp>> {
+        self.moved.as_mut().map(|moved| moved.runs.hand_over())
+    }
+
+    /// The log refused the commit.
+    pub(crate) fn take_moved_back(&mut self) {
+        if let Some(moved) = &mut self.moved {
+            moved.runs.take_back();
+        }
+    }
+
+    /// The transaction has ended: committed, its rows are found in the runs, else they are gone. Its lock goes with those of tables.
+    pub(crate) fn end_moved(&mut self) {
+        if let Some(moved) = self.moved.take() {
+            for store in &moved.stores {
+                store.loads.remove(&moved.load);
+            }
+        }
+    }
+
+    /// Waits until a transaction has ended that has moved a row out of memory.
+    pub(super) async fn wait_for_load(&mut self, table: &Table, load: &Load) -> Result<(), Error> {
+        self.acquire(&load.lock, Mode::Shared, &table.def.name).await?;
+        let holder = self.holder();
+        self.engine.waits.release_table(&load.lock, &holder);
+        Ok(())
+    }
+}
