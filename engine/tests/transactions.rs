@@ -572,3 +572,35 @@ fn the_audit_trail_names_who_did_it() {
         }
     }
 }
+
+#[test]
+fn a_scan_sees_what_a_checkpoint_takes_off_its_rows_while_it_is_under_way() {
+    let home = Home::with(EngineOptions {
+        checkpoint_log_bytes: 0,
+        checkpoint_dirty_bytes: 0,
+        ..options()
+    });
+    let table = home.create("t", true);
+    for id in [1, 2] {
+        home.put(&table, id, 10);
+    }
+    home.checkpoint();
+    let change = |value| {
+        let mut txn = home.session().begin(Isolation::ReadCommitted);
+        assert!(set(&mut txn, &table, 2, value));
+        txn.commit("").unwrap().unwrap();
+    };
+    change(20);
+    let mut reader = home.session().begin(Isolation::RepeatableRead);
+    reader.statement();
+    change(30);
+    let mut seen = Vec::new();
+    reader
+        .scan(&table, &KeyRange::all(), &mut |_, version| {
+            seen.push(decode(&table, &version.row));
+            home.checkpoint();
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert_eq!(seen, [(1, 10), (2, 20)]);
+}

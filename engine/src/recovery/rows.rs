@@ -313,7 +313,7 @@ pub(super) fn newest(store: &Store, key: &[u8]) -> Result<Option<Row>, Error> {
 pub(super) fn each_newest(store: &Store, visit: &mut dyn FnMut(&Key, Version)) -> Result<(), Error> {
     store.scan_newest(&KeyRange::all(), |key, met| {
         let version = match met {
-            Met::Entry(entry, _) => entry.lock().newest(store.id).version(),
+            Met::Entry(entry) => entry.lock().newest(store.id).version(),
             Met::Below(stored) => stored.version(),
         };
         if let Some(version) = version {

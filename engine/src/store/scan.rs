@@ -3,7 +3,7 @@
 //! Rows leave memory for the runs while a walk is under way. What keeps it whole is the order in which the two are
 //! looked at: a leaf of the memtable is copied first, and the runs that are asked beside it are those of a moment after that.
 //! A row that was not in the leaf had left before, so these runs have it. A leaf that no row has left needs no runs. Entries that were copied keep their chains, wherever
-//! they are by now.
+//! they are by now, but for versions that a checkpoint takes off them meanwhile: those are asked for in the runs of that moment.
 
 use super::Store;
 use super::entry::RowEntry;
@@ -16,17 +16,10 @@ use std::sync::Arc;
 
 /// One key of a walk.
 pub(crate) enum Met<'a> {
-    /// The row is in memory; with it, what the runs have for the walk's snapshot, where they had to be asked anyway.
-    Entry(&'a Arc<RowEntry>, Older),
+    /// The row is in memory.
+    Entry(&'a Arc<RowEntry>),
     /// What the runs have for the walk's snapshot.
     Below(Stored),
-}
-
-/// What the runs have of a row that is in memory.
-pub(crate) enum Older {
-    Known(Option<Stored>),
-    /// They were not asked; a visitor that needs it says `Next::Below`.
-    Unknown,
 }
 
 /// What a visitor says.
@@ -102,13 +95,12 @@ impl StoreScan {
                         return Ok(());
                     }
                 }
-                let older = match has_gaps {
-                    true => Older::Known(self.below_at(&key)?),
-                    false => Older::Unknown,
-                };
-                let mut next = visit(&key, Met::Entry(&entry, older));
+                if has_gaps {
+                    self.pass_below(&key)?;
+                }
+                let mut next = visit(&key, Met::Entry(&entry));
                 if next == Next::Below {
-                    next = match store.read_below(key.as_ref(), self.at)? {
+                    next = match self.read_below(store, &key)? {
                         Some(stored) => visit(&key, Met::Below(stored)),
                         None => Next::On,
                     };
@@ -173,15 +165,25 @@ impl StoreScan {
         }
     }
 
-    /// What the runs have of `key`.
-    fn below_at(&mut self, key: &Key) -> Result<Option<Stored>, Error> {
-        let Some(below) = &mut self.below else {
-            return Ok(None);
-        };
-        match &below.next {
-            Some((next, _)) if next == key => Ok(below.take()?.map(|(_, stored)| stored)),
-            _ => Ok(None),
+    /// Passes over what the runs have of `key`, which is in memory.
+    fn pass_below(&mut self, key: &Key) -> Result<(), Error> {
+        if let Some(below) = &mut self.below
+            && below.next.as_ref().is_some_and(|(next, _)| next == key)
+        {
+            below.take()?;
         }
+        Ok(())
+    }
+
+    /// What the runs have of a row whose entry has nothing for the snapshot: as they are now, for a checkpoint may have taken it off the entry
+    /// since the walk took its own.
+    fn read_below(&self, store: &Store, key: &Key) -> Result<Option<Stored>, Error> {
+        if let Some(own) = &self.own
+            && let Some(stored) = own.get(store.home.space, key.as_ref(), Lsn::MAX)?
+        {
+            return Ok(Some(stored));
+        }
+        store.read_below(key.as_ref(), self.at)
     }
 }
 

@@ -315,7 +315,7 @@ impl Txn {
             }
             // Under the exclusive lock nothing is pending but what is this transaction's own.
             let (own, base) = match met {
-                Met::Entry(entry, _) => {
+                Met::Entry(entry) => {
                     let state = entry.lock();
                     let own = self.own_slot(&state).map(|slot| (slot, self.overlay.get(slot)));
                     (own, state.newest(store.id).version())

@@ -9,7 +9,7 @@ use crate::overlay::{Now, Version};
 use crate::snapshots::{Slot, Snapshots};
 use crate::store::Store;
 use crate::store::entry::{RowEntry, RowState};
-use crate::store::scan::{Met, Next, Older, StoreScan};
+use crate::store::scan::{Met, Next, StoreScan};
 use scry_wal::Lsn;
 use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
@@ -60,11 +60,11 @@ impl Txn {
     /// be asked.
     pub(crate) fn sees(&self, at: Lsn, store: &Store, met: Met<'_>) -> Option<(Lsn, Option<Version>)> {
         match met {
-            Met::Entry(entry, below) => {
+            Met::Entry(entry) => {
                 let state = entry.lock();
                 match self.own_slot(&state).map(|slot| self.overlay.get(slot)) {
                     Some(own) if !matches!(own.now, Now::Untouched) => Some((Lsn::ZERO, own.current())),
-                    _ => seen_by(at, store, &state, below),
+                    _ => seen_by(at, store, &state),
                 }
             }
             Met::Below(stored) => Some((stored.lsn, stored.version())),
@@ -227,9 +227,9 @@ impl ScanCursor {
                 return Next::Stay;
             }
             let seen = match met {
-                Met::Entry(entry, below) => match own.and_then(|own| own.get(&Arc::as_ptr(entry).addr())) {
+                Met::Entry(entry) => match own.and_then(|own| own.get(&Arc::as_ptr(entry).addr())) {
                     Some((_, own)) => Some((Lsn::ZERO, own.clone())),
-                    None => seen_by(snapshot, store, &entry.lock(), below),
+                    None => seen_by(snapshot, store, &entry.lock()),
                 },
                 Met::Below(stored) => Some((stored.lsn, stored.version())),
             };
@@ -264,14 +264,12 @@ impl ScanCursor {
     }
 }
 
-/// What a snapshot sees of a row: its entry, and what the runs have for that snapshot. With it, the LSN of the version, deletion or not. `None`: the
-/// runs are to be asked.
-fn seen_by(at: Lsn, store: &Store, state: &RowState, below: Older) -> Option<(Lsn, Option<Version>)> {
-    match (state.read(at, store.id), below) {
-        (Some(seen), _) => Some((seen.lsn, seen.version())),
-        (None, Older::Known(Some(stored))) => Some((stored.lsn, stored.version())),
-        (None, Older::Unknown) if state.is_below() => None,
-        (None, _) => Some((Lsn::ZERO, None)),
+/// What a snapshot sees of a row by its entry. With it, the LSN of the version. `None`: the runs are to be asked.
+fn seen_by(at: Lsn, store: &Store, state: &RowState) -> Option<(Lsn, Option<Version>)> {
+    match state.read(at, store.id) {
+        Some(seen) => Some((seen.lsn, seen.version())),
+        None if state.is_below() => None,
+        None => Some((Lsn::ZERO, None)),
     }
 }
 
