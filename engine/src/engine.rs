@@ -168,6 +168,7 @@ impl Engine {
             backing: &backing,
             checkpoint: checkpoint.as_ref(),
             history: &history,
+            bulk_bytes: usize::try_from(options.move_bytes).unwrap_or(usize::MAX),
             replay_rows: options.replay_rows,
         };
         let (log, state) = recovery::replay(upon, |replay| open_log(&wal, log_options, replay))?;

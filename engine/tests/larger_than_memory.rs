@@ -371,3 +371,66 @@ fn who_has_read_a_range_that_a_load_writes_into_is_refused() {
     home.checkpoint();
     assert_eq!(private_files(&home), 0);
 }
+
+#[test]
+fn a_load_is_replayed_with_what_it_has_changed_of_others_rows() {
+    for evicts in [true, false] {
+        let mut home = Home::with(without_checkpoints());
+        let table = indexed(&home);
+        for id in 0..100 {
+            home.put(&table, MANY + id, -1 - i64::from(id));
+        }
+        let mut txn = begin(&home);
+        assert!(delete(&mut txn, &table, MANY));
+        txn.commit("").unwrap().unwrap();
+        if evicts {
+            home.checkpoint();
+        }
+        let mut txn = begin(&home);
+        load(&mut txn, &table);
+        let mut expected = loaded();
+        insert(&mut txn, &table, MANY, -1);
+        expected.push((MANY, -1));
+        // Keys of the unique index go from row to row.
+        for id in 1..100 {
+            if id % 3 == 0 {
+                assert!(delete(&mut txn, &table, MANY + id));
+            } else {
+                assert!(set(&mut txn, &table, MANY + id, -1000 - i64::from(id)));
+                expected.push((MANY + id, -1000 - i64::from(id)));
+            }
+        }
+        for id in 1..100 {
+            insert(&mut txn, &table, 2 * MANY + id, -1 - i64::from(id));
+            expected.push((2 * MANY + id, -1 - i64::from(id)));
+        }
+        assert!(delete(&mut txn, &table, 8));
+        insert(&mut txn, &table, 3 * MANY, 16);
+        expected.retain(|(id, _)| *id != 8);
+        expected.push((3 * MANY, 16));
+        assert_eq!(rows(&mut txn, &table), expected);
+        txn.commit("").unwrap().unwrap();
+        // And another one over its rows.
+        let mut txn = begin(&home);
+        for id in (100..2000).step_by(2) {
+            assert!(delete(&mut txn, &table, id));
+        }
+        txn.commit("").unwrap().unwrap();
+        expected.retain(|(id, _)| *id < 100 || *id >= 2000 || id % 2 == 1);
+        drop(table);
+        for restart in 0..3 {
+            home.restart_at_once();
+            let table = home.table("t");
+            assert_eq!(home.rows(&table), expected, "restart {restart}");
+            home.check_indexes(&table);
+            home.check_replica(&table);
+            match restart {
+                0 => assert!(private_files(&home) > 0, "rows of the load are in files again"),
+                _ => home.checkpoint(),
+            }
+            assert!(restart == 0 || private_files(&home) == 0);
+            home.put(&table, -1 - restart, -10_000 - i64::from(restart));
+            expected.insert(0, (-1 - restart, -10_000 - i64::from(restart)));
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! What a commit says of rows: its ordinals, and the changes that its records name.
 
+use super::bulk::Into;
 use super::entries::Old;
 use super::rows::{newest, rows_by_ordinal};
 use super::window::{Kind, Place};
@@ -48,7 +49,7 @@ pub(super) struct Adoption {
 
 /// How far a commit has come in each of its stores.
 pub(super) struct Progress {
-    lsn: Lsn,
+    pub(super) lsn: Lsn,
     stores: SmallVec<[StoreProgress; 4]>,
     /// The one that was asked for last.
     last: usize,
@@ -76,6 +77,39 @@ impl OwnedChange {
             before: (!change.before.is_empty()).then(|| Row::from(change.before)),
             after: Row::from(change.after),
         }
+    }
+
+    pub(super) fn store(&self) -> StoreId {
+        self.store
+    }
+
+    /// Whose row it is.
+    pub(super) fn place(&self) -> (StoreId, &[u8]) {
+        (self.store, &self.key)
+    }
+
+    /// Whether it begins a version.
+    pub(super) fn begins(&self) -> bool {
+        self.op != Op::Delete
+    }
+
+    /// Of its key and rows.
+    pub(super) fn bytes(&self) -> usize {
+        let before = self.before.as_ref().map_or(0, |before| before.len());
+        self.key.len() + before + self.after.len()
+    }
+
+    /// Appends it as a record.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) -> Result<(), Error> {
+        let change = Change {
+            store: self.store,
+            op: self.op,
+            key: &self.key,
+            ended: self.ended,
+            before: self.before.as_deref().unwrap_or_default(),
+            after: &self.after,
+        };
+        Ok(scry_wal::record::encode_change(out, &change)?)
     }
 
     pub(super) fn as_change(&self) -> RowChange<'_> {
@@ -110,6 +144,19 @@ impl Progress {
             self.last = self.stores.iter().position(is)?;
         }
         self.stores.get_mut(self.last)
+    }
+
+    /// As many versions of a store begin as `count` says, all of them known. `None` when the commit does not name the store.
+    pub(super) fn begin_bulk(&mut self, store: StoreId, count: u64) -> Option<Into> {
+        let progress = self.of(store)?;
+        let before = progress.begun;
+        progress.begun += count;
+        Some(Into {
+            table: Arc::clone(&progress.table),
+            first: progress.first,
+            before,
+            is_by_ordinal: progress.by_ordinal.is_some(),
+        })
     }
 
     /// Whether all was met that was announced.
@@ -177,8 +224,24 @@ impl Replay {
         progress: &mut Progress,
         change: RowChange<'_>,
     ) -> Result<(), Error> {
-        let (lsn, is_whole) = (progress.lsn, progress.is_whole);
         // Changes of a store that the commit does not name are void: the transaction dropped the store itself.
+        let Some(store) = progress.of(change.store) else {
+            return Ok(());
+        };
+        let ordinal = store.first.plus(store.begun);
+        store.begun += u64::from(change.op != Op::Delete);
+        self.change_as(at, progress, change, ordinal)
+    }
+
+    /// Takes one change, of which a version under `ordinal` comes if any does.
+    pub(super) fn change_as(
+        &mut self,
+        at: Lsn,
+        progress: &mut Progress,
+        change: RowChange<'_>,
+        ordinal: Ordinal,
+    ) -> Result<(), Error> {
+        let (lsn, is_whole) = (progress.lsn, progress.is_whole);
         let Some(progress) = progress.of(change.store) else {
             return Ok(());
         };
@@ -195,11 +258,7 @@ impl Replay {
         }
         let begun = match change.op {
             Op::Delete => None,
-            Op::Insert | Op::Update => {
-                let ordinal = progress.first.plus(progress.begun);
-                progress.begun += 1;
-                Some((ordinal, change.after))
-            }
+            Op::Insert | Op::Update => Some((ordinal, change.after)),
         };
         let oldest = self.oldest;
         let place = Place { at, lsn, oldest };

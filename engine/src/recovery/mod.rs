@@ -22,11 +22,13 @@
 //! its own, whatever of it is in the runs.
 //!
 //! In reading order: this file (frames and commits), `changes` (what a commit says of rows), `window` (what it says on its way into memory, by
-//! several threads), `rows` (what that does to rows), `entries` (to rows of indexes), `definitions` (to the catalog), `sequences`.
+//! several threads), `rows` (what that does to rows), `entries` (to rows of indexes), `bulk` (transactions larger than memory), `definitions` (to the catalog),
+//! `sequences`.
 //!
 //! While elections are open, versions that their bases see stay behind newer ones, as they did before the restart; so do
 //! versions and catalogs within the retention of history.
 
+mod bulk;
 mod changes;
 mod definitions;
 mod entries;
@@ -44,6 +46,7 @@ use crate::pins::Pins;
 use crate::runs::SpaceId;
 use crate::store::backing::{Backing, Spaces};
 use crate::store::{Counts, Store};
+use bulk::Kept;
 use changes::{Adoption, OwnedChange, RowChange};
 use scry_wal::{
     BoxError, Change, Commit, Frame, Log, Lsn, Micros, Record, SequencePosition, StoreId, TentativeId,
@@ -85,6 +88,8 @@ pub(crate) struct Ground<'a> {
     pub(crate) history: &'a Arc<History>,
     /// Changes of rows that are put into memory together.
     pub(crate) replay_rows: usize,
+    /// Tentative changes of a transaction that take more go into files.
+    pub(crate) bulk_bytes: usize,
 }
 
 /// Opens the log by `open` and replays it upon a checkpoint, if there is one.
@@ -128,7 +133,8 @@ struct Replay {
     oldest: Lsn,
     /// The stores of the catalog's tables.
     stores: HashMap<StoreId, Arc<Table>>,
-    tentative: HashMap<TentativeId, Vec<OwnedChange>>,
+    tentative: HashMap<TentativeId, Kept>,
+    bulk_bytes: usize,
     last_txn: u64,
     last_oid: u32,
     last_store: u32,
@@ -148,6 +154,7 @@ impl Replay {
             checkpoint,
             history,
             replay_rows,
+            bulk_bytes,
         } = ground;
         let now = Micros::now();
         let promised = checkpoint.map_or(Lsn::ZERO, |state| state.oldest);
@@ -163,6 +170,7 @@ impl Replay {
             oldest: history.floor(now).max(promised),
             stores: HashMap::new(),
             tentative: HashMap::new(),
+            bulk_bytes,
             last_txn: 0,
             last_oid: 0,
             last_store: 0,
@@ -222,7 +230,7 @@ impl Replay {
                     let change = CatalogChange::decode(bytes);
                     catalog.push(change.map_err(|error| corrupt(lsn, None, error.to_string()))?);
                 }
-                Record::Tentative { id, change } => self.keep_tentative(id, &change),
+                Record::Tentative { id, change } => self.keep_tentative(id, &change)?,
                 Record::TentativeDrop(id) => {
                     self.tentative.remove(&id);
                 }
@@ -250,11 +258,12 @@ impl Replay {
         Ok(())
     }
 
-    fn keep_tentative(&mut self, id: TentativeId, change: &Change<'_>) {
+    fn keep_tentative(&mut self, id: TentativeId, change: &Change<'_>) -> Result<(), Error> {
         self.last_txn = self.last_txn.max(id.get());
         self.last_store = self.last_store.max(change.store.get());
         let change = OwnedChange::of(change);
-        self.tentative.entry(id).or_default().push(change);
+        let kept = self.tentative.entry(id).or_default();
+        kept.push(change, &self.backing.runs, self.bulk_bytes)
     }
 
     fn commit(
@@ -292,13 +301,18 @@ impl Replay {
         for adoption in adoptions {
             self.adopt(&mut progress, adoption)?;
         }
-        if let Some(id) = commit.adopts {
-            for change in self.tentative.remove(&id).unwrap_or_default() {
-                self.change(lsn, &mut progress, change.as_change())?;
+        let adopted = commit.adopts.and_then(|id| self.tentative.remove(&id));
+        let adopted = adopted.unwrap_or_default();
+        match adopted.in_memory() {
+            None => self.adopt_bulk(&mut progress, adopted, changes)?,
+            Some(adopted) => {
+                for change in adopted {
+                    self.change(lsn, &mut progress, change.as_change())?;
+                }
+                for (at, change) in changes {
+                    self.change(*at, &mut progress, RowChange::from(change))?;
+                }
             }
-        }
-        for (at, change) in changes {
-            self.change(*at, &mut progress, RowChange::from(change))?;
         }
         progress.check()?;
         self.applying.advance()?;

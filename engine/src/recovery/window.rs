@@ -21,9 +21,10 @@ use crate::catalog::Table;
 use crate::collector::Grave;
 use crate::error::Error;
 use crate::index::Index;
+use crate::key::Key;
 use crate::store::{Store, prefix};
 use scry_wal::{Lsn, Ordinal};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -249,6 +250,18 @@ impl Applying {
             self.window.pins = pins();
         }
         &mut self.window
+    }
+
+    /// The entries that end by what is collected: the addresses of their stores, and their keys.
+    pub(super) fn ended_entries(&self) -> HashSet<(usize, Key)> {
+        let window = &self.window;
+        let ended = window.order.iter().filter_map(|ordered| {
+            let item = window.item(*ordered);
+            let store = window.targets[(ordered >> 96) as usize].store();
+            let key = || Key::from_bytes(window.key(item));
+            (item.kind == Kind::EntryGone).then(|| (Arc::as_ptr(store).addr(), key()))
+        });
+        ended.collect()
     }
 
     /// Hands the window over if it is full.

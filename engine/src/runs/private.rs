@@ -5,14 +5,19 @@
 //! under a stamp. The next checkpoint copies them, with LSN and ordinals as they are by now, into one layer of durable runs.
 //!
 //! Of a key, a later layer of the transaction has what is in force; its runs may have the key again.
+//!
+//! The replay of the log uses them, too, for transactions of which it keeps little in memory (`crate::recovery`); it knows where their versions stand.
 
+use crate::Row;
 use crate::error::Error;
+use crate::key::Key;
 use crate::runs::cursor::Reading;
 use crate::runs::flush::FlushWriter;
+use crate::runs::format::SPACE_BYTES;
 use crate::runs::merge::Merge;
 use crate::runs::set::{Layer, RunSet};
 use crate::runs::stamp::Stamp;
-use crate::runs::{Runs, SpaceId};
+use crate::runs::{InternalKey, Runs, SpaceId, Stored, internal_key};
 use scry_wal::Lsn;
 use std::sync::Arc;
 
@@ -97,6 +102,20 @@ impl PrivateRuns {
         Ok(())
     }
 
+    /// All that the layers have of a space.
+    pub(crate) fn versions(&self, space: SpaceId) -> Result<Versions, Error> {
+        let newest_first = self.layers.iter().rev().map(|(_, layer)| Arc::clone(layer));
+        let merge = Merge::seek(newest_first, Reading::Bulk, &internal_key(space, &[]))?;
+        Ok(Versions { merge, space })
+    }
+
+    /// Puts them in front of everybody's set as they are: their entries say where they stand.
+    pub(crate) fn publish(mut self) {
+        let newest_first = self.layers.iter().rev().map(|(_, layer)| Arc::clone(layer));
+        self.runs.adopt(newest_first.collect());
+        self.handed_over = true;
+    }
+
     /// Puts them in front of everybody's set, where nobody sees them yet.
     pub(crate) fn hand_over(&mut self) -> Arc<Stamp> {
         let newest_first = self.layers.iter().rev();
@@ -119,6 +138,33 @@ impl Drop for PrivateRuns {
         if !self.handed_over {
             doom(self.layers.iter().map(|(_, layer)| layer));
         }
+    }
+}
+
+/// Walks over the keys of a space, with all versions of each.
+pub(crate) struct Versions {
+    merge: Merge,
+    space: SpaceId,
+}
+
+impl Versions {
+    /// The next key, and its versions, newest first.
+    pub(crate) fn next(&mut self) -> Result<Option<(Key, Vec<Stored>)>, Error> {
+        if self.merge.is_over() || SpaceId::of(self.merge.key()) != self.space {
+            return Ok(None);
+        }
+        let internal = InternalKey::from_slice(self.merge.key());
+        let mut versions = Vec::new();
+        while self.merge.key() == internal.as_slice() && !self.merge.is_over() {
+            versions.push(Stored {
+                lsn: self.merge.lsn(),
+                ordinal: self.merge.ordinal(),
+                row: self.merge.row().map(Row::from),
+            });
+            self.merge.advance()?;
+        }
+        let key = Key::from_bytes(internal.get(SPACE_BYTES..).unwrap_or_default());
+        Ok(Some((key, versions)))
     }
 }
 

@@ -1,0 +1,408 @@
+//! Transactions larger than memory: what their tentative records say waits in files, and is put into runs when they commit.
+//!
+//! Tentative changes of a transaction that take more than `Ground::bulk_bytes` go into runs of their own, by store and key; the changes of one key stand
+//! there as its versions, numbered in the order of the log. When a commit adopts them, its own changes are added, and two walks over them follow:
+//!
+//! 1. rows of which a version was committed before go through the window, as the changes of any commit do. They were in memory
+//!    when the transaction made them;
+//! 2. of the others only what is left of them in the end counts. They are written into layers as a flush has them, and their entries in indexes
+//!    too; a row or entry of which the memtable has something, or an entry whose key the first walk gives up, goes through the window instead.
+//!
+//! The layers are put in front of the set, and the next checkpoint takes them over (`crate::runs::private`). Only the rows of a table that gets another
+//! primary key by the same commit are read into memory, for those are known by their ordinals.
+
+use super::changes::{OwnedChange, Progress, RowChange};
+use super::rows::in_memory;
+use super::window::{Kind, Place};
+use super::{Replay, corrupt};
+use crate::Row;
+use crate::catalog::Table;
+use crate::error::Error;
+use crate::index::{Index, entry};
+use crate::key::Key;
+use crate::runs::private::PrivateRuns;
+use crate::runs::{Runs, SpaceId, Stored};
+use crate::store::Growth;
+use crate::store::memtable::Found;
+use scry_wal::{Change, Ended, Lsn, Op, Ordinal, Record, StoreId};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+/// What a change takes in memory beside its key and rows, about.
+const CHANGE_BYTES: usize = 128;
+
+/// Tentative changes of one transaction.
+#[derive(Default)]
+pub(super) struct Kept {
+    /// In the order of the log, behind those of `bulk`.
+    changes: Vec<OwnedChange>,
+    bytes: usize,
+    bulk: Option<Bulk>,
+}
+
+/// Those that were put into files.
+struct Bulk {
+    runs: PrivateRuns,
+    /// How many changes there are.
+    count: u64,
+    /// How many versions they begin, by store.
+    begun: BTreeMap<StoreId, u64>,
+}
+
+/// One change out of the files.
+struct Numbered {
+    /// Its place among the changes of the transaction.
+    number: u64,
+    /// Of the version that it begins, among those of its store.
+    local: u64,
+    record: Row,
+}
+
+/// A store of which rows are changed.
+pub(super) struct Into {
+    pub(super) table: Arc<Table>,
+    pub(super) first: Ordinal,
+    /// Ordinals from there on that a branch has taken.
+    pub(super) before: u64,
+    /// Its rows are known by their ordinals alone.
+    pub(super) is_by_ordinal: bool,
+}
+
+impl Into {
+    /// Of the version that a change begins.
+    fn ordinal(&self, numbered: &Numbered) -> Ordinal {
+        self.first.plus(self.before + numbered.local)
+    }
+}
+
+/// What of the rows goes into the layers.
+struct Layers {
+    out: PrivateRuns,
+    runs: Arc<Runs>,
+    /// Entries of indexes that were not written yet.
+    entries: Vec<(SpaceId, Key, Row)>,
+    entry_bytes: usize,
+    bulk_bytes: usize,
+}
+
+impl Kept {
+    pub(super) fn push(
+        &mut self,
+        change: OwnedChange,
+        runs: &Arc<Runs>,
+        bulk_bytes: usize,
+    ) -> Result<(), Error> {
+        self.bytes += change.bytes() + CHANGE_BYTES;
+        self.changes.push(change);
+        match self.bytes > bulk_bytes {
+            true => self.spill(runs),
+            false => Ok(()),
+        }
+    }
+
+    /// The changes, if none of them is in a file.
+    pub(super) fn in_memory(&self) -> Option<&[OwnedChange]> {
+        self.bulk.is_none().then_some(&self.changes[..])
+    }
+
+    /// Puts what is in memory into files.
+    fn spill(&mut self, runs: &Arc<Runs>) -> Result<(), Error> {
+        let bulk = self.bulk.get_or_insert_with(|| Bulk {
+            runs: PrivateRuns::new(runs),
+            count: 0,
+            begun: BTreeMap::new(),
+        });
+        self.bytes = 0;
+        let mut numbered = Vec::new();
+        for change in self.changes.drain(..) {
+            bulk.count += 1;
+            let begun = bulk.begun.entry(change.store()).or_default();
+            numbered.push((bulk.count, *begun, change));
+            *begun += u64::from(numbered.last().is_some_and(|(.., change)| change.begins()));
+        }
+        // Versions of a key are written newest first.
+        numbered.sort_unstable_by(|(one, _, a), (other, _, b)| {
+            let place = a.place().cmp(&b.place());
+            place.then(other.cmp(one))
+        });
+        let mut writer = runs.begin_private();
+        let mut record = Vec::new();
+        for (number, local, change) in numbered {
+            record.clear();
+            change.encode(&mut record)?;
+            let stored = Stored {
+                lsn: Lsn::new(number),
+                ordinal: Ordinal::new(local),
+                row: Some(Row::from(&record[..])),
+            };
+            let (store, key) = change.place();
+            writer.add(space_of(store), key, &[stored])?;
+        }
+        bulk.runs.push(writer)?;
+        merge(&mut bulk.runs)
+    }
+}
+
+/// The space that a store has in the files.
+fn space_of(store: StoreId) -> SpaceId {
+    SpaceId::new(store.get())
+}
+
+/// Keeps the number of layers small.
+fn merge(runs: &mut PrivateRuns) -> Result<(), Error> {
+    while let Some(mut merge) = runs.begin_merge()? {
+        while merge.step(usize::MAX)? {}
+        runs.end_merge(merge)?;
+    }
+    Ok(())
+}
+
+impl Numbered {
+    fn of(stored: Stored) -> Numbered {
+        Numbered {
+            number: stored.lsn.get(),
+            local: stored.ordinal.get(),
+            record: stored.row.unwrap_or_else(|| Row::from(&[][..])),
+        }
+    }
+
+    fn change(&self, lsn: Lsn) -> Result<Change<'_>, Error> {
+        match scry_wal::record::decode(&self.record) {
+            Ok((Record::Change(change), _)) => Ok(change),
+            _ => Err(corrupt(lsn, None, "a tentative change makes no sense".to_owned())),
+        }
+    }
+}
+
+impl Bulk {
+    /// Calls `visit` with the changes of each row of a store, in the order of the log.
+    fn each(
+        &self,
+        store: StoreId,
+        mut visit: impl FnMut(&Key, &[Numbered]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut versions = self.runs.versions(space_of(store))?;
+        while let Some((key, newest_first)) = versions.next()? {
+            let changes: Vec<Numbered> = newest_first.into_iter().rev().map(Numbered::of).collect();
+            visit(&key, &changes)?;
+        }
+        Ok(())
+    }
+}
+
+impl Replay {
+    /// Makes the changes of a commit that adopts what is in files: `plain` are its own records, behind these.
+    pub(super) fn adopt_bulk(
+        &mut self,
+        progress: &mut Progress,
+        mut kept: Kept,
+        plain: &[(Lsn, Change<'_>)],
+    ) -> Result<(), Error> {
+        let lsn = progress.lsn;
+        let runs = Arc::clone(&self.backing.runs);
+        kept.changes
+            .extend(plain.iter().map(|(_, change)| OwnedChange::of(change)));
+        kept.spill(&runs)?;
+        let Some(bulk) = kept.bulk else { return Ok(()) };
+        self.applying.settle()?;
+        let mut tables = Vec::new();
+        for (store, begun) in &bulk.begun {
+            // Changes of a store that the commit does not name are void.
+            let Some(into) = progress.begin_bulk(*store, *begun) else {
+                continue;
+            };
+            match into.is_by_ordinal {
+                true => self.change_in_order(progress, &bulk, &into)?,
+                false => tables.push(into),
+            }
+        }
+        for into in &tables {
+            bulk.each(into.table.store.id, |_, changes| {
+                if was_there(changes, lsn)? {
+                    for numbered in changes {
+                        let change = RowChange::from(&numbered.change(lsn)?);
+                        self.change_as(lsn, progress, change, into.ordinal(numbered))?;
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        let given_up = self.applying.ended_entries();
+        let mut layers = Layers {
+            out: PrivateRuns::new(&runs),
+            runs,
+            entries: Vec::new(),
+            entry_bytes: 0,
+            bulk_bytes: self.bulk_bytes,
+        };
+        for into in &tables {
+            self.insert_bulk(&bulk, into, lsn, &given_up, &mut layers)?;
+        }
+        layers.write_entries(lsn)?;
+        layers.out.publish();
+        Ok(())
+    }
+
+    /// Makes the changes of a table whose rows are known by their ordinals.
+    fn change_in_order(&mut self, progress: &mut Progress, bulk: &Bulk, into: &Into) -> Result<(), Error> {
+        let lsn = progress.lsn;
+        let mut all = Vec::new();
+        bulk.each(into.table.store.id, |_, changes| {
+            let numbered = changes.iter().map(|numbered| Numbered {
+                record: Arc::clone(&numbered.record),
+                ..*numbered
+            });
+            all.extend(numbered);
+            Ok(())
+        })?;
+        all.sort_unstable_by_key(|numbered| numbered.number);
+        for numbered in all {
+            let change = RowChange::from(&numbered.change(lsn)?);
+            self.change_as(lsn, progress, change, into.ordinal(&numbered))?;
+        }
+        Ok(())
+    }
+
+    /// Inserts the rows of a table that were not there before.
+    fn insert_bulk(
+        &mut self,
+        bulk: &Bulk,
+        into: &Into,
+        lsn: Lsn,
+        given_up: &HashSet<(usize, Key)>,
+        layers: &mut Layers,
+    ) -> Result<(), Error> {
+        let table = &into.table;
+        let store = &table.store;
+        let wrong = |what: String| corrupt(lsn, Some(store.id), what);
+        let place = Place {
+            at: lsn,
+            lsn,
+            oldest: self.oldest,
+        };
+        let pins = self.catalog.elections().pins();
+        let mut writer = layers.runs.begin_private();
+        let mut growth = Growth::default();
+        let (mut is_written, mut last_row_id) = (false, None);
+        let indexes: Vec<&Arc<Index>> = table.indexes.iter().filter(|index| index.is_ready()).collect();
+        // What is not in memory may be in the layers from here on.
+        store.set_below();
+        indexes.iter().for_each(|index| index.store().set_below());
+        bulk.each(store.id, |key, changes| {
+            if was_there(changes, lsn)? {
+                return Ok(());
+            }
+            let Some(left) = left_over(changes, lsn, into)? else {
+                return Ok(());
+            };
+            let row = left.change(lsn)?.after;
+            table
+                .layout
+                .validate(row)
+                .map_err(|error| wrong(error.to_string()))?;
+            let ordinal = into.ordinal(left);
+            if table.def.primary_key.is_none()
+                && let Ok(row_id) = <[u8; 8]>::try_from(key.as_ref())
+            {
+                last_row_id = last_row_id.max(Some(u64::from_be_bytes(row_id)));
+            }
+            for index in &indexes {
+                let entry_key = index.key(&table.layout, row, key);
+                let is_free = matches!(
+                    in_memory(index.store(), &entry_key),
+                    Found::Nothing | Found::NotHere
+                );
+                let known = (Arc::as_ptr(index.store()).addr(), entry_key);
+                if is_free && !given_up.contains(&known) {
+                    layers.entry(index, known.1, key, lsn)?;
+                    continue;
+                }
+                let window = self.applying.window_with(|| pins.list());
+                let target = window.index(index);
+                let own = Some((Ordinal::default(), &key[..]));
+                window.push(target, (place, Kind::Entry), &known.1, None, own);
+            }
+            if let Found::Row(_) = in_memory(store, key) {
+                let window = self.applying.window_with(|| pins.list());
+                let target = window.table(table);
+                window.push(target, (place, Kind::CheckedRow), key, None, Some((ordinal, row)));
+                return Ok(());
+            }
+            growth += Growth::of(None, Some(row));
+            is_written = true;
+            let row = Some(Row::from(row));
+            writer.add(store.home.space, key, &[Stored { lsn, ordinal, row }])
+        })?;
+        store.counters.add_live(growth);
+        if let Some(row_id) = last_row_id {
+            store.counters.saw_hidden_key(row_id);
+        }
+        if is_written {
+            layers.out.push(writer)?;
+            merge(&mut layers.out)?;
+        }
+        Ok(())
+    }
+}
+
+impl Layers {
+    /// Adds an entry of an index: the table's row under `own`.
+    fn entry(&mut self, index: &Index, key: Key, own: &Key, lsn: Lsn) -> Result<(), Error> {
+        let row = entry(own);
+        index.store().counters.add_live(Growth::of(None, Some(&row)));
+        self.entry_bytes += key.len() + row.len() + CHANGE_BYTES;
+        self.entries.push((index.store().home.space, key, row));
+        match self.entry_bytes > self.bulk_bytes {
+            true => self.write_entries(lsn),
+            false => Ok(()),
+        }
+    }
+
+    fn write_entries(&mut self, lsn: Lsn) -> Result<(), Error> {
+        self.entry_bytes = 0;
+        if self.entries.is_empty() {
+            return Ok(());
+        }
+        self.entries.sort_unstable();
+        let mut writer = self.runs.begin_private();
+        for (space, key, row) in self.entries.drain(..) {
+            let stored = Stored {
+                lsn,
+                ordinal: Ordinal::default(),
+                row: Some(row),
+            };
+            writer.add(space, &key, &[stored])?;
+        }
+        self.out.push(writer)?;
+        merge(&mut self.out)
+    }
+}
+
+/// Whether a version of a row was committed before the changes of one transaction.
+fn was_there(changes: &[Numbered], lsn: Lsn) -> Result<bool, Error> {
+    for numbered in changes {
+        if let Ended::Ordinal(_) = numbered.change(lsn)?.ended {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// What is left of a row that was not there before: the change that made its last version.
+fn left_over<'c>(changes: &'c [Numbered], lsn: Lsn, into: &Into) -> Result<Option<&'c Numbered>, Error> {
+    let mut left: Option<&Numbered> = None;
+    for numbered in changes {
+        let change = numbered.change(lsn)?;
+        let ended = match change.ended {
+            Ended::Own(local) => Some(u64::from(local)),
+            Ended::None | Ended::Ordinal(_) => None,
+        };
+        let there = left.map(|left| into.before + left.local);
+        if ended != there || ended.is_some() != (change.op != Op::Insert) {
+            let what = format!("own version {ended:?} ended, {there:?} found");
+            return Err(corrupt(lsn, Some(change.store), what));
+        }
+        left = (change.op != Op::Delete).then_some(numbered);
+    }
+    Ok(left)
+}
