@@ -21,6 +21,7 @@
 //! - a checkpoint has all commits up to `at` and nothing of later ones, however long it takes;
 //! - a row that committed after `at` was captured is on its store's list before it can leave it: commits put rows there before
 //!   they take their place in the log;
+//! - a row of which versions are being written is not forgotten before the manifest names them, though it be deleted: the slot has let go by then;
 //! - a checkpoint that fails changes nothing: its rows go back to their lists.
 
 pub mod inspect;
@@ -310,6 +311,7 @@ impl Checkpoints {
             let mut left = DirtyRows::default();
             for (index, (key, entry)) in dirty.rows.into_iter().enumerate() {
                 let mut row = entry.lock();
+                row.end_flush();
                 let stays = installed.is_err() || row.flushed(state.at, written[index]);
                 if stays && !row.is_dead() {
                     let bytes = row.newest_bytes();
@@ -343,8 +345,12 @@ impl Checkpoints {
                 if number.is_multiple_of(LOOK_ROWS) {
                     self.look();
                 }
-                let row = entry.lock();
+                let mut row = entry.lock();
                 let versions: Vec<Stored> = row.versions((last, state.at), (horizon, &pins), store.id);
+                if !versions.is_empty() {
+                    // Deleted and buried before the manifest names the run, the row would be back.
+                    row.begin_flush();
+                }
                 drop(row);
                 written.push(!versions.is_empty());
                 if !versions.is_empty() {

@@ -76,6 +76,8 @@ const DIRTY: u8 = 4;
 const USED: u8 = 8;
 /// Its bytes count in the memory that rows take.
 const COUNTED: u8 = 16;
+/// A checkpoint is about to put versions of the row into the runs.
+const FLUSHING: u8 = 32;
 
 /// What an entry takes in memory beside its key and its newest row: its places in the map, itself, the row's counts.
 const ENTRY_BYTES: usize = 184;
@@ -247,6 +249,16 @@ impl RowState {
         let was_clean = !self.is(DIRTY);
         self.marks |= DIRTY | USED;
         was_clean
+    }
+
+    /// A checkpoint is about to put versions of the row into the runs: until it is done nobody may forget that there was one.
+    pub(crate) fn begin_flush(&mut self) {
+        self.marks |= FLUSHING;
+    }
+
+    /// The checkpoint is done, or has failed.
+    pub(crate) fn end_flush(&mut self) {
+        self.marks &= !FLUSHING;
     }
 
     /// Bytes of the newest row.
@@ -534,7 +546,7 @@ impl RowState {
             // Without the deletion the row would be there again. Once the runs have it the entry leaves as any other.
             return Burial::Off;
         }
-        if self.forget(limit, pins) != Behind::Nothing {
+        if self.is(FLUSHING) || self.forget(limit, pins) != Behind::Nothing {
             return Burial::Waits;
         }
         self.marks |= DEAD;

@@ -216,3 +216,13 @@ fn a_very_long_chain_is_freed_without_recursion() {
     );
     drop(entry);
 }
+
+#[test]
+fn a_deletion_is_not_buried_while_a_checkpoint_writes_what_was_before() {
+    let entry = RowEntry::committed(Lsn::new(5), Ordinal::new(0), None);
+    let mut state = entry.lock();
+    state.begin_flush();
+    assert_eq!(state.bury(Lsn::new(10), &[]), Burial::Waits);
+    state.end_flush();
+    assert_eq!(state.bury(Lsn::new(10), &[]), Burial::Done);
+}
