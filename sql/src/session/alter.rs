@@ -13,7 +13,7 @@ use crate::plan::sequence::SequenceClauses;
 use crate::plan::statement::{AlterAction, RuleChange};
 use crate::plan::{create_table, foreign_key, parse};
 use scry_engine::collision::ColumnRule;
-use scry_engine::{ColumnDefault, ForeignKeyDef, IndexDef, PrimaryKey, Table, TableDef, UniqueKey};
+use scry_engine::{ColumnDefault, ForeignKeyDef, IndexDef, PrimaryKey, Table, TableDef};
 use std::sync::Arc;
 
 impl Session {
@@ -44,13 +44,7 @@ impl Session {
         for action in actions {
             self.alter(&table, action).await?;
             // What the next action changes is what this one has left.
-            let now = self
-                .transaction
-                .open_txn()?
-                .catalog()
-                .by_oid(table.def.oid)
-                .cloned();
-            table = now.ok_or_else(|| no_such_table(name))?;
+            table = self.table_of(table.def.oid)?;
         }
         Ok(())
     }
@@ -123,15 +117,8 @@ impl Session {
                         .await??;
                     return Ok(());
                 } else if let Some(found) = def.indexes.iter().position(unique) {
-                    let key = UniqueKey::Index(found);
-                    self.release_key(table, key, ("constraint", name), *cascade)
-                        .await?;
-                    let txn = self.transaction.open_txn()?;
-                    // The foreign keys that have gone may have been its own.
-                    let now = txn.catalog().by_oid(def.oid).cloned();
-                    let now = now.ok_or_else(|| no_such_table(&def.name))?;
-                    self.interrupt.locking(txn.drop_index(&now, name)).await??;
-                    return Ok(());
+                    let what = format!("constraint {name} on table {}", def.name);
+                    return self.drop_index_of(table, found, &what, *cascade).await;
                 } else if constraint::is_taken(name, &def) {
                     return Err(Error::unsupported("dropping a primary key"));
                 } else {

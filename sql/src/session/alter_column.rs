@@ -5,13 +5,15 @@
 
 use super::Session;
 use super::ddl::notice;
+use super::dependents::{Dependent, drawing};
+use super::sequence::owned_by;
 use crate::constraint;
 use crate::error::{Error, SqlState};
 use crate::plan::scalar::{self, Binder, Env, ParamTypes, Refusal};
 use crate::plan::statement::{AlterAction, Statement};
 use crate::plan::{column_default, create_table, parse};
 use scry_engine::collision::ColumnRule;
-use scry_engine::{ColumnDef, MISSING_BYTES_MAX, RowLayout, Table, UniqueKey, Value};
+use scry_engine::{ColumnDef, MISSING_BYTES_MAX, RowLayout, Table, Value};
 use sqlparser::ast;
 use std::sync::Arc;
 
@@ -112,12 +114,6 @@ impl Session {
         self.run_made(parse::statement(&update)?).await.map(drop)
     }
 
-    /// A table as this transaction has left it.
-    fn table_of(&mut self, oid: u32) -> Result<Arc<Table>, Error> {
-        let now = self.transaction.open_txn()?.catalog().by_oid(oid).cloned();
-        now.ok_or_else(|| Error::internal("an altered table is gone"))
-    }
-
     pub(super) async fn drop_column(
         &mut self,
         table: &Arc<Table>,
@@ -154,12 +150,9 @@ impl Session {
             ));
         }
         let oid = table.def.oid;
-        for (place, index) in table.def.indexes.iter().enumerate() {
-            if index.columns.contains(&number) {
-                self.release_key(table, UniqueKey::Index(place), ("column", name), cascade)
-                    .await?;
-            }
-        }
+        let what = format!("column {name} of table {relation}");
+        let dependents = self.dependents_of_column(table, number, &what)?;
+        self.release(Some(&what), &dependents, cascade).await?;
         // The foreign keys that have gone may have been its own.
         let mut now = self.table_of(oid)?;
         while let Some(key) = now
@@ -186,7 +179,31 @@ impl Session {
         def.drop_column(number);
         let txn = self.transaction.open_txn()?;
         self.interrupt.locking(txn.redefine(table, def)).await??;
-        self.drop_owned(table, Some(number), cascade).await
+        self.drop_owned(oid, Some(number)).await
+    }
+
+    /// What stays and depends on a column that is to go.
+    fn dependents_of_column(
+        &mut self,
+        table: &Table,
+        number: usize,
+        what: &str,
+    ) -> Result<Vec<Dependent>, Error> {
+        let txn = self.transaction.open_txn()?;
+        let (catalog, oid) = (txn.catalog(), table.def.oid);
+        let mut found = Vec::new();
+        for sequence in owned_by(catalog, oid, Some(number)) {
+            let goes = |table, column| (table, column) == (oid, number);
+            found.extend(drawing(catalog, &sequence.def, goes));
+        }
+        for (child, key) in txn.references_to(table) {
+            let def = &child.def.foreign_keys[key];
+            let goes = child.def.oid == oid && def.columns.contains(&number);
+            if def.referenced.contains(&number) && !goes {
+                found.push(Dependent::foreign_key(&child, key, what.to_owned()));
+            }
+        }
+        Ok(found)
     }
 }
 

@@ -1,5 +1,6 @@
 //! CREATE TABLE, DROP TABLE and TRUNCATE at work, with the sequences of their columns.
 
+use super::dependents::{Dependent, drawing};
 use super::portal::{Params, Portal};
 use super::run::Advance;
 use super::{Notice, Session};
@@ -88,6 +89,12 @@ impl Session {
         Ok(self.transaction.open_txn()?.catalog().table(name).cloned())
     }
 
+    /// The table with this oid, as this transaction has left it.
+    pub(super) fn table_of(&mut self, oid: u32) -> Result<Arc<Table>, Error> {
+        let now = self.transaction.open_txn()?.catalog().by_oid(oid).cloned();
+        now.ok_or_else(|| Error::internal("a table is gone that the statement has locked"))
+    }
+
     /// Whether a table is there that is to be created; refuses unless that is allowed.
     fn is_there(&mut self, name: &str, is_allowed: bool) -> Result<bool, Error> {
         if !self.transaction.open_txn()?.catalog().has_relation(name) {
@@ -139,17 +146,39 @@ impl Session {
                 tables.push(table);
             }
         }
-        self.check_unreferenced_tables(&tables, cascade)?;
+        let what = match tables.as_slice() {
+            [only] => Some(format!("table {}", only.def.name)),
+            _ => None,
+        };
+        let dependents = self.dependents_of(&tables)?;
+        self.release(what.as_deref(), &dependents, cascade).await?;
         for table in tables {
+            // As those before have left it.
+            let table = self.table_of(table.def.oid)?;
             let txn = self.transaction.open_txn()?;
-            // As the ones before have left it.
-            let Some(table) = txn.catalog().by_oid(table.def.oid).cloned() else {
-                continue;
-            };
             self.interrupt.locking(txn.drop_table(&table)).await??;
-            self.drop_owned(&table, None, cascade).await?;
+            self.drop_owned(table.def.oid, None).await?;
         }
         Ok(())
+    }
+
+    /// What stays and depends on tables that are to go together.
+    fn dependents_of(&mut self, tables: &[Arc<Table>]) -> Result<Vec<Dependent>, Error> {
+        let txn = self.transaction.open_txn()?;
+        let goes = |oid: u32| tables.iter().any(|table| table.def.oid == oid);
+        let mut found = Vec::new();
+        for table in tables.iter().rev() {
+            for sequence in txn.catalog().sequences().owned_by(table.def.oid) {
+                found.extend(drawing(txn.catalog(), &sequence.def, |table, _| goes(table)));
+            }
+            for (child, number) in txn.references_to(table) {
+                if !goes(child.def.oid) {
+                    let on = format!("table {}", table.def.name);
+                    found.push(Dependent::foreign_key(&child, number, on));
+                }
+            }
+        }
+        Ok(found)
     }
 
     async fn truncate(

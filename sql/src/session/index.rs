@@ -2,6 +2,7 @@
 
 use super::Session;
 use super::ddl::notice;
+use super::dependents::Dependent;
 use crate::constraint;
 use crate::error::{Error, SqlState};
 use crate::plan::select::no_such_table;
@@ -126,14 +127,33 @@ impl Session {
             if table.def.indexes[number].constraint {
                 return Err(required(name, table));
             }
-            let oid = table.def.oid;
-            let (table, unique) = (Arc::clone(table), UniqueKey::Index(number));
-            self.release_key(&table, unique, ("index", name), cascade).await?;
-            let txn = self.transaction.open_txn()?;
-            let now = txn.catalog().by_oid(oid).cloned();
-            let table = now.ok_or_else(|| no_such_table(&table.def.name))?;
-            self.interrupt.locking(txn.drop_index(&table, name)).await??;
+            let what = format!("index {name}");
+            self.drop_index_of(table, number, &what, cascade).await?;
         }
+        Ok(())
+    }
+
+    /// Drops the n-th index of a table, which `what` stands on or is.
+    pub(super) async fn drop_index_of(
+        &mut self,
+        table: &Arc<Table>,
+        number: usize,
+        what: &str,
+        cascade: bool,
+    ) -> Result<(), Error> {
+        let name = &table.def.indexes[number].name;
+        let mut dependents = Vec::new();
+        for (child, key) in self.transaction.open_txn()?.references_to(table) {
+            let referenced = &child.def.foreign_keys[key].referenced;
+            if table.def.unique_key(referenced) == Some(UniqueKey::Index(number)) {
+                dependents.push(Dependent::foreign_key(&child, key, format!("index {name}")));
+            }
+        }
+        self.release(Some(what), &dependents, cascade).await?;
+        // The foreign keys that have gone may have been its own.
+        let now = self.table_of(table.def.oid)?;
+        let txn = self.transaction.open_txn()?;
+        self.interrupt.locking(txn.drop_index(&now, name)).await??;
         Ok(())
     }
 }

@@ -27,6 +27,7 @@ mod conflict;
 pub(crate) use clock::now_micros;
 mod copy;
 mod ddl;
+mod dependents;
 mod elect;
 mod election;
 mod explain;

@@ -1,10 +1,10 @@
-//! CREATE, ALTER and DROP SEQUENCE at work, the sequences that columns own, and who depends on a sequence.
+//! CREATE, ALTER and DROP SEQUENCE at work, and the sequences that columns own.
 
 use super::Session;
 use super::ddl::notice;
+use super::dependents::{Dependent, drawing};
 use crate::constraint;
 use crate::error::{Error, SqlState};
-use crate::plan::column_default;
 use crate::plan::create_table::{ColumnSequence, check_name};
 use crate::plan::dml;
 use crate::plan::select::no_such_table;
@@ -13,50 +13,6 @@ use crate::plan::statement::SequenceStatement;
 use crate::sequence::named;
 use scry_engine::{Catalog, ColumnDefault, NewTable, Sequence, SequenceDef, SequenceOwner, Table};
 use std::sync::Arc;
-
-/// A column that draws from a sequence, or that a sequence belongs to.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Use {
-    table: u32,
-    column: usize,
-}
-
-/// The columns whose defaults draw from a sequence.
-fn uses(catalog: &Catalog, oid: u32) -> Vec<Use> {
-    let mut found = Vec::new();
-    for table in catalog.tables() {
-        for (column, def) in table.def.columns.iter().enumerate() {
-            let text = def.default_expression().unwrap_or_default();
-            if column_default::sequences(text).any(|used| used == oid) {
-                found.push(Use {
-                    table: table.def.oid,
-                    column,
-                });
-            }
-        }
-    }
-    found
-}
-
-fn default_of(catalog: &Catalog, at: Use) -> String {
-    let table = catalog.by_oid(at.table);
-    let column = table.and_then(|table| table.def.columns.get(at.column));
-    format!(
-        "default value for column {} of table {}",
-        column.map_or("", |column| column.name.as_str()),
-        table.map_or("", |table| table.def.name.as_str())
-    )
-}
-
-/// 2BP01: `what`, such as `sequence s`, cannot go.
-fn depended_on(what: &str, details: &[String]) -> Error {
-    Error::new(
-        SqlState::DEPENDENT_OBJECTS_STILL_EXIST,
-        format!("cannot drop {what} because other objects depend on it"),
-    )
-    .with_detail(details.join("\n"))
-    .with_hint("Use DROP ... CASCADE to drop the dependent objects too.")
-}
 
 impl Session {
     pub(super) async fn sequence(&mut self, statement: &SequenceStatement) -> Result<(), Error> {
@@ -85,12 +41,7 @@ impl Session {
                 names,
                 if_exists,
                 cascade,
-            } => {
-                for name in names {
-                    self.drop_sequence(name, *if_exists, *cascade).await?;
-                }
-                Ok(())
-            }
+            } => self.drop_sequences(names, *if_exists, *cascade).await,
         }
     }
 
@@ -197,93 +148,67 @@ impl Session {
         Ok(())
     }
 
-    async fn drop_sequence(&mut self, name: &str, if_exists: bool, cascade: bool) -> Result<(), Error> {
+    async fn drop_sequences(
+        &mut self,
+        names: &[String],
+        if_exists: bool,
+        cascade: bool,
+    ) -> Result<(), Error> {
         let catalog = self.own_catalog()?;
-        let sequence = match named(&catalog, name) {
-            Ok(sequence) => sequence.clone(),
-            Err(error) if error.code == SqlState::UNDEFINED_TABLE => {
-                let text = format!("sequence \"{name}\" does not exist");
-                if !if_exists {
-                    return Err(Error::new(SqlState::UNDEFINED_TABLE, text));
+        let mut sequences: Vec<Arc<Sequence>> = Vec::with_capacity(names.len());
+        for name in names {
+            let sequence = match named(&catalog, name) {
+                Ok(sequence) => sequence,
+                Err(error) if error.code == SqlState::UNDEFINED_TABLE => {
+                    let text = format!("sequence \"{name}\" does not exist");
+                    if !if_exists {
+                        return Err(Error::new(SqlState::UNDEFINED_TABLE, text));
+                    }
+                    self.skip(&text);
+                    continue;
                 }
-                self.skip(&text);
-                return Ok(());
-            }
-            Err(error) if catalog.table(name).is_some() => {
-                return Err(error.with_hint("Use DROP TABLE to remove a table."));
-            }
-            Err(error) => return Err(error),
-        };
-        if let Some((table, column)) = identity_of(&catalog, &sequence.def) {
-            let (table, column) = (&table.def.name, &table.def.columns[column].name);
-            return Err(Error::new(
-                SqlState::DEPENDENT_OBJECTS_STILL_EXIST,
-                format!("cannot drop sequence {name} because column {column} of table {table} requires it"),
-            )
-            .with_hint(format!("You can drop column {column} of table {table} instead.")));
-        }
-        let used = uses(&catalog, sequence.def.oid);
-        if !used.is_empty() && !cascade {
-            let detail = |at: &Use| format!("{} depends on sequence {name}", default_of(&catalog, *at));
-            let details: Vec<String> = used.iter().map(detail).collect();
-            return Err(depended_on(&format!("sequence {name}"), &details));
-        }
-        self.drop_defaults(&catalog, &used).await?;
-        let txn = self.transaction.open_txn()?;
-        let dropping = txn.drop_sequence(&sequence);
-        self.interrupt.locking(dropping).await??;
-        Ok(())
-    }
-
-    /// Takes their defaults from columns, and says so.
-    async fn drop_defaults(&mut self, catalog: &Catalog, used: &[Use]) -> Result<(), Error> {
-        for at in used {
-            let text = format!("drop cascades to {}", default_of(catalog, *at));
-            self.notices.push(notice(SqlState::SUCCESSFUL_COMPLETION, text));
-            let now = self.own_catalog()?;
-            let Some(table) = now.by_oid(at.table) else {
-                continue;
+                Err(error) if catalog.table(name).is_some() => {
+                    return Err(error.with_hint("Use DROP TABLE to remove a table."));
+                }
+                Err(error) => return Err(error),
             };
-            let mut def = table.def.clone();
-            def.columns[at.column].default = None;
+            if let Some((table, column)) = identity_of(&catalog, &sequence.def) {
+                let (table, column) = (&table.def.name, &table.def.columns[column].name);
+                return Err(Error::new(
+                    SqlState::DEPENDENT_OBJECTS_STILL_EXIST,
+                    format!(
+                        "cannot drop sequence {name} because column {column} of table {table} requires it"
+                    ),
+                )
+                .with_hint(format!("You can drop column {column} of table {table} instead.")));
+            }
+            if !sequences.iter().any(|known| Arc::ptr_eq(known, sequence)) {
+                sequences.push(Arc::clone(sequence));
+            }
+        }
+        let what = match sequences.as_slice() {
+            [only] => Some(format!("sequence {}", only.def.name)),
+            _ => None,
+        };
+        let drawn = sequences.iter().rev();
+        let dependents: Vec<Dependent> = drawn
+            .flat_map(|sequence| drawing(&catalog, &sequence.def, |_, _| false))
+            .collect();
+        self.release(what.as_deref(), &dependents, cascade).await?;
+        for sequence in sequences {
             let txn = self.transaction.open_txn()?;
-            self.interrupt.locking(txn.redefine(table, def)).await??;
+            let dropping = txn.drop_sequence(&sequence);
+            self.interrupt.locking(dropping).await??;
         }
         Ok(())
     }
 
     /// Drops the sequences that belong to a table, which is gone, or to one column of it.
-    pub(super) async fn drop_owned(
-        &mut self,
-        table: &Table,
-        column: Option<usize>,
-        cascade: bool,
-    ) -> Result<(), Error> {
+    pub(super) async fn drop_owned(&mut self, table: u32, column: Option<usize>) -> Result<(), Error> {
         let catalog = self.own_catalog()?;
-        let is_meant = |sequence: &&Arc<Sequence>| {
-            let owner = sequence.def.owner;
-            column.is_none() || owner.is_some_and(|owner| Some(owner.column) == column)
-        };
-        let owned: Vec<_> = catalog
-            .sequences()
-            .owned_by(table.def.oid)
-            .filter(is_meant)
-            .cloned()
-            .collect();
-        for sequence in owned {
-            let mut used = uses(&catalog, sequence.def.oid);
-            used.retain(|at| at.table != table.def.oid || column.is_some_and(|column| at.column != column));
-            if !used.is_empty() && !cascade {
-                let detail = |at: &Use| {
-                    let name = &sequence.def.name;
-                    format!("{} depends on sequence {name}", default_of(&catalog, *at))
-                };
-                let details: Vec<String> = used.iter().map(detail).collect();
-                return Err(depended_on(&format!("table {}", table.def.name), &details));
-            }
-            self.drop_defaults(&catalog, &used).await?;
+        for sequence in owned_by(&catalog, table, column) {
             let txn = self.transaction.open_txn()?;
-            let dropping = txn.drop_sequence(&sequence);
+            let dropping = txn.drop_sequence(sequence);
             self.interrupt.locking(dropping).await??;
         }
         Ok(())
@@ -396,13 +321,34 @@ impl Session {
         found.ok_or_else(|| Error::internal("an identity column without sequence"))
     }
 
+    /// Drops the sequence of an identity column, which is none any more. Other columns may draw from it.
     pub(super) async fn drop_identity(&mut self, oid: u32) -> Result<(), Error> {
         let sequence = self.identity_sequence(oid)?;
+        let catalog = self.own_catalog()?;
+        let dependents = drawing(&catalog, &sequence.def, |_, _| false);
+        let what = format!("sequence {}", sequence.def.name);
+        self.release(Some(&what), &dependents, false).await?;
         let txn = self.transaction.open_txn()?;
         let dropping = txn.drop_sequence(&sequence);
         self.interrupt.locking(dropping).await??;
         Ok(())
     }
+}
+
+/// The sequences that belong to a table, or to one column of it.
+pub(super) fn owned_by(
+    catalog: &Catalog,
+    table: u32,
+    column: Option<usize>,
+) -> impl Iterator<Item = &Arc<Sequence>> {
+    let all = catalog.sequences().owned_by(table);
+    all.filter(move |sequence| {
+        column.is_none()
+            || sequence
+                .def
+                .owner
+                .is_some_and(|owner| Some(owner.column) == column)
+    })
 }
 
 /// The identity column that a sequence belongs to.
