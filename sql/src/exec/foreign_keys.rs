@@ -9,12 +9,13 @@
 
 use crate::error::{Error, SqlState};
 use crate::exec::context::Exec;
+use crate::exec::deferred::Deferred;
 use crate::exec::interrupt::CHECK_EVERY;
 use crate::exec::update;
 use crate::plan::column_default;
 use crate::plan::scalar::{self, ParamTypes, Refusal, Scalar};
 use scry_engine::{
-    DataType, Datum, Error as EngineError, ForeignKeyDef, Key, KeyAction, Row, Table, Txn, Value,
+    DataType, Datum, Error as EngineError, ForeignKeyDef, Key, KeyAction, Row, Table, Value,
 };
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -42,64 +43,17 @@ enum Left {
     },
 }
 
-/// When constraints are checked, as far as the transaction has said so.
-#[derive(Clone, Default)]
-pub struct Modes {
-    all: Option<bool>,
-    /// The last word on a name comes last.
-    named: Vec<(String, bool)>,
-}
-
-impl Modes {
-    /// SET CONSTRAINTS; no names: ALL.
-    pub fn set(&mut self, names: &[String], deferred: bool) {
-        if names.is_empty() {
-            *self = Modes {
-                all: Some(deferred),
-                named: Vec::new(),
-            };
-        }
-        for name in names {
-            self.named.retain(|(known, _)| known != name);
-            self.named.push((name.clone(), deferred));
-        }
-    }
-
-    pub fn is_deferred(&self, key: &ForeignKeyDef) -> bool {
-        let named = self.named.iter().find(|(name, _)| *name == key.name);
-        let said = named.map(|(_, deferred)| *deferred).or(self.all);
-        key.deferrable && said.unwrap_or(key.deferred)
-    }
-}
-
 /// What foreign keys have still to check, of a statement and of its transaction.
 #[derive(Default)]
 pub struct ForeignKeys {
     left: VecDeque<Left>,
-    pub modes: Modes,
-    /// The tables of which something is to be checked at the end of the transaction.
-    deferred: Vec<u32>,
+    pub deferred: Deferred,
 }
 
 impl ForeignKeys {
     /// A statement begins: what a failed one has left is none of its business.
     pub fn begin_statement(&mut self) {
         self.left.clear();
-    }
-
-    pub fn has_deferred(&self) -> bool {
-        !self.deferred.is_empty()
-    }
-
-    /// Whether something of the table with this oid is to be checked at the end of the transaction.
-    pub fn defers(&self, table: u32) -> bool {
-        self.deferred.contains(&table)
-    }
-
-    fn defer(&mut self, table: u32) {
-        if !self.deferred.contains(&table) {
-            self.deferred.push(table);
-        }
     }
 
     fn leave(&mut self, left: Left) -> Result<(), Error> {
@@ -139,8 +93,8 @@ pub async fn written(
         if !moved && old.is_some_and(|old| table.agree(&def.columns, old, row)) {
             continue;
         }
-        if exec.foreign_keys.modes.is_deferred(def) {
-            exec.foreign_keys.defer(table.def.oid);
+        if exec.foreign_keys.deferred.modes.is_deferred(def) {
+            exec.foreign_keys.deferred.mark(table.def.oid);
             continue;
         }
         let checking = exec.txn.check_reference(table, number, row);
@@ -177,8 +131,8 @@ pub fn ended(exec: &mut Exec<'_>, table: &Arc<Table>, old: &Row, new: Option<&Ro
             None => def.on_delete,
             Some(_) => def.on_update,
         };
-        if action == KeyAction::NoAction && exec.foreign_keys.modes.is_deferred(def) {
-            exec.foreign_keys.defer(table.def.oid);
+        if action == KeyAction::NoAction && exec.foreign_keys.deferred.modes.is_deferred(def) {
+            exec.foreign_keys.deferred.mark(table.def.oid);
             continue;
         }
         exec.foreign_keys.leave(Left::Ended {
@@ -366,10 +320,4 @@ impl NewValues {
 fn columns(table: &Table, row: &[u8], columns: &[usize]) -> Vec<Value> {
     let row = table.layout.row(row);
     columns.iter().map(|column| row.get(*column).to_value()).collect()
-}
-
-/// Checks what the transaction has changed against the constraints that are deferred, or those that are not.
-pub async fn check_changes(txn: &mut Txn, modes: &Modes, deferred: bool) -> Result<(), EngineError> {
-    txn.check_changes(&|_, key| modes.is_deferred(key) == deferred)
-        .await
 }

@@ -4,14 +4,13 @@ use super::Session;
 use super::ddl::notice;
 use super::utility::warn;
 use crate::error::{Error, SqlState};
-use crate::exec::foreign_keys::check_changes;
 use scry_engine::Table;
 use std::sync::Arc;
 
 impl Session {
     /// Before the transaction is committed: checks what was deferred to its end. When that fails, it is rolled back.
     pub(super) async fn check_deferred(&mut self) -> Result<(), Error> {
-        if !self.transaction.foreign_keys.has_deferred() || self.transaction.is_failed() {
+        if self.transaction.foreign_keys.deferred.is_empty() || self.transaction.is_failed() {
             return Ok(());
         }
         let checked = self.check_constraints(true).await;
@@ -25,7 +24,7 @@ impl Session {
     async fn check_constraints(&mut self, deferred: bool) -> Result<(), Error> {
         self.transaction.statement(&mut self.engine, &self.settings)?;
         let (txn, foreign_keys) = self.transaction.parts()?;
-        let checking = check_changes(txn, &foreign_keys.modes, deferred);
+        let checking = foreign_keys.deferred.check(txn, deferred);
         Ok(self.interrupt.locking(checking).await??)
     }
 
@@ -61,16 +60,19 @@ impl Session {
         if !self.transaction.is_explicit() {
             return Ok(());
         }
-        self.transaction.foreign_keys.modes.set(names, deferred);
-        if !deferred && self.transaction.foreign_keys.has_deferred() {
+        let marks = &mut self.transaction.foreign_keys.deferred;
+        marks.modes.set(names, deferred);
+        if !deferred && !marks.is_empty() {
             self.check_constraints(false).await?;
+            let (txn, foreign_keys) = self.transaction.parts()?;
+            foreign_keys.deferred.checked(txn);
         }
         Ok(())
     }
 
     /// Refuses to change the definition of a table of which something is still to be checked.
     pub(super) fn check_nothing_deferred(&self, what: &str, table: &Table) -> Result<(), Error> {
-        match self.transaction.foreign_keys.defers(table.def.oid) {
+        match self.transaction.foreign_keys.deferred.has(table.def.oid) {
             false => Ok(()),
             true => Err(Error::new(
                 SqlState::OBJECT_IN_USE,

@@ -6,7 +6,8 @@
 //!   transaction did since the innermost savepoint is undone at once, so its locks do not outlive the error.
 
 use crate::error::{Error, SqlState};
-use crate::exec::foreign_keys::{ForeignKeys, Modes};
+use crate::exec::deferred::Deferred;
+use crate::exec::foreign_keys::ForeignKeys;
 use crate::notify::{Ear, Mark as OutboxMark, Outbox};
 use crate::plan::statement::{IsolationLevel, TransactionModes};
 use crate::privilege;
@@ -34,7 +35,7 @@ struct Savepoint {
     id: SavepointId,
     settings: Mark,
     outbox: OutboxMark,
-    modes: Modes,
+    deferred: Deferred,
 }
 
 pub struct Transaction {
@@ -460,14 +461,14 @@ impl Transaction {
             ));
         }
         let (mark, outbox) = (settings.mark(), self.outbox.mark());
-        let modes = self.foreign_keys.modes.clone();
+        let deferred = self.foreign_keys.deferred.clone();
         let id = self.statement(engine, settings)?.savepoint()?;
         self.savepoints.push(Savepoint {
             name,
             id,
             settings: mark,
             outbox,
-            modes,
+            deferred,
         });
         Ok(())
     }
@@ -509,7 +510,7 @@ impl Transaction {
             txn.rollback_to(savepoint.id)?;
         }
         self.outbox.back_to(savepoint.outbox);
-        self.foreign_keys.modes = savepoint.modes.clone();
+        self.foreign_keys.deferred = savepoint.deferred.clone();
         settings.back_to(&savepoint.settings);
         self.block = Block::Explicit;
         Ok(())
