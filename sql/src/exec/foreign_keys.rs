@@ -14,9 +14,7 @@ use crate::exec::interrupt::CHECK_EVERY;
 use crate::exec::update;
 use crate::plan::column_default;
 use crate::plan::scalar::{self, ParamTypes, Refusal, Scalar};
-use scry_engine::{
-    DataType, Datum, Error as EngineError, ForeignKeyDef, Key, KeyAction, Row, Table, Value,
-};
+use scry_engine::{DataType, Datum, Error as EngineError, Key, KeyAction, Row, Table, Value};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -47,6 +45,8 @@ enum Left {
 #[derive(Default)]
 pub struct ForeignKeys {
     left: VecDeque<Left>,
+    /// What the statement's actions give to columns, as far as it was asked.
+    given: Vec<Given>,
     pub deferred: Deferred,
 }
 
@@ -54,6 +54,7 @@ impl ForeignKeys {
     /// A statement begins: what a failed one has left is none of its business.
     pub fn begin_statement(&mut self) {
         self.left.clear();
+        self.given.clear();
     }
 
     fn leave(&mut self, left: Left) -> Result<(), Error> {
@@ -222,7 +223,14 @@ async fn act(
     let def = &child.def.foreign_keys[number];
     let key = columns(changed.table, changed.old, &def.referenced);
     let deletes = changed.action == KeyAction::Cascade && changed.new.is_none();
-    let values = NewValues::of(exec, child, def, changed)?;
+    let values = match deletes {
+        true => Scalars::default(),
+        false => given(exec, (child, number), changed)?,
+    };
+    let seen = match changed.new {
+        Some(new) => columns(changed.table, new, &def.referenced),
+        None => Vec::new(),
+    };
     let primary = child.key_columns().unwrap_or_default();
     let rekeys = def.columns.iter().any(|column| primary.contains(column));
     let finding = exec.txn.children((child, number), &key);
@@ -245,9 +253,8 @@ async fn act(
                 continue;
             }
             let row = {
-                let env = exec.env().with_values(&values.given);
+                let env = exec.env().with_values(&seen);
                 let made: SmallVec<[_; 4]> = values
-                    .made
                     .iter()
                     .map(|value| match value {
                         Some(value) => scalar::eval(value, &env),
@@ -269,51 +276,53 @@ async fn act(
     Ok(())
 }
 
-/// What the columns of a foreign key get.
-struct NewValues {
-    /// The values that the expressions see.
-    given: Vec<Value>,
-    /// For each column; `None`: NULL.
-    made: Vec<Option<Scalar>>,
+/// For each column of a foreign key, its new value; `None`: NULL.
+type Scalars = Arc<[Option<Scalar>]>;
+
+/// What an action gives to the columns of a foreign key: the n-th of the table with this oid.
+struct Given {
+    key: (u32, usize, KeyAction),
+    values: Scalars,
 }
 
-impl NewValues {
-    fn of(
-        exec: &Exec<'_>,
-        child: &Table,
-        def: &ForeignKeyDef,
-        changed: &Changed<'_>,
-    ) -> Result<NewValues, Error> {
-        let own = def.columns.iter().map(|column| &child.def.columns[*column]);
-        let (given, made) = match (changed.action, changed.new) {
-            (KeyAction::Cascade, Some(new)) => {
-                let of = def
-                    .referenced
-                    .iter()
-                    .map(|column| &changed.table.def.columns[*column]);
-                let types: Vec<DataType> = of.map(|column| column.ty).collect();
-                let own: Vec<_> = own.collect();
-                let casts = scalar::assignment_casts(&types, &own, &[], exec.facts)?;
-                let given = columns(changed.table, new, &def.referenced);
-                (given, casts.into_iter().map(Some).collect())
-            }
-            (KeyAction::SetDefault, _) => {
-                let mut types = ParamTypes::default();
-                let mut binder = scalar::Binder::new(&mut types, exec.facts);
-                let mut made = Vec::with_capacity(def.columns.len());
-                for column in own {
-                    let default = column_default::compiled(column, &mut binder);
-                    made.push(default.map_err(|refusal| match refusal {
-                        Refusal::Error(error) => error,
-                        Refusal::Unsupported(what) => Error::unsupported(format!("{what} in a DEFAULT")),
-                    })?);
-                }
-                (Vec::new(), made)
-            }
-            _ => (Vec::new(), def.columns.iter().map(|_| None).collect()),
-        };
-        Ok(NewValues { given, made })
+/// What an action gives to the columns of a foreign key, compiled once for a statement. A CASCADE's expressions see the new values of
+/// the columns referred to.
+fn given(
+    exec: &mut Exec<'_>,
+    (child, number): (&Table, usize),
+    changed: &Changed<'_>,
+) -> Result<Scalars, Error> {
+    let key = (child.def.oid, number, changed.action);
+    if let Some(known) = exec.foreign_keys.given.iter().find(|given| given.key == key) {
+        return Ok(Arc::clone(&known.values));
     }
+    let def = &child.def.foreign_keys[number];
+    let own = def.columns.iter().map(|column| &child.def.columns[*column]);
+    let values: Vec<Option<Scalar>> = match changed.action {
+        KeyAction::Cascade => {
+            let of = &changed.table.def.columns;
+            let types: Vec<DataType> = def.referenced.iter().map(|column| of[*column].ty).collect();
+            let casts = scalar::assignment_casts(&types, &own.collect::<Vec<_>>(), &[], exec.facts)?;
+            casts.into_iter().map(Some).collect()
+        }
+        KeyAction::SetDefault => {
+            let mut types = ParamTypes::default();
+            let mut binder = scalar::Binder::new(&mut types, exec.facts);
+            let refused = |refusal| match refusal {
+                Refusal::Error(error) => error,
+                Refusal::Unsupported(what) => Error::unsupported(format!("{what} in a DEFAULT")),
+            };
+            own.map(|column| column_default::compiled(column, &mut binder).map_err(refused))
+                .collect::<Result<_, _>>()?
+        }
+        _ => own.map(|_| None).collect(),
+    };
+    let values = Scalars::from(values);
+    exec.foreign_keys.given.push(Given {
+        key,
+        values: Arc::clone(&values),
+    });
+    Ok(values)
 }
 
 /// The values of these columns.
