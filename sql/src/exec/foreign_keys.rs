@@ -13,6 +13,7 @@ use crate::exec::deferred::Deferred;
 use crate::exec::interrupt::CHECK_EVERY;
 use crate::exec::update;
 use crate::plan::column_default;
+use crate::plan::row::Touches;
 use crate::plan::scalar::{self, ParamTypes, Refusal, Scalar};
 use scry_engine::{DataType, Datum, Error as EngineError, Key, KeyAction, Row, Table, Value};
 use smallvec::SmallVec;
@@ -231,8 +232,7 @@ async fn act(
         Some(new) => columns(changed.table, new, &def.referenced),
         None => Vec::new(),
     };
-    let primary = child.key_columns().unwrap_or_default();
-    let rekeys = def.columns.iter().any(|column| primary.contains(column));
+    let touches = Touches::of(child, &def.columns);
     let finding = exec.txn.children((child, number), &key);
     let Some(mut children) = exec.interrupt.locking(finding).await?? else {
         return Ok(());
@@ -269,7 +269,7 @@ async fn act(
                     .collect();
                 update::rewritten(exec, child, &found.row, &made)?
             };
-            update::replace(exec, child, &key, (&found.row, row), rekeys).await?;
+            update::replace(exec, child, &key, (&found.row, row), touches).await?;
         }
         exec.txn.room().await?;
     }

@@ -92,14 +92,10 @@ impl<'p> Inserter<'p> {
         }
     }
 
-    /// Whether rows that are there may be changed.
-    fn updates(&self) -> bool {
-        matches!(self.plan.conflict, OnConflict::Update { .. })
-    }
-
     /// Before the first row.
     pub async fn enter(&self, exec: &mut Exec<'_>) -> Result<(), Error> {
-        foreign_keys::enter(exec, &self.plan.table, self.updates()).await
+        let ends = matches!(&self.plan.conflict, OnConflict::Update { touches, .. } if touches.references);
+        foreign_keys::enter(exec, &self.plan.table, ends).await
     }
 
     /// Inserts one row of given values (in the order of the plan's targets).
@@ -146,7 +142,7 @@ impl<'p> Inserter<'p> {
                 .await??;
             let (mut met, mut key, mut seen) = match outcome {
                 InsertOutcome::Inserted(key) => {
-                    if self.updates() {
+                    if matches!(self.plan.conflict, OnConflict::Update { .. }) {
                         self.touched.insert(key.as_ref().to_vec());
                     }
                     foreign_keys::written(exec, table, &key, (None, false), &row).await?;
@@ -167,7 +163,7 @@ impl<'p> Inserter<'p> {
                 }
             }
             let meant = matches!(self.plan.arbiter, Arbiter::Any) || met == self.plan.arbiter;
-            let (assignments, filter) = match &self.plan.conflict {
+            let (assignments, touches, filter) = match &self.plan.conflict {
                 OnConflict::Nothing if meant => {
                     if !exec.txn.isolation().keeps_snapshot() {
                         return Ok(());
@@ -188,7 +184,11 @@ impl<'p> Inserter<'p> {
                     }
                     return Ok(());
                 }
-                OnConflict::Update { assignments, filter } if meant => (assignments, filter),
+                OnConflict::Update {
+                    assignments,
+                    touches,
+                    filter,
+                } if meant => (assignments, *touches, filter),
                 _ => {
                     return Err(match met {
                         Arbiter::Index(index) => table.key_exists(index, &row).into(),
@@ -231,7 +231,7 @@ impl<'p> Inserter<'p> {
             }
             let updated = update::changed(exec, table, assignments, &existing.row, &env)?;
             update::returning(exec, self.plan.returning.as_ref(), table, &updated, out)?;
-            update::replace(exec, table, key, (&existing.row, updated), false).await?;
+            update::replace(exec, table, key, (&existing.row, updated), touches).await?;
             self.touched.insert(key.as_ref().to_vec());
             self.count += 1;
             return Ok(());

@@ -8,7 +8,7 @@ use crate::exec::message;
 use crate::exec::targets::Targets;
 use crate::expr::Evaluated;
 use crate::generated;
-use crate::plan::row::{Assignment, DeletePlan, Locking, Projection, UpdatePlan};
+use crate::plan::row::{Assignment, DeletePlan, Locking, Projection, Touches, UpdatePlan};
 use crate::plan::scalar::{self, Env};
 use bytes::BytesMut;
 use scry_engine::{Datum, InsertOutcome, Key, Row, Table};
@@ -66,13 +66,15 @@ pub async fn replace(
     table: &Arc<Table>,
     key: &Key,
     (old, row): (&Row, Row),
-    rekeys: bool,
+    touches: Touches,
 ) -> Result<(), Error> {
-    if !rekeys {
+    if !touches.key {
         let updating = exec.txn.update(table, key.as_ref(), row.clone());
         exec.interrupt.locking(updating).await??;
-        foreign_keys::written(exec, table, key, (Some(old), false), &row).await?;
-        return foreign_keys::ended(exec, table, old, Some(&row));
+        return match touches.references {
+            true => refers(exec, table, key, (old, false), &row).await,
+            false => Ok(()),
+        };
     }
     let Some(new_key) = table.key_of(&row) else {
         return Err(Error::internal("a key column became NULL"));
@@ -82,14 +84,26 @@ pub async fn replace(
         .locking(exec.txn.update_key(table, key.as_ref(), new_key, row.clone()))
         .await??;
     match outcome {
-        InsertOutcome::Inserted(new_key) => {
+        InsertOutcome::Inserted(new_key) if touches.references => {
             let moved = new_key != *key;
-            foreign_keys::written(exec, table, &new_key, (Some(old), moved), &row).await?;
-            foreign_keys::ended(exec, table, old, Some(&row))
+            refers(exec, table, &new_key, (old, moved), &row).await
         }
+        InsertOutcome::Inserted(_) => Ok(()),
         InsertOutcome::Exists(_) => Err(context::unique_violation(table, &row, exec.facts)),
         InsertOutcome::Taken { index, .. } => Err(table.key_exists(index, &row).into()),
     }
+}
+
+/// A row has taken the place of another: what foreign keys ask of it, and of those that refer to it.
+async fn refers(
+    exec: &mut Exec<'_>,
+    table: &Arc<Table>,
+    key: &Key,
+    (old, moved): (&Row, bool),
+    row: &Row,
+) -> Result<(), Error> {
+    foreign_keys::written(exec, table, key, (Some(old), moved), row).await?;
+    foreign_keys::ended(exec, table, old, Some(row))
 }
 
 /// Deletes a locked row.
@@ -124,15 +138,10 @@ pub fn returning(
 pub async fn update(exec: &mut Exec<'_>, plan: &UpdatePlan, out: &mut BytesMut) -> Result<u64, Error> {
     let table = &plan.table;
     let mut count = 0;
-    let assigned: SmallVec<[usize; 8]> = plan
-        .assignments
-        .iter()
-        .map(|assignment| assignment.column)
-        .collect();
-    if table.def.is_bound_by(&assigned) {
+    if plan.touches.references {
         foreign_keys::enter(exec, table, true).await?;
     }
-    let mut targets = Targets::open(exec, table, &plan.access, plan.rekeys)?;
+    let mut targets = Targets::open(exec, table, &plan.access, plan.touches.key)?;
     while let Some((key, version)) = targets
         .next_locked(exec, table, &plan.filter, Locking::FOR_WRITING)
         .await?
@@ -142,7 +151,7 @@ pub async fn update(exec: &mut Exec<'_>, plan: &UpdatePlan, out: &mut BytesMut) 
         if plan.returning.is_some() {
             returning(exec, plan.returning.as_ref(), table, &row, out)?;
         }
-        replace(exec, table, &key, (&version.row, row), plan.rekeys).await?;
+        replace(exec, table, &key, (&version.row, row), plan.touches).await?;
         count += 1;
     }
     Ok(count)

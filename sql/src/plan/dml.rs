@@ -7,7 +7,7 @@ use crate::plan::open_items;
 use crate::plan::parse;
 use crate::plan::planner::Planned;
 use crate::plan::row::{
-    Arbiter, Assignment, DeletePlan, InsertPlan, OnConflict, Projection, Rows, Source, UpdatePlan,
+    Arbiter, Assignment, DeletePlan, InsertPlan, OnConflict, Projection, Rows, Source, Touches, UpdatePlan,
 };
 use crate::plan::scalar::{self, Binder, Refusal, Scalar};
 use crate::plan::select;
@@ -389,18 +389,19 @@ fn on_conflict(
             }
             binder.set_relations(&[(alias, table), ("excluded", table)]);
             let assignments = assignments(&update.assignments, table, binder)?;
-            let key_columns = table.key_columns().unwrap_or_default();
-            if assignments
-                .iter()
-                .any(|assignment| key_columns.contains(&assignment.column))
-            {
+            let touches = touched(table, &assignments);
+            if touches.key {
                 return Err(Error::unsupported("ON CONFLICT DO UPDATE of a primary key column").into());
             }
             let filter = match &update.selection {
                 Some(selection) => vec![binder.condition(selection)?],
                 None => Vec::new(),
             };
-            Ok(OnConflict::Update { assignments, filter })
+            Ok(OnConflict::Update {
+                assignments,
+                touches,
+                filter,
+            })
         }
     }
 }
@@ -486,6 +487,11 @@ fn single(relation: &ast::TableWithJoins, catalog: &Catalog) -> Result<(Arc<Tabl
     }
 }
 
+fn touched(table: &Table, assignments: &[Assignment]) -> Touches {
+    let columns: Vec<usize> = assignments.iter().map(|assignment| assignment.column).collect();
+    Touches::of(table, &columns)
+}
+
 pub fn update(
     statement: &ast::Update,
     catalog: &Catalog,
@@ -503,15 +509,11 @@ pub fn update(
     let assignments = assignments(&statement.assignments, &table, binder)?;
     let (access, filter) = select::condition(statement.selection.as_ref(), &table, &alias, binder)?;
     let returning = returning(statement.returning.as_ref(), &table, &alias, binder)?;
-    let key = table.key_columns().unwrap_or_default();
-    let rekeys = assignments
-        .iter()
-        .any(|assignment| key.contains(&assignment.column));
     Ok(UpdatePlan {
         access,
         filter,
+        touches: touched(&table, &assignments),
         assignments,
-        rekeys,
         returning,
         table,
     })

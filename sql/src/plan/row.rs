@@ -113,6 +113,7 @@ pub enum OnConflict {
     /// Assignments see the existing row first and the proposed one second.
     Update {
         assignments: Vec<Assignment>,
+        touches: Touches,
         filter: Vec<Scalar>,
     },
 }
@@ -136,13 +137,31 @@ pub struct Assignment {
     pub value: Scalar,
 }
 
+/// What changes with the columns that are assigned.
+#[derive(Debug, Clone, Copy)]
+pub struct Touches {
+    /// The primary key.
+    pub key: bool,
+    /// A foreign key, or a key that one refers to.
+    pub references: bool,
+}
+
+impl Touches {
+    pub fn of(table: &Table, columns: &[usize]) -> Touches {
+        let key = table.key_columns().unwrap_or_default();
+        Touches {
+            key: columns.iter().any(|column| key.contains(column)),
+            references: table.def.is_bound_by(columns),
+        }
+    }
+}
+
 pub struct UpdatePlan {
     pub table: Arc<Table>,
     pub access: Access,
     pub filter: Vec<Scalar>,
     pub assignments: Vec<Assignment>,
-    /// Whether a key column is assigned.
-    pub rekeys: bool,
+    pub touches: Touches,
     pub returning: Option<Projection>,
 }
 

@@ -11,7 +11,7 @@ use crate::plan::dml;
 use crate::plan::open_items;
 use crate::plan::parse;
 use crate::plan::planner::Planning;
-use crate::plan::row::Projection;
+use crate::plan::row::{Projection, Touches};
 use crate::plan::scalar::{self, Binder, ParamTypes, Refusal, Scalar};
 use crate::plan::select;
 use crate::types;
@@ -25,7 +25,7 @@ pub struct SearchedPlan {
     pub query: AnalyticPlan,
     /// The columns assigned, in the order of the result's remaining columns; `None`: DELETE.
     pub assigned: Option<Vec<usize>>,
-    pub rekeys: bool,
+    pub touches: Touches,
     /// From the query's result to the columns by which a row is known, which are its first ones, and to the assigned
     /// ones.
     pub identity_casts: Vec<Scalar>,
@@ -233,12 +233,10 @@ fn finish(
         .collect();
     let mut identity_casts = scalar::assignment_casts(&types, &targets, places, planning.facts)?;
     let value_casts = identity_casts.split_off(identity.len());
-    let key = table.key_columns().unwrap_or_default();
-    let rekeys = assigned.iter().flatten().any(|column| key.contains(column));
     Ok(SearchedPlan {
         query,
+        touches: Touches::of(&table, assigned.as_deref().unwrap_or_default()),
         assigned,
-        rekeys,
         identity_casts,
         value_casts,
         types,

@@ -200,7 +200,9 @@ impl Session {
         let mut buffer = BytesMut::new();
         let sink = if limit == 0 { &mut *out } else { &mut buffer };
         let count = found.len() as u64;
-        foreign_keys::enter(&mut exec, &plan.table, true).await?;
+        if plan.assigned.is_none() || plan.touches.references {
+            foreign_keys::enter(&mut exec, &plan.table, true).await?;
+        }
         for row in found {
             apply(&mut exec, plan, row, sink).await?;
         }
@@ -361,5 +363,5 @@ async fn apply(
     }
     let (row, _) = insert::encode(exec, table, |column| row[column].as_datum())?;
     update::returning(exec, plan.returning(), table, &row, out)?;
-    update::replace(exec, table, &found.key, (&found.before, row), plan.rekeys).await
+    update::replace(exec, table, &found.key, (&found.before, row), plan.touches).await
 }
