@@ -169,6 +169,43 @@ fn a_row_limit_suspends_a_portal_and_execute_goes_on() {
 }
 
 #[test]
+fn a_suspended_portal_goes_on_with_the_rows_of_its_snapshot() {
+    run(async {
+        let fixture = Fixture::new();
+        let (mut session, mut other) = (fixture.session(), fixture.session());
+        ok(
+            &mut session,
+            "create table t (id int primary key, v int, u int unique, note text); create index by_v on t (v);
+             insert into t select x, x, x, 'old' from generate_series(1, 6) as g(x)",
+        )
+        .await;
+        for sql in [
+            "select id, note from t where id between 1 and 5",
+            "select id, note from t where id in (1, 2, 3, 4, 5)",
+            "select id, note from t where v in (1, 2, 3, 4, 5)",
+            "select id, note from t where u in (1, 2, 3, 4, 5)",
+        ] {
+            ok(&mut session, "begin").await;
+            session.prepare("", sql, &[]).await.expect("prepares");
+            session.bind("p", "", &[], &[], &[]).await.expect("binds");
+            let mut out = BytesMut::new();
+            session.execute("p", 2, &mut out).await.expect("runs");
+            ok(
+                &mut other,
+                "update t set note = 'new' where id = 4; update t set v = 90, u = 90 where id = 5",
+            )
+            .await;
+            ok(&mut session, "select 1 from t where id = 1").await;
+            session.execute("p", 0, &mut out).await.expect("goes on");
+            let expected: Vec<String> = (1..=5).map(|id| format!("{id}|old")).collect();
+            assert_eq!(rows(&out), expected, "{sql}");
+            ok(&mut session, "commit").await;
+            ok(&mut other, "update t set note = 'old', v = id, u = id").await;
+        }
+    });
+}
+
+#[test]
 fn large_results_come_in_pieces_of_bounded_size() {
     run(async {
         let fixture = Fixture::new();

@@ -9,42 +9,58 @@ use scry_engine::{Key, KeyRange, ScanCursor, Table, Version};
 const FIRST_BATCH: usize = 32;
 const LARGEST_BATCH: usize = 1024;
 
-enum Part {
+/// Where the index is to be looked at.
+enum Place {
     /// A whole key of a unique index.
     Key(Key),
     Range(KeyRange),
 }
 
-/// What is left to be found. All of it is as it was when this was opened, but for the rows themselves: what the statement writes
-/// meanwhile leads it to no row.
+/// What was found at a place.
+enum Looked {
+    /// A key in the index and that of its row in the table.
+    Row(Option<(Key, Key)>),
+    Rows(ScanCursor),
+}
+
+/// What is left to be found.
 pub struct IndexRows {
     index: usize,
+    /// Comes before `places`.
+    looked: std::vec::IntoIter<Looked>,
+    places: std::vec::IntoIter<Place>,
     /// Keys in the index, and those of their rows in the table.
     found: std::vec::IntoIter<(Key, Key)>,
-    cursors: std::vec::IntoIter<ScanCursor>,
     cursor: Option<ScanCursor>,
     size: usize,
 }
 
 impl IndexRows {
-    pub fn open(exec: &mut Exec<'_>, table: &Table, access: &IndexAccess) -> Result<IndexRows, Error> {
-        let (mut found, mut cursors) = (Vec::new(), Vec::new());
-        for part in parts(exec, access)? {
-            match part {
-                Part::Key(key) => {
-                    let own = exec.txn.get_by_index(table, access.index, key.as_ref())?;
-                    found.extend(own.map(|own| (key, own)));
-                }
-                Part::Range(range) => cursors.push(exec.txn.begin_index_scan(table, access.index, range)?),
-            }
-        }
+    /// For a statement that writes nothing: each place is looked at when it is reached, so that a LIMIT looks at few.
+    pub fn open(exec: &Exec<'_>, access: &IndexAccess) -> Result<IndexRows, Error> {
         Ok(IndexRows {
             index: access.index,
-            found: found.into_iter(),
-            cursors: cursors.into_iter(),
+            looked: Vec::new().into_iter(),
+            places: places(exec, access)?.into_iter(),
+            found: Vec::new().into_iter(),
             cursor: None,
             size: FIRST_BATCH,
         })
+    }
+
+    /// All places are looked at now: what the statement writes meanwhile leads it to no row.
+    pub fn open_for_writing(
+        exec: &mut Exec<'_>,
+        table: &Table,
+        access: &IndexAccess,
+    ) -> Result<IndexRows, Error> {
+        let mut rows = Self::open(exec, access)?;
+        let places = rows.places.by_ref();
+        let looked: Result<Vec<Looked>, Error> = places
+            .map(|place| look(exec, table, access.index, place))
+            .collect();
+        rows.looked = looked?.into_iter();
+        Ok(rows)
     }
 
     /// The next row.
@@ -59,9 +75,16 @@ impl IndexRows {
                 }
             }
             let Some(cursor) = &mut self.cursor else {
-                self.cursor = self.cursors.next();
-                if self.cursor.is_none() {
-                    return Ok(None);
+                let looked = match self.looked.next() {
+                    Some(looked) => looked,
+                    None => match self.places.next() {
+                        Some(place) => look(exec, table, self.index, place)?,
+                        None => return Ok(None),
+                    },
+                };
+                match looked {
+                    Looked::Row(row) => self.found = Vec::from_iter(row).into_iter(),
+                    Looked::Rows(cursor) => self.cursor = Some(cursor),
                 }
                 continue;
             };
@@ -77,21 +100,30 @@ impl IndexRows {
     }
 }
 
-/// Where the index is to be looked at.
-fn parts(exec: &Exec<'_>, access: &IndexAccess) -> Result<Vec<Part>, Error> {
+fn look(exec: &mut Exec<'_>, table: &Table, index: usize, place: Place) -> Result<Looked, Error> {
+    Ok(match place {
+        Place::Key(key) => {
+            let own = exec.txn.get_by_index(table, index, key.as_ref())?;
+            Looked::Row(own.map(|own| (key, own)))
+        }
+        Place::Range(range) => Looked::Rows(exec.txn.begin_index_scan(table, index, range)?),
+    })
+}
+
+fn places(exec: &Exec<'_>, access: &IndexAccess) -> Result<Vec<Place>, Error> {
     let env = exec.env();
-    let part = |key: Key| match access.unique {
-        true => Part::Key(key),
-        false => Part::Range(KeyRange::prefix(&key)),
+    let place = |key: Key| match access.unique {
+        true => Place::Key(key),
+        false => Place::Range(KeyRange::prefix(&key)),
     };
     Ok(match &access.within {
-        Access::Point(parts) => access::point(parts, &env)?.into_iter().map(part).collect(),
-        Access::Points(columns) => access::points(columns, &env)?.into_iter().map(part).collect(),
+        Access::Point(parts) => access::point(parts, &env)?.into_iter().map(place).collect(),
+        Access::Points(columns) => access::points(columns, &env)?.into_iter().map(place).collect(),
         Access::Range { prefix, lower, upper } => {
             let range = access::range(prefix, lower.as_ref(), upper.as_ref(), &env)?;
-            range.into_iter().map(Part::Range).collect()
+            range.into_iter().map(Place::Range).collect()
         }
-        Access::Full => vec![Part::Range(KeyRange::all())],
+        Access::Full => vec![Place::Range(KeyRange::all())],
         Access::None | Access::Index(_) => return Err(Error::internal("not an access within an index")),
     })
 }

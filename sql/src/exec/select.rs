@@ -117,8 +117,8 @@ pub fn point(exec: &mut Exec<'_>, plan: &SelectPlan, out: &mut BytesMut) -> Resu
     Ok(Some(1))
 }
 
-/// Opens a SELECT that neither locks nor sorts.
-pub fn open(exec: &mut Exec<'_>, plan: &SelectPlan) -> Result<Running, Error> {
+/// Opens a SELECT that neither locks nor sorts. `writes`: it is part of a statement that writes beside.
+pub fn open(exec: &mut Exec<'_>, plan: &SelectPlan, writes: bool) -> Result<Running, Error> {
     let (skip, left) = limits(plan, exec)?;
     let from = match (&plan.table, &plan.access) {
         (None, _) | (_, Access::None) => From::Single,
@@ -135,7 +135,10 @@ pub fn open(exec: &mut Exec<'_>, plan: &SelectPlan) -> Result<Running, Error> {
                 None => From::Nothing,
             }
         }
-        (Some(table), Access::Index(access)) => From::Index(Box::new(IndexRows::open(exec, table, access)?)),
+        (Some(table), Access::Index(access)) => From::Index(Box::new(match writes {
+            true => IndexRows::open_for_writing(exec, table, access)?,
+            false => IndexRows::open(exec, access)?,
+        })),
         (Some(table), Access::Full) => scan(exec, table, KeyRange::all())?,
     };
     Ok(Running { from, skip, left })
@@ -307,7 +310,7 @@ pub async fn collect(exec: &mut Exec<'_>, plan: &SelectPlan, out: &mut BytesMut)
             }
         }
     } else {
-        let mut running = open(exec, plan)?;
+        let mut running = open(exec, plan, false)?;
         (running.skip, running.left) = (0, u64::MAX);
         running.rows(exec, plan, &mut |exec, version| {
             if let Some(version) = version {

@@ -82,8 +82,9 @@ impl Targets {
             }
             Access::Full => KeyRange::all(),
             Access::Index(access) => {
+                let rows = IndexRows::open_for_writing(exec, table, access)?;
                 return Ok(Targets {
-                    candidates: Candidates::Index(Box::new(IndexRows::open(exec, table, access)?)),
+                    candidates: Candidates::Index(Box::new(rows)),
                     checked: true,
                     seen: 0,
                 });

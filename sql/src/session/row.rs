@@ -57,7 +57,7 @@ impl Session {
             {
                 return Ok(Advance::Rows(Step { rows, done: true }));
             }
-            let mut running = select::open(&mut exec, plan)?;
+            let mut running = select::open(&mut exec, plan, false)?;
             // Key lookups read at the transaction's present snapshot, so a portal must not leave any for later.
             if limit != 0 && plan.access.is_lookup() {
                 let mut bytes = BytesMut::new();
@@ -180,7 +180,7 @@ impl Session {
             (Kind::Row(RowPlan::Select(select)), _)
                 if select.locking.is_none() && select.order.is_empty() =>
             {
-                let mut running = select::open(&mut exec, select)?;
+                let mut running = select::open(&mut exec, select, true)?;
                 loop {
                     let (rows, more) = running.values(&mut exec, select, INSERT_BATCH)?;
                     inserter.rows(&mut exec, rows, types, casts, sink).await?;
