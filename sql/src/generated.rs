@@ -105,6 +105,21 @@ pub fn check_key(columns: &[ColumnDef], key: &[usize]) -> Result<(), Error> {
     }
 }
 
+/// Whether a generated column is made of another one.
+pub fn is_made_of(def: &TableDef, generated: usize, column: usize) -> Result<bool, Error> {
+    let Some(text) = def.columns[generated].generated() else {
+        return Ok(false);
+    };
+    let parsed = parse::expression(text).map_err(Error::nowhere)?;
+    let mut found = false;
+    bind(&parsed, def, generated)
+        .map_err(Error::nowhere)?
+        .walk(&mut |node| {
+            found |= matches!(node, Expr::Column { index, .. } if *index == column);
+        });
+    Ok(found)
+}
+
 /// Refuses what cannot generate the column of this number.
 pub fn check(expression: &ast::Expr, def: &TableDef, column: usize) -> Result<(), Error> {
     let bound = bind(expression, def, column)?;

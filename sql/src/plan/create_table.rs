@@ -247,9 +247,10 @@ impl<'c> Giver<'c> {
     }
 }
 
-/// The definition of the table, as the statement gives it.
+/// The definition of the table, as the statement gives it. Of a table that has columns `before` these: they may be generated from those.
 pub fn definition(
     create: &ast::CreateTable,
+    before: &[ColumnDef],
     catalog: &Catalog,
     facts: &Facts<'_>,
 ) -> Result<Definition, Error> {
@@ -359,10 +360,10 @@ pub fn definition(
     for (column, expression) in generated_columns {
         let def = TableDef {
             name: name.clone(),
-            columns: columns.clone(),
+            columns: [before, &columns].concat(),
             ..TableDef::default()
         };
-        generated::check(expression, &def, column)?;
+        generated::check(expression, &def, before.len() + column)?;
     }
     for constraint in &create.constraints {
         match constraint {

@@ -1,7 +1,7 @@
 //! ALTER TABLE … ADD COLUMN and DROP COLUMN at work.
 //!
 //! Adding a column writes no row: what the rows that are there have in it is evaluated once and kept with the definition. Only where
-//! that is not one value, or a large one, the rows are updated.
+//! that is not one value, or a large one, the rows are updated: so do numbers of a sequence come into them, and generated columns.
 
 use super::Session;
 use super::ddl::notice;
@@ -9,6 +9,7 @@ use super::dependents::{Dependent, drawing};
 use super::sequence::owned_by;
 use crate::constraint;
 use crate::error::{Error, SqlState};
+use crate::generated;
 use crate::plan::scalar::{self, Binder, Env, ParamTypes, Refusal};
 use crate::plan::statement::{AlterAction, Statement};
 use crate::plan::{column_default, create_table, parse};
@@ -37,17 +38,17 @@ impl Session {
             return Ok(());
         }
         let constraints = take_constraints(&mut create.columns[0], &name)?;
-        let made =
-            create_table::definition(&create, &self.catalog(), &self.facts()).map_err(Error::nowhere)?;
+        let (before, catalog) = (&table.def.columns, self.catalog());
+        let made = create_table::definition(&create, before, &catalog, &self.facts());
+        let mut made = made.map_err(Error::nowhere)?;
+        let sequences = self.create_owned(&mut made.table, &made.sequences)?;
         let Some(mut column) = made.table.columns.into_iter().next() else {
             return Err(Error::internal("a column without definition"));
         };
-        if !made.sequences.is_empty() || column.generated().is_some() {
-            return Err(Error::unsupported(
-                "ALTER TABLE … ADD COLUMN with a serial or generated column",
-            ));
-        }
-        let missing = self.missing_value(&column)?;
+        let missing = match column.generated() {
+            Some(_) => None,
+            None => self.missing_value(&column)?,
+        };
         let not_null = std::mem::replace(&mut column.not_null, false);
         if missing == Some(Value::Null) && not_null {
             self.check_rows(table, |_: &[u8]| {
@@ -64,6 +65,10 @@ impl Session {
         def.columns.push(column);
         let txn = self.transaction.open_txn()?;
         let mut now = self.interrupt.locking(txn.redefine(table, def)).await??;
+        for wanted in &mut made.sequences {
+            wanted.column = table.def.columns.len();
+        }
+        self.own(&now, &made.sequences, sequences).await?;
         let mut next = Vec::new();
         if missing.is_none() {
             self.fill_column(&now, &name).await?;
@@ -140,15 +145,6 @@ impl Session {
                 "dropping a column of a table with collision rules that are expressions",
             ));
         }
-        if table
-            .def
-            .live_columns()
-            .any(|(_, column)| column.generated().is_some())
-        {
-            return Err(Error::unsupported(
-                "dropping a column of a table with generated columns",
-            ));
-        }
         let oid = table.def.oid;
         let what = format!("column {name} of table {relation}");
         let dependents = self.dependents_of_column(table, number, &what)?;
@@ -201,6 +197,11 @@ impl Session {
             let goes = child.def.oid == oid && def.columns.contains(&number);
             if def.referenced.contains(&number) && !goes {
                 found.push(Dependent::foreign_key(&child, key, what.to_owned()));
+            }
+        }
+        for (other, _) in table.def.live_columns() {
+            if other != number && generated::is_made_of(&table.def, other, number)? {
+                found.push(Dependent::column(table, other, what.to_owned()));
             }
         }
         Ok(found)

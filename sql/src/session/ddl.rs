@@ -52,7 +52,7 @@ impl Session {
                 // Before its definition is looked at: names in it are those of the table that is there.
                 if !(create.if_not_exists && self.is_there(&parse::table(&create.name)?, true)?) {
                     let catalog = self.catalog();
-                    let new = create_table::definition(create, &catalog, &self.facts())?;
+                    let new = create_table::definition(create, &[], &catalog, &self.facts())?;
                     self.create(new, create.if_not_exists).await?;
                 }
             }

@@ -1,4 +1,5 @@
-//! What hangs on things that are to go: defaults that draw from their sequences, foreign keys that refer to their keys.
+//! What hangs on things that are to go: defaults that draw from their sequences, foreign keys that refer to their keys, columns that
+//! are generated from them.
 //!
 //! A statement knows all that goes before anything does, and collects what hangs on it; what goes itself stops nothing. Then it is
 //! refused (2BP01) or, with CASCADE, told of in one notice and dropped first. The texts and their order are PostgreSQL's.
@@ -22,6 +23,7 @@ pub(super) struct Dependent {
 enum Place {
     ForeignKey(u32, String),
     Default(u32, usize),
+    Column(u32, usize),
 }
 
 impl Dependent {
@@ -31,6 +33,15 @@ impl Dependent {
         Dependent {
             place: Place::ForeignKey(child.def.oid, name.clone()),
             name: format!("constraint {name} on table {}", child.def.name),
+            on,
+        }
+    }
+
+    pub(super) fn column(table: &Table, column: usize, on: String) -> Dependent {
+        let name = &table.def.columns[column].name;
+        Dependent {
+            place: Place::Column(table.def.oid, column),
+            name: format!("column {name} of table {}", table.def.name),
             on,
         }
     }
@@ -87,6 +98,11 @@ impl Session {
                     let txn = self.transaction.open_txn()?;
                     let dropping = txn.drop_foreign_key(&child, name);
                     self.interrupt.locking(dropping).await??;
+                }
+                Place::Column(table, column) => {
+                    let table = self.table_of(*table)?;
+                    let name = table.def.columns[*column].name.clone();
+                    Box::pin(self.drop_column(&table, &name, true, cascade)).await?;
                 }
                 Place::Default(table, column) => {
                     let table = self.table_of(*table)?;
