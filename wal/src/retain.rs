@@ -4,7 +4,8 @@
 //! position go, as far as [`Retention`] and [`Consumers`](crate::Consumers) let them: the first few wait as *spares* to become the next segments, which
 //! saves allocating them and filling them with zeros; the others are removed.
 //!
-//! How old a segment is follows from the times of the commits in it, as their writer's clock had them.
+//! How old a segment is follows from the times of the commits in it, as their writer's clock had them. A time in the future says nothing: the
+//! clock has been put back since, and what was committed after that tells how old all before it is.
 //!
 //! Invariants:
 //! - the oldest segment goes first, and its going is durable before the next one goes: what is left has no gap;
@@ -141,8 +142,9 @@ fn aged(
     let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
     let latest = Micros::new(now.get().saturating_sub(age));
     let mut begin = shared.consumers.begin().get();
+    let mut next = begin;
     loop {
-        let next = shared.geometry.end(begin);
+        next = shared.geometry.end(next);
         if next > bound {
             return Ok(begin.min(bound));
         }
@@ -153,6 +155,7 @@ fn aged(
         };
         match first {
             Some(time) if time <= latest => begin = next,
+            Some(time) if time > now => {}
             first => {
                 known.young = first.map(|time| (next, time));
                 return Ok(begin.min(bound));

@@ -146,6 +146,29 @@ fn what_was_committed_lately_is_kept_however_little_is_wanted() {
 }
 
 #[test]
+fn what_was_committed_when_the_clock_was_ahead_goes_with_what_came_later() {
+    let disk = SimStorage::new(1, false);
+    let age = Duration::from_secs(3600);
+    let kept = Retention::Recent { bytes: 0, age };
+    let (log, _) = open_on(storage(&disk), keeping(kept, Lsn::ZERO)).unwrap();
+    let at = |minutes: i64| Micros::new(TIME.get() + minutes * 60_000_000);
+    let year = 365 * 24 * 60;
+    let time = |minute: i64| match minute {
+        10..20 => at(minute + year),
+        _ => at(minute),
+    };
+    let commits: Vec<Lsn> = (0..60).map(|minute| commit(&log, time(minute))).collect();
+    let end = log.durable_lsn();
+    // Of the first ones nothing older is left, and those of the year to come were made before the 20th.
+    assert_eq!(log.recycle(end, at(65)).unwrap().begin, base(commits[5]));
+    assert_eq!(log.recycle(end, at(79)).unwrap().begin, base(commits[9]));
+    assert_eq!(log.recycle(end, at(90)).unwrap().begin, base(commits[30]));
+    // A clock that is behind has nothing go, and so has one that is right again.
+    assert_eq!(log.recycle(end, at(-500)).unwrap().begin, base(commits[30]));
+    assert_eq!(log.recycle(end, at(90)).unwrap().begin, base(commits[30]));
+}
+
+#[test]
 fn another_databases_log_is_refused_and_left_alone() {
     let disk = SimStorage::new(1, false);
     let (log, _) = reopen(&disk, Lsn::ZERO).unwrap();
