@@ -20,7 +20,7 @@ use crate::store::entry::Burial;
 use crate::sweep::Sweep;
 use parking_lot::Mutex;
 use scry_wal::record::encode_tentative_drop;
-use scry_wal::{Log, Lsn, Micros, TentativeId};
+use scry_wal::{Log, Lsn, TentativeId};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,7 +101,7 @@ impl Collector {
 
 impl Shared {
     fn step(&self, sweep: &mut Sweep, held_back: &mut VecDeque<Grave>) {
-        self.snapshots.keep_from(self.history.floor(Micros::now()));
+        self.snapshots.keep_from(self.history.floor(self.history.now()));
         let horizon = self.snapshots.advance();
         // After the horizon: a pin that is made later lies beyond it.
         let pins = self.pins.list().unwrap_or_default();

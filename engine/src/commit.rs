@@ -170,7 +170,7 @@ impl Txn {
             .as_ref()
             .map(|electing| (electing.election, electing.candidate.id));
         let (election, candidate) = electing.or(self.candidate()).unwrap_or_default();
-        let time = Micros::now();
+        let time = self.engine.options.clock.now();
         let commit = Commit {
             txn: holder.id(),
             time,

@@ -4,6 +4,7 @@ use crate::background::Background;
 use crate::catalog::Catalog;
 use crate::catalogs::Catalogs;
 use crate::checkpoint::{self, Checkpoints, Parts, State};
+use crate::clock::Clock;
 use crate::collector::Collector;
 use crate::compactor::Compactor;
 use crate::constraints::RowRules;
@@ -57,6 +58,8 @@ pub struct EngineOptions {
     pub runs: RunsOptions,
     /// How long what was superseded can still be read; zero: only as long as a snapshot sees it.
     pub history: Duration,
+    /// What commits are dated by, and ages are counted by.
+    pub clock: Clock,
 }
 
 impl Default for EngineOptions {
@@ -74,6 +77,7 @@ impl Default for EngineOptions {
             replay_rows: recovery::REPLAY_ROWS,
             runs: RunsOptions::default(),
             history: Duration::ZERO,
+            clock: Clock::default(),
         }
     }
 }
@@ -163,7 +167,8 @@ impl Engine {
             Some(state) => (state.timeline.as_slice(), state.oldest),
             None => (&[][..], Lsn::ZERO),
         };
-        let history = Arc::new(History::new(options.history, timeline, (at, oldest)));
+        let clock = options.clock.clone();
+        let history = Arc::new(History::new(options.history, clock, timeline, (at, oldest)));
         let upon = recovery::Ground {
             backing: &backing,
             checkpoint: checkpoint.as_ref(),
@@ -202,7 +207,12 @@ impl Engine {
             oid: AtomicU32::new(state.next_oid),
             store: AtomicU32::new(state.next_store),
         });
-        let recycling = Arc::new(Recycler::new(Arc::clone(&log), directory.hold()?, restart));
+        let recycling = Arc::new(Recycler::new(
+            Arc::clone(&log),
+            directory.hold()?,
+            options.clock.clone(),
+            restart,
+        ));
         let parts = Parts {
             log: Arc::clone(&log),
             catalogs: Arc::clone(&catalogs),

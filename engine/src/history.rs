@@ -15,6 +15,7 @@
 //! - what the runs may have dropped is behind the oldest LSN that the durable checkpoint promises (`kept_from`). So a restart, whatever
 //!   retention it is given, knows what can still be read.
 
+use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::error::Error;
 use parking_lot::Mutex;
@@ -48,6 +49,7 @@ pub(crate) struct History {
     kept_from: AtomicU64,
     /// All commits up to this one are in the runs.
     checkpointed: AtomicU64,
+    clock: Clock,
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +63,7 @@ impl History {
     /// Continues the timeline of a checkpoint at `checkpointed`, behind which nothing before `kept_from` can be read.
     pub(crate) fn new(
         retention: Duration,
+        clock: Clock,
         timeline: &[Moment],
         (checkpointed, kept_from): (Lsn, Lsn),
     ) -> History {
@@ -76,6 +79,7 @@ impl History {
             timeline: Mutex::default(),
             kept_from: AtomicU64::new(kept_from.get()),
             checkpointed: AtomicU64::new(checkpointed.get()),
+            clock,
         };
         if let Some((_, time)) = moments.back() {
             history
@@ -84,6 +88,10 @@ impl History {
         }
         history.timeline.lock().moments = moments;
         history
+    }
+
+    pub(crate) fn now(&self) -> Micros {
+        self.clock.now()
     }
 
     /// Whether anything is kept that no snapshot holds.
@@ -172,6 +180,12 @@ impl History {
         })
     }
 
+    /// Whether a time was never reached: it is later than the clock and than all moments, which a clock that was put back is behind.
+    fn is_future(&self, time: Micros) -> bool {
+        let timeline = self.timeline.lock();
+        time > self.now() && timeline.moments.back().is_none_or(|(_, newest)| time > *newest)
+    }
+
     /// When the state at `lsn` was the newest: the time of its last commit, give or take a step.
     fn time_of(&self, lsn: Lsn) -> Option<Micros> {
         let timeline = self.timeline.lock();
@@ -188,7 +202,7 @@ impl Engine {
     /// `NotYet` for a time in the future, `HistoryGone` for one that is further back than is kept.
     pub fn lsn_at(&self, time: Micros) -> Result<Lsn, Error> {
         let newest = self.visible_lsn();
-        if time > Micros::now() {
+        if self.history.is_future(time) {
             return Err(Error::NotYet { newest });
         }
         let oldest = self.snapshots.horizon();
@@ -214,7 +228,8 @@ mod tests {
     const SECOND: i64 = 1_000_000;
 
     fn of(seconds: u64) -> History {
-        History::new(Duration::from_secs(seconds), &[], (Lsn::ZERO, Lsn::ZERO))
+        let retention = Duration::from_secs(seconds);
+        History::new(retention, Clock::default(), &[], (Lsn::ZERO, Lsn::ZERO))
     }
 
     fn at(seconds: i64) -> Micros {
@@ -305,7 +320,8 @@ mod tests {
     #[test]
     fn a_timeline_goes_on_where_a_checkpoint_has_it() {
         let kept = [(Lsn::new(10), at(100)), (Lsn::new(20), at(200))];
-        let history = History::new(Duration::from_secs(3600), &kept, (Lsn::new(25), Lsn::new(5)));
+        let (clock, at_checkpoint) = (Clock::default(), (Lsn::new(25), Lsn::new(5)));
+        let history = History::new(Duration::from_secs(3600), clock, &kept, at_checkpoint);
         history.note(Lsn::new(30), at(200));
         history.note(Lsn::new(40), at(300));
         assert_eq!(history.moments(Lsn::new(39)), kept);

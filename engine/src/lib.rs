@@ -19,6 +19,7 @@ pub mod catalog_change;
 mod catalogs;
 mod changes;
 mod checkpoint;
+mod clock;
 mod collector;
 pub mod collision;
 mod commit;
@@ -55,6 +56,7 @@ pub use catalog::{
 };
 pub use catalog_change::{CatalogChange, CatalogChangeError};
 pub use checkpoint::inspect::CheckpointSummary;
+pub use clock::Clock;
 pub use constraints::RowRules;
 pub use directory::{FORMAT_VERSION, RUNS, WAL};
 pub use election::change::ElectionChange;

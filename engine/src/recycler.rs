@@ -12,10 +12,11 @@
 
 use crate::attempts::Attempts;
 use crate::background::{Background, Stop};
+use crate::clock::Clock;
 use crate::directory::Hold;
 use crate::error::Error;
 use parking_lot::Mutex;
-use scry_wal::{Log, Lsn, Micros, Recycled};
+use scry_wal::{Log, Lsn, Recycled};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -32,6 +33,7 @@ const BACKUP: &str = "backup";
 /// Recycles the log.
 pub(crate) struct Recycler {
     log: Arc<Log>,
+    clock: Clock,
     /// From where a restart upon the last checkpoint reads the log.
     restart: AtomicU64,
     /// Whether there was one since the thread last looked.
@@ -50,11 +52,12 @@ struct Backups {
 
 impl Recycler {
     /// For a log that a restart upon the last checkpoint reads from `restart` on.
-    pub(crate) fn new(log: Arc<Log>, hold: Hold, restart: Lsn) -> Recycler {
+    pub(crate) fn new(log: Arc<Log>, hold: Hold, clock: Clock, restart: Lsn) -> Recycler {
         // One that was there when an earlier process ended.
         let is_consumer = log.consumers().list().iter().any(|known| known.name == BACKUP);
         Recycler {
             log,
+            clock,
             restart: AtomicU64::new(restart.get()),
             asked: AtomicBool::new(true),
             backups: Mutex::new(Backups { hold, is_consumer }),
@@ -74,7 +77,7 @@ impl Recycler {
             let mut backups = self.backups.lock();
             backups.look(&self.log)?;
             let restart = Lsn::new(self.restart.load(Ordering::Acquire));
-            Ok(self.log.recycle(restart, Micros::now())?)
+            Ok(self.log.recycle(restart, self.clock.now())?)
         })
     }
 

@@ -107,26 +107,25 @@ pub fn restore(from: &Path, into: &Path, to: RestoreTo, archive: Option<&Path>) 
 
 /// Where the log is cut.
 fn target(origin: &Origin<'_>, newest: &Backup, to: RestoreTo) -> Result<Upto, Error> {
-    let is_behind = match to {
-        _ if origin.archive.is_some() => false,
-        RestoreTo::End => false,
-        RestoreTo::Lsn(lsn) => lsn >= newest.log.end,
-        RestoreTo::Time(time) => time > newest.made,
+    let not_yet = || Error::NotYet {
+        newest: newest.log.end,
     };
-    if is_behind {
-        return Err(Error::NotYet {
-            newest: newest.log.end,
-        });
-    }
+    let may_go_on = origin.archive.is_some();
     match to {
         RestoreTo::End => Ok(Upto::End),
+        RestoreTo::Lsn(lsn) if lsn >= newest.log.end && !may_go_on => Err(not_yet()),
         RestoreTo::Lsn(lsn) => Ok(Upto::Lsn(lsn)),
-        RestoreTo::Time(time) => match look(origin, Upto::Time(time))?.last {
-            Some((lsn, _)) => Ok(Upto::Lsn(lsn)),
-            None => Err(Error::HistoryGone {
+        RestoreTo::Time(time) => {
+            let found = look(origin, Upto::Time(time))?;
+            // A commit of a later time ends what belongs to it, even if the clock was put back before the backup was made.
+            if time > newest.made && !found.is_cut && !may_go_on {
+                return Err(not_yet());
+            }
+            let last = found.last.ok_or_else(|| Error::HistoryGone {
                 oldest: newest.oldest(),
-            }),
-        },
+            });
+            Ok(Upto::Lsn(last?.0))
+        }
     }
 }
 

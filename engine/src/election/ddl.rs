@@ -5,7 +5,6 @@ use crate::catalog_change::CatalogChange;
 use crate::election::change::ElectionChange;
 use crate::error::Error;
 use crate::txn::Txn;
-use scry_wal::Micros;
 use std::sync::Arc;
 
 /// An election to be created.
@@ -43,7 +42,7 @@ impl Txn {
             id,
             name: new.name,
             owner: new.owner,
-            created: Micros::now(),
+            created: self.engine.options.clock.now(),
             winners: new.winners,
         })?;
         match new.private {
@@ -69,7 +68,7 @@ impl Txn {
             election,
             id,
             name: new.name,
-            created: Micros::now(),
+            created: self.engine.options.clock.now(),
             mirrored: new.mirrored,
             weight: new.weight,
             note: new.note,

@@ -156,7 +156,7 @@ impl Replay {
             replay_rows,
             bulk_bytes,
         } = ground;
-        let now = Micros::now();
+        let now = history.now();
         let promised = checkpoint.map_or(Lsn::ZERO, |state| state.oldest);
         let mut replay = Replay {
             backing: Arc::clone(backing),
