@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::os::unix::fs::FileExt;
 
-use common::{Home, query, run, startup, text, tool, value};
+use common::{Home, grow, query, run, startup, text, tool, value, wait_until};
 
 #[test]
 fn the_trail_names_who_changed_what_from_what_to_what() {
@@ -244,11 +244,7 @@ fn what_was_archived_is_read_and_checked_with_the_rest() {
         names.sort();
         names
     };
-    let deadline = std::time::Instant::now() + common::DEADLINE;
-    while segments(&home.archive()).len() < 5 {
-        assert!(std::time::Instant::now() < deadline, "{}", home.log());
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
+    wait_until("segments are archived", || segments(&home.archive()).len() >= 5);
     server.stop();
     // As if they had been recycled.
     for name in &segments(&home.archive())[..5] {
@@ -516,17 +512,7 @@ fn a_trail_under_load_stays_bounded_and_what_is_left_is_enough() {
     run(&mut raw, "INSERT INTO early VALUES (1, 'first')");
     run(&mut raw, "CREATE ELECTION e; CREATE CANDIDATE c IN e");
     for round in 0..4 {
-        for step in 0..40 {
-            // About 100 KB of trail each.
-            let low = step % 10 * 20;
-            run(
-                &mut raw,
-                &format!(
-                    "INSERT INTO t SELECT k, k, repeat('x', 2000) FROM generate_series({low}, {low} + 39) AS g(k) \
-                     ON CONFLICT (k) DO UPDATE SET v = t.v + 1, w = excluded.w"
-                ),
-            );
-        }
+        grow(&mut raw, 40);
         run(&mut raw, "SET scry.candidate = 'e/c'");
         run(
             &mut raw,

@@ -242,6 +242,29 @@ impl Message {
     }
 }
 
+/// Waits for a condition, up to the deadline.
+pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + DEADLINE;
+    while !done() {
+        assert!(Instant::now() < end, "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Changes rows of a table `t (k int PRIMARY KEY, v int8, w text)`; each step takes about 100 KB of trail.
+pub fn grow(raw: &mut Raw, steps: u64) {
+    for step in 0..steps {
+        let low = step % 10 * 20;
+        run(
+            raw,
+            &format!(
+                "INSERT INTO t SELECT k, k, repeat('x', 2000) FROM generate_series({low}, {low} + 39) AS g(k) \
+                 ON CONFLICT (k) DO UPDATE SET v = t.v + 1, w = excluded.w"
+            ),
+        );
+    }
+}
+
 /// What is answered to statements that succeed.
 pub fn run(raw: &mut Raw, sql: &str) -> Vec<Message> {
     raw.send(&query(sql));
