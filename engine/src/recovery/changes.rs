@@ -2,7 +2,7 @@
 
 use super::bulk::Into;
 use super::entries::Old;
-use super::rows::{newest, rows_by_ordinal};
+use super::rows::{each_newest, newest, rows_by_ordinal};
 use super::window::{Kind, Place};
 use super::{Replay, corrupt};
 use crate::Row;
@@ -10,7 +10,6 @@ use crate::catalog::{PrimaryKey, Table};
 use crate::election::branch;
 use crate::error::Error;
 use crate::key::Key;
-use crate::recovery::rows::each_newest;
 use crate::row::RowError;
 use crate::store::Growth;
 use scry_wal::{Change, Commit, Ended, Lsn, Op, Ordinal, StoreId};
