@@ -434,8 +434,11 @@ impl RowState {
             self.keep_pinned(version, horizon, pins);
             return true;
         }
-        if version.row.is_none() && version.lsn <= horizon.min(durable) && self.marks & BELOW == 0 {
-            // No snapshot sees anything at or behind this deletion; and no run, that only the deletion hides.
+        if version.row.is_none()
+            && version.lsn <= horizon.min(durable)
+            && self.marks & (BELOW | FLUSHING) == 0
+        {
+            // No snapshot sees anything at or behind this deletion; and no run has, or is about to get, what only the deletion hides.
             drop_chain(self.older.take());
             return false;
         }

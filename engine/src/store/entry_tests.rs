@@ -226,3 +226,19 @@ fn a_deletion_is_not_buried_while_a_checkpoint_writes_what_was_before() {
     state.end_flush();
     assert_eq!(state.bury(Lsn::new(10), &[]), Burial::Done);
 }
+
+#[test]
+fn a_deletion_stays_behind_a_new_row_while_a_checkpoint_writes_what_was_before() {
+    let entry = RowEntry::committed(Lsn::new(5), Ordinal::new(0), Some(row("old")));
+    write(&entry, 8, None, 5);
+    entry.lock().begin_flush();
+    write(&entry, 12, Some("new"), 10);
+    let mut state = entry.lock();
+    state.end_flush();
+    state.flushed(Lsn::new(6), true);
+    drop(state);
+    // The runs have "old" by now; a snapshot between deletion and new row must not come to ask them.
+    let state = entry.lock();
+    let seen = state.read(Lsn::new(11), STORE).expect("the deletion");
+    assert!(seen.lsn == Lsn::new(8) && seen.row.is_none());
+}
