@@ -248,32 +248,31 @@ impl Memtable {
 
     /// Takes a row out of the map, that others have to look for elsewhere from then on, if it `leaves`; that is asked with its leaf locked.
     pub(crate) fn take_out(&self, key: &[u8], row: &Arc<RowEntry>, leaves: impl FnOnce() -> bool) -> bool {
-        let is_empty = {
-            let index = self.index.read();
-            let mut leaf = leaf_of(&index, key).write();
-            let place = match leaf.sorted.search(key) {
-                Ok(place) if Arc::ptr_eq(leaf.sorted.value(place), row) && leaves() => place,
-                _ => return false,
-            };
-            leaf.sorted.remove(place);
-            leaf.has_gaps = true;
-            leaf.sorted.len() == 0
-        };
-        if is_empty {
-            self.remove_empty_leaf(key);
-        }
-        true
+        self.detach(key, row, true, leaves)
     }
 
     /// Takes a dead row out of the map, unless somebody else did. Answers whether it was this call.
     pub(crate) fn remove(&self, key: &[u8], row: &Arc<RowEntry>) -> bool {
+        self.detach(key, row, false, || true)
+    }
+
+    fn detach(
+        &self,
+        key: &[u8],
+        row: &Arc<RowEntry>,
+        leaves_gap: bool,
+        leaves: impl FnOnce() -> bool,
+    ) -> bool {
         let is_empty = {
             let index = self.index.read();
             let mut leaf = leaf_of(&index, key).write();
             match leaf.sorted.search(key) {
-                Ok(place) if Arc::ptr_eq(leaf.sorted.value(place), row) => leaf.sorted.remove(place),
+                Ok(place) if Arc::ptr_eq(leaf.sorted.value(place), row) && leaves() => {
+                    leaf.sorted.remove(place);
+                }
                 _ => return false,
             }
+            leaf.has_gaps |= leaves_gap;
             leaf.sorted.len() == 0
         };
         if is_empty {
