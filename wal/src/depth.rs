@@ -2,8 +2,8 @@
 //!
 //! Every frame costs processor time: a system call, a completion, a wake-up. On a disk that answers in 50 µs one
 //! write at a time is 20,000 frames a second already; more slots would only cut the same commits into smaller
-//! frames. Beside 64 clients of pgbench on two cores a slot more cost a tenth of the server's processor time, and nobody
-//! was answered sooner. On a disk that other programs keep busy a write takes milliseconds, and only depth keeps commits quick. So the
+//! frames. Where clients and server share few cores that time
+//! is missed elsewhere. On a disk that other programs keep busy a write takes milliseconds, and only depth keeps commits quick. So the
 //! slots follow from Little's law: latency × the rate of frames that is worth its processor time.
 
 use std::time::Duration;
