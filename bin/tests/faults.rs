@@ -2,10 +2,9 @@
 
 mod common;
 
-use common::{DEADLINE, Home, Raw, query, run, value};
+use common::{Home, Raw, query, run, value, wait_until};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 const MANY: &str = "SELECT count(*), max(v) FROM many";
 
@@ -78,10 +77,9 @@ fn a_damaged_block_is_named_and_never_served_and_all_else_goes_on() {
         &mut raw,
         "INSERT INTO few VALUES (2, 'two'); INSERT INTO many VALUES (-1, 'new')",
     );
-    let deadline = Instant::now() + DEADLINE;
-    while !home.log().contains(name(&path)) {
-        assert!(Instant::now() < deadline, "the server's log tells of damage");
-    }
+    wait_until("the server's log tells of damage", || {
+        home.log().contains(name(&path))
+    });
     server.kill();
 
     // With the file as it was nothing is missing.

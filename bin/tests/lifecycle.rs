@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::{Home, Server, query, tags, tool};
+use common::{Home, Server, query, tags, verified, wait_until};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 #[test]
@@ -33,9 +33,7 @@ fn sigterm_ends_idle_and_waiting_sessions_and_leaves_a_sound_directory() {
     assert_eq!(waited.last().expect("a goodbye").code(), "57P01");
     let deleted = tags(&waited).contains('C');
     assert!(server.wait().success());
-    let verified = tool(&["verify"], &home.data());
-    assert!(verified.status.success(), "{verified:?}");
-    let text = String::from_utf8_lossy(&verified.stdout).into_owned();
+    let text = verified(&home.data());
     assert!(
         !text.contains("unfinished"),
         "a clean stop leaves no tail: {text}"
@@ -269,11 +267,9 @@ fn nothing_acknowledged_is_lost_when_the_server_is_killed_again_and_again() {
             })
             .collect();
         // Killed after a different amount of work each time, in the middle of more.
-        let end = std::time::Instant::now() + common::DEADLINE;
-        while committed.load(Ordering::Relaxed) < 50 + 70 * run as usize {
-            assert!(std::time::Instant::now() < end, "no progress\n{}", home.log());
-            std::thread::yield_now();
-        }
+        wait_until("the workers come on", || {
+            committed.load(Ordering::Relaxed) >= 50 + 70 * run as usize
+        });
         server.kill();
         for worker in workers {
             let of_worker = runtime.block_on(worker).expect("no panic");
@@ -285,6 +281,5 @@ fn nothing_acknowledged_is_lost_when_the_server_is_killed_again_and_again() {
     }
     server.signal("TERM");
     assert!(server.wait().success());
-    let verified = tool(&["verify"], &home.data());
-    assert!(verified.status.success(), "{verified:?}");
+    verified(&home.data());
 }

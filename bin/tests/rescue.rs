@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Home, Raw, SCRY, grow, run, text, tool, value, wait_until};
+use common::{Home, Raw, SCRY, grow, run, segments, text, tool, value, verified, wait_until};
 use scry_wal::Lsn;
 use std::ffi::OsStr;
 use std::fs;
@@ -50,8 +50,7 @@ fn restored(folder: &Path, further: &[&dyn AsRef<OsStr>]) -> String {
     let server = home.start();
     let state = value(&mut server.session(), STATE);
     server.stop();
-    let verified = tool(&["verify"], &home.data());
-    assert!(verified.status.success(), "{verified:?}");
+    verified(&home.data());
     state
 }
 
@@ -220,13 +219,9 @@ fn a_shortened_trail_is_repaired_upon_the_last_checkpoint_and_not_before_it() {
         );
     }
     server.kill();
-    let mut segments: Vec<PathBuf> = fs::read_dir(home.data().join("wal"))
-        .expect("a folder")
-        .map(|entry| entry.expect("an entry").path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "wal"))
-        .collect();
-    segments.sort();
-    let harmed = segments.iter().filter(|path| harm(path, b"the marker 7."));
+    let wal = home.data().join("wal");
+    let trail: Vec<PathBuf> = segments(&wal).iter().map(|name| wal.join(name)).collect();
+    let harmed = trail.iter().filter(|path| harm(path, b"the marker 7."));
     assert_eq!(harmed.count(), 1);
     let refused = home.command().output().expect("runs");
     let message = text(&refused.stderr);
@@ -240,7 +235,7 @@ fn a_shortened_trail_is_repaired_upon_the_last_checkpoint_and_not_before_it() {
     assert!(output.status.success(), "{output:?}");
 
     // Damage before the checkpoint leaves nothing to begin from.
-    assert!(harm(&segments[0], b"xxxx"));
+    assert!(harm(&trail[0], b"xxxx"));
     let other = home.data().with_file_name("other");
     let into: [&str; 3] = ["repair", "--into", other.to_str().expect("UTF-8")];
     let refused = tool(&into, &home.data());
@@ -263,6 +258,5 @@ fn a_shortened_trail_is_repaired_upon_the_last_checkpoint_and_not_before_it() {
     }
     run(&mut raw, "INSERT INTO m VALUES (7, 'again')");
     server.stop();
-    let verified = tool(&["verify"], &home.data());
-    assert!(verified.status.success(), "{verified:?}");
+    verified(&home.data());
 }

@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::os::unix::fs::FileExt;
 
-use common::{Home, grow, query, run, startup, text, tool, value, wait_until};
+use common::{Home, grow, query, run, segments, startup, text, tool, value, wait_until};
 
 #[test]
 fn the_trail_names_who_changed_what_from_what_to_what() {
@@ -233,17 +233,6 @@ fn what_was_archived_is_read_and_checked_with_the_rest() {
         );
     }
     run(&mut raw, "UPDATE t SET v = 'last' WHERE k = 1");
-    let segments = |folder: &std::path::Path| {
-        let Ok(entries) = fs::read_dir(folder) else {
-            return Vec::new();
-        };
-        let mut names: Vec<String> = entries
-            .map(|entry| entry.expect("entry").file_name().into_string().expect("text"))
-            .filter(|name| name.ends_with(".wal"))
-            .collect();
-        names.sort();
-        names
-    };
     wait_until("segments are archived", || segments(&home.archive()).len() >= 5);
     server.stop();
     // As if they had been recycled.

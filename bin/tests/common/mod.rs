@@ -251,6 +251,26 @@ pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// The names of the segments in a folder, which may not be there, in the order of the trail.
+pub fn segments(folder: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.expect("entry").file_name().into_string().expect("text"))
+        .filter(|name| name.ends_with(".wal"))
+        .collect();
+    names.sort();
+    names
+}
+
+/// What `scry verify` says of a database that it must find sound.
+pub fn verified(dir: &Path) -> String {
+    let verified = tool(&["verify"], dir);
+    assert!(verified.status.success(), "{verified:?}");
+    text(&verified.stdout)
+}
+
 /// Changes rows of a table `t (k int PRIMARY KEY, v int8, w text)`; each step takes about 100 KB of trail.
 pub fn grow(raw: &mut Raw, steps: u64) {
     for step in 0..steps {

@@ -279,10 +279,9 @@ fn one_connection_too_many_is_refused_and_silent_ones_do_not_keep_the_server_fro
         (503, &json!("53300"))
     );
     drop(silent);
-    let end = std::time::Instant::now() + common::DEADLINE;
-    while request(site.address, "GET", "/v1/elections", &[], None).status != 200 {
-        assert!(std::time::Instant::now() < end, "no place is given back");
-    }
+    common::wait_until("a place is given back", || {
+        request(site.address, "GET", "/v1/elections", &[], None).status == 200
+    });
     let _silent = site.connect();
     assert!(site.stop().success());
 }
@@ -298,15 +297,10 @@ fn queries_whose_clients_have_gone_end_and_give_their_places_back() {
     let clients: Vec<_> = (0..64)
         .map(|_| http_client::begin(site.address, "POST", "/v1/elections/e/query", &[], Some(&body)))
         .collect();
-    let end = std::time::Instant::now() + common::DEADLINE;
-    let until = |status: u16| {
-        while site.get("/v1/elections").status != status {
-            assert!(std::time::Instant::now() < end, "no {status}");
-        }
-    };
-    until(503);
+    let is_answered = |status: u16| site.get("/v1/elections").status == status;
+    common::wait_until("all places are taken", || is_answered(503));
     drop(clients);
-    until(200);
+    common::wait_until("they are given back", || is_answered(200));
 }
 
 #[test]
