@@ -24,7 +24,8 @@ pub async fn create(client: &Client, workers: i64, elections: bool) -> Result<()
         "CREATE TABLE account (id bigint PRIMARY KEY, balance bigint NOT NULL, note text); \
          CREATE TABLE transfer (id bigint PRIMARY KEY, source bigint NOT NULL, target bigint NOT NULL, \
          amount numeric(12,2) NOT NULL); \
-         CREATE TABLE entry (worker bigint NOT NULL, batch bigint NOT NULL, number int NOT NULL, payload text); ",
+         CREATE TABLE entry (worker bigint NOT NULL, batch bigint NOT NULL, number int NOT NULL, payload text); \
+         CREATE INDEX entry_batch ON entry (worker, batch); ",
     );
     for worker in 0..workers {
         sql += &format!("{}; ", scratch_definition(worker));
@@ -117,7 +118,8 @@ impl Worker {
             0..60 => self.transfer(client).await,
             60..78 => self.insert(client).await,
             78..79 => self.copy(client).await,
-            79..87 => self.delete(client).await,
+            79..84 => self.delete(client).await,
+            84..87 => self.touch(client).await,
             87..93 => self.replace(client).await,
             _ => self.roll_back(client).await,
         }
@@ -257,6 +259,33 @@ impl Worker {
         }
     }
 
+    /// Writes all rows of the worker again, as they are.
+    async fn touch(&mut self, client: &Client) -> Result<(), Stopped> {
+        let rows: u64 = self
+            .journal
+            .acknowledged
+            .batches
+            .values()
+            .map(|rows| u64::from(*rows))
+            .sum();
+        if self.random.one_in(2) {
+            // With other keys in the index in between.
+            let turn = format!("UPDATE entry SET batch = -batch WHERE worker = {}", self.id);
+            return run(client, &format!("BEGIN; {turn}; {turn}; COMMIT")).await;
+        }
+        let sql = "UPDATE entry SET payload = payload WHERE worker = $1";
+        let written = client
+            .execute(sql, &[&self.id])
+            .await
+            .map_err(|e| Stopped::from(sql, &e))?;
+        match written == rows {
+            true => Ok(()),
+            false => Err(Stopped::Unexpected(format!(
+                "writing {rows} rows again took {written}"
+            ))),
+        }
+    }
+
     async fn replace(&mut self, client: &Client) -> Result<(), Stopped> {
         let (generation, rows) = (self.journal.number(), 1 + self.random.below(40) as u32);
         self.open(Change::Replace { generation, rows }, false);
@@ -315,6 +344,10 @@ impl Worker {
         .await?;
         if self.random.one_in(4) {
             run(client, &format!("TRUNCATE scratch_{}", self.id)).await?;
+        }
+        if self.random.one_in(4) {
+            let all = format!("UPDATE entry SET payload = 'never' WHERE worker = {}", self.id);
+            run(client, &all).await?;
         }
         run(client, "ROLLBACK").await
     }

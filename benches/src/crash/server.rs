@@ -58,8 +58,10 @@ impl Server {
             }
         }
         if kind == Kind::Scry {
-            // Checkpoints and compaction are always under way, and hardly a row is in memory.
-            let mut config = "[rows]\nmemory_mib = 1\ncache_mib = 4\ncheckpoint_mib = 1\n".to_owned();
+            // Checkpoints and compaction are always under way, and hardly a row is in memory, also of those that a large transaction writes.
+            let mut config = "[rows]\nmemory_mib = 1\ncache_mib = 4\ncheckpoint_mib = 1\n\
+                              [transactions]\nmemory_mib_max = 1\n"
+                .to_owned();
             if recycle {
                 config.push_str(
                     "[log]\nsegment_mib = 1\nrecycle = true\nkeep_mib = 0\n[mirror]\ncheckpoint_mib = 1\n",
