@@ -37,10 +37,18 @@ fn drive<T>(mut future: Pin<&mut (impl Future<Output = T> + ?Sized)>, turns: usi
 /// More turns than any of these tables needs.
 const ALL: usize = 200;
 
-fn finish<T>(future: Pin<&mut (impl Future<Output = Result<T, Error>> + ?Sized)>) -> Result<T, Error> {
-    match drive(future, ALL) {
+fn finish<T>(mut future: Pin<&mut (impl Future<Output = Result<T, Error>> + ?Sized)>) -> Result<T, Error> {
+    let mut done = drive(future.as_mut(), ALL);
+    // For a checkpoint it may have to wait, which another thread makes.
+    wait_until("it waits for somebody", || {
+        if done.is_pending() {
+            done = drive(future.as_mut(), 1);
+        }
+        done.is_ready()
+    });
+    match done {
         Poll::Ready(done) => done,
-        Poll::Pending => panic!("it waits for somebody"),
+        Poll::Pending => unreachable!("it was waited for"),
     }
 }
 
