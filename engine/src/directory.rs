@@ -14,6 +14,11 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A process that is about to end, and a copy of one that is about to become another program, hold on to the lock for a moment.
+const LOCK_PATIENCE: Duration = Duration::from_millis(100);
+const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
 /// The format that this version writes, and the newest that it reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -61,19 +66,22 @@ impl DataDirectory {
             doing: "open",
             source,
         })?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::DirectoryLocked {
-                    path: path.to_owned(),
-                });
-            }
-            Err(TryLockError::Error(source)) => {
-                return Err(Error::Io {
-                    path: lock_path,
-                    doing: "lock",
-                    source,
-                });
+        let begun = Instant::now();
+        while let Err(refused) = lock.try_lock() {
+            match refused {
+                TryLockError::WouldBlock if begun.elapsed() < LOCK_PATIENCE => std::thread::sleep(LOCK_PAUSE),
+                TryLockError::WouldBlock => {
+                    return Err(Error::DirectoryLocked {
+                        path: path.to_owned(),
+                    });
+                }
+                TryLockError::Error(source) => {
+                    return Err(Error::Io {
+                        path: lock_path,
+                        doing: "lock",
+                        source,
+                    });
+                }
             }
         }
         if is_new {
