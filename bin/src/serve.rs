@@ -322,6 +322,10 @@ fn options(config: &Config) -> DatabaseOptions {
     }
     options.engine.history = Duration::from_secs(history.retention_s);
     options.engine.transaction_bytes_max = transactions.memory_mib_max << 20;
+    options.engine.move_bytes = options
+        .engine
+        .move_bytes
+        .min(options.engine.transaction_bytes_max / 8);
     options.election_creators = Some(elections.creators.clone()).filter(|users| !users.is_empty());
     options.base_retention_bytes = Some(elections.base_retention_mib << 20).filter(|bytes| *bytes > 0);
     options.engine.candidate_bytes_max = elections.candidate_mib_max << 20;

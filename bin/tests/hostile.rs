@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Home, bind, execute, message, parse, query, startup, startup_packet, sync, tags};
+use common::{Home, bind, execute, message, parse, query, run, startup, startup_packet, sync, tags, value};
 
 #[test]
 fn encryption_requests_are_declined_and_the_startup_goes_on() {
@@ -370,17 +370,61 @@ fn what_needs_more_memory_than_allowed_ends_with_53200_and_the_session_goes_on()
     let mut raw = server.session();
     raw.send(&query("CREATE TABLE t (k int PRIMARY KEY, v text)"));
     raw.until_ready();
+    // What is behind a savepoint stays in memory.
     for sql in [
-        "INSERT INTO t SELECT g, 'a row among many rows' FROM generate_series(1, 100000) AS g(g)",
+        "BEGIN; SAVEPOINT s; INSERT INTO t SELECT g, 'a row among many rows' FROM generate_series(1, 100000) AS g(g)",
         "SELECT g % 100000 AS h, count(*) FROM generate_series(1, 1000000) AS g(g) GROUP BY h ORDER BY h",
     ] {
         raw.send(&query(sql));
         let answer = raw.until_ready();
         let error = answer.iter().find(|message| message.tag == b'E').expect(sql);
         assert_eq!(error.code(), "53200", "{sql}: {error:?}");
+        raw.send(&query("ROLLBACK"));
+        raw.until_ready();
     }
     raw.send(&query("INSERT INTO t VALUES (1, 'one'); SELECT count(*) FROM t"));
     assert_eq!(tags(&raw.until_ready()), "CTDCZ");
+}
+
+#[test]
+fn statements_write_many_times_as_much_as_a_transaction_may_have_in_memory() {
+    let home = Home::with_config("[transactions]\nmemory_mib_max = 1");
+    let mut server = home.start();
+    let mut raw = server.session();
+    for sql in [
+        "CREATE TABLE t (k int PRIMARY KEY, v text, n int)",
+        "CREATE INDEX t_n ON t (n)",
+        "INSERT INTO t SELECT g, 'a row among many rows', g FROM generate_series(1, 40000) AS g(g)",
+        "UPDATE t SET n = n + 100000",
+        "BEGIN; UPDATE t SET v = 'another text'; DELETE FROM t WHERE k % 4 = 0; ROLLBACK",
+        "DELETE FROM t WHERE k % 4 = 1",
+        "UPDATE t SET k = k + 1000000 WHERE k % 4 = 2",
+    ] {
+        raw.send(&query(sql));
+        let answer = raw.until_ready();
+        let error = answer.iter().find(|message| message.tag == b'E');
+        assert!(error.is_none(), "{sql}: {error:?}");
+    }
+    for restart in [false, true] {
+        if restart {
+            server.kill();
+            server = home.start();
+            raw = server.session();
+        }
+        for (sql, expected) in [
+            ("SELECT count(*) FROM t", "30000"),
+            ("SELECT sum(n) FROM t", "3600030000"),
+            ("SELECT sum(k) FROM t", "10600030000"),
+            ("SELECT min(v) FROM t", "a row among many rows"),
+            // By the key and by the index, on the rows.
+            ("SELECT n FROM t WHERE k = 1000002", "100002"),
+            ("SELECT k FROM t WHERE n = 100003", "3"),
+        ] {
+            assert_eq!(value(&mut raw, sql), expected, "{sql}, restart: {restart}");
+        }
+        let gone = run(&mut raw, "SELECT k FROM t WHERE n = 3");
+        assert_eq!(tags(&gone), "TCZ");
+    }
 }
 
 #[test]

@@ -11,8 +11,8 @@ use crate::overlay::Pending;
 use smallvec::SmallVec;
 use std::ops::{Index, IndexMut};
 
-/// Changes of a chunk.
-const CHUNK: usize = 1 << 12;
+/// Changes of a chunk: one that stays has the places of so many stay.
+const CHUNK: usize = 1 << 9;
 
 #[derive(Default)]
 pub(crate) struct Changes {

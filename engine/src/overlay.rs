@@ -179,6 +179,13 @@ impl Pending {
         (CHANGE_OVERHEAD_BYTES + self.key.len() + row) as u64
     }
 
+    /// Has those who mean to insert the key wait if the transaction means to delete the row, and only then.
+    pub(crate) fn mark_ending(&self) {
+        if let Some(entry) = &self.entry {
+            entry.lock().ending = matches!(self.now, Now::Gone);
+        }
+    }
+
     /// Whether nothing is left of it, here or in the log's count.
     fn is_gone(&self) -> bool {
         let is_untouched = matches!((&self.now, &self.logged), (Now::Untouched, Logged::Nothing));
@@ -308,11 +315,11 @@ impl Overlay {
         store: u32,
         key: Key,
         entry: Arc<RowEntry>,
-        row: Option<Row>,
-        local: u32,
+        base: Option<Version>,
+        (row, local): (Option<Row>, u32),
     ) {
         let now = row.clone().map_or(Now::Gone, Now::Row);
-        let mut pending = Pending::locked(store, key, entry, None, now);
+        let mut pending = Pending::locked(store, key, entry, base, now);
         pending.logged = match &row {
             Some(row) => Logged::Row {
                 row: Arc::clone(row),
@@ -329,7 +336,7 @@ impl Overlay {
     pub(crate) fn empty(&mut self, slot: u32) {
         let pending = &mut self.changes[slot as usize];
         self.total_bytes = (self.total_bytes + EMPTY_BYTES).saturating_sub(pending.memory_bytes());
-        pending.entry = None;
+        (pending.entry, pending.base) = (None, None);
         pending.key = Key::new();
         (pending.now, pending.logged, pending.moved) = (Now::Untouched, Logged::Nothing, None);
     }

@@ -434,3 +434,320 @@ fn a_load_is_replayed_with_what_it_has_changed_of_others_rows() {
         }
     }
 }
+
+/// How the rows are that a transaction changes which is larger than memory.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Before {
+    /// In files, and some of them in memory.
+    Written,
+    /// In files only.
+    Evicted,
+    /// In memory, and not in files until a checkpoint writes them.
+    Dirty,
+}
+
+const EACH_BEFORE: [Before; 3] = [Before::Written, Before::Evicted, Before::Dirty];
+
+/// A table of `MANY` rows with an index.
+fn full(before: Before) -> (Home, Arc<Table>) {
+    let mut home = Home::with(EngineOptions {
+        rows_bytes_max: if before == Before::Written { u64::MAX } else { 0 },
+        // Only who asks for a checkpoint has one made.
+        checkpoint_log_bytes: if before == Before::Dirty { u64::MAX } else { 0 },
+        ..without_checkpoints()
+    });
+    let table = indexed(&home);
+    let rows: Vec<i32> = (0..MANY).map(nth).collect();
+    for some in rows.chunks(500) {
+        let mut txn = begin(&home);
+        for id in some {
+            insert(&mut txn, &table, *id, i64::from(*id) * 2);
+        }
+        block_on(txn.room()).unwrap();
+        txn.commit("").unwrap().unwrap();
+    }
+    if before == Before::Dirty {
+        return (home, table);
+    }
+    home.checkpoint();
+    drop(table);
+    if before == Before::Evicted {
+        home.restart();
+    }
+    let table = home.table("t");
+    (home, table)
+}
+
+/// Changes most rows, deletes others, and has values of the unique index go from row to row. Answers what is left.
+fn rework(txn: &mut Txn, table: &Table) -> Vec<(i32, i64)> {
+    let mut expected = Vec::new();
+    for number in 0..MANY / 5 {
+        let id = 5 * ((number * 7919) % (MANY / 5));
+        let value = |id: i32| i64::from(id) * 2;
+        assert!(delete(txn, table, id));
+        // The value of a row that is gone, of which the log says so first; and of one of which it says so later.
+        assert!(set(txn, table, id + 1, value(id)));
+        assert!(set(txn, table, id + 2, value(id + 2) + 1));
+        assert!(set(txn, table, id + 2, value(id + 1)));
+        assert!(delete(txn, table, id + 3));
+        insert(txn, table, id + 3, -value(id + 3));
+        expected.extend([
+            (id + 1, value(id)),
+            (id + 2, value(id + 1)),
+            (id + 3, -value(id + 3)),
+            (id + 4, value(id + 4)),
+        ]);
+        if id % 100 == 0 {
+            block_on(txn.room()).unwrap();
+        }
+    }
+    expected.sort_unstable();
+    expected
+}
+
+#[test]
+fn changes_of_others_rows_that_are_larger_than_memory_are_committed_and_found_after_a_crash() {
+    for before in EACH_BEFORE {
+        let (mut home, table) = full(before);
+        let mut txn = begin(&home);
+        let mut expected = rework(&mut txn, &table);
+        assert!(
+            private_files(&home) > 0,
+            "{before:?}: rows have moved out of memory"
+        );
+        assert_eq!(rows(&mut txn, &table), expected, "{before:?}");
+        let mut by_value = expected.clone();
+        by_value.sort_by_key(|(_, value)| *value);
+        assert_eq!(rows_by_index(&mut txn, &table, 0), by_value);
+        // Nobody else sees anything of it.
+        assert_eq!(home.rows(&table), loaded());
+        let own = txn.own_writes(table.def.store).unwrap();
+        let replaced = MANY as usize / 5 * 4;
+        assert_eq!(
+            (own.hidden.len(), own.rows.len()),
+            (replaced, expected.len() - MANY as usize / 5)
+        );
+        assert_eq!(txn.changed_rows(), replaced as u64);
+        home.engine().checkpoint().unwrap();
+        assert_eq!(rows(&mut txn, &table), expected, "{before:?}");
+        txn.commit("UPDATE").unwrap().unwrap();
+        assert_eq!(home.rows(&table), expected, "{before:?}");
+        assert_eq!(table.live_rows(), expected.len() as u64);
+        home.check_indexes(&table);
+        home.check_replica(&table);
+        // Others write them again, in memory and by another large transaction.
+        assert!(expected.iter().any(|(id, _)| *id == 4));
+        let mut txn = begin(&home);
+        assert!(set(&mut txn, &table, 4, -4_000_000));
+        assert!(!delete(&mut txn, &table, 5));
+        txn.commit("").unwrap().unwrap();
+        drop(table);
+        for restart in 0..3 {
+            expected.iter_mut().find(|(id, _)| *id == 4).unwrap().1 = -4_000_000 - restart;
+            let table = home.table("t");
+            let mut txn = begin(&home);
+            assert!(set(&mut txn, &table, 4, -4_000_000 - restart));
+            txn.commit("").unwrap().unwrap();
+            drop(table);
+            home.restart_at_once();
+            let table = home.table("t");
+            assert_eq!(home.rows(&table), expected, "{before:?}, restart {restart}");
+            assert_eq!(table.live_rows(), expected.len() as u64);
+            home.check_indexes(&table);
+            home.check_replica(&table);
+            match restart {
+                // Else the commit has asked for a checkpoint.
+                0 if before != Before::Dirty => {
+                    assert!(private_files(&home) > 0, "{before:?}: rows are in files again");
+                }
+                _ => {
+                    home.checkpoint();
+                    wait_until("the files of the transaction", || private_files(&home) == 0);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn changes_of_others_rows_that_are_rolled_back_leave_them_as_they_were() {
+    for before in EACH_BEFORE {
+        let (mut home, table) = full(before);
+        let mut txn = begin(&home);
+        let savepoint_at = MANY / 2;
+        for id in 0..savepoint_at {
+            assert!(set(&mut txn, &table, id, -1 - i64::from(id)));
+        }
+        let savepoint = txn.savepoint().unwrap();
+        for id in 0..100 {
+            match id % 2 {
+                0 => assert!(set(&mut txn, &table, id, -100_000 - i64::from(id))),
+                _ => assert!(delete(&mut txn, &table, id)),
+            }
+            assert!(delete(&mut txn, &table, savepoint_at + id));
+        }
+        txn.rollback_to(savepoint).unwrap();
+        txn.release(savepoint).unwrap();
+        let half = |id: i32| match id < savepoint_at {
+            true => (id, -1 - i64::from(id)),
+            false => (id, i64::from(id) * 2),
+        };
+        assert_eq!(rows(&mut txn, &table), (0..MANY).map(half).collect::<Vec<_>>());
+        for id in savepoint_at..MANY {
+            assert!(delete(&mut txn, &table, id));
+        }
+        txn.rollback();
+        assert_eq!(private_files(&home), 0);
+        assert_eq!(home.rows(&table), loaded(), "{before:?}");
+        assert_eq!(table.live_rows(), MANY as u64);
+        home.check_indexes(&table);
+        let mut txn = begin(&home);
+        assert!(set(&mut txn, &table, 7, -7));
+        txn.commit("").unwrap().unwrap();
+        home.check_replica(&table);
+        drop(table);
+        home.restart_at_once();
+        let mut expected = loaded();
+        expected[7].1 = -7;
+        assert_eq!(home.rows(&home.table("t")), expected, "{before:?}");
+    }
+}
+
+#[test]
+fn whoever_writes_a_row_that_moved_waits_for_the_end_of_its_transaction() {
+    for commits in [true, false] {
+        let (home, table) = full(Before::Written);
+        let mut txn = begin(&home);
+        for id in 0..MANY - 1 {
+            match id % 2 {
+                0 => assert!(set(&mut txn, &table, id, -1 - i64::from(id))),
+                _ => assert!(delete(&mut txn, &table, id)),
+            }
+        }
+        assert!(private_files(&home) > 0);
+        let mut others: Vec<Txn> = (0..5).map(|_| begin(&home)).collect();
+        let mut late = home.session().begin(Isolation::RepeatableRead);
+        late.statement();
+        assert_eq!(get(&mut late, &table, 8), Some(16));
+        {
+            let [a, b, c, d, e] = &mut others[..] else {
+                panic!()
+            };
+            let (four, five, six) = (key(4), key(5), key(6));
+            let mut updated = pin!(a.lock(&table, &four));
+            let mut deleted = pin!(b.lock(&table, &five));
+            let mut shared = pin!(c.share(&table, &six));
+            let mut inserted = pin!(d.insert(&table, Some(key(7)), row(&table, 7, -7_000_000)));
+            // The value that a deleted row had.
+            let mut valued = pin!(e.insert(&table, Some(key(MANY)), row(&table, MANY, 18)));
+            let eight = key(8);
+            let mut refused = pin!(late.lock(&table, &eight));
+            assert!(poll_once(updated.as_mut()).is_pending());
+            assert!(poll_once(deleted.as_mut()).is_pending());
+            assert!(poll_once(shared.as_mut()).is_pending());
+            assert!(poll_once(inserted.as_mut()).is_pending());
+            assert!(poll_once(valued.as_mut()).is_pending());
+            assert!(poll_once(refused.as_mut()).is_pending());
+            assert_eq!(
+                get(&mut begin(&home), &table, 4),
+                Some(8),
+                "who reads does not wait"
+            );
+            match commits {
+                true => drop(txn.commit("").unwrap()),
+                false => txn.rollback(),
+            }
+            let value = |version: Version| decode(&table, &version.row).1;
+            let updated = block_on(updated).unwrap().map(value);
+            let deleted = block_on(deleted).unwrap().map(value);
+            let shared = block_on(shared).unwrap().map(value);
+            let inserted = block_on(inserted).unwrap();
+            let valued = block_on(valued).unwrap();
+            let refused = block_on(refused);
+            match commits {
+                true => {
+                    assert_eq!((updated, deleted, shared), (Some(-5), None, Some(-7)));
+                    assert_eq!(inserted, InsertOutcome::Inserted(key(7)));
+                    assert_eq!(valued, InsertOutcome::Inserted(key(MANY)));
+                    assert!(matches!(refused, Err(Error::SerializationFailure { .. })));
+                }
+                false => {
+                    assert_eq!((updated, deleted, shared), (Some(8), Some(10), Some(12)));
+                    assert!(matches!(inserted, InsertOutcome::Exists(_)));
+                    assert!(matches!(valued, InsertOutcome::Taken { key: taken, .. } if taken == key(9)));
+                    assert_eq!(refused.unwrap().map(value), Some(16));
+                }
+            }
+        }
+        for other in others {
+            other.commit("").unwrap();
+        }
+        drop(late);
+        home.check_indexes(&table);
+        home.check_replica(&table);
+    }
+}
+
+#[test]
+fn cursors_show_changed_rows_that_moved_as_they_were_when_they_were_opened() {
+    let (home, table) = full(Before::Evicted);
+    let mut txn = begin(&home);
+    for id in 0..MANY {
+        assert!(set(&mut txn, &table, id, -1 - i64::from(id)));
+    }
+    let mut own = txn.begin_scan(&table, KeyRange::all()).unwrap();
+    let mut others = begin(&home).begin_scan(&table, KeyRange::all()).unwrap();
+    let mut firsts = [own.next_batch(10).unwrap(), others.next_batch(10).unwrap()];
+    // Brought back, changed, and moved out once more.
+    for round in 2..4 {
+        for id in 0..MANY {
+            assert!(set(
+                &mut txn,
+                &table,
+                id,
+                -i64::from(round * MANY) - i64::from(id)
+            ));
+        }
+    }
+    assert!(delete(&mut txn, &table, 100));
+    let seen = |cursor: &mut ScanCursor, first: &mut Vec<(Key, Version)>| {
+        first.extend(cursor.next_batch(usize::MAX).unwrap());
+        let rows = first.iter().map(|(_, version)| decode(&table, &version.row));
+        rows.collect::<Vec<_>>()
+    };
+    let [first_own, first_others] = &mut firsts;
+    let before: Vec<_> = (0..MANY).map(|id| (id, -1 - i64::from(id))).collect();
+    assert_eq!(seen(&mut own, first_own), before);
+    txn.commit("").unwrap().unwrap();
+    home.checkpoint();
+    assert_eq!(seen(&mut others, first_others), loaded());
+}
+
+#[test]
+fn the_past_of_rows_that_moved_is_seen_by_snapshots_from_before() {
+    let (home, table) = full(Before::Written);
+    let mut early = home.session().begin(Isolation::RepeatableRead);
+    early.statement();
+    assert_eq!(get(&mut early, &table, 0), Some(0));
+    let mut txn = begin(&home);
+    for id in 0..MANY {
+        match id % 3 {
+            0 => assert!(delete(&mut txn, &table, id)),
+            _ => assert!(set(&mut txn, &table, id, -i64::from(id))),
+        }
+    }
+    txn.commit("").unwrap().unwrap();
+    for _ in 0..2 {
+        assert_eq!(rows(&mut early, &table), loaded());
+        let mut by_value = rows_by_index(&mut early, &table, 0);
+        by_value.sort_unstable();
+        assert_eq!(by_value, loaded());
+        home.checkpoint();
+    }
+    drop(early);
+    let expected: Vec<_> = (0..MANY)
+        .filter(|id| id % 3 != 0)
+        .map(|id| (id, -i64::from(id)))
+        .collect();
+    assert_eq!(home.rows(&table), expected);
+}

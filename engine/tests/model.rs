@@ -60,13 +60,16 @@ struct Held {
     base: Option<i64>,
     /// `None`: locked, not written.
     now: Option<Option<i64>>,
-    /// It was deleted at some time: inserters wait.
-    ending: bool,
 }
 
 impl Held {
     fn current(&self) -> Option<i64> {
         self.now.unwrap_or(self.base)
+    }
+
+    /// Its owner means to delete it: inserters wait.
+    fn is_ending(&self) -> bool {
+        self.now == Some(None)
     }
 }
 
@@ -198,7 +201,6 @@ impl World {
         let fresh = Held {
             base: Some(value),
             now: None,
-            ending: false,
         };
         self.open(index).held.entry(key).or_insert(fresh);
         true
@@ -210,7 +212,7 @@ impl World {
         let other = self.holder(key, index);
         let expected = match (&held, other) {
             (Some(held), _) => Expected::Value(held.current()),
-            (None, Some(other)) if committed.is_none() || other.ending => Expected::Waits,
+            (None, Some(other)) if committed.is_none() || other.is_ending() => Expected::Waits,
             (None, _) => Expected::Value(committed),
         };
         let may_wait = self.maybe_held(key, index);
@@ -235,7 +237,6 @@ impl World {
             let fresh = Held {
                 base: None,
                 now: None,
-                ending: false,
             };
             self.open(index).held.entry(key).or_insert(fresh).now = Some(Some(value));
         }
@@ -319,10 +320,9 @@ impl World {
         open.txn.rollback_to(id).unwrap();
         open.savepoints.truncate(which + 1);
         let after = std::mem::replace(&mut open.held, saved);
-        for (key, held) in after {
-            match open.held.get_mut(&key) {
-                Some(before) => before.ending |= held.ending,
-                None => open.maybe_held.push(key),
+        for key in after.into_keys() {
+            if !open.held.contains_key(&key) {
+                open.maybe_held.push(key);
             }
         }
     }
@@ -403,9 +403,7 @@ impl World {
             Step::Delete(key) => {
                 if self.lock(index, key) {
                     block_on(self.open(index).txn.delete(&table, &common::key(key))).unwrap();
-                    let held = self.open(index).held.get_mut(&key).unwrap();
-                    held.now = Some(None);
-                    held.ending = true;
+                    self.open(index).held.get_mut(&key).unwrap().now = Some(None);
                 }
             }
             Step::Lock(key) => drop(self.lock(index, key)),

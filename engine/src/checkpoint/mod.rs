@@ -50,6 +50,7 @@ use scry_wal::{Log, Lsn, TentativeId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 /// How often the thread looks whether there is something to do.
@@ -100,8 +101,18 @@ pub(crate) struct Checkpoints {
     pub(crate) admission: Admission,
     made: AtomicU64,
     attempts: Attempts,
+    turns: Mutex<Turns>,
     /// Whether one is due whatever the log and the rows say.
     asked: AtomicBool,
+}
+
+/// Who waits for checkpoints.
+#[derive(Default)]
+struct Turns {
+    /// How many were begun, and how many of them have ended, done or not.
+    begun: u64,
+    ended: u64,
+    waiting: Vec<Waker>,
 }
 
 /// The engine at one moment.
@@ -138,6 +149,7 @@ impl Checkpoints {
             admission: Admission::default(),
             made: AtomicU64::new(0),
             attempts: Attempts::default(),
+            turns: Mutex::default(),
             asked: AtomicBool::new(false),
         }
     }
@@ -157,6 +169,26 @@ impl Checkpoints {
         self.asked.store(true, Ordering::Relaxed);
     }
 
+    /// Has one made, and waits for its end. Answers whether it was, or any other meanwhile. Does not wait where none are made in the background.
+    pub(crate) async fn next(&self) -> bool {
+        if self.limits.log_bytes == 0 {
+            return false;
+        }
+        let made = self.made();
+        let ours = self.turns.lock().begun + 1;
+        self.ask();
+        std::future::poll_fn(|cx| {
+            let mut turns = self.turns.lock();
+            if turns.ended >= ours {
+                return Poll::Ready(());
+            }
+            turns.waiting.push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+        self.made() > made
+    }
+
     /// How many were made.
     pub(crate) fn made(&self) -> u64 {
         self.made.load(Ordering::Relaxed)
@@ -169,8 +201,15 @@ impl Checkpoints {
     /// Makes one; see `Engine::checkpoint`.
     pub(crate) fn make(&self) -> Result<Lsn, Error> {
         let mut last = self.last.lock();
+        self.turns.lock().begun += 1;
         let asked = self.asked.swap(false, Ordering::Relaxed);
         let made = self.make_after(&mut last);
+        let mut turns = self.turns.lock();
+        turns.ended = turns.begun;
+        std::mem::take(&mut turns.waiting)
+            .into_iter()
+            .for_each(Waker::wake);
+        drop(turns);
         if made.is_err() && asked {
             self.ask();
         }

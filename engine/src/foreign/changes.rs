@@ -24,6 +24,9 @@ struct Change {
     new: Option<Row>,
 }
 
+/// The n-th foreign keys of a table, and those that refer to it.
+type Against<'a> = (&'a [usize], &'a [(Arc<Table>, usize)]);
+
 impl Txn {
     /// Checks what the transaction has changed so far against the foreign keys that `which` names. The caller has begun a statement.
     ///
@@ -58,45 +61,55 @@ impl Txn {
             if keys[store].is_empty() && references[store].is_empty() {
                 continue;
             }
-            let Some(Change { old, new }) = self.change(table, slot)? else {
-                continue;
-            };
-            let kept = |columns: &[usize]| {
-                let both = old.as_ref().zip(new.as_ref());
-                both.is_some_and(|(old, new)| table.agree(columns, old, new))
-            };
-            for key in &keys[store] {
-                let Some(new) = &new else { break };
-                if !kept(&table.def.foreign_keys[*key].columns) {
-                    self.check_reference(table, *key, new).await?;
-                }
-            }
-            for (child, key) in &references[store] {
-                let Some(old) = &old else { break };
-                if !kept(&child.def.foreign_keys[*key].referenced) {
-                    self.check_unreferenced(table, (child, *key), old, true).await?;
-                }
+            if let Some(change) = self.change(table, slot)? {
+                let against = (&keys[store][..], &references[store][..]);
+                self.check_change(table, &change, against).await?;
             }
         }
-        for (table, keys) in tables.iter().zip(&keys) {
-            if let Some(table) = table.as_ref().filter(|_| !keys.is_empty()) {
-                self.check_moved(table, keys).await?;
+        for ((table, keys), references) in tables.iter().zip(&keys).zip(&references) {
+            let is_bound = !keys.is_empty() || !references.is_empty();
+            if let Some(table) = table.as_ref().filter(|_| is_bound) {
+                self.check_moved(table, (keys, references)).await?;
             }
         }
         Ok(())
     }
 
-    /// Checks the rows that moved out of memory, all of them inserted by the transaction, against foreign keys of their table.
-    async fn check_moved(&mut self, table: &Table, keys: &[usize]) -> Result<(), Error> {
+    /// Checks what became of a row against some foreign keys of its table, and some that refer to it.
+    async fn check_change(
+        &mut self,
+        table: &Table,
+        Change { old, new }: &Change,
+        (keys, references): Against<'_>,
+    ) -> Result<(), Error> {
+        let kept = |columns: &[usize]| {
+            let both = old.as_ref().zip(new.as_ref());
+            both.is_some_and(|(old, new)| table.agree(columns, old, new))
+        };
+        for key in keys {
+            let Some(new) = new else { break };
+            if !kept(&table.def.foreign_keys[*key].columns) {
+                self.check_reference(table, *key, new).await?;
+            }
+        }
+        for (child, key) in references {
+            let Some(old) = old else { break };
+            if !kept(&child.def.foreign_keys[*key].referenced) {
+                self.check_unreferenced(table, (child, *key), old, true).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for rows that moved out of memory.
+    async fn check_moved(&mut self, table: &Table, against: Against<'_>) -> Result<(), Error> {
         let mut left = KeyRange::all();
         while let Some(rows) = self.next_moved(table, &left)? {
             for (key, stored) in rows {
-                if let Some(row) = &stored.row
-                    && !self.is_own(table, &key)
-                {
-                    for number in keys {
-                        self.check_reference(table, *number, row).await?;
-                    }
+                if !self.is_own(table, &key) {
+                    let old = self.moved_base(table, &key)?.map(|base| base.row);
+                    let new = stored.row;
+                    self.check_change(table, &Change { old, new }, against).await?;
                 }
                 left.lower = Bound::Excluded(key);
             }

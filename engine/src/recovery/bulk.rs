@@ -1,17 +1,19 @@
 //! Transactions larger than memory: what their tentative records say waits in files, and is put into runs when they commit.
 //!
 //! Tentative changes of a transaction that take more than `Ground::bulk_bytes` go into runs of their own, by store and key; the changes of one key stand
-//! there as its versions, numbered in the order of the log. When a commit adopts them, its own changes are added, and two walks over them follow:
+//! there as its versions, numbered in the order of the log. When a commit adopts them, its own changes are added. What the memtable has of them goes
+//! through the window, as the changes of any commit do. Of the others only what is left in the end counts: rows are written into
+//! layers as a flush has them, and so are entries of indexes. Two walks over the rows that are changed make that of them:
 //!
-//! 1. rows of which a version was committed before go through the window, as the changes of any commit do. They were in memory
-//!    when the transaction made them;
-//! 2. of the others only what is left of them in the end counts. They are written into layers as a flush has them, and their entries in indexes
-//!    too; a row or entry of which the memtable has something, or an entry whose key the first walk gives up, goes through the window instead.
+//! 1. rows in memory of which a version was committed before go into the window, and of those that only the runs have, the entries that they give
+//!    up into a layer;
+//! 2. rows that only the runs have, and new ones, and their entries, go into layers in front of that one; but into the window what the
+//!    memtable has something of, and entries whose key the first walk's window gives up.
 //!
 //! The layers are put in front of the set, and the next checkpoint takes them over (`crate::runs::private`). Only the rows of a table that gets another
 //! primary key by the same commit are read into memory, for those are known by their ordinals.
 
-use super::changes::{OwnedChange, Progress, RowChange};
+use super::changes::{OwnedChange, Progress, RowChange, old_row};
 use super::rows::in_memory;
 use super::window::{Kind, Place};
 use super::{Replay, corrupt};
@@ -20,6 +22,7 @@ use crate::catalog::Table;
 use crate::error::Error;
 use crate::index::{Index, entry};
 use crate::key::Key;
+use crate::row::{RowError, RowLayout};
 use crate::runs::private::PrivateRuns;
 use crate::runs::{Runs, SpaceId, Stored};
 use crate::store::Growth;
@@ -80,7 +83,7 @@ struct Layers {
     out: PrivateRuns,
     runs: Arc<Runs>,
     /// Entries of indexes that were not written yet.
-    entries: Vec<(SpaceId, Key, Row)>,
+    entries: Vec<(SpaceId, Key, Option<Row>)>,
     entry_bytes: usize,
     bulk_bytes: usize,
 }
@@ -213,21 +216,9 @@ impl Replay {
             };
             match into.is_by_ordinal {
                 true => self.change_in_order(progress, &bulk, &into)?,
-                false => tables.push(into),
+                false => tables.push((into, HashSet::new())),
             }
         }
-        for into in &tables {
-            bulk.each(into.table.store.id, |_, changes| {
-                if was_there(changes, lsn)? {
-                    for numbered in changes {
-                        let change = RowChange::from(&numbered.change(lsn)?);
-                        self.change_as(lsn, progress, change, into.ordinal(numbered))?;
-                    }
-                }
-                Ok(())
-            })?;
-        }
-        let given_up = self.applying.ended_entries();
         let mut layers = Layers {
             out: PrivateRuns::new(&runs),
             runs,
@@ -235,8 +226,26 @@ impl Replay {
             entry_bytes: 0,
             bulk_bytes: self.bulk_bytes,
         };
-        for into in &tables {
-            self.insert_bulk(&bulk, into, lsn, &given_up, &mut layers)?;
+        for (into, in_window) in &mut tables {
+            bulk.each(into.table.store.id, |key, changes| {
+                if !was_there(changes, lsn)? {
+                    return Ok(());
+                }
+                if let Found::NotHere = in_memory(&into.table.store, key) {
+                    return self.end_entries(into, lsn, key, changes, &mut layers);
+                }
+                in_window.insert(key.clone());
+                for numbered in changes {
+                    let change = RowChange::from(&numbered.change(lsn)?);
+                    self.change_as(lsn, progress, change, into.ordinal(numbered))?;
+                }
+                Ok(())
+            })?;
+        }
+        layers.write_entries(lsn)?;
+        let given_up = self.applying.ended_entries();
+        for (into, in_window) in &tables {
+            self.change_bulk(&bulk, (into, in_window), lsn, &given_up, &mut layers)?;
         }
         layers.write_entries(lsn)?;
         layers.out.publish();
@@ -263,23 +272,58 @@ impl Replay {
         Ok(())
     }
 
-    /// Inserts the rows of a table that were not there before.
-    fn insert_bulk(
+    /// Ends the entries that a row gives up which only the runs have.
+    fn end_entries(
+        &mut self,
+        into: &Into,
+        lsn: Lsn,
+        key: &Key,
+        changes: &[Numbered],
+        layers: &mut Layers,
+    ) -> Result<(), Error> {
+        let table = &into.table;
+        if table.indexes.is_empty() {
+            return Ok(());
+        }
+        let (place, pins) = (self.at(lsn), self.catalog.elections().pins());
+        let row = changed(changes, lsn, into)?;
+        for index in table.indexes.iter().filter(|index| index.is_ready()) {
+            let Some(old_key) = row.old_key(index, key, lsn)? else {
+                continue;
+            };
+            if let Found::NotHere = in_memory(index.store(), &old_key) {
+                layers.entry(index, old_key, key, lsn, Becomes::Gone)?;
+                continue;
+            }
+            let window = self.applying.window_with(|| pins.list());
+            let target = window.index(index);
+            let own = Some((Ordinal::default(), &key[..]));
+            window.push(target, (place, Kind::EntryGone), &old_key, None, own);
+        }
+        Ok(())
+    }
+
+    /// Where a commit stands whose changes are in files.
+    fn at(&self, lsn: Lsn) -> Place {
+        Place {
+            at: lsn,
+            lsn,
+            oldest: self.oldest,
+        }
+    }
+
+    /// Makes the changes of a table's rows but those that are in the window.
+    fn change_bulk(
         &mut self,
         bulk: &Bulk,
-        into: &Into,
+        (into, in_window): (&Into, &HashSet<Key>),
         lsn: Lsn,
         given_up: &HashSet<(usize, Key)>,
         layers: &mut Layers,
     ) -> Result<(), Error> {
         let table = &into.table;
         let store = &table.store;
-        let wrong = |what: String| corrupt(lsn, Some(store.id), what);
-        let place = Place {
-            at: lsn,
-            lsn,
-            oldest: self.oldest,
-        };
+        let place = self.at(lsn);
         let pins = self.catalog.elections().pins();
         let mut writer = layers.runs.begin_private();
         let mut growth = Growth::default();
@@ -289,17 +333,20 @@ impl Replay {
         store.set_below();
         indexes.iter().for_each(|index| index.store().set_below());
         bulk.each(store.id, |key, changes| {
-            if was_there(changes, lsn)? {
+            if in_window.contains(key) {
                 return Ok(());
             }
-            let Some(left) = left_over(changes, lsn, into)? else {
+            let changed = changed(changes, lsn, into)?;
+            let Some(left) = changed.left else {
+                if changed.old.is_some() {
+                    growth += Growth::unseen(true, None);
+                    is_written = true;
+                    let (ordinal, row) = (Ordinal::default(), None);
+                    writer.add(store.home.space, key, &[Stored { lsn, ordinal, row }])?;
+                }
                 return Ok(());
             };
             let row = left.change(lsn)?.after;
-            table
-                .layout
-                .validate(row)
-                .map_err(|error| wrong(error.to_string()))?;
             let ordinal = into.ordinal(left);
             if table.def.primary_key.is_none()
                 && let Ok(row_id) = <[u8; 8]>::try_from(key.as_ref())
@@ -308,13 +355,16 @@ impl Replay {
             }
             for index in &indexes {
                 let entry_key = index.key(&table.layout, row, key);
+                if changed.old.is_some() && changed.old_key(index, key, lsn)?.is_none() {
+                    continue;
+                }
                 let is_free = matches!(
                     in_memory(index.store(), &entry_key),
                     Found::Nothing | Found::NotHere
                 );
                 let known = (Arc::as_ptr(index.store()).addr(), entry_key);
                 if is_free && !given_up.contains(&known) {
-                    layers.entry(index, known.1, key, lsn)?;
+                    layers.entry(index, known.1, key, lsn, Becomes::Row)?;
                     continue;
                 }
                 let window = self.applying.window_with(|| pins.list());
@@ -322,13 +372,18 @@ impl Replay {
                 let own = Some((Ordinal::default(), &key[..]));
                 window.push(target, (place, Kind::Entry), &known.1, None, own);
             }
-            if let Found::Row(_) = in_memory(store, key) {
+            if changed.old.is_none()
+                && let Found::Row(_) = in_memory(store, key)
+            {
                 let window = self.applying.window_with(|| pins.list());
                 let target = window.table(table);
                 window.push(target, (place, Kind::CheckedRow), key, None, Some((ordinal, row)));
                 return Ok(());
             }
-            growth += Growth::of(None, Some(row));
+            growth += match changed.old {
+                Some(_) => Growth::unseen(true, Some(row)),
+                None => Growth::of(None, Some(row)),
+            };
             is_written = true;
             let row = Some(Row::from(row));
             writer.add(store.home.space, key, &[Stored { lsn, ordinal, row }])
@@ -346,11 +401,15 @@ impl Replay {
 }
 
 impl Layers {
-    /// Adds an entry of an index: the table's row under `own`.
-    fn entry(&mut self, index: &Index, key: Key, own: &Key, lsn: Lsn) -> Result<(), Error> {
+    /// Adds an entry of an index, of the table's row under `own`, or its end.
+    fn entry(&mut self, index: &Index, key: Key, own: &Key, lsn: Lsn, becomes: Becomes) -> Result<(), Error> {
         let row = entry(own);
-        index.store().counters.add_live(Growth::of(None, Some(&row)));
         self.entry_bytes += key.len() + row.len() + CHANGE_BYTES;
+        let (growth, row) = match becomes {
+            Becomes::Row => (Growth::of(None, Some(&row)), Some(row)),
+            Becomes::Gone => (Growth::of(Some(&row), None), None),
+        };
+        index.store().counters.add_live(growth);
         self.entries.push((index.store().home.space, key, row));
         match self.entry_bytes > self.bulk_bytes {
             true => self.write_entries(lsn),
@@ -369,7 +428,7 @@ impl Layers {
             let stored = Stored {
                 lsn,
                 ordinal: Ordinal::default(),
-                row: Some(row),
+                row,
             };
             writer.add(space, &key, &[stored])?;
         }
@@ -388,21 +447,62 @@ fn was_there(changes: &[Numbered], lsn: Lsn) -> Result<bool, Error> {
     Ok(false)
 }
 
-/// What is left of a row that was not there before: the change that made its last version.
-fn left_over<'c>(changes: &'c [Numbered], lsn: Lsn, into: &Into) -> Result<Option<&'c Numbered>, Error> {
-    let mut left: Option<&Numbered> = None;
-    for numbered in changes {
+/// What the changes of one transaction come to for a row.
+struct Changed<'c> {
+    layout: &'c RowLayout,
+    /// The change that ended the version which was committed before, if there was one.
+    old: Option<&'c Numbered>,
+    /// The change that made the last version; `None`: in the end there is no row.
+    left: Option<&'c Numbered>,
+}
+
+/// What becomes of an entry.
+#[derive(Clone, Copy)]
+enum Becomes {
+    Row,
+    Gone,
+}
+
+fn changed<'c>(changes: &'c [Numbered], lsn: Lsn, into: &'c Into) -> Result<Changed<'c>, Error> {
+    let layout = &into.table.layout;
+    let (mut old, mut left): (Option<&Numbered>, Option<&Numbered>) = (None, None);
+    for (number, numbered) in changes.iter().enumerate() {
         let change = numbered.change(lsn)?;
-        let ended = match change.ended {
-            Ended::Own(local) => Some(u64::from(local)),
-            Ended::None | Ended::Ordinal(_) => None,
-        };
         let there = left.map(|left| into.before + left.local);
-        if ended != there || ended.is_some() != (change.op != Op::Insert) {
-            let what = format!("own version {ended:?} ended, {there:?} found");
+        let is_next = match change.ended {
+            Ended::Ordinal(_) => number == 0,
+            Ended::Own(local) => there == Some(u64::from(local)),
+            Ended::None => there.is_none(),
+        };
+        if !is_next || (change.ended == Ended::None) != (change.op == Op::Insert) {
+            let what = format!("version {:?} ended, {there:?} found", change.ended);
             return Err(corrupt(lsn, Some(change.store), what));
         }
+        if let Ended::Ordinal(_) = change.ended {
+            old = Some(numbered);
+        }
         left = (change.op != Op::Delete).then_some(numbered);
+        if left.is_some() {
+            let checked = layout.validate(change.after);
+            checked.map_err(|error| corrupt(lsn, Some(change.store), error.to_string()))?;
+        }
     }
-    Ok(left)
+    Ok(Changed { layout, old, left })
+}
+
+impl Changed<'_> {
+    /// The key that the row had in an index, if it has another one now, or none.
+    fn old_key(&self, index: &Index, own: &Key, lsn: Lsn) -> Result<Option<Key>, Error> {
+        let Some(old) = self.old else { return Ok(None) };
+        let change = old.change(lsn)?;
+        let damaged = |error: RowError| corrupt(lsn, Some(change.store), error.to_string());
+        let after = (change.op != Op::Delete).then_some(change.after);
+        let was = old_row(self.layout, change.op, change.before).map_err(damaged)?;
+        let old_key = was.key(index, self.layout, own, after);
+        let new_key = match self.left {
+            Some(left) => Some(index.key(self.layout, left.change(lsn)?.after, own)),
+            None => None,
+        };
+        Ok(old_key.filter(|old| new_key.as_ref() != Some(old)))
+    }
 }

@@ -10,7 +10,7 @@ use crate::catalog::{PrimaryKey, Table};
 use crate::election::branch;
 use crate::error::Error;
 use crate::key::Key;
-use crate::row::RowError;
+use crate::row::{RowError, RowLayout};
 use crate::store::Growth;
 use scry_wal::{Change, Commit, Ended, Lsn, Op, Ordinal, StoreId};
 use smallvec::SmallVec;
@@ -276,14 +276,7 @@ impl Replay {
             if let Some((_, row)) = begun {
                 layout.validate(row).map_err(damaged)?;
             }
-            let old = match change.op {
-                Op::Insert => Old::Nothing,
-                Op::Update => Old::Differs(layout.decode_before(change.before).map_err(damaged)?),
-                Op::Delete => {
-                    layout.validate(change.before).map_err(damaged)?;
-                    Old::Row(change.before)
-                }
-            };
+            let old = old_row(layout, change.op, change.before).map_err(damaged)?;
             window.push(target, (place, Kind::CheckedRow), change.key, ended, begun);
             let new = begun.map(|(_, row)| row);
             window.follow(place, &table.indexes, layout, change.key, (&old, new));
@@ -339,6 +332,18 @@ impl Replay {
         }
         Ok(())
     }
+}
+
+/// What a change says that the row was.
+pub(super) fn old_row<'c>(layout: &RowLayout, op: Op, before: &'c [u8]) -> Result<Old<'c>, RowError> {
+    Ok(match op {
+        Op::Insert => Old::Nothing,
+        Op::Update => Old::Differs(layout.decode_before(before)?),
+        Op::Delete => {
+            layout.validate(before)?;
+            Old::Row(before)
+        }
+    })
 }
 
 /// Makes a change of a row whose table gets another key: only its ordinals are known.

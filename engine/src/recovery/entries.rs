@@ -12,6 +12,7 @@ use super::rows::{StorePart, in_memory};
 use super::window::{Item, Kind, Place, Target, Window};
 use crate::error::Error;
 use crate::index::{Index, entry};
+use crate::key::Key;
 use crate::row::RowLayout;
 use crate::store::Growth;
 use crate::store::memtable::Found;
@@ -27,6 +28,29 @@ pub(super) enum Old<'a> {
     Differs(Vec<(usize, Datum<'a>)>),
 }
 
+impl Old<'_> {
+    /// The key that it had in an index; `new` is what the change made of it.
+    pub(super) fn key(
+        &self,
+        index: &Index,
+        layout: &RowLayout,
+        own: &[u8],
+        new: Option<&[u8]>,
+    ) -> Option<Key> {
+        match (self, new) {
+            (Old::Nothing, _) => None,
+            (Old::Row(old), _) => Some(index.key(layout, old, own)),
+            (Old::Differs(columns), Some(new)) => {
+                let new = layout.row(new);
+                let before = |column: usize| columns.iter().find(|(differs, _)| *differs == column);
+                let value = |column| before(column).map_or_else(|| new.get(column), |(_, was)| *was);
+                Some(index.key_of(value, own))
+            }
+            (Old::Differs(_), None) => unreachable!("an update has a new row"),
+        }
+    }
+}
+
 impl Window {
     /// The row of a table under `own` was `old` and is `new`: its indexes follow.
     pub(super) fn follow(
@@ -39,17 +63,7 @@ impl Window {
     ) {
         for index in indexes.iter().filter(|index| index.is_ready()) {
             let new_key = new.map(|row| index.key(layout, row, own));
-            let old_key = match (old, new) {
-                (Old::Nothing, _) => None,
-                (Old::Row(old), _) => Some(index.key(layout, old, own)),
-                (Old::Differs(columns), Some(new)) => {
-                    let new = layout.row(new);
-                    let before = |column: usize| columns.iter().find(|(differs, _)| *differs == column);
-                    let value = |column| before(column).map_or_else(|| new.get(column), |(_, was)| *was);
-                    Some(index.key_of(value, own))
-                }
-                (Old::Differs(_), None) => unreachable!("an update has a new row"),
-            };
+            let old_key = old.key(index, layout, own, new);
             if old_key == new_key {
                 continue;
             }

@@ -12,6 +12,8 @@ use std::sync::Arc;
 /// then two comparisons show it.
 pub(crate) struct Merge {
     heap: Vec<Ranked>,
+    /// What so many layers have of a key comes before all that the others have.
+    first: usize,
 }
 
 /// A cursor, and the place of its layer among the others.
@@ -27,6 +29,16 @@ impl Merge {
         reading: Reading,
         target: &[u8],
     ) -> Result<Merge, Error> {
+        Merge::seek_with_first(0, layers, reading, target)
+    }
+
+    /// The same, where what the first of the layers, so many, have of a key comes before all that the others have.
+    pub(crate) fn seek_with_first(
+        first: usize,
+        layers: impl IntoIterator<Item = Arc<Layer>>,
+        reading: Reading,
+        target: &[u8],
+    ) -> Result<Merge, Error> {
         let mut heap = Vec::new();
         for (rank, layer) in layers.into_iter().enumerate() {
             let cursor = LayerCursor::seek(layer, reading, target)?;
@@ -34,7 +46,7 @@ impl Merge {
                 heap.push(Ranked { rank, cursor });
             }
         }
-        let mut merge = Merge { heap };
+        let mut merge = Merge { heap, first };
         for at in (0..merge.heap.len() / 2).rev() {
             merge.sift_down(at);
         }
@@ -98,7 +110,7 @@ impl Merge {
         loop {
             let mut least = at;
             for child in [2 * at + 1, 2 * at + 2] {
-                if child < self.heap.len() && before(&self.heap[child], &self.heap[least]) {
+                if child < self.heap.len() && self.before(&self.heap[child], &self.heap[least]) {
                     least = child;
                 }
             }
@@ -109,12 +121,14 @@ impl Merge {
             at = least;
         }
     }
-}
 
-#[inline]
-fn before(a: &Ranked, b: &Ranked) -> bool {
-    let order = a.cursor.key().cmp(b.cursor.key());
-    // Most often the keys decide.
-    let order = order.then_with(|| b.cursor.lsn().cmp(&a.cursor.lsn()));
-    order.then(a.rank.cmp(&b.rank)) == Ordering::Less
+    #[inline]
+    fn before(&self, a: &Ranked, b: &Ranked) -> bool {
+        let order = a.cursor.key().cmp(b.cursor.key());
+        // Most often the keys decide.
+        let is_behind = |ranked: &Ranked| ranked.rank >= self.first;
+        let order = order.then_with(|| is_behind(a).cmp(&is_behind(b)));
+        let order = order.then_with(|| b.cursor.lsn().cmp(&a.cursor.lsn()));
+        order.then(a.rank.cmp(&b.rank)) == Ordering::Less
+    }
 }

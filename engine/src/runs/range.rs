@@ -54,15 +54,15 @@ impl RunRange {
         at: Lsn,
     ) -> Result<RunRange, Error> {
         let (lower, upper) = bounds(space, range);
-        let sets = own.into_iter().chain([set]);
-        let layers: Vec<_> = match &upper {
-            Some(upper) if *upper <= lower => Vec::new(),
-            upper => sets
-                .flat_map(|set| set.overlapping(&lower, upper.as_deref(), at))
-                .collect(),
-        };
+        let (mut layers, mut owned) = (Vec::new(), 0);
+        if upper.as_ref().is_none_or(|upper| lower < *upper) {
+            let overlapping = |set: &RunSet| set.overlapping(&lower, upper.as_deref(), at);
+            layers.extend(own.into_iter().flat_map(overlapping));
+            owned = layers.len();
+            layers.extend(overlapping(set));
+        }
         Ok(RunRange {
-            merge: Merge::seek(layers, Reading::Scan, &lower)?,
+            merge: Merge::seek_with_first(owned, layers, Reading::Scan, &lower)?,
             upper,
             at,
             is_at: false,

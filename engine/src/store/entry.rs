@@ -12,7 +12,7 @@
 //!
 //! An entry is all there is of a row, unless it is marked *below*: then the runs may have versions of it, too, and where
 //! the chain has no answer for a snapshot they are asked. (The runs of its owner are meant as well: an entry that is marked so and has no version
-//! stands for a row that the owner had moved out of memory.) A *dirty* entry has versions that no run has; it stands
+//! stands for a row that the owner has inserted and moved out of memory.) A *dirty* entry has versions that no run has; it stands
 //! on its store's list of such rows until a checkpoint has written them.
 //!
 //! Invariants:
@@ -221,11 +221,25 @@ impl RowState {
         self.is_nothing() && self.older.is_none()
     }
 
-    /// The owner gives the entry up, which has no version, and keeps the lock by other means; unless somebody waits for it. The entry is to be taken
-    /// out of the memtable.
+    /// Whether nobody but the owner would miss the entry: nothing is committed of the row, or the runs have all of it.
+    pub(crate) fn may_move_out(&self) -> bool {
+        self.is_blank() || self.marks & (DIRTY | BELOW | FLUSHING) == BELOW
+    }
+
+    /// Whether it has versions that no run has.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.is(DIRTY)
+    }
+
+    /// The owner gives the entry up and keeps the lock by other means; unless somebody waits for it. The entry is to be taken out of the memtable,
+    /// where nobody else may have taken hold of it.
     pub(crate) fn move_out(&mut self) -> bool {
-        let leaves = self.is_blank() && !self.contended;
-        leaves && self.clear_owner()
+        let leaves = self.may_move_out() && !self.contended;
+        if leaves {
+            self.clear_owner();
+            self.marks |= DEAD;
+        }
+        leaves
     }
 
     /// Whether the runs may have versions of the row that the chain lacks.

@@ -17,7 +17,7 @@ pub(crate) use sorted::prefix;
 use crate::error::Error;
 use crate::key::{Key, KeyRange};
 use crate::overlay::Version;
-use crate::runs::Stored;
+use crate::runs::{RunSet, Stored};
 use backing::Home;
 use entry::RowEntry;
 use loads::{Load, Loads};
@@ -116,27 +116,39 @@ impl Store {
         self.rows.set_gaps();
     }
 
-    /// The entry of a row, made when only the runs have the row; `None` when there is none.
-    pub(crate) fn fetch(&self, key: &[u8]) -> Result<Option<Arc<RowEntry>>, Error> {
+    /// The entry of a row, made when only the runs have the row.
+    pub(crate) fn fetch(&self, key: &[u8]) -> Result<Fetched, Error> {
         loop {
             match self.rows.find(key, Arc::clone) {
-                Found::Row(entry) => return Ok(Some(entry)),
-                Found::Nothing => return Ok(None),
+                Found::Row(entry) => return Ok(Fetched::Entry(entry)),
+                Found::Nothing => return Ok(Fetched::Nothing(Lsn::ZERO)),
                 Found::NotHere => {}
             }
+            let generation = self.loads.generation();
+            let load = self.loads.of(self.home.space, key)?;
             let set = self.home.backing.runs.current();
-            let Some(stored) = set.get(self.home.space, key, Lsn::MAX)? else {
-                return Ok(None);
+            let below = set.get(self.home.space, key, Lsn::MAX)?;
+            let stored = match (load, below) {
+                (_, None) => return Ok(Fetched::Nothing(Lsn::ZERO)),
+                (None, Some(stored)) => stored,
+                // What another transaction is about to insert is not there yet.
+                (Some(_), Some(Stored { lsn, row: None, .. })) => return Ok(Fetched::Nothing(lsn)),
+                (Some(load), Some(_)) => return Ok(Fetched::Moved(load)),
             };
-            let is_current = || Arc::ptr_eq(&set, &self.home.backing.runs.current());
             let key = Key::from_bytes(key);
-            let made = self
-                .rows
-                .get_or_insert_if(&key, |_| is_current().then(|| self.raise(&key, stored)));
+            let made = self.rows.get_or_insert_if(&key, |_| {
+                self.is_as_looked_up(generation, &set)
+                    .then(|| self.raise(&key, stored))
+            });
             if let Some((entry, _)) = made {
-                return Ok(Some(entry));
+                return Ok(Fetched::Entry(entry));
             }
         }
+    }
+
+    /// Whether neither the runs nor what transactions have moved out of memory have changed.
+    fn is_as_looked_up(&self, generation: u64, set: &Arc<RunSet>) -> bool {
+        generation == self.loads.generation() && Arc::ptr_eq(set, &self.home.backing.runs.current())
     }
 
     /// The entry of a row, made from what the runs have, else the one that `make` makes. `fresh` says that the runs cannot have the row.
@@ -160,11 +172,8 @@ impl Store {
             let set = self.home.backing.runs.current();
             let below = set.get(self.home.space, key.as_ref(), Lsn::MAX)?;
             let is_below = below.is_some();
-            let is_current = || {
-                generation == self.loads.generation() && Arc::ptr_eq(&set, &self.home.backing.runs.current())
-            };
             let placed = self.rows.get_or_insert_if(key, |_| {
-                is_current().then(|| match below {
+                self.is_as_looked_up(generation, &set).then(|| match below {
                     Some(stored) => self.raise(key, stored),
                     None => make(),
                 })
@@ -176,7 +185,7 @@ impl Store {
     }
 
     /// An entry of what the runs have.
-    fn raise(&self, key: &Key, stored: Stored) -> Arc<RowEntry> {
+    pub(crate) fn raise(&self, key: &Key, stored: Stored) -> Arc<RowEntry> {
         let entry = RowEntry::from_below(stored);
         self.home
             .backing
@@ -242,12 +251,22 @@ impl Store {
     }
 
     /// Takes the entry of a row out of memory that its owner has put into runs of its own. False: somebody waits for the row, or holds on to the
-    /// entry.
+    /// entry; or it has versions that no run has.
     pub(crate) fn move_out(&self, key: &Key, entry: &Arc<RowEntry>) -> bool {
-        self.rows.take_out(key.as_ref(), entry, || {
+        let mut freed = 0;
+        let is_out = self.rows.take_out(key.as_ref(), entry, || {
             // The map's and the owner's.
-            Arc::strong_count(entry) == 2 && entry.lock().move_out()
-        })
+            if Arc::strong_count(entry) > 2 {
+                return false;
+            }
+            let mut state = entry.lock();
+            freed = state.weight(key.as_ref());
+            state.move_out()
+        });
+        if is_out {
+            self.home.backing.add_memory(-freed.cast_signed());
+        }
+        is_out
     }
 
     /// Takes those rows of one leaf, the one where `from` is or would be, out of memory that nobody would miss. Answers where the next
@@ -283,6 +302,15 @@ impl Drop for Store {
         self.home.backing.add_memory(-weight.cast_signed());
         self.take_dirty();
     }
+}
+
+/// Where a row is that is to be locked.
+pub(crate) enum Fetched {
+    Entry(Arc<RowEntry>),
+    /// There is none, since this LSN at the latest.
+    Nothing(Lsn),
+    /// Among the rows that a transaction has moved out of memory.
+    Moved(Arc<Load>),
 }
 
 /// Where the key of a row to be inserted is.
@@ -439,6 +467,13 @@ impl Growth {
             rows: i64::from(new.is_some()) - i64::from(old.is_some()),
             bytes: bytes(new) - bytes(old),
         }
+    }
+}
+
+impl std::ops::SubAssign for Growth {
+    fn sub_assign(&mut self, less: Growth) {
+        self.rows -= less.rows;
+        self.bytes -= less.bytes;
     }
 }
 

@@ -70,6 +70,11 @@ impl StoreScan {
         self
     }
 
+    /// Those rows.
+    pub(crate) fn own(&self) -> Option<&Arc<RunSet>> {
+        self.own.as_ref()
+    }
+
     /// The snapshot.
     pub(crate) fn at(&self) -> Lsn {
         self.at

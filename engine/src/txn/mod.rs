@@ -308,7 +308,7 @@ impl Txn {
     pub fn own_writes(&self, store: StoreId) -> Result<OwnWrites, Error> {
         let mut own = self.overlay.own_writes(store);
         for moved in self.moved_stores().filter(|moved| moved.id == store) {
-            self.add_moved(moved, &mut own.rows)?;
+            self.add_moved(moved, &mut own)?;
         }
         Ok(own)
     }

@@ -1,22 +1,25 @@
 //! Transactions larger than memory: their changes move out of it.
 //!
-//! When the changes of a transaction take more than `EngineOptions::move_bytes`, those rows that it has inserted, and the log has, move into runs of its
+//! When the changes of a transaction take more than `EngineOptions::move_bytes`, those that the log has move into runs of its
 //! own (`crate::runs::private`): the change leaves the overlay, and its entry the memtable. What is left in memory of it is the place in the log's
 //! count of versions, which the run has for an ordinal. Three things follow:
 //!
-//! 1. *Its lock* is the key in the transaction's runs (`crate::store::loads`); who wants to insert it waits for the transaction's end.
+//! 1. *Its lock* is the key in the transaction's runs (`crate::store::loads`); who wants to write it waits for the transaction's end.
 //! 2. *Its own reads* ask the overlay first, its runs second and what the snapshot sees third. A row that it means to write again is *brought back*: it
 //!    has an entry and a change as before, and may move out once more. Of a key that several runs have, the newest counts; what is in memory is newer.
+//!    The committed version that it replaces is what everybody's runs have of the row.
 //! 3. *Its commit* puts the runs in front of everybody's set, under a stamp that the critical section sets with the transaction's own: nothing there
 //!    depends on how many rows moved. The next checkpoint copies them. Until then a crash loses them as it loses memory, and they are replayed from
 //!    the log.
 //!
-//! What stays in memory: versions that were committed before, which it has replaced or deleted, with their entries; rows that others wait for; and
+//! What stays in memory: rows that it has replaced or deleted of which no checkpoint has written the committed version (it asks for one); rows that
+//! it has locked and not written; rows that others wait for; and
 //! while savepoints are open, what was written since the first of them, and all that has to be undone for one. `transactions.memory_mib_max` ends a transaction
 //! of which too much stays. A transaction that works in a candidate, or elects one, moves nothing.
 //!
 //! Invariants:
 //! - a row is in the transaction's runs before it leaves memory, and they are on its store's list before that;
+//! - the committed version of a row that moved is in everybody's runs, and no other comes before the transaction ends;
 //! - what moved was written before every savepoint that is open: rolling back to one undoes nothing that moved;
 //! - a change that was brought back, or could not leave, is newer than what the runs have, also when it is a deletion.
 
@@ -26,13 +29,13 @@ use crate::catalog::Table;
 use crate::error::Error;
 use crate::key::{Key, KeyRange};
 use crate::locks::{Holder, Mode};
-use crate::overlay::{Logged, Now};
+use crate::overlay::{Logged, Now, OwnWrites, Version};
 use crate::runs::private::PrivateRuns;
 use crate::runs::stamp::Stamp;
 use crate::runs::{RunRange, RunSet, Stored};
 use crate::store::entry::RowEntry;
 use crate::store::loads::Load;
-use crate::store::{Growth, Store};
+use crate::store::{Growth, NEWEST, Store};
 use scry_wal::{Lsn, Ordinal};
 use smallvec::SmallVec;
 use std::ops::Bound;
@@ -57,8 +60,28 @@ pub(crate) struct Moved {
 /// Of one store, what is in the runs alone.
 #[derive(Clone, Copy, Default)]
 struct Count {
+    /// Rows that were changed.
     rows: u64,
     growth: Growth,
+}
+
+impl Count {
+    fn of(base: Option<&[u8]>, row: Option<&[u8]>) -> Count {
+        Count {
+            rows: u64::from(base.is_some() || row.is_some()),
+            growth: Growth::of(base, row),
+        }
+    }
+
+    fn add(&mut self, other: Count) {
+        self.rows += other.rows;
+        self.growth += other.growth;
+    }
+
+    fn take(&mut self, other: Count) {
+        self.rows -= other.rows;
+        self.growth -= other.growth;
+    }
 }
 
 /// A row that is to move.
@@ -80,7 +103,7 @@ impl Moved {
 }
 
 impl Txn {
-    /// Before a row is inserted, when no other is half written: moves changes out of memory if they take too much.
+    /// Before a row is written, when no other is half written: moves changes out of memory if they take too much.
     pub(crate) async fn move_if_large(&mut self) -> Result<(), Error> {
         let limit = self.engine.options.move_bytes;
         if self.overlay.total_bytes() < self.move_at.max(limit) || !self.may_move() {
@@ -90,16 +113,24 @@ impl Txn {
             self.engine.log().room().await?;
             self.spill()?;
         }
-        let (leaving, bytes) = self.leaving();
+        let (leaving, bytes, waiting) = self.leaving();
+        if bytes >= limit / WORTH {
+            self.write_moved(&leaving).await?;
+            self.leave(leaving);
+            self.merge_moved().await?;
+        }
         // Whatever stays is looked at again only when as much has come.
         self.move_at = self.overlay.total_bytes().saturating_add(limit);
-        if bytes < limit / WORTH {
-            return Ok(());
+        if waiting >= limit / WORTH {
+            self.engine.checkpoints.ask();
         }
-        self.write_moved(&leaving).await?;
-        self.leave(leaving);
-        self.move_at = self.overlay.total_bytes().saturating_add(limit);
-        self.merge_moved().await
+        // Even one change that stays has the memory of its neighbours' places stay.
+        let bound = self.engine.options.transaction_bytes_max;
+        let is_close = self.overlay.total_bytes() > bound / 2;
+        if is_close && waiting > 0 && self.engine.checkpoints.next().await {
+            self.move_at = 0;
+        }
+        Ok(())
     }
 
     fn may_move(&self) -> bool {
@@ -107,9 +138,9 @@ impl Txn {
         is_plain && self.overlay.undo.is_empty() && !self.may_lose_columns() && self.holder.is_some()
     }
 
-    /// What can move, in the order of spaces and keys; and what it takes in memory.
-    fn leaving(&self) -> (Vec<Leaving>, u64) {
-        let (mut leaving, mut bytes) = (Vec::new(), 0);
+    /// What can move, in the order of spaces and keys; what it takes in memory; and what that takes which a checkpoint would let go.
+    fn leaving(&self) -> (Vec<Leaving>, u64, u64) {
+        let (mut leaving, mut bytes, mut waiting) = (Vec::new(), 0, 0);
         let end = self.movable_slots();
         for (slot, pending) in self
             .overlay
@@ -118,18 +149,27 @@ impl Txn {
             .take_while(|(slot, _)| *slot < end)
         {
             let Some(entry) = &pending.entry else { continue };
-            // Who holds on to an entry, as a cursor does, would miss it.
-            let is_held = Arc::strong_count(entry) > 2;
-            if pending.dirty || pending.base.is_some() || is_held || !entry.lock().is_blank() {
+            if pending.dirty {
                 continue;
             }
             let (row, local) = match (&pending.logged, &pending.now) {
                 (Logged::Row { row, local }, Now::Row(now)) if Arc::ptr_eq(row, now) => {
                     (Some(Arc::clone(row)), *local)
                 }
-                (Logged::Gone, Now::Gone) if pending.moved.is_some() => (None, 0),
+                // Also where nothing is committed of the row: until the end nobody else may have the key.
+                (Logged::Gone, Now::Gone) => (None, 0),
+                (Logged::Nothing, Now::Gone) if pending.base.is_none() => (None, 0),
                 _ => continue,
             };
+            let state = entry.lock();
+            if state.is_dirty() {
+                waiting += pending.memory_bytes();
+                continue;
+            }
+            // Who holds on to an entry, as a cursor does, would miss it.
+            if !state.may_move_out() || Arc::strong_count(entry) > 2 {
+                continue;
+            }
             bytes += pending.memory_bytes();
             leaving.push(Leaving {
                 slot: u32::try_from(slot).expect("bounded by CHANGES_MAX"),
@@ -142,7 +182,7 @@ impl Txn {
             (self.overlay.store_of(pending).home.space, &pending.key)
         };
         leaving.sort_unstable_by(|one, other| place(one).cmp(&place(other)));
-        (leaving, bytes)
+        (leaving, bytes, waiting)
     }
 
     /// Writes a layer, and lets it be known.
@@ -201,9 +241,8 @@ impl Txn {
             let pending = &mut self.overlay.changes[slot as usize];
             let Some(entry) = &pending.entry else { continue };
             if store.move_out(&pending.key, entry) {
-                let count = moved.count(pending.store);
-                count.rows += u64::from(row.is_some());
-                count.growth += Growth::of(None, row.as_deref());
+                let base = pending.base.as_ref().map(|base| &base.row[..]);
+                moved.count(pending.store).add(Count::of(base, row.as_deref()));
                 self.overlay.empty(slot);
             } else {
                 // It stays what it is, over what the runs have.
@@ -257,7 +296,7 @@ impl Txn {
     ) -> Result<Option<u32>, Error> {
         match self.moved_row(&table.store, key)? {
             Some(stored) if stored.row.is_some() => {
-                Ok(Some(self.put_back(table, store, key, stored, holder)))
+                Ok(Some(self.put_back(table, store, key, stored, holder)?))
             }
             _ => Ok(None),
         }
@@ -283,23 +322,41 @@ impl Txn {
         key: &[u8],
         stored: Stored,
         holder: &Arc<Holder>,
-    ) -> u32 {
+    ) -> Result<u32, Error> {
         let slot = self.overlay.next_slot();
         let key = Key::from_bytes(key);
-        let (entry, is_new) = table.store.rows.get_or_insert_with(&key, || {
-            let entry = RowEntry::locked(Arc::clone(holder), slot);
-            entry.lock().set_below();
-            Arc::new(entry)
+        let below = table.store.read_below(&key, NEWEST)?;
+        let base = below.clone().and_then(Stored::version);
+        let (entry, is_new) = table.store.rows.get_or_insert_with(&key, || match below {
+            Some(below) => {
+                let entry = table.store.raise(&key, below);
+                let mut state = entry.lock();
+                state.set_owner(Arc::clone(holder), slot);
+                state.ending = stored.row.is_none();
+                drop(state);
+                entry
+            }
+            None => {
+                let entry = RowEntry::locked(Arc::clone(holder), slot);
+                entry.lock().set_below();
+                Arc::new(entry)
+            }
         });
         assert!(is_new, "a row that moved out of memory is in memory");
         if let Some(moved) = &mut self.moved {
-            let count = moved.count(store);
-            count.rows -= u64::from(stored.row.is_some());
-            count.growth += Growth::of(stored.row.as_deref(), None);
+            let base = base.as_ref().map(|base| &base.row[..]);
+            moved.count(store).take(Count::of(base, stored.row.as_deref()));
         }
         let local = u32::try_from(stored.ordinal.get()).expect("local indexes have 32 bits");
-        self.overlay.put_back(store, key, entry, stored.row, local);
-        slot
+        self.overlay
+            .put_back(store, key, entry, base, (stored.row, local));
+        Ok(slot)
+    }
+
+    /// The committed version of a row that moved.
+    pub(crate) fn moved_base(&self, table: &Table, key: &[u8]) -> Result<Option<Version>, Error> {
+        let below = table.store.read_below(key, NEWEST)?;
+        Ok(below.and_then(Stored::version))
     }
 
     /// Brings back all rows of a table that moved.
@@ -313,7 +370,7 @@ impl Txn {
             for (key, stored) in rows {
                 self.check_bounds()?;
                 if !self.is_own(table, &key) {
-                    self.put_back(table, store, &key, stored, &holder);
+                    self.put_back(table, store, &key, stored, &holder)?;
                 }
                 left.lower = Bound::Excluded(key);
             }
@@ -350,11 +407,11 @@ impl Txn {
         asked.unwrap_or(false)
     }
 
-    /// Adds the rows of a store that are in the runs alone to `rows`.
+    /// Adds the changes of a store that are in the runs alone.
     ///
     /// # Errors
     /// `TransactionTooLarge` when they are more than memory may have.
-    pub(super) fn add_moved(&self, store: &Arc<Store>, rows: &mut Vec<Row>) -> Result<(), Error> {
+    pub(super) fn add_moved(&self, store: &Arc<Store>, writes: &mut OwnWrites) -> Result<(), Error> {
         let Some(set) = self.moved_rows() else {
             return Ok(());
         };
@@ -366,16 +423,18 @@ impl Txn {
             if store.rows.with(&key, own).unwrap_or(false) {
                 continue;
             }
-            bytes += stored.row.as_ref().map_or(0, |row| row.len() as u64);
+            bytes += size_of::<Ordinal>() as u64 + stored.row.as_ref().map_or(0, |row| row.len() as u64);
             if bytes > limit {
                 return Err(Error::TransactionTooLarge { limit });
             }
-            rows.extend(stored.row);
+            let base = store.read_below(&key, NEWEST)?.and_then(Stored::version);
+            writes.hidden.extend(base.and_then(|base| base.ordinal));
+            writes.rows.extend(stored.row);
         }
         Ok(())
     }
 
-    /// How many rows of tables have moved.
+    /// How many changed rows of tables have moved.
     pub(super) fn moved_count(&self) -> u64 {
         let counts = self.moved.iter().flat_map(|moved| &moved.counts);
         let stores = self.overlay.stores.iter();

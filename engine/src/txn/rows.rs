@@ -8,10 +8,10 @@ use crate::index::Index;
 use crate::key::Key;
 use crate::locks::{Holder, Outcome, Request, RowRef};
 use crate::overlay::{Now, Overlay, Pending, Version};
-use crate::store::Placed;
 use crate::store::entry::{RowEntry, RowState};
 use crate::store::loads::Load;
 use crate::store::memtable::Found;
+use crate::store::{Fetched, Placed};
 use scry_wal::Lsn;
 use std::sync::Arc;
 
@@ -228,11 +228,27 @@ impl Txn {
         key: &[u8],
         holder: &Arc<Holder>,
     ) -> Result<Attempt<Option<Version>>, Error> {
-        let Some(entry) = table.store.fetch(key)? else {
-            let slot = self.bring_back(table, store, key, holder)?;
-            return Ok(Attempt::Done(
-                slot.and_then(|slot| self.overlay.get(slot).current()),
-            ));
+        let entry = match table.store.fetch(key)? {
+            Fetched::Entry(entry) => entry,
+            elsewhere => {
+                if let Some(own) = self.moved_row(&table.store, key)? {
+                    let is_there = own.row.is_some();
+                    let slot = is_there.then(|| self.put_back(table, store, key, own, holder));
+                    let slot = slot.transpose()?;
+                    return Ok(Attempt::Done(
+                        slot.and_then(|slot| self.overlay.get(slot).current()),
+                    ));
+                }
+                return match elsewhere {
+                    Fetched::Moved(load) => Ok(Attempt::Moved(load)),
+                    Fetched::Entry(_) => Ok(Attempt::Again),
+                    Fetched::Nothing(lsn) => {
+                        self.check_conflict(table, lsn)?;
+                        self.depend_on(lsn);
+                        Ok(Attempt::Done(None))
+                    }
+                };
+            }
         };
         let mut state = entry.lock();
         if let Some(slot) = state.slot_of(holder) {
@@ -474,10 +490,10 @@ impl Txn {
             Placed::Moved(load) => {
                 return match self.moved_row(&table.store, key)? {
                     Some(own) => {
-                        let own = self.put_back(table, store, key, own, holder);
+                        let own = self.put_back(table, store, key, own, holder)?;
                         Ok(self.insert_over(own, row))
                     }
-                    None => Ok(Attempt::Moved(load)),
+                    None => self.try_insert_over(table, key, load),
                 };
             }
         };
@@ -521,12 +537,30 @@ impl Txn {
         Ok(Attempt::Done(None))
     }
 
+    /// Another transaction has moved a row of the key out of memory: a row that it has replaced is there, for the others one has to wait.
+    fn try_insert_over(
+        &mut self,
+        table: &Table,
+        key: &Key,
+        load: Arc<Load>,
+    ) -> Result<Attempt<Option<Version>>, Error> {
+        let moved = load.get(table.store.home.space, key)?;
+        if moved.is_some_and(|moved| moved.row.is_some())
+            && let Some(existing) = self.moved_base(table, key)?
+        {
+            self.depend_on(existing.lsn);
+            return Ok(Attempt::Done(Some(existing)));
+        }
+        Ok(Attempt::Moved(load))
+    }
+
     /// Inserts a row whose key this transaction has locked.
     fn insert_over(&mut self, own: u32, row: &Row) -> Attempt<Option<Version>> {
         let existing = self.overlay.get(own).current();
         if existing.is_none() {
             let undo_below = self.undo_below();
             self.overlay.write(own, Now::Row(Arc::clone(row)), undo_below);
+            self.overlay.get(own).mark_ending();
         }
         Attempt::Done(existing)
     }
@@ -543,6 +577,7 @@ impl Txn {
         let row = row.into();
         match self.inside {
             None => {
+                self.move_if_large().await?;
                 self.have_back(table, key)?;
                 self.update_indexed(table, key, row).await
             }
@@ -573,6 +608,7 @@ impl Txn {
             return Ok(InsertOutcome::Inserted(new_key));
         }
         if self.inside.is_none() {
+            self.move_if_large().await?;
             self.have_back(table, key)?;
             return self.rekey_indexed(table, key, new_key, row.into()).await;
         }
@@ -590,6 +626,7 @@ impl Txn {
     pub async fn delete(&mut self, table: &Table, key: &[u8]) -> Result<(), Error> {
         match self.inside {
             None => {
+                self.move_if_large().await?;
                 self.have_back(table, key)?;
                 self.delete_indexed(table, key).await
             }
@@ -599,11 +636,9 @@ impl Txn {
 
     pub(crate) fn delete_plain(&mut self, table: &Table, key: &[u8]) -> Result<(), Error> {
         let slot = self.locked_slot(table, key);
-        if let Some(entry) = &self.overlay.get(slot).entry {
-            entry.lock().ending = true;
-        }
         let undo_below = self.undo_below();
         self.overlay.write(slot, Now::Gone, undo_below);
+        self.overlay.get(slot).mark_ending();
         Ok(())
     }
 

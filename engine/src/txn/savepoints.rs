@@ -67,6 +67,7 @@ impl Txn {
             match self.overlay.undo.pop() {
                 Some(Undo::Now { slot, now }) => {
                     self.overlay.changes[slot as usize].now = now;
+                    self.overlay.get(slot).mark_ending();
                     self.overlay.mark(slot);
                 }
                 Some(Undo::Rekeyed {
@@ -86,10 +87,12 @@ impl Txn {
             if let Some(moved) = &pending.moved {
                 // It was brought back since.
                 pending.now = moved.clone().map_or(Now::Gone, Now::Row);
+                pending.mark_ending();
                 self.overlay.mark(slot);
                 continue;
             }
             pending.now = Now::Untouched;
+            pending.mark_ending();
             if !matches!(pending.logged, Logged::Nothing) {
                 self.overlay.mark(slot);
                 continue;

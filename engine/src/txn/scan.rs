@@ -6,6 +6,7 @@ use crate::election::Base;
 use crate::error::Error;
 use crate::key::{Key, KeyRange};
 use crate::overlay::{Now, Version};
+use crate::runs::{RunSet, Stored};
 use crate::snapshots::{Slot, Snapshots};
 use crate::store::Store;
 use crate::store::entry::{RowEntry, RowState};
@@ -197,6 +198,8 @@ impl ScanCursor {
         }
         let mut depends_on = self.depends_on;
         let (store, snapshot, own) = (&self.store, self.rows.at(), self.own.as_deref());
+        let moved = self.rows.own().cloned();
+        let mut failed = None;
         let mut none = VecDeque::new();
         let laid_over = match &mut self.inside {
             Some(inside) => &mut inside.rows,
@@ -229,7 +232,15 @@ impl ScanCursor {
             let seen = match met {
                 Met::Entry(entry) => match own.and_then(|own| own.get(&Arc::as_ptr(entry).addr())) {
                     Some((_, own)) => Some((Lsn::ZERO, own.clone())),
-                    None => seen_by(snapshot, store, &entry.lock()),
+                    // What was moved when the cursor was made may have been brought back since.
+                    None => match moved_of(moved.as_deref(), store, key) {
+                        Ok(Some(own)) => Some((Lsn::ZERO, own.version())),
+                        Ok(None) => seen_by(snapshot, store, &entry.lock()),
+                        Err(error) => {
+                            failed = Some(error);
+                            return Next::Stop;
+                        }
+                    },
                 },
                 Met::Below(stored) => Some((stored.lsn, stored.version())),
             };
@@ -242,6 +253,9 @@ impl ScanCursor {
             }
             end(&batch)
         })?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
         // Behind the last row of the table.
         while batch.len() < max_rows
             && let Some((key, version)) = laid_over.pop_front()
@@ -261,6 +275,14 @@ impl ScanCursor {
     /// The highest LSN of the rows read so far: see `Txn::depends_on`.
     pub fn depends_on(&self) -> Lsn {
         self.depends_on
+    }
+}
+
+/// What a transaction has moved out of memory of a row.
+fn moved_of(moved: Option<&RunSet>, store: &Store, key: &[u8]) -> Result<Option<Stored>, Error> {
+    match moved {
+        Some(moved) => moved.get(store.home.space, key, Lsn::MAX),
+        None => Ok(None),
     }
 }
 
