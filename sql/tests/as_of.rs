@@ -236,3 +236,33 @@ fn sequences_give_no_numbers_while_the_past_is_read() {
         expect(&mut session, "SELECT nextval('s')", &["2", "SELECT 1"]).await;
     });
 }
+
+#[test]
+fn a_transaction_that_is_older_than_the_mirror_reads_the_primary() {
+    run(async {
+        let mut fixture = Fixture::new();
+        let mut session = fixture.session();
+        expect(
+            &mut session,
+            "CREATE TABLE t (id int PRIMARY KEY, value int)",
+            &["CREATE TABLE"],
+        )
+        .await;
+        drop(session);
+        // When the mirror begins is its own affair: sometimes between the snapshot and the query.
+        for round in 0..20 {
+            fixture = fixture.restart_without_mirror(options(0));
+            let (mut old, mut new) = (fixture.session(), fixture.session());
+            let asked = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT id FROM t WHERE id = -1";
+            expect(&mut old, asked, &["BEGIN", "SELECT 0"]).await;
+            for id in 0..5 {
+                let sql = format!("INSERT INTO t VALUES ({}, {id})", round * 5 + id);
+                expect(&mut new, &sql, &["INSERT 0 1"]).await;
+            }
+            expect(&mut old, "INSERT INTO t VALUES (-1, 0)", &["INSERT 0 1"]).await;
+            let seen = (round * 5 + 1).to_string();
+            expect(&mut old, "SELECT count(*) FROM t", &[&seen, "SELECT 1"]).await;
+            expect(&mut old, "ROLLBACK", &["ROLLBACK"]).await;
+        }
+    });
+}

@@ -10,13 +10,10 @@
 use super::Session;
 use super::clock::now_micros;
 use super::election::exclusive;
-use super::settings::ReadFrom;
-use crate::analytic::{AnalyticPlan, Need, Source};
 use crate::error::{Error, SqlState};
 use crate::types::{self, InputContext, TimeZone};
 use scry_engine::{Catalog, DataType, Datum, Engine, Value};
 use scry_wal::{Lsn, Micros};
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -115,25 +112,5 @@ impl Session {
         let engine = self.database.engine();
         let at = self.settings.as_of()?.resolve(engine).ok()?;
         Some(engine.catalog_at(at))
-    }
-
-    /// The rows of the state that the transaction reads: of the mirror, or where that has not got it of the engine.
-    pub(super) async fn past_source(&mut self, plan: &AnalyticPlan) -> Result<Source, Error> {
-        let at = self.transaction.open_txn()?.snapshot();
-        match self.mirror_snapshot(Need::Exactly(at)).await {
-            Ok(snapshot) => Ok(Source::Mirror {
-                snapshot,
-                own: HashMap::new(),
-            }),
-            Err(error) if error.code == SqlState::SNAPSHOT_TOO_OLD => {
-                match self.settings.active().read_from {
-                    ReadFrom::Mirror => {
-                        Err(error.with_hint("SET scry.read_from = auto reads the primary instead."))
-                    }
-                    ReadFrom::Auto | ReadFrom::Primary => self.primary_source(plan).await,
-                }
-            }
-            Err(error) => Err(error),
-        }
     }
 }

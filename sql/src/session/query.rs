@@ -16,9 +16,9 @@ use crate::tags::CommandTag;
 use crate::types;
 use bytes::BytesMut;
 use datafusion::common::ScalarValue;
-use scry_engine::{Catalog, DataType, Isolation, Key, KeyRange, Row, RowLayout, Table, Value};
+use scry_engine::{Catalog, DataType, Key, KeyRange, OwnWrites, Row, RowLayout, Table, Value};
 use scry_mirror::Snapshot;
-use scry_wal::{Lsn, Micros};
+use scry_wal::{Lsn, Micros, StoreId};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
@@ -128,16 +128,10 @@ impl Session {
             return Ok(Source::Mirror { snapshot, own });
         }
         let txn = self.transaction.open_txn()?;
-        if txn.is_past() {
-            return self.past_source(plan).await;
-        }
         for table in plan.tables() {
             txn.note_store_read(table.def.store);
         }
-        let need = match txn.isolation() {
-            Isolation::ReadCommitted => Need::AtLeast(txn.depends_on()),
-            Isolation::RepeatableRead | Isolation::Serializable => Need::Exactly(txn.snapshot()),
-        };
+        let (isolation, depends_on) = (txn.isolation(), txn.depends_on());
         let own = match txn.has_writes() {
             true => plan
                 .tables()
@@ -146,8 +140,33 @@ impl Session {
                 .collect::<Result<_, Error>>()?,
             false => HashMap::new(),
         };
-        let snapshot = self.mirror_snapshot(need).await?;
+        if isolation.keeps_snapshot() {
+            return self.source_at_snapshot(plan, own).await;
+        }
+        let snapshot = self.mirror_snapshot(Need::AtLeast(depends_on)).await?;
         Ok(Source::Mirror { snapshot, own })
+    }
+
+    /// The rows of the state that the transaction reads, with its `own`: of the mirror, or where that has not got it, as when it was made after
+    /// the snapshot was taken, of the engine.
+    async fn source_at_snapshot(
+        &mut self,
+        plan: &AnalyticPlan,
+        own: HashMap<StoreId, OwnWrites>,
+    ) -> Result<Source, Error> {
+        let at = self.transaction.open_txn()?.snapshot();
+        match self.mirror_snapshot(Need::Exactly(at)).await {
+            Ok(snapshot) => Ok(Source::Mirror { snapshot, own }),
+            Err(error) if error.code == SqlState::SNAPSHOT_TOO_OLD => {
+                match self.settings.active().read_from {
+                    ReadFrom::Mirror => {
+                        Err(error.with_hint("SET scry.read_from = auto reads the primary instead."))
+                    }
+                    ReadFrom::Auto | ReadFrom::Primary => self.primary_source(plan).await,
+                }
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The primary's rows at the statement's snapshot.

@@ -34,6 +34,15 @@ impl Fixture {
         Self::open(dir, options)
     }
 
+    /// The same, and the mirror has to be made anew.
+    pub fn restart_without_mirror(self, options: DatabaseOptions) -> Fixture {
+        let Fixture { database, dir } = self;
+        database.close().expect("the database closes");
+        drop(database);
+        std::fs::remove_dir_all(dir.path().join("mirror")).expect("the mirror is removed");
+        Self::open(dir, options)
+    }
+
     /// The data directory.
     pub fn path(&self) -> &std::path::Path {
         self.dir.path()
