@@ -7,7 +7,7 @@
 mod common;
 
 use common::{key, load, now, row};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use scry_engine::*;
 use std::path::Path;
 use std::sync::Arc;
@@ -60,7 +60,9 @@ fn recovery(c: &mut Criterion) {
         let folder = tempfile::tempdir().unwrap();
         let bytes = write(folder.path(), transactions, rows_each);
         group.throughput(Throughput::Bytes(bytes));
-        group.bench_function(name, |b| b.iter_with_large_drop(|| open(folder.path())));
+        // It is closed before it is opened again.
+        let each = BatchSize::PerIteration;
+        group.bench_function(name, |b| b.iter_batched(|| (), |()| open(folder.path()), each));
     }
     group.finish();
 }
