@@ -121,6 +121,47 @@ fn transfers_keep_the_sum_in_every_snapshot_and_every_deadlock_has_one_victim() 
 }
 
 #[test]
+fn a_row_that_is_being_committed_is_found_by_whoever_locks_it_while_checkpoints_write_it() {
+    let home = Home::new();
+    let table = home.create("t", true);
+    for id in 0..ACCOUNTS {
+        home.put(&table, id, 0);
+    }
+    let stop = AtomicBool::new(false);
+    let added: u64 = std::thread::scope(|scope| {
+        let adders: Vec<_> = (0..4)
+            .map(|thread| {
+                let (home, table, stop) = (&home, &table, &stop);
+                scope.spawn(move || {
+                    let mut random = Random(thread);
+                    let mut session = home.session();
+                    let mut added = 0;
+                    while !stop.load(Ordering::Relaxed) {
+                        let id = random.below(ACCOUNTS);
+                        let mut txn = session.begin(Isolation::ReadCommitted);
+                        txn.statement();
+                        let found = block_on(txn.lock(table, &key(id))).unwrap();
+                        let (_, value) = decode(table, &found.expect("never deleted").row);
+                        block_on(txn.update(table, &key(id), row(table, id, value + 1))).unwrap();
+                        txn.commit("").unwrap();
+                        added += 1;
+                    }
+                    added
+                })
+            })
+            .collect();
+        for _ in 0..1000 {
+            home.checkpoint();
+        }
+        stop.store(true, Ordering::Relaxed);
+        let added = adders.into_iter().map(|adder| adder.join());
+        added.map(|added| added.unwrap()).sum()
+    });
+    let sum: i64 = home.rows(&table).iter().map(|(_, value)| value).sum();
+    assert_eq!(sum.unsigned_abs(), added);
+}
+
+#[test]
 fn inserters_of_the_same_keys_never_make_two_rows_of_one() {
     let home = Home::new();
     let table = home.create("t", true);

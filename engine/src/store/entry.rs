@@ -344,24 +344,25 @@ impl RowState {
         found
     }
 
-    /// The runs have the versions up to `upto`, as far as there were any to be `written`: older ones need not be in memory. Answers whether
-    /// the entry still has versions that no run has.
+    /// The runs have the versions up to `upto`, as far as there were any to be `written`: they need not be in memory, but for the newest that is
+    /// committed. Answers whether the entry still has versions that no run has.
     pub(crate) fn flushed(&mut self, upto: Lsn, written: bool) -> bool {
         if written {
             self.marks |= BELOW;
-            if self.newest.lsn <= upto {
-                drop_chain(self.older.take());
-            } else {
-                let mut place = &mut self.older;
-                while place.as_ref().is_some_and(|older| older.version.lsn > upto) {
-                    // Reborrowed as a whole, as in `prune`.
-                    place = match place {
-                        Some(link) => &mut link.next,
-                        None => break,
-                    };
-                }
-                drop_chain(place.take());
+            // What is behind a pending version may be the newest that is committed.
+            let mut stays = self.newest.lsn == Lsn::MAX;
+            let mut place = &mut self.older;
+            while let Some(older) = place.as_ref()
+                && (stays || older.version.lsn > upto)
+            {
+                stays = false;
+                // Reborrowed as a whole, as in `prune`.
+                place = match place {
+                    Some(link) => &mut link.next,
+                    None => break,
+                };
             }
+            drop_chain(place.take());
         }
         if self.newest.lsn <= upto && !self.is_nothing() {
             self.marks &= !DIRTY;

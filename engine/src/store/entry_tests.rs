@@ -242,3 +242,24 @@ fn a_deletion_stays_behind_a_new_row_while_a_checkpoint_writes_what_was_before()
     let seen = state.read(Lsn::new(11), STORE).expect("the deletion");
     assert!(seen.lsn == Lsn::new(8) && seen.row.is_none());
 }
+
+#[test]
+fn a_checkpoint_leaves_what_is_committed_behind_a_version_that_is_not() {
+    let entry = RowEntry::committed(Lsn::new(4), Ordinal::new(0), Some(row("older")));
+    write(&entry, 5, Some("old"), 0);
+    assert!(entry.lock().mark_dirty());
+    let owner = holder(6);
+    let mut state = entry.lock();
+    state.set_owner(Arc::clone(&owner), 0);
+    state.push(Some(row("new")), 0, Lsn::ZERO, Lsn::MAX, None);
+    assert!(state.flushed(Lsn::new(5), true), "there is more to be written");
+    assert_eq!(state.version_count(), 2);
+    // Whoever locks the row next looks for it here.
+    assert_eq!(state.newest(STORE).row, Some(&row("old")));
+    state.take_back();
+    assert_eq!(state.newest(STORE).row, Some(&row("old")));
+    state.push(Some(row("new")), 0, Lsn::ZERO, Lsn::MAX, None);
+    state.settle(Lsn::new(8), Ordinal::new(0));
+    assert!(!state.flushed(Lsn::new(8), true));
+    assert_eq!(state.version_count(), 1);
+}
