@@ -1,7 +1,9 @@
 //! All the stores, and the one way in which they change: [`Core::apply`].
 //!
 //! No threads and no files here. Invariants: change sets are applied in order, each once, and a reader sees all of
-//! one or nothing (a snapshot's LSN says what it sees); `applied` is published after the stores have changed.
+//! one or nothing (a snapshot's LSN says what it sees); `applied` is published after the stores have changed. A mirror that begins
+//! anew takes up other stores: a snapshot keeps those that it was opened of, and what is older than the new ones cannot be
+//! opened of them.
 
 use parking_lot::{Mutex, RwLock};
 use scry_stream::{ChangeSet, Start, StoreEventKind};
@@ -12,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::cache::Cache;
 use crate::error::Error;
-use crate::horizon::{Horizon, HorizonSource};
+use crate::horizon::Horizon;
 use crate::repair::Repairs;
 use crate::snapshot::Snapshot;
 use crate::store::{Capture, StoreCell};
@@ -28,14 +30,21 @@ pub(crate) struct Position {
     pub last_commit: Lsn,
 }
 
+/// The stores from one beginning of a mirror on, until it begins anew.
+#[derive(Debug)]
+pub(crate) struct Stores {
+    cells: RwLock<HashMap<StoreId, Arc<StoreCell>>>,
+    horizon: Horizon,
+}
+
 /// The stores of a mirror.
 #[derive(Debug)]
 pub(crate) struct Core {
-    stores: RwLock<HashMap<StoreId, Arc<StoreCell>>>,
+    /// Replaced together with `applied`, under the lock.
+    stores: RwLock<Arc<Stores>>,
     applied: AtomicU64,
     /// There is a state, and so something to write down.
     begun: AtomicBool,
-    horizon: Horizon,
     piece_rows: usize,
     pub cache: Arc<Cache>,
     pub repairs: Arc<Repairs>,
@@ -65,8 +74,8 @@ pub(crate) struct CoreCapture {
 
 impl Core {
     /// Nothing yet.
-    pub fn unbegun(source: HorizonSource, cache: Arc<Cache>, piece_rows: usize) -> Self {
-        let core = Self::new(Position::default(), Vec::new(), source, cache, piece_rows);
+    pub fn unbegun(horizon: &Horizon, cache: Arc<Cache>, piece_rows: usize) -> Self {
+        let core = Self::new(Position::default(), Vec::new(), horizon, cache, piece_rows);
         core.begun.store(false, Ordering::Release);
         core
     }
@@ -75,16 +84,14 @@ impl Core {
     pub fn new(
         position: Position,
         stores: Vec<StoreCell>,
-        source: HorizonSource,
+        horizon: &Horizon,
         cache: Arc<Cache>,
         piece_rows: usize,
     ) -> Self {
         Self {
-            stores: RwLock::new(by_store(stores)),
+            stores: RwLock::new(Arc::new(Stores::new(position, stores, horizon))),
             applied: AtomicU64::new(position.upto.get()),
             begun: AtomicBool::new(true),
-            // Snapshots between the last commit and the position need nothing that is folded.
-            horizon: Horizon::new(source, position.last_commit),
             piece_rows,
             cache,
             repairs: Arc::default(),
@@ -108,12 +115,14 @@ impl Core {
         self.begun.store(false, Ordering::Release);
     }
 
-    /// Another state, at a later position, in place of the present one. What a snapshot has opened stays what it is; stores that
-    /// one of before opens from now on do not exist in it.
+    /// Another state, at a later position, in place of the present one. Snapshots of before keep the stores that they have.
     pub fn begin(&self, position: Position, stores: Vec<StoreCell>) {
         let mut applying = self.apply.lock();
         assert!(position.upto >= self.applied(), "the mirror never goes back");
-        *self.stores.write() = by_store(stores);
+        let mut now = self.stores.write();
+        *now = Arc::new(Stores::new(position, stores, &now.horizon));
+        self.applied.store(position.upto.get(), Ordering::Release);
+        drop(now);
         *applying = Applying {
             restart: position.restart,
             last_commit: position.last_commit,
@@ -121,9 +130,6 @@ impl Core {
             pending: Vec::new(),
             waiting: 0,
         };
-        // In this order: the newest snapshot is never behind what can be opened.
-        self.applied.store(position.upto.get(), Ordering::Release);
-        self.horizon.raise(position.last_commit);
         self.begun.store(true, Ordering::Release);
     }
 
@@ -139,24 +145,22 @@ impl Core {
         }
     }
 
-    /// Keeps no more than so much for history alone; `readers` says what is needed in any case.
-    pub fn bounded(mut self, readers: HorizonSource, waiting_max: usize) -> Self {
-        self.horizon = self.horizon.bounded(readers, waiting_max);
-        self
-    }
-
     /// Every commit with a smaller LSN is applied.
     pub fn applied(&self) -> Lsn {
         Lsn::new(self.applied.load(Ordering::Acquire))
     }
 
     pub fn store(&self, store: StoreId) -> Option<Arc<StoreCell>> {
-        self.stores.read().get(&store).cloned()
+        self.present().get(store)
     }
 
     /// All the stores, dropped ones that somebody may still look at included.
     pub fn stores(&self) -> Vec<Arc<StoreCell>> {
-        self.stores.read().values().cloned().collect()
+        self.present().cells.read().values().cloned().collect()
+    }
+
+    fn present(&self) -> Arc<Stores> {
+        self.stores.read().clone()
     }
 
     /// Applies the change set that follows the one before.
@@ -175,7 +179,7 @@ impl Core {
             return Err(Error::HalfApplied { applied });
         }
         applying.half = true;
-        let horizon = self.horizon.advance(newest(applied), applying.waiting);
+        let horizon = self.present().horizon.advance(newest(applied), applying.waiting);
         let mut touched = Vec::with_capacity(set.stores.len());
         for event in &set.events {
             match &event.kind {
@@ -186,7 +190,7 @@ impl Core {
                         event.at,
                         self.piece_rows,
                     ));
-                    if self.stores.write().insert(event.store, cell).is_some() {
+                    if self.present().cells.write().insert(event.store, cell).is_some() {
                         return Err(broken(event.at, event.store, "store created twice"));
                     }
                 }
@@ -234,7 +238,8 @@ impl Core {
     /// Folds what has become visible to everybody. For quiet times; `apply` does it by itself.
     pub fn tidy(&self) -> Result<(), Error> {
         let mut applying = self.apply.lock();
-        let horizon = self.horizon.advance(newest(self.applied()), applying.waiting);
+        let newest = newest(self.applied());
+        let horizon = self.present().horizon.advance(newest, applying.waiting);
         self.fold(&mut applying, horizon)
     }
 
@@ -246,7 +251,7 @@ impl Core {
         if newest < at {
             return Ok(Lsn::ZERO);
         }
-        let horizon = self.horizon.advance_to_readers(newest);
+        let horizon = self.present().horizon.advance_to_readers(newest);
         self.fold(&mut applying, horizon)?;
         Ok(horizon)
     }
@@ -279,7 +284,7 @@ impl Core {
 
     fn keep_pending(&self, applying: &mut Applying, cell: Arc<StoreCell>, horizon: Lsn) {
         if cell.dropped() <= horizon {
-            self.stores.write().remove(&cell.store);
+            self.present().cells.write().remove(&cell.store);
         } else {
             let waiting = cell.waiting();
             applying.waiting += waiting;
@@ -311,22 +316,37 @@ impl Core {
 
     /// The commits up to `at`.
     pub fn snapshot(self: &Arc<Self>, at: Lsn) -> Result<Snapshot, Error> {
+        // Until it is held: what is applied is that of these stores.
+        let stores = self.stores.read();
         let applied = self.applied();
         if at > newest(applied) {
             return Err(Error::NotApplied { asked: at, applied });
         }
-        Ok(Snapshot::new(self.horizon.hold(at)?, self.clone()))
+        let held = stores.horizon.hold(at)?;
+        Ok(Snapshot::new(held, stores.clone(), self.clone()))
     }
 
     /// Every commit applied.
     pub fn newest_snapshot(self: &Arc<Self>) -> Snapshot {
-        Snapshot::new(self.horizon.hold_newest(|| newest(self.applied())), self.clone())
+        let stores = self.stores.read();
+        let held = stores.horizon.hold_newest(|| newest(self.applied()));
+        Snapshot::new(held, stores.clone(), self.clone())
     }
 }
 
-fn by_store(stores: Vec<StoreCell>) -> HashMap<StoreId, Arc<StoreCell>> {
-    let stores = stores.into_iter();
-    stores.map(|cell| (cell.store, Arc::new(cell))).collect()
+impl Stores {
+    fn new(position: Position, stores: Vec<StoreCell>, horizon: &Horizon) -> Self {
+        let cells = stores.into_iter().map(|cell| (cell.store, Arc::new(cell)));
+        Self {
+            cells: RwLock::new(cells.collect()),
+            // Snapshots between the last commit and the position need nothing that is folded.
+            horizon: horizon.anew(position.last_commit),
+        }
+    }
+
+    pub fn get(&self, store: StoreId) -> Option<Arc<StoreCell>> {
+        self.cells.read().get(&store).cloned()
+    }
 }
 
 /// The newest snapshot at an applied position: commits below it.

@@ -24,7 +24,7 @@ pub(crate) struct Horizon {
     state: Arc<Mutex<State>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
     folded: Lsn,
     held: BTreeMap<Lsn, usize>,
@@ -39,15 +39,21 @@ impl std::fmt::Debug for Horizon {
 }
 
 impl Horizon {
-    /// Nothing older than `folded` can be opened.
-    pub fn new(source: HorizonSource, folded: Lsn) -> Self {
+    pub fn new(source: HorizonSource) -> Self {
         Self {
             source,
             bound: None,
-            state: Arc::new(Mutex::new(State {
-                folded,
-                held: BTreeMap::new(),
-            })),
+            state: Arc::default(),
+        }
+    }
+
+    /// Of other stores, of which nobody holds anything yet and nothing older than `folded` can be opened.
+    pub fn anew(&self, folded: Lsn) -> Self {
+        let held = BTreeMap::new();
+        Self {
+            source: self.source.clone(),
+            bound: self.bound.clone(),
+            state: Arc::new(Mutex::new(State { folded, held })),
         }
     }
 
@@ -80,12 +86,6 @@ impl Horizon {
             .map_or(wanted, |(&oldest, _)| wanted.min(oldest));
         state.folded = state.folded.max(oldest);
         state.folded
-    }
-
-    /// Nothing older than `folded` can be opened from now on, whoever holds it.
-    pub fn raise(&self, folded: Lsn) {
-        let mut state = self.state.lock();
-        state.folded = state.folded.max(folded);
     }
 
     /// Holds a snapshot.
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_held_snapshot_holds_the_horizon_back_until_it_is_dropped() {
-        let horizon = Horizon::new(Arc::new(|| Lsn::new(90)), Lsn::ZERO);
+        let horizon = Horizon::new(Arc::new(|| Lsn::new(90)));
         let first = horizon.hold(Lsn::new(10)).expect("nothing folded yet");
         let second = horizon.hold(Lsn::new(10)).expect("nothing folded yet");
         assert_eq!(horizon.advance(Lsn::new(100), 0), Lsn::new(10));
@@ -162,11 +162,12 @@ mod tests {
             Err(Error::NotRetained { .. })
         ));
         assert!(horizon.hold(Lsn::new(90)).is_ok());
+        assert!(horizon.anew(Lsn::new(91)).hold(Lsn::new(90)).is_err());
     }
 
     #[test]
     fn history_is_given_up_when_too_much_waits_for_it() {
-        let horizon = Horizon::new(Arc::new(|| Lsn::new(10)), Lsn::ZERO);
+        let horizon = Horizon::new(Arc::new(|| Lsn::new(10)));
         let horizon = horizon.bounded(Arc::new(|| Lsn::new(80)), 3);
         assert_eq!(horizon.advance(Lsn::new(100), 3), Lsn::new(10));
         assert!(horizon.hold(Lsn::new(20)).is_ok());
@@ -176,7 +177,7 @@ mod tests {
 
     #[test]
     fn readers_hold_the_horizon_back_and_history_does_not_when_it_is_given_up() {
-        let horizon = Horizon::new(Arc::new(|| Lsn::new(10)), Lsn::ZERO);
+        let horizon = Horizon::new(Arc::new(|| Lsn::new(10)));
         let horizon = horizon.bounded(Arc::new(|| Lsn::new(80)), usize::MAX);
         let held = horizon.hold(Lsn::new(30)).expect("nothing folded yet");
         assert_eq!(horizon.advance(Lsn::new(100), usize::MAX), Lsn::new(10));

@@ -23,7 +23,7 @@ use crate::cache::Cache;
 use crate::checkpoint::{self, Checkpointer, Restored};
 use crate::core::Core;
 use crate::error::{Error, ErrorKind};
-use crate::horizon::HorizonSource;
+use crate::horizon::{Horizon, HorizonSource};
 use crate::lag::{Lag, LagSummary};
 use crate::piece::PIECE_ROWS_MAX;
 use crate::savepoint::{Savepoint, Savepoints};
@@ -214,17 +214,18 @@ impl Mirror {
         let gone = register(&log, checkpointer.restart())?;
         let cache = Arc::new(Cache::new(options.cache_bytes));
         let savepoints = Savepoints::open(dir, options.piece_rows, cache.clone())?;
-        let (horizon, piece_rows) = (options.horizon.clone(), options.piece_rows);
+        let mut horizon = Horizon::new(options.horizon.clone());
+        if let Some(readers) = &options.readers {
+            horizon = horizon.bounded(readers.clone(), options.waiting_max);
+        }
+        let piece_rows = options.piece_rows;
         // Without a source the stream says what is missing.
         let begins_anew = options.seeds.is_some() && (gone.is_some() || checkpointer.upto().is_none());
         let core = match begins_anew {
-            true => Core::unbegun(horizon, cache, piece_rows),
-            false => Core::new(position, stores, horizon, cache, piece_rows),
+            true => Core::unbegun(&horizon, cache, piece_rows),
+            false => Core::new(position, stores, &horizon, cache, piece_rows),
         };
-        let core = Arc::new(match &options.readers {
-            Some(readers) => core.bounded(readers.clone(), options.waiting_max),
-            None => core,
-        });
+        let core = Arc::new(core);
         rebuilt = rebuilt.or(gone);
         let shared = Arc::new(Shared {
             core,

@@ -22,6 +22,7 @@ use crate::cache::Cache;
 use crate::checkpoint;
 use crate::core::Core;
 use crate::error::Error;
+use crate::horizon::Horizon;
 use crate::manifest::{self, Manifest};
 use crate::segment::sync_folder;
 use crate::snapshot::Snapshot;
@@ -222,11 +223,11 @@ impl Savepoints {
         let core = checkpoint::restore(&folder, self.piece_rows).map(|restored| {
             let position = restored.position;
             // Nothing is applied, so nothing is folded.
-            let source = Arc::new(move || position.last_commit);
+            let horizon = Horizon::new(Arc::new(move || position.last_commit));
             let core = Core::new(
                 position,
                 restored.stores,
-                source,
+                &horizon,
                 self.cache.clone(),
                 self.piece_rows,
             );

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use crate::cache::Cache;
 use crate::checksum::{Checksum, checksum_rows, hash_rows};
-use crate::core::Core;
+use crate::core::{Core, Stores};
 use crate::error::Error;
 use crate::future::columns_of_table;
 use crate::horizon::Held;
@@ -29,13 +29,15 @@ use crate::statistics::{ColumnStatistics, of_missing};
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     held: Arc<Held>,
+    stores: Arc<Stores>,
     core: Arc<Core>,
 }
 
 impl Snapshot {
-    pub(crate) fn new(held: Held, core: Arc<Core>) -> Self {
+    pub(crate) fn new(held: Held, stores: Arc<Stores>, core: Arc<Core>) -> Self {
         Self {
             held: Arc::new(held),
+            stores,
             core,
         }
     }
@@ -49,7 +51,7 @@ impl Snapshot {
     /// One store as of this snapshot; `None` when it does not exist in it.
     #[must_use]
     pub fn table(&self, store: StoreId) -> Option<TableSnapshot> {
-        let cell = self.core.store(store)?;
+        let cell = self.stores.get(store)?;
         let cut = cell.open(self.lsn())?;
         Some(TableSnapshot::new(cut, &self.core.cache, &self.core.repairs))
     }

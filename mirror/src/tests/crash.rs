@@ -21,6 +21,7 @@ use crate::checkpoint::{self, Checkpointer};
 use crate::checksum::{Checksum, checksum_rows};
 use crate::core::{Core, Position, newest};
 use crate::error::Error;
+use crate::horizon::Horizon;
 use crate::manifest::{self, Manifest};
 use crate::store::StoreCell;
 
@@ -104,7 +105,8 @@ impl Copy {
             schemas: stores.iter().map(|cell| (cell.store, cell.schema())).collect(),
         };
         let cache = Arc::new(Cache::new(1 << 20));
-        let core = Core::new(position, stores, Arc::new(move || horizon), cache, PIECE_ROWS);
+        let horizon = Horizon::new(Arc::new(move || horizon));
+        let core = Core::new(position, stores, &horizon, cache, PIECE_ROWS);
         let options = StreamOptions {
             extractors: 1,
             pace: Duration::ZERO,

@@ -10,6 +10,7 @@ use crate::cache::Cache;
 use crate::checkpoint::{self, Checkpointer};
 use crate::core::Core;
 use crate::error::Error;
+use crate::horizon::Horizon;
 use crate::merge::merge;
 
 /// Small, so that some pieces are evicted and some stay in memory.
@@ -17,9 +18,9 @@ const PIECE_ROWS: usize = 64;
 
 fn open(folder: &Path) -> Result<(Arc<Core>, Checkpointer), Error> {
     let restored = checkpoint::restore(folder, PIECE_ROWS)?;
-    let source = Arc::new(|| Lsn::MAX);
+    let horizon = Horizon::new(Arc::new(|| Lsn::MAX));
     let cache = Arc::new(Cache::new(1 << 20));
-    let core = Core::new(restored.position, restored.stores, source, cache, PIECE_ROWS);
+    let core = Core::new(restored.position, restored.stores, &horizon, cache, PIECE_ROWS);
     Ok((Arc::new(core), restored.checkpointer))
 }
 

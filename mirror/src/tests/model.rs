@@ -12,6 +12,7 @@ use super::kit::{Primary, Work, read};
 use crate::cache::Cache;
 use crate::checkpoint::{self, Checkpointer};
 use crate::core::Core;
+use crate::horizon::Horizon;
 use crate::snapshot::Snapshot;
 
 #[derive(Debug, Clone)]
@@ -62,11 +63,12 @@ struct World {
 
 fn open(folder: &Path, horizon: &Arc<AtomicU64>) -> (Arc<Core>, Checkpointer) {
     let restored = checkpoint::restore(folder, PIECE_ROWS).expect("restored");
-    let horizon = horizon.clone();
+    let source = horizon.clone();
+    let horizon = Horizon::new(Arc::new(move || Lsn::new(source.load(Ordering::Relaxed))));
     let core = Core::new(
         restored.position,
         restored.stores,
-        Arc::new(move || Lsn::new(horizon.load(Ordering::Relaxed))),
+        &horizon,
         Arc::new(Cache::new(4096)),
         PIECE_ROWS,
     );

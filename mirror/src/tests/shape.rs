@@ -8,14 +8,16 @@ use super::kit::{Primary, Work, read};
 use crate::cache::Cache;
 use crate::core::{Core, Position};
 use crate::error::Error;
+use crate::horizon::Horizon;
 use crate::piece::PIECE_ROWS_MAX;
+use crate::store::StoreCell;
 
 fn core() -> (Arc<Core>, Arc<AtomicU64>) {
     let horizon = Arc::new(AtomicU64::new(u64::MAX));
     let source = horizon.clone();
-    let source = Arc::new(move || Lsn::new(source.load(Ordering::Relaxed)));
+    let source = Horizon::new(Arc::new(move || Lsn::new(source.load(Ordering::Relaxed))));
     let cache = Arc::new(Cache::new(1 << 20));
-    let core = Core::new(Position::default(), Vec::new(), source, cache, PIECE_ROWS_MAX);
+    let core = Core::new(Position::default(), Vec::new(), &source, cache, PIECE_ROWS_MAX);
     (Arc::new(core), horizon)
 }
 
@@ -143,6 +145,78 @@ fn snapshots_outside_of_what_is_kept_are_refused() {
         Err(Error::NotApplied { .. })
     ));
     assert!(core.snapshot(Lsn::new(core.applied().get() - 1)).is_ok());
+}
+
+/// Has a core begin anew behind a commit, with empty stores.
+fn begin_anew(core: &Core, primary: &Primary, last_commit: Lsn) {
+    let cell = |store| StoreCell::new(store, primary.schema.clone(), last_commit, PIECE_ROWS_MAX);
+    let position = Position {
+        upto: last_commit.plus(1),
+        restart: last_commit,
+        last_commit,
+    };
+    core.begin(position, primary.living().into_iter().map(cell).collect());
+}
+
+#[test]
+fn a_snapshot_keeps_the_stores_it_was_opened_of_when_the_mirror_begins_anew() {
+    let (core, _) = core();
+    let mut primary = Primary::new();
+    let store = primary.create();
+    let inserts = |inserts| Work {
+        inserts,
+        ..Work::default()
+    };
+    primary.commit(&[(store, inserts(3))]);
+    core.apply(&primary.take()).expect("applied");
+    let before = core.newest_snapshot();
+    let missed = primary.commit(&[(store, inserts(4))]);
+    begin_anew(&core, &primary, missed);
+    let table = before.table(store).expect("as it was opened");
+    assert_eq!(Some(read(&table, None)), primary.rows_at(store, before.lsn()));
+    assert!(matches!(
+        core.snapshot(before.lsn()),
+        Err(Error::NotRetained { oldest, .. }) if oldest == missed
+    ));
+    let now = core.newest_snapshot();
+    assert_eq!(now.lsn(), missed);
+    assert_eq!(now.table(store).expect("new").live_rows(), 0);
+}
+
+#[test]
+fn whoever_opens_a_snapshot_while_the_mirror_begins_anew_has_all_stores_or_is_refused() {
+    let (core, _) = core();
+    let mut primary = Primary::new();
+    let store = primary.create();
+    let mut at = Lsn::new(100);
+    begin_anew(&core, &primary, at);
+    let open = || {
+        let mut opened = 0;
+        for round in 0..300_000 {
+            // What is newest, or was about to be.
+            let at = Lsn::new(core.applied().get() - round % 2);
+            match core.snapshot(at) {
+                Ok(snapshot) => {
+                    assert!(snapshot.table(store).is_some(), "no store at {at}");
+                    opened += 1;
+                }
+                Err(error) => assert!(
+                    matches!(error, Error::NotRetained { .. } | Error::NotApplied { .. }),
+                    "{error}"
+                ),
+            }
+        }
+        opened
+    };
+    std::thread::scope(|scope| {
+        let readers = [scope.spawn(open), scope.spawn(open)];
+        while !readers.iter().all(|reader| reader.is_finished()) {
+            at = at.plus(1);
+            begin_anew(&core, &primary, at);
+        }
+        let opened = readers.map(|reader| reader.join().expect("no panic"));
+        assert!(opened.iter().all(|opened| *opened > 0));
+    });
 }
 
 #[test]
