@@ -179,11 +179,17 @@ impl Pending {
         (CHANGE_OVERHEAD_BYTES + self.key.len() + row) as u64
     }
 
-    /// Has those who mean to insert the key wait if the transaction means to delete the row, and only then.
-    pub(crate) fn mark_ending(&self) {
-        if let Some(entry) = &self.entry {
-            entry.lock().ending = matches!(self.now, Now::Gone);
+    /// Has another content, and answers the one before. Those who mean to insert the key wait while the transaction means to delete the row, and
+    /// only then.
+    pub(crate) fn turn(&mut self, now: Now) -> Now {
+        let before = std::mem::replace(&mut self.now, now);
+        let is_ending = matches!(self.now, Now::Gone);
+        if let Some(entry) = &self.entry
+            && is_ending != matches!(before, Now::Gone)
+        {
+            entry.lock().ending = is_ending;
         }
+        before
     }
 
     /// Whether nothing is left of it, here or in the log's count.
@@ -359,7 +365,7 @@ impl Overlay {
         };
         self.writes += 1;
         self.total_bytes += bytes(&now);
-        let before = std::mem::replace(&mut self.changes[slot as usize].now, now);
+        let before = self.changes[slot as usize].turn(now);
         if slot < undo_below {
             self.undo.push(Undo::Now { slot, now: before });
         } else {

@@ -107,7 +107,7 @@ impl Txn {
         while let Some(rows) = self.next_moved(table, &left)? {
             for (key, stored) in rows {
                 if !self.is_own(table, &key) {
-                    let old = self.moved_base(table, &key)?.map(|base| base.row);
+                    let old = table.store.newest_below(&key)?.map(|base| base.row);
                     let new = stored.row;
                     self.check_change(table, &Change { old, new }, against).await?;
                 }

@@ -291,14 +291,19 @@ impl Replay {
             let Some(old_key) = row.old_key(index, key, lsn)? else {
                 continue;
             };
+            let new_key = match row.left {
+                Some(left) => Some(index.key(&table.layout, left.change(lsn)?.after, key)),
+                None => None,
+            };
+            if new_key.as_ref() == Some(&old_key) {
+                continue;
+            }
             if let Found::NotHere = in_memory(index.store(), &old_key) {
                 layers.entry(index, old_key, key, lsn, Becomes::Gone)?;
                 continue;
             }
             let window = self.applying.window_with(|| pins.list());
-            let target = window.index(index);
-            let own = Some((Ordinal::default(), &key[..]));
-            window.push(target, (place, Kind::EntryGone), &old_key, None, own);
+            window.push_entry(index, (place, Kind::EntryGone), &old_key, key);
         }
         Ok(())
     }
@@ -355,7 +360,7 @@ impl Replay {
             }
             for index in &indexes {
                 let entry_key = index.key(&table.layout, row, key);
-                if changed.old.is_some() && changed.old_key(index, key, lsn)?.is_none() {
+                if changed.old_key(index, key, lsn)?.as_ref() == Some(&entry_key) {
                     continue;
                 }
                 let is_free = matches!(
@@ -368,9 +373,7 @@ impl Replay {
                     continue;
                 }
                 let window = self.applying.window_with(|| pins.list());
-                let target = window.index(index);
-                let own = Some((Ordinal::default(), &key[..]));
-                window.push(target, (place, Kind::Entry), &known.1, None, own);
+                window.push_entry(index, (place, Kind::Entry), &known.1, key);
             }
             if changed.old.is_none()
                 && let Found::Row(_) = in_memory(store, key)
@@ -439,12 +442,11 @@ impl Layers {
 
 /// Whether a version of a row was committed before the changes of one transaction.
 fn was_there(changes: &[Numbered], lsn: Lsn) -> Result<bool, Error> {
-    for numbered in changes {
-        if let Ended::Ordinal(_) = numbered.change(lsn)?.ended {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    // Only the first can end one.
+    let Some(first) = changes.first() else {
+        return Ok(false);
+    };
+    Ok(matches!(first.change(lsn)?.ended, Ended::Ordinal(_)))
 }
 
 /// What the changes of one transaction come to for a row.
@@ -491,18 +493,13 @@ fn changed<'c>(changes: &'c [Numbered], lsn: Lsn, into: &'c Into) -> Result<Chan
 }
 
 impl Changed<'_> {
-    /// The key that the row had in an index, if it has another one now, or none.
+    /// The key that the row had in an index, if it was there.
     fn old_key(&self, index: &Index, own: &Key, lsn: Lsn) -> Result<Option<Key>, Error> {
         let Some(old) = self.old else { return Ok(None) };
         let change = old.change(lsn)?;
         let damaged = |error: RowError| corrupt(lsn, Some(change.store), error.to_string());
         let after = (change.op != Op::Delete).then_some(change.after);
         let was = old_row(self.layout, change.op, change.before).map_err(damaged)?;
-        let old_key = was.key(index, self.layout, own, after);
-        let new_key = match self.left {
-            Some(left) => Some(index.key(self.layout, left.change(lsn)?.after, own)),
-            None => None,
-        };
-        Ok(old_key.filter(|old| new_key.as_ref() != Some(old)))
+        Ok(was.key(index, self.layout, own, after))
     }
 }

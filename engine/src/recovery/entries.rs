@@ -67,15 +67,19 @@ impl Window {
             if old_key == new_key {
                 continue;
             }
-            let target = self.index(index);
             let keys = [(Kind::EntryGone, old_key), (Kind::Entry, new_key)];
             for (kind, key) in keys {
                 if let Some(key) = key {
-                    let own = Some((Ordinal::default(), own));
-                    self.push(target, (place, kind), key.as_ref(), None, own);
+                    self.push_entry(index, (place, kind), &key, own);
                 }
             }
         }
+    }
+
+    /// The entry of the table's row under `own` begins or ends.
+    pub(super) fn push_entry(&mut self, index: &Arc<Index>, as_what: (Place, Kind), key: &[u8], own: &[u8]) {
+        let target = self.index(index);
+        self.push(target, as_what, key, None, Some((Ordinal::default(), own)));
     }
 }
 

@@ -12,7 +12,7 @@ use crate::pins::any_sees;
 use crate::store::entry::RowEntry;
 use crate::store::memtable::Found;
 use crate::store::scan::Met;
-use crate::store::{DirtyRows, Growth, NEWEST, Store};
+use crate::store::{DirtyRows, Growth, Store};
 use scry_wal::{Lsn, Ordinal};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -305,7 +305,7 @@ pub(super) fn newest(store: &Store, key: &[u8]) -> Result<Option<Row>, Error> {
     Ok(match in_memory(store, key) {
         Found::Row(row) => row,
         Found::Nothing => None,
-        Found::NotHere => store.read_below(key, NEWEST)?.and_then(|stored| stored.row),
+        Found::NotHere => store.newest_below(key)?.map(|version| version.row),
     })
 }
 

@@ -111,6 +111,11 @@ impl Store {
         self.home.backing.runs.current().get(self.home.space, key, at)
     }
 
+    /// The newest committed version that the runs have of a row.
+    pub(crate) fn newest_below(&self, key: &[u8]) -> Result<Option<Version>, Error> {
+        Ok(self.read_below(key, NEWEST)?.and_then(Stored::version))
+    }
+
     /// During recovery, before any row is in memory: the runs have rows of this store.
     pub(crate) fn set_below(&self) {
         self.rows.set_gaps();

@@ -183,12 +183,18 @@ impl StoreScan {
     /// What the runs have of a row whose entry has nothing for the snapshot: as they are now, for a checkpoint may have taken it off the entry
     /// since the walk took its own.
     fn read_below(&self, store: &Store, key: &Key) -> Result<Option<Stored>, Error> {
-        if let Some(own) = &self.own
-            && let Some(stored) = own.get(store.home.space, key.as_ref(), Lsn::MAX)?
-        {
-            return Ok(Some(stored));
+        match own_of(self.own.as_deref(), store, key)? {
+            None => store.read_below(key.as_ref(), self.at),
+            own => Ok(own),
         }
-        store.read_below(key.as_ref(), self.at)
+    }
+}
+
+/// What a reader itself has moved out of memory of a row.
+pub(crate) fn own_of(own: Option<&RunSet>, store: &Store, key: &[u8]) -> Result<Option<Stored>, Error> {
+    match own {
+        Some(own) => own.get(store.home.space, key, Lsn::MAX),
+        None => Ok(None),
     }
 }
 

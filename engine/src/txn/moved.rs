@@ -286,24 +286,28 @@ impl Txn {
         }
     }
 
-    /// Makes a change of a row that moved, and is not in memory; answers its number. `None`: there is no such row, or it was deleted.
+    /// Has a row in memory that moved, and is not there, and answers it as the transaction sees it: `Some(None)` when it has deleted the row, which
+    /// stays where it is. `None`: it has not moved.
     pub(super) fn bring_back(
         &mut self,
         table: &Table,
         store: u32,
         key: &[u8],
         holder: &Arc<Holder>,
-    ) -> Result<Option<u32>, Error> {
-        match self.moved_row(&table.store, key)? {
-            Some(stored) if stored.row.is_some() => {
-                Ok(Some(self.put_back(table, store, key, stored, holder)?))
-            }
-            _ => Ok(None),
+    ) -> Result<Option<Option<Version>>, Error> {
+        let Some(own) = self.moved_row(&table.store, key)? else {
+            return Ok(None);
+        };
+        if own.row.is_none() {
+            return Ok(Some(None));
         }
+        let slot = self.put_back(table, store, key, own, holder)?;
+        Ok(Some(self.overlay.get(slot).current()))
     }
 
-    /// A row that the transaction has written, and is about to write again, is in memory.
-    pub(super) fn have_back(&mut self, table: &Table, key: &[u8]) -> Result<(), Error> {
+    /// Before a row is written that is locked: others may move out of memory, and this one is there.
+    pub(super) async fn begin_write(&mut self, table: &Table, key: &[u8]) -> Result<(), Error> {
+        self.move_if_large().await?;
         if self.moved.is_none() || self.is_own(table, key) {
             return Ok(());
         }
@@ -351,12 +355,6 @@ impl Txn {
         self.overlay
             .put_back(store, key, entry, base, (stored.row, local));
         Ok(slot)
-    }
-
-    /// The committed version of a row that moved.
-    pub(crate) fn moved_base(&self, table: &Table, key: &[u8]) -> Result<Option<Version>, Error> {
-        let below = table.store.read_below(key, NEWEST)?;
-        Ok(below.and_then(Stored::version))
     }
 
     /// Brings back all rows of a table that moved.
@@ -427,7 +425,7 @@ impl Txn {
             if bytes > limit {
                 return Err(Error::TransactionTooLarge { limit });
             }
-            let base = store.read_below(&key, NEWEST)?.and_then(Stored::version);
+            let base = store.newest_below(&key)?;
             writes.hidden.extend(base.and_then(|base| base.ordinal));
             writes.rows.extend(stored.row);
         }

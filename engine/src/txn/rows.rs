@@ -228,26 +228,19 @@ impl Txn {
         key: &[u8],
         holder: &Arc<Holder>,
     ) -> Result<Attempt<Option<Version>>, Error> {
-        let entry = match table.store.fetch(key)? {
+        let fetched = table.store.fetch(key)?;
+        if !matches!(fetched, Fetched::Entry(_))
+            && let Some(own) = self.bring_back(table, store, key, holder)?
+        {
+            return Ok(Attempt::Done(own));
+        }
+        let entry = match fetched {
             Fetched::Entry(entry) => entry,
-            elsewhere => {
-                if let Some(own) = self.moved_row(&table.store, key)? {
-                    let is_there = own.row.is_some();
-                    let slot = is_there.then(|| self.put_back(table, store, key, own, holder));
-                    let slot = slot.transpose()?;
-                    return Ok(Attempt::Done(
-                        slot.and_then(|slot| self.overlay.get(slot).current()),
-                    ));
-                }
-                return match elsewhere {
-                    Fetched::Moved(load) => Ok(Attempt::Moved(load)),
-                    Fetched::Entry(_) => Ok(Attempt::Again),
-                    Fetched::Nothing(lsn) => {
-                        self.check_conflict(table, lsn)?;
-                        self.depend_on(lsn);
-                        Ok(Attempt::Done(None))
-                    }
-                };
+            Fetched::Moved(load) => return Ok(Attempt::Moved(load)),
+            Fetched::Nothing(lsn) => {
+                self.check_conflict(table, lsn)?;
+                self.depend_on(lsn);
+                return Ok(Attempt::Done(None));
             }
         };
         let mut state = entry.lock();
@@ -546,7 +539,7 @@ impl Txn {
     ) -> Result<Attempt<Option<Version>>, Error> {
         let moved = load.get(table.store.home.space, key)?;
         if moved.is_some_and(|moved| moved.row.is_some())
-            && let Some(existing) = self.moved_base(table, key)?
+            && let Some(existing) = table.store.newest_below(key)?
         {
             self.depend_on(existing.lsn);
             return Ok(Attempt::Done(Some(existing)));
@@ -560,7 +553,6 @@ impl Txn {
         if existing.is_none() {
             let undo_below = self.undo_below();
             self.overlay.write(own, Now::Row(Arc::clone(row)), undo_below);
-            self.overlay.get(own).mark_ending();
         }
         Attempt::Done(existing)
     }
@@ -577,8 +569,7 @@ impl Txn {
         let row = row.into();
         match self.inside {
             None => {
-                self.move_if_large().await?;
-                self.have_back(table, key)?;
+                self.begin_write(table, key).await?;
                 self.update_indexed(table, key, row).await
             }
             Some(_) => self.update_inside(table, key, row),
@@ -608,8 +599,7 @@ impl Txn {
             return Ok(InsertOutcome::Inserted(new_key));
         }
         if self.inside.is_none() {
-            self.move_if_large().await?;
-            self.have_back(table, key)?;
+            self.begin_write(table, key).await?;
             return self.rekey_indexed(table, key, new_key, row.into()).await;
         }
         let outcome = self.insert(table, Some(new_key), row).await?;
@@ -626,8 +616,7 @@ impl Txn {
     pub async fn delete(&mut self, table: &Table, key: &[u8]) -> Result<(), Error> {
         match self.inside {
             None => {
-                self.move_if_large().await?;
-                self.have_back(table, key)?;
+                self.begin_write(table, key).await?;
                 self.delete_indexed(table, key).await
             }
             Some(_) => self.delete_inside(table, key),
@@ -638,7 +627,6 @@ impl Txn {
         let slot = self.locked_slot(table, key);
         let undo_below = self.undo_below();
         self.overlay.write(slot, Now::Gone, undo_below);
-        self.overlay.get(slot).mark_ending();
         Ok(())
     }
 

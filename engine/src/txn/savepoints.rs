@@ -66,8 +66,7 @@ impl Txn {
         while self.overlay.undo.len() > undo {
             match self.overlay.undo.pop() {
                 Some(Undo::Now { slot, now }) => {
-                    self.overlay.changes[slot as usize].now = now;
-                    self.overlay.get(slot).mark_ending();
+                    self.overlay.changes[slot as usize].turn(now);
                     self.overlay.mark(slot);
                 }
                 Some(Undo::Rekeyed {
@@ -86,13 +85,12 @@ impl Txn {
             let pending = &mut self.overlay.changes[slot as usize];
             if let Some(moved) = &pending.moved {
                 // It was brought back since.
-                pending.now = moved.clone().map_or(Now::Gone, Now::Row);
-                pending.mark_ending();
+                let moved = moved.clone().map_or(Now::Gone, Now::Row);
+                pending.turn(moved);
                 self.overlay.mark(slot);
                 continue;
             }
-            pending.now = Now::Untouched;
-            pending.mark_ending();
+            pending.turn(Now::Untouched);
             if !matches!(pending.logged, Logged::Nothing) {
                 self.overlay.mark(slot);
                 continue;

@@ -6,11 +6,10 @@ use crate::election::Base;
 use crate::error::Error;
 use crate::key::{Key, KeyRange};
 use crate::overlay::{Now, Version};
-use crate::runs::{RunSet, Stored};
 use crate::snapshots::{Slot, Snapshots};
 use crate::store::Store;
 use crate::store::entry::{RowEntry, RowState};
-use crate::store::scan::{Met, Next, StoreScan};
+use crate::store::scan::{Met, Next, StoreScan, own_of};
 use scry_wal::Lsn;
 use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
@@ -233,7 +232,7 @@ impl ScanCursor {
                 Met::Entry(entry) => match own.and_then(|own| own.get(&Arc::as_ptr(entry).addr())) {
                     Some((_, own)) => Some((Lsn::ZERO, own.clone())),
                     // What was moved when the cursor was made may have been brought back since.
-                    None => match moved_of(moved.as_deref(), store, key) {
+                    None => match own_of(moved.as_deref(), store, key) {
                         Ok(Some(own)) => Some((Lsn::ZERO, own.version())),
                         Ok(None) => seen_by(snapshot, store, &entry.lock()),
                         Err(error) => {
@@ -275,14 +274,6 @@ impl ScanCursor {
     /// The highest LSN of the rows read so far: see `Txn::depends_on`.
     pub fn depends_on(&self) -> Lsn {
         self.depends_on
-    }
-}
-
-/// What a transaction has moved out of memory of a row.
-fn moved_of(moved: Option<&RunSet>, store: &Store, key: &[u8]) -> Result<Option<Stored>, Error> {
-    match moved {
-        Some(moved) => moved.get(store.home.space, key, Lsn::MAX),
-        None => Ok(None),
     }
 }
 
