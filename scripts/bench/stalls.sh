@@ -31,9 +31,9 @@ pgbench -i -q -s "$SCALE" >/dev/null 2>&1 || die "pgbench -i failed"
 pgbench -n -b "$SCRIPT" -M prepared -c "$CLIENTS" -j "$((CLIENTS < 4 ? CLIENTS : 4))" -T "$((MINUTES * 60))" \
   -l --aggregate-interval=1 >"$WORK/pgbench.out" 2>&1 || { tail "$WORK/pgbench.out" >&2; die "pgbench failed"; }
 
-# Each thread of pgbench writes a line a second: its beginning, transactions, three sums of latencies in µs, the least, the greatest.
+# Each thread of pgbench writes a line a second: its beginning, transactions, of their latencies in µs the sum, the sum of squares, the least, the greatest.
 python3 - "$BOUND_MS" "$WORK"/pgbench_log.* <<'PYTHON'
-import collections, glob, sys
+import collections, sys
 bound = float(sys.argv[1])
 counts, longest = collections.Counter(), collections.Counter()
 for path in sys.argv[2:]:
