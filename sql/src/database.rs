@@ -131,6 +131,7 @@ impl ServerStatus for Status {
 
     fn engine(&self) -> Vec<(&'static str, i64)> {
         let stats = self.engine.stats();
+        let writes = self.engine.log().write_figures();
         vec![
             ("commits", figure(stats.commits)),
             ("aborts", figure(stats.aborts)),
@@ -153,6 +154,8 @@ impl ServerStatus for Status {
             ("visible_lsn", figure(self.engine.visible_lsn().get())),
             ("durable_lsn", figure(self.engine.log().durable_lsn().get())),
             ("log_begin_lsn", figure(self.engine.log().begin().get())),
+            ("log_writes", figure(writes.count())),
+            ("log_write_us_max", figure(writes.longest.as_micros())),
             ("history_begin_lsn", figure(self.engine.oldest_readable().get())),
         ]
     }

@@ -87,7 +87,7 @@
 //! # The modules, in reading order
 //!
 //! [`ids`] and [`record`]: what is logged. `format`, [`frame`]: the bytes on disk. `append`, `writer`, `depth`, `durability`,
-//! `space`: how they get there. `segments`, `scan`, `recover`: how they are read again. `retain`, `consumers`, [`mod@archive`]: what becomes of those that nobody needs, who needs them, and who copies them. `recent`, [`tail`]: who follows. [`mod@verify`],
+//! `space`: how they get there; `times`: how long that takes. `segments`, `scan`, `recover`: how they are read again. `retain`, `consumers`, [`mod@archive`]: what becomes of those that nobody needs, who needs them, and who copies them. `recent`, [`tail`]: who follows. [`mod@verify`],
 //! [`inspect`]: who only looks; [`mod@salvage`]: what is left of a damaged log; [`copy`] and [`mod@fork`]: what backups are made of, and
 //! logs that go their own way from there. [`storage`], [`sim`]: the seam to the disk, and a disk that fails on demand. [`log`]
 //! puts it together.
@@ -119,6 +119,7 @@ mod space;
 pub mod storage;
 mod sys;
 pub mod tail;
+mod times;
 pub mod verify;
 mod writer;
 
@@ -138,4 +139,5 @@ pub use recover::{Recovery, Torn};
 pub use retain::{Recycled, Retention};
 pub use salvage::{Salvage, Tally, salvage};
 pub use tail::TailReader;
+pub use times::{WRITE_BOUNDS_US, WriteFigures};
 pub use verify::{Problem, Report, verify, verify_with};

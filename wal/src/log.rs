@@ -34,6 +34,7 @@ use crate::storage::disk::{DiskStorage, make_folders};
 use crate::storage::{Notify, Storage};
 use crate::sys::buffer::Pool;
 use crate::tail::TailReader;
+use crate::times::{WriteFigures, WriteTimes};
 use crate::writer::Writer;
 
 /// A segment header goes out together with the first frame behind it, in a slot of its own.
@@ -171,6 +172,7 @@ impl Log {
             )),
             recent: Recent::new(options.recent_bytes, Lsn::new(frame)),
             fate: Fate::default(),
+            times: WriteTimes::default(),
             closing: AtomicBool::new(false),
             storage: Arc::clone(&storage),
         });
@@ -401,6 +403,11 @@ impl Log {
     /// Why the log takes nothing more, if a write failed.
     pub fn poisoned(&self) -> Option<String> {
         self.shared.fate.poisoned().map(|reason| reason.to_string())
+    }
+
+    /// What writes took since the log was opened.
+    pub fn write_figures(&self) -> WriteFigures {
+        self.shared.times.figures()
     }
 
     /// What recovery found when the log was opened.

@@ -16,6 +16,7 @@ use crate::retain::{Recycling, Retention};
 use crate::space::Space;
 use crate::storage::Storage;
 use crate::sys::buffer::Pool;
+use crate::times::WriteTimes;
 
 pub(crate) struct Shared {
     pub(crate) storage: Arc<dyn Storage>,
@@ -39,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) durability: Arc<Durability>,
     pub(crate) space: Arc<Space>,
     pub(crate) recent: Recent,
+    pub(crate) times: WriteTimes,
     pub(crate) fate: Fate,
     /// Set under the append lock: nothing is appended any more, what was is still written.
     pub(crate) closing: AtomicBool,

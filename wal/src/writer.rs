@@ -265,8 +265,9 @@ impl Writer {
         match &written.result {
             Ok(count) if *count == write.bytes => {
                 write.done = true;
-                self.depth
-                    .completed(self.last_activity.saturating_duration_since(write.started));
+                let took = self.last_activity.saturating_duration_since(write.started);
+                self.depth.completed(took);
+                self.shared.times.add(took);
                 Ok(())
             }
             Ok(count) => {

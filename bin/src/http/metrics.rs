@@ -10,14 +10,16 @@ use axum::extract::{Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use scry_engine::{CandidateState, ElectionState};
+use scry_wal::WRITE_BOUNDS_US;
 use std::fmt::{self, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Of the text format.
 const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Name in `scry_stat_engine`; name, kind and meaning here.
-const ENGINE: [(&str, &str, Kind, &str); 19] = [
+const ENGINE: [(&str, &str, Kind, &str); 20] = [
     (
         "commits",
         "scry_commits_total",
@@ -127,6 +129,12 @@ const ENGINE: [(&str, &str, Kind, &str); 19] = [
         "LSN at which the audit trail in the directory begins.",
     ),
     (
+        "log_write_us_max",
+        "scry_log_write_us_max",
+        Kind::Gauge,
+        "The longest write of the audit trail since the start, in microseconds.",
+    ),
+    (
         "history_begin_lsn",
         "scry_history_begin_bytes",
         Kind::Gauge,
@@ -165,6 +173,18 @@ impl Metrics {
         }
     }
 
+    /// How many took at most so many seconds, for each bound; `classes` has one more than `bounds_us`.
+    fn histogram(&mut self, name: &str, help: &str, bounds_us: &[u64], classes: &[u64], total: Duration) {
+        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} histogram\n");
+        let bounds = bounds_us.iter().map(|bound| (*bound as f64 / 1e6).to_string());
+        let mut count = 0;
+        for (bound, class) in bounds.chain(["+Inf".to_owned()]).zip(classes) {
+            count += class;
+            let _ = writeln!(self.0, "{name}_bucket{{le=\"{bound}\"}} {count}");
+        }
+        let _ = writeln!(self.0, "{name}_sum {}\n{name}_count {count}", total.as_secs_f64());
+    }
+
     fn gauge(&mut self, name: &str, help: &str, value: impl fmt::Display) {
         self.add(name, Kind::Gauge, help, value);
     }
@@ -179,6 +199,14 @@ pub async fn get(State(shared): State<Arc<Shared>>, request: Request) -> Result<
             metrics.add(name, kind, help, value);
         }
     }
+    let writes = shared.database.engine().log().write_figures();
+    metrics.histogram(
+        "scry_log_write_seconds",
+        "How long writes of the audit trail take, each with its sync.",
+        &WRITE_BOUNDS_US,
+        &writes.classes,
+        writes.total,
+    );
     metrics.family(
         "scry_log_consumer_held_bytes",
         "Audit trail from where a consumer needs it to its end; 0 for one that was dropped.",

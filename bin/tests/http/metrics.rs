@@ -22,14 +22,26 @@ fn metrics(text: &str) -> std::collections::BTreeMap<String, f64> {
         let kind = kind
             .strip_prefix(&format!("# TYPE {name} "))
             .unwrap_or_else(|| panic!("{kind}"));
-        assert!(["counter", "gauge"].contains(&kind), "{name}: {kind}");
+        assert!(
+            ["counter", "gauge", "histogram"].contains(&kind),
+            "{name}: {kind}"
+        );
+        let ends: &[&str] = match kind {
+            "histogram" => &["_bucket", "_sum", "_count"],
+            _ => &[""],
+        };
         assert_eq!(kind == "counter", name.ends_with("_total"), "{name}: {kind}");
         let mut found = 0;
         while let Some(sample) = lines.next_if(|line| !line.starts_with('#')) {
             let (sampled, value) = sample.rsplit_once(' ').expect("a value");
             let value: f64 = value.parse().unwrap_or_else(|_| panic!("{sample}"));
-            let label = sampled.strip_prefix(name).unwrap_or_else(|| panic!("{sample}"));
-            let is_label = label.starts_with('{') && label.contains("=\"") && label.ends_with("\"}");
+            let rest = sampled.strip_prefix(name).unwrap_or_else(|| panic!("{sample}"));
+            let label = ends.iter().find_map(|end| {
+                let label = rest.strip_prefix(end)?;
+                (label.is_empty() || label.starts_with('{')).then_some(label)
+            });
+            let label = label.unwrap_or_else(|| panic!("{sample}"));
+            let is_label = label.contains("=\"") && label.ends_with("\"}");
             assert!(label.is_empty() || is_label, "{sample}");
             assert!(value >= 0.0 && f64::is_finite(value), "{sample}");
             assert!(
@@ -99,6 +111,11 @@ fn metrics_are_in_the_format_of_prometheus_and_say_what_the_views_say() {
         "{after:?}"
     );
     assert!(after.contains_key("scry_log_consumer_held_bytes{consumer=\"mirror\"}"));
+    let classes = |bound| after[&format!("scry_log_write_seconds_bucket{{le=\"{bound}\"}}")];
+    let writes = after["scry_log_write_seconds_count"];
+    assert!(writes > 0.0 && classes("+Inf") == writes);
+    assert!(classes("0.00005") <= classes("0.25") && classes("0.25") <= writes);
+    assert!(after["scry_log_write_seconds_sum"] * 1e6 >= after["scry_log_write_us_max"]);
     // What the view counts has a metric, and that is its value.
     let asked = json!({"query": "SELECT name, value FROM scry_stat_engine"});
     let rows = site.post("/v1/elections/e/query", &asked).json()["rows"].clone();
@@ -114,6 +131,7 @@ fn metrics_are_in_the_format_of_prometheus_and_say_what_the_views_say() {
             "durable_lsn" => after["scry_log_durable_bytes"],
             "log_begin_lsn" => after["scry_log_begin_bytes"],
             "history_begin_lsn" => after["scry_history_begin_bytes"],
+            "log_writes" => after["scry_log_write_seconds_count"],
             _ => {
                 after[after
                     .keys()
@@ -121,11 +139,11 @@ fn metrics_are_in_the_format_of_prometheus_and_say_what_the_views_say() {
                     .unwrap_or_else(|| panic!("no metric {name}"))]
             }
         };
-        // Sessions come and go: this query's own is one. History is let go of meanwhile.
+        // Sessions come and go: this query's own is one. History is let go of meanwhile, and the trail writes that all is durable.
         let value = row[1].as_f64().expect("a number");
         let is_as_told = match name {
             "sessions" => true,
-            "history_begin_lsn" => found <= value,
+            "history_begin_lsn" | "log_writes" | "log_write_us_max" | "durable_lsn" => found <= value,
             _ => found == value,
         };
         assert!(is_as_told, "{name}: {found} {value}");
