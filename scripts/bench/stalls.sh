@@ -4,7 +4,8 @@
 #   stalls.sh [scry|postgres]         MINUTES=60 SCRIPT=tpcb-like CLIENTS=16 SCALE=10 BOUND_MS=100
 #                                     SCRY_NO_BUILD=1 SCRY=path of a program that is built already
 #
-# Fails when a transaction took longer than the bound. The audit trail is let go of behind checkpoints, so that the disk does not fill.
+# Fails when a transaction took longer than the bound. For the longest it says what else there was in that second: how long the log's own writes
+# took, checkpoints, and the processor time that the machine did not get. The audit trail is let go of behind checkpoints, so that the disk does not fill.
 export SCRY_PROFILE=${SCRY_PROFILE:-release}
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
@@ -22,21 +23,30 @@ work_folder
 case $target in
   scry)
     printf '[log]\nrecycle = true\nkeep_mib = 256\n' >"$WORK/scry.toml"
-    start_scry "$WORK/scry" --config "$WORK/scry.toml"
+    http=127.0.0.1:$(free_port)
+    start_scry "$WORK/scry" --config "$WORK/scry.toml" --http "$http"
     ;;
   *) start_target "$target" ;;
 esac
 cd "$WORK"
 pgbench -i -q -s "$SCALE" >/dev/null 2>&1 || die "pgbench -i failed"
+sample() {
+  while sleep 1; do
+    echo "at $(date +%s.%N) $(grep '^cpu ' /proc/stat)"
+    [ "$target" != scry ] || curl -s "http://$http/metrics" | grep '^scry_\(log_write\|checkpoints_total\|admission\)'
+  done
+}
+sample >"$WORK/samples" &
+STARTED+=($!)
 pgbench -n -b "$SCRIPT" -M prepared -c "$CLIENTS" -j "$((CLIENTS < 4 ? CLIENTS : 4))" -T "$((MINUTES * 60))" \
   -l --aggregate-interval=1 >"$WORK/pgbench.out" 2>&1 || { tail "$WORK/pgbench.out" >&2; die "pgbench failed"; }
 
 # Each thread of pgbench writes a line a second: its beginning, transactions, of their latencies in µs the sum, the sum of squares, the least, the greatest.
-python3 - "$BOUND_MS" "$WORK"/pgbench_log.* <<'PYTHON'
-import collections, sys
+python3 - "$BOUND_MS" "$WORK/samples" "$WORK"/pgbench_log.* <<'PYTHON'
+import collections, re, sys
 bound = float(sys.argv[1])
 counts, longest = collections.Counter(), collections.Counter()
-for path in sys.argv[2:]:
+for path in sys.argv[3:]:
     for line in open(path):
         fields = line.split()
         second = int(fields[0])
@@ -50,7 +60,38 @@ at = lambda values, part: values[min(len(values) - 1, int(part * len(values)))]
 print(f"{len(seconds)} seconds, {sum(rates):,} transactions")
 print(f"transactions in a second: median {at(rates, 0.5):,}, 1 % {at(rates, 0.01):,}, least {rates[0]:,}")
 print(f"longest transaction of a second, ms: median {at(waits, 0.5):.1f}, 99 % {at(waits, 0.99):.1f}, 99.9 % {at(waits, 0.999):.1f}, longest {waits[-1]:.1f}")
-over = [(second - seconds[0], longest[second]) for second in seconds if longest[second] > bound]
-print(f"seconds with one over {bound:.0f} ms: {len(over)}" + "".join(f"\n  second {second}: {wait:.1f} ms" for second, wait in over[:50]))
+
+# Once a second, what has been counted since the start.
+samples = []
+for line in open(sys.argv[2]):
+    if line.startswith("at "):
+        _, time, _, *ticks = line.split()
+        samples.append((float(time), {"all": sum(map(int, ticks[:8])), "steal": int(ticks[7])}))
+    else:
+        name, value = line.rsplit(" ", 1)
+        samples[-1][1][name] = float(value)
+
+def beside(second):
+    earlier = [figures for time, figures in samples if time <= second]
+    later = [figures for time, figures in samples if time >= second + 1]
+    if not earlier or not later:
+        return ""
+    before, after = earlier[-1], later[0]
+    grown = {name: value - before.get(name, 0) for name, value in after.items()}
+    said = [f"{100 * grown['steal'] / max(1, grown['all']):.0f} % of the processors' time stolen"]
+    classes = sorted((float(found[1]), grown[name]) for name in grown if (found := re.search(r'seconds_bucket\{le="(.*)"\}', name)))
+    within = [bound for bound, count in classes if count >= classes[-1][1]]
+    if within:
+        said.append(f"the log's writes took at most {within[0] * 1000:g} ms")
+    if grown.get("scry_checkpoints_total"):
+        said.append("a checkpoint ended")
+    if after.get("scry_admission_delay_us"):
+        said.append(f"commits delayed by {after['scry_admission_delay_us']:.0f} us")
+    return ": " + ", ".join(said)
+
+for second in sorted(seconds, key=lambda second: -longest[second])[:8]:
+    print(f"  second {second - seconds[0]}: {longest[second]:.1f} ms{beside(second)}")
+over = sum(longest[second] > bound for second in seconds)
+print(f"seconds with one over {bound:.0f} ms: {over}")
 sys.exit(bool(over))
 PYTHON
