@@ -13,6 +13,7 @@ use scry_engine::{
 use scry_wal::block_on;
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const THREADS: u32 = 4;
@@ -26,8 +27,12 @@ struct Store {
 }
 
 impl Store {
-    fn new(path: &std::path::Path) -> Store {
+    /// With memory for rows, or without.
+    fn new(path: &std::path::Path, has_memory: bool) -> Store {
         let mut options = EngineOptions::default();
+        if !has_memory {
+            options.rows_bytes_max = 0;
+        }
         options.log.segment_bytes = 1 << 20;
         options.log.backend = scry_wal::Backend::Blocking;
         let engine = Engine::open(path, options).unwrap();
@@ -101,6 +106,25 @@ fn upsert(
     }
 }
 
+/// Makes something of a row, and answers it; none where there is no row.
+fn update(
+    txn: &mut Txn,
+    table: &Table,
+    at: Key,
+    search: bool,
+    make: impl Fn(&str) -> String,
+) -> Result<Vec<(Key, String)>, Error> {
+    if search && read_step(txn, table, at, Way::Search)?.is_empty() {
+        return Ok(Vec::new());
+    }
+    let Some(version) = block_on(txn.lock(table, &key(at)))? else {
+        return Ok(Vec::new());
+    };
+    let made = make(&decode(table, &version).1);
+    block_on(txn.update(table, &key(at), encode(table, at, made.clone())))?;
+    Ok(vec![(at, made)])
+}
+
 fn scan(txn: &mut Txn, table: &Table, range: &KeyRange) -> Result<Vec<(Key, String)>, Error> {
     let mut rows = Vec::new();
     txn.scan(table, range, &mut |_, version| {
@@ -153,6 +177,24 @@ fn steps(
             Step::Write(key, value) => {
                 ops.push(Op::Write(key, value));
                 upsert(txn, &store.registers, key, |_| value.to_string())?;
+            }
+            Step::Update {
+                list,
+                key,
+                value,
+                search,
+            } => {
+                let found = update(txn, store.table(list), key, search, |before| match list {
+                    true => format!("{before},{value}"),
+                    false => value.to_string(),
+                })?;
+                if !found.is_empty() {
+                    ops.push(match list {
+                        true => Op::Append(key, value),
+                        false => Op::Write(key, value),
+                    });
+                }
+                ops.push(read(list, key, &found).unwrap());
             }
             Step::Read { list, key, way } => {
                 let rows = read_step(txn, store.table(list), key, way)?;
@@ -273,18 +315,28 @@ fn what_threads_saw_of_random_transactions_is_allowed_by_their_level() {
         }
         let level = Level::ALL[seed % 3];
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::new(folder.path());
+        let store = Store::new(folder.path(), seed % 2 == 0);
         let (pool, mut random, began) = (Pool::new(0), Random::new(seed as u64), Instant::now());
         let mut history = History::default();
+        let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
+            // Rows go into files all the time, and out of memory.
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    store.engine.checkpoint().unwrap();
+                    store.engine.make_room();
+                }
+            });
             let threads: Vec<_> = (0..THREADS)
                 .map(|session| {
                     let (store, pool, random) = (&store, &pool, random.fork());
                     scope.spawn(move || client(store, pool, level, session, random, began))
                 })
                 .collect();
-            for thread in threads {
-                history.transactions.extend(thread.join().unwrap());
+            let ended: Vec<_> = threads.into_iter().map(|thread| thread.join()).collect();
+            is_over.store(true, Ordering::Relaxed);
+            for transactions in ended {
+                history.transactions.extend(transactions.unwrap());
             }
         });
         history.transactions.push(read_all(&store, &pool, THREADS, began));

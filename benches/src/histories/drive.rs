@@ -155,11 +155,19 @@ impl Run {
             match step {
                 Step::Append(key, value) => ops.push(Op::Append(*key, *value)),
                 Step::Write(key, value) => ops.push(Op::Write(*key, *value)),
+                Step::Update { list, key, value, .. } => ops.push(match list {
+                    true => Op::Append(*key, *value),
+                    false => Op::Write(*key, *value),
+                }),
                 Step::Savepoint => savepoint = ops.len(),
                 Step::Read { .. } | Step::EndSavepoint { .. } => {}
             }
             let sql = sql(step);
             let found = rows(client, &sql).await?;
+            if let (Step::Update { .. }, []) = (step, &found[..]) {
+                // There was no row, and so nothing was written.
+                ops.pop();
+            }
             let read =
                 observed(step, &found).map_err(|text| Stopped::Unexpected(format!("{text}: {sql}")))?;
             ops.extend(read);

@@ -28,8 +28,17 @@ pub enum Way {
 /// One step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
+    /// Makes the row if there is none.
     Append(Key, Value),
     Write(Key, Value),
+    /// Appends to a list, or writes a register, only if there is a row, and reads what it is then.
+    Update {
+        list: bool,
+        key: Key,
+        value: Value,
+        /// By a condition for which all rows have to be looked at.
+        search: bool,
+    },
     /// A list, or a register.
     Read {
         list: bool,
@@ -100,9 +109,15 @@ impl Pool {
             }
             let key = u32::try_from(base + random.below(KEYS)).unwrap_or(u32::MAX);
             let list = !random.one_in(4);
-            steps.push(match random.below(2) {
+            steps.push(match random.below(4) {
                 0 if !read_only && list => Step::Append(key, self.value()),
                 0 if !read_only => Step::Write(key, self.value()),
+                1 if !read_only => Step::Update {
+                    list,
+                    key,
+                    value: self.value(),
+                    search: random.one_in(4),
+                },
                 _ => Step::Read {
                     list,
                     key,
@@ -134,6 +149,10 @@ pub fn range(key: Key) -> std::ops::RangeInclusive<Key> {
     key..=key.saturating_add(1)
 }
 
+fn table(list: bool) -> &'static str {
+    if list { "lists" } else { "registers" }
+}
+
 /// The statement of a step; a read has its rows as key and value.
 pub fn sql(step: &Step) -> String {
     match step {
@@ -143,8 +162,23 @@ pub fn sql(step: &Step) -> String {
         Step::Write(key, value) => format!(
             "INSERT INTO registers VALUES ({key}, '{value}') ON CONFLICT (k) DO UPDATE SET v = '{value}'"
         ),
+        Step::Update {
+            list,
+            key,
+            value,
+            search,
+        } => {
+            let column = if *search { "k + 0" } else { "k" };
+            let new = match list {
+                true => format!("v || ',{value}'"),
+                false => format!("'{value}'"),
+            };
+            format!(
+                "UPDATE {} SET v = {new} WHERE {column} = {key} RETURNING k, v",
+                table(*list)
+            )
+        }
         Step::Read { list, key, way } => {
-            let table = if *list { "lists" } else { "registers" };
             let condition = match way {
                 Way::Key => format!("k = {key}"),
                 Way::ForUpdate => format!("k = {key} FOR UPDATE"),
@@ -155,7 +189,7 @@ pub fn sql(step: &Step) -> String {
                 }
                 Way::Search => format!("k + 0 = {key}"),
             };
-            format!("SELECT k, v FROM {table} WHERE {condition}")
+            format!("SELECT k, v FROM {} WHERE {condition}", table(*list))
         }
         Step::Savepoint => "SAVEPOINT s".to_owned(),
         Step::EndSavepoint { back: true } => "ROLLBACK TO s".to_owned(),
@@ -168,12 +202,16 @@ pub fn sql(step: &Step) -> String {
 /// # Errors
 /// A value that is none.
 pub fn observed(step: &Step, rows: &[(Key, String)]) -> Result<Vec<Op>, String> {
-    let Step::Read { list, key, way } = step else {
-        return Ok(Vec::new());
-    };
-    let keys = match way {
-        Way::Range => range(*key),
-        _ => *key..=*key,
+    let (list, keys) = match step {
+        Step::Read {
+            list,
+            key,
+            way: Way::Range,
+        } => (list, range(*key)),
+        Step::Read { list, key, .. } | Step::Update { list, key, .. } => (list, *key..=*key),
+        Step::Append(..) | Step::Write(..) | Step::Savepoint | Step::EndSavepoint { .. } => {
+            return Ok(Vec::new());
+        }
     };
     keys.map(|key| read(*list, key, rows)).collect()
 }
@@ -219,7 +257,7 @@ mod tests {
             let mut depth = 0;
             for step in &plan.steps {
                 match step {
-                    Step::Append(_, value) | Step::Write(_, value) => {
+                    Step::Append(_, value) | Step::Write(_, value) | Step::Update { value, .. } => {
                         assert!(!plan.read_only && values.insert(*value));
                     }
                     Step::Savepoint => depth += 1,
@@ -244,6 +282,14 @@ mod tests {
             Ok(vec![Op::Read(3, Some(8))])
         );
         assert_eq!(observed(&step(false, Way::Key), &[]), Ok(vec![Op::Read(3, None)]));
+        let update = Step::Update {
+            list: true,
+            key: 3,
+            value: 7,
+            search: false,
+        };
+        assert_eq!(observed(&update, &rows), Ok(vec![Op::ReadList(3, vec![5, 7])]));
+        assert_eq!(observed(&update, &[]), Ok(vec![Op::ReadList(3, vec![])]));
         assert!(observed(&step(false, Way::Key), &rows).is_err());
         assert!(read(true, 3, &[rows[0].clone(), rows[0].clone()]).is_err());
     }
