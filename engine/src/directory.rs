@@ -23,6 +23,9 @@ const LOCK_PAUSE: Duration = Duration::from_millis(2);
 /// The format that this version writes, and the newest that it reads.
 pub const FORMAT_VERSION: u32 = 1;
 
+/// The file by which a directory is locked.
+pub(crate) const LOCK: &str = "LOCK";
+
 /// The folder of the rows' files in a data directory.
 pub const RUNS: &str = "runs";
 
@@ -55,35 +58,7 @@ impl DataDirectory {
         }
         make_folders(path).map_err(failed("create"))?;
         let is_new = is_new(path)?;
-        let lock_path = path.join("LOCK");
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&lock_path);
-        let lock = lock.map_err(|source| Error::Io {
-            path: lock_path.clone(),
-            doing: "open",
-            source,
-        })?;
-        let begun = Instant::now();
-        while let Err(refused) = lock.try_lock() {
-            match refused {
-                TryLockError::WouldBlock if begun.elapsed() < LOCK_PATIENCE => std::thread::sleep(LOCK_PAUSE),
-                TryLockError::WouldBlock => {
-                    return Err(Error::DirectoryLocked {
-                        path: path.to_owned(),
-                    });
-                }
-                TryLockError::Error(source) => {
-                    return Err(Error::Io {
-                        path: lock_path,
-                        doing: "lock",
-                        source,
-                    });
-                }
-            }
-        }
+        let lock = take_lock(path)?;
         if is_new {
             write_format(path).map_err(failed("write FORMAT in"))?;
         }
@@ -125,6 +100,31 @@ impl DataDirectory {
     pub(crate) fn wal(&self) -> PathBuf {
         self.path.join(WAL)
     }
+}
+
+/// Takes the lock of a directory, which nobody else has until the file is dropped.
+pub(crate) fn take_lock(directory: &Path) -> Result<File, Error> {
+    let path = directory.join(LOCK);
+    let failed = |doing| {
+        let path = path.clone();
+        move |source| Error::Io { path, doing, source }
+    };
+    let mut options = OpenOptions::new();
+    let lock = options.create(true).truncate(false).write(true).open(&path);
+    let lock = lock.map_err(failed("open"))?;
+    let begun = Instant::now();
+    while let Err(refused) = lock.try_lock() {
+        match refused {
+            TryLockError::WouldBlock if begun.elapsed() < LOCK_PATIENCE => std::thread::sleep(LOCK_PAUSE),
+            TryLockError::WouldBlock => {
+                return Err(Error::DirectoryLocked {
+                    path: directory.to_owned(),
+                });
+            }
+            TryLockError::Error(source) => return Err(failed("lock")(source)),
+        }
+    }
+    Ok(lock)
 }
 
 /// Whether others copy the log of a directory, as the process sees it that has it open.
@@ -175,7 +175,7 @@ fn is_new(path: &Path) -> Result<bool, Error> {
             return Ok(false);
         }
         // What a creation that was cut short leaves, and what file systems and operators put there first.
-        if name != "LOCK" && name != "FORMAT.new" && name != "lost+found" && name != "scry.toml" {
+        if name != LOCK && name != "FORMAT.new" && name != "lost+found" && name != "scry.toml" {
             foreign = Some(name);
         }
     }

@@ -10,7 +10,7 @@ use scry_wal::copy::file_name;
 use scry_wal::sim::Random;
 use scry_wal::{Lsn, Micros, Retention};
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -202,8 +202,7 @@ fn a_backup_copies_what_is_new_and_keeps_no_more_than_is_needed() {
         let entries = fs::read_dir(folder.join(part)).unwrap();
         entries.map(|entry| entry.unwrap().path()).collect::<Vec<_>>()
     };
-    let manifests = listed("").into_iter().filter(|path| path.is_file());
-    assert_eq!(manifests.count(), 1);
+    assert_eq!(manifests(&folder), ["backup-00000003"]);
     for _ in 0..5 {
         world.commit(10);
         world.home.checkpoint();
@@ -215,6 +214,93 @@ fn a_backup_copies_what_is_new_and_keeps_no_more_than_is_needed() {
         .map(|path| path.metadata().unwrap().len())
         .sum();
     assert!(there <= named.bytes, "runs that no backup needs are gone");
+}
+
+fn manifests(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut manifests: Vec<_> = names.filter(|name| name.starts_with("backup-")).collect();
+    manifests.sort_unstable();
+    manifests
+}
+
+#[test]
+fn one_backup_is_made_at_a_time() {
+    let mut world = World::new(13);
+    world.commit(5);
+    world.back_up(1);
+    let folder = world.folder.path().to_owned();
+    let other = OpenOptions::new().write(true).open(folder.join("LOCK")).unwrap();
+    other.lock().unwrap();
+    let before = files_under(&folder);
+    world.commit(5);
+    let refused = back_up(world.home.directory.path(), &folder, 1, Micros::now()).unwrap_err();
+    assert!(
+        matches!(&refused, Error::DirectoryLocked { path } if *path == folder),
+        "{refused}"
+    );
+    assert_eq!(files_under(&folder), before);
+    // Restoring does not need the lock.
+    let (_parent, _, restored) = world.restore(RestoreTo::End);
+    assert!(restored.last.is_some());
+    drop(other);
+    world.back_up(1);
+    assert_eq!(manifests(&folder), ["backup-00000002"]);
+}
+
+#[test]
+fn a_backup_that_is_being_restored_stays_until_the_next_one() {
+    let mut world = World::new(17);
+    world.commit(20);
+    world.home.checkpoint();
+    let first = world.back_up(1);
+    let newest = world.newest_before(first.end);
+    let folder = world.folder.path().to_owned();
+    let reader = File::open(folder.join("backup-00000001")).unwrap();
+    reader.lock_shared().unwrap();
+    world.commit(20);
+    world.home.checkpoint();
+    world.back_up(1);
+    assert_eq!(manifests(&folder), ["backup-00000001", "backup-00000002"]);
+    // All that the first one has is still there.
+    let second = fs::read(folder.join("backup-00000002")).unwrap();
+    fs::remove_file(folder.join("backup-00000002")).unwrap();
+    world.check(newest, RestoreTo::End);
+    fs::write(folder.join("backup-00000002"), second).unwrap();
+    drop(reader);
+    world.back_up(1);
+    assert_eq!(manifests(&folder), ["backup-00000003"]);
+    world.check(world.states.len() - 1, RestoreTo::End);
+}
+
+#[test]
+fn restores_beside_backups_that_replace_each_other_have_all_that_they_read() {
+    let mut world = World::new(19);
+    world.commit(10);
+    world.home.checkpoint();
+    world.back_up(1);
+    let folder = world.folder.path().to_owned();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let restorer = scope.spawn(|| {
+            let mut restored = 0;
+            while restored == 0 || !is_over.load(Ordering::Relaxed) {
+                let parent = tempfile::tempdir().unwrap();
+                restore(&folder, &parent.path().join("restored"), RestoreTo::End, None).unwrap();
+                restored += 1;
+            }
+        });
+        for _ in 0..12 {
+            world.commit(5);
+            world.home.checkpoint();
+            world.back_up(1);
+        }
+        is_over.store(true, Ordering::Relaxed);
+        restorer.join().unwrap();
+    });
+    world.back_up(1);
+    assert_eq!(manifests(&folder).len(), 1);
+    world.check(world.states.len() - 1, RestoreTo::End);
 }
 
 /// Changes a byte of a file.
@@ -238,7 +324,7 @@ fn damage_is_refused_with_file_and_offset_and_leaves_no_database() {
         let entries = fs::read_dir(world.folder.path().join(part)).unwrap();
         let found = entries
             .map(|entry| entry.unwrap().path())
-            .filter(|path| path.is_file());
+            .filter(|path| path.is_file() && !path.ends_with("LOCK"));
         files.extend(found.map(|path| (path, part)));
     }
     assert!(files.len() > 3);

@@ -1,13 +1,13 @@
 //! The folder of backups: its files, and what each of them is checked by.
 
 use super::manifest::{Backup, CopiedRun};
-use crate::directory::{RUNS, WAL};
+use crate::directory::{LOCK, RUNS, WAL, take_lock};
 use crate::error::Error;
 use crate::runs::RunName;
 use scry_wal::copy::{SUM_BYTES, file_name};
 use scry_wal::storage::disk::{self, make_folders};
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,8 @@ const UNFINISHED: &str = "backup.new";
 
 pub(super) struct Folder {
     path: PathBuf,
+    /// Of who makes a backup.
+    _lock: Option<File>,
 }
 
 pub(super) fn failed<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
@@ -35,10 +37,14 @@ fn run_file((number, footer): (u64, u32)) -> String {
 }
 
 impl Folder {
-    /// A folder that is empty or has backups; made when it is not there.
+    /// A folder that is empty or has backups, for another one; made when it is not there.
     pub(super) fn open(path: &Path) -> Result<Folder, Error> {
         make_folders(path).map_err(failed("create", path))?;
-        let folder = Folder::existing(path)?;
+        let known = Folder::existing(path)?;
+        let folder = Folder {
+            _lock: Some(take_lock(path)?),
+            ..known
+        };
         for part in [folder.runs(), folder.log()] {
             make_folders(&part).map_err(failed("create", &part))?;
         }
@@ -48,8 +54,8 @@ impl Folder {
     /// A folder that is there.
     pub(super) fn existing(path: &Path) -> Result<Folder, Error> {
         for name in names(path)? {
-            let is_known =
-                name.starts_with("backup-") || [UNFINISHED, RUNS, WAL, "lost+found"].contains(&name.as_str());
+            let is_known = name.starts_with("backup-")
+                || [UNFINISHED, LOCK, RUNS, WAL, "lost+found"].contains(&name.as_str());
             if !is_known {
                 return Err(Error::ForeignBackup {
                     path: path.join(name),
@@ -59,6 +65,7 @@ impl Folder {
         }
         Ok(Folder {
             path: path.to_owned(),
+            _lock: None,
         })
     }
 
@@ -76,16 +83,35 @@ impl Folder {
 
     /// All backups, the oldest first.
     pub(super) fn backups(&self) -> Result<Vec<Backup>, Error> {
-        let mut backups = Vec::new();
-        for name in names(&self.path)? {
-            if name.starts_with("backup-") {
-                let path = self.path.join(name);
-                let bytes = fs::read(&path).map_err(failed("read", &path))?;
-                backups.push(Backup::decode(&bytes, &path)?);
+        read_manifests(&self.manifests()?)
+    }
+
+    /// The same; none of them goes while the answered locks are held.
+    pub(super) fn held_backups(&self) -> Result<(Vec<Backup>, Vec<File>), Error> {
+        loop {
+            let manifests = self.manifests()?;
+            let mut locks = Vec::with_capacity(manifests.len());
+            for path in &manifests {
+                match File::open(path) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                    opened => {
+                        let file = opened.map_err(failed("open", path))?;
+                        file.lock_shared().map_err(failed("lock", path))?;
+                        locks.push(file);
+                    }
+                }
+            }
+            // One may have gone before it was locked, with files of its own; the others need none of those.
+            if locks.len() == manifests.len() && manifests.iter().all(|path| path.exists()) {
+                return Ok((read_manifests(&manifests)?, locks));
             }
         }
-        backups.sort_unstable_by_key(|backup| backup.number);
-        Ok(backups)
+    }
+
+    fn manifests(&self) -> Result<Vec<PathBuf>, Error> {
+        let names = names(&self.path)?.into_iter();
+        let manifests = names.filter(|name| name.starts_with("backup-"));
+        Ok(manifests.map(|name| self.path.join(name)).collect())
     }
 
     /// The backup is there from now on.
@@ -103,12 +129,17 @@ impl Folder {
         sync_folder(&self.runs())
     }
 
-    /// Removes all other backups, and the files that only they need.
-    pub(super) fn remove_all_but(&self, kept: &[Backup]) -> Result<(), Error> {
-        let manifests: HashSet<String> = kept.iter().map(|backup| backup_name(backup.number)).collect();
-        for name in names(&self.path)? {
-            if name.starts_with("backup-") && !manifests.contains(&name) {
-                remove(&self.path.join(name))?;
+    /// Removes the older ones of all backups, and the files that only they need; but not those that somebody reads.
+    pub(super) fn keep_newest(&self, mut backups: Vec<Backup>, count: usize) -> Result<(), Error> {
+        let mut kept = backups.split_off(backups.len().saturating_sub(count));
+        for backup in backups {
+            let path = self.path.join(backup_name(backup.number));
+            let manifest = File::open(&path).map_err(failed("open", &path))?;
+            match manifest.try_lock() {
+                // Whoever waits for the lock finds it gone.
+                Ok(()) => remove(&path)?,
+                Err(TryLockError::WouldBlock) => kept.push(backup),
+                Err(TryLockError::Error(error)) => return Err(failed("lock", &path)(error)),
             }
         }
         sync_folder(&self.path)?;
@@ -126,6 +157,17 @@ impl Folder {
         }
         Ok(())
     }
+}
+
+/// The backups, the oldest first.
+fn read_manifests(paths: &[PathBuf]) -> Result<Vec<Backup>, Error> {
+    let read = |path: &PathBuf| {
+        let bytes = fs::read(path).map_err(failed("read", path))?;
+        Backup::decode(&bytes, path)
+    };
+    let mut backups = paths.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    backups.sort_unstable_by_key(|backup| backup.number);
+    Ok(backups)
 }
 
 /// Copies a run into the folder of backups; `None` when it is not there any more.

@@ -11,10 +11,12 @@
 //! | `backup-NNNNNNNN` | a backup: which files it has, with checksums (`manifest`) |
 //! | `runs/NUMBER-CHECKSUM.run` | a run, by its number and the checksum in its footer |
 //! | `wal/*.wal` | segments of the log |
+//! | `LOCK` | empty; locked by the process that makes a backup |
 //!
 //! Backups into one folder share files. What a file has for one backup never changes: the last segment of the log grows, and each backup knows
 //! how much of it is its own. A backup is there when its manifest is, which is written last and by renaming; what no backup needs is removed
-//! afterwards. So a backup that is cut short, at whatever moment, leaves those before it as they were.
+//! afterwards. So a backup that is cut short, at whatever moment, leaves those before it as they were. One is made at a time; a restore locks the manifests
+//! of the backups, shared, and what is read like this stays until the next backup.
 //!
 //! In reading order: `manifest`, `files`, this file (making one), `restore`.
 
@@ -58,7 +60,7 @@ pub struct BackedUp {
 ///
 /// # Errors
 /// `NotADataDirectory`, `NewerFormat`; `Corrupt` and `DamagedFile` when something to be copied is damaged; `ForeignBackup` when the folder has backups of
-/// another database, or something else; `Io`. The backups that were there stay as they were.
+/// another database, or something else; `DirectoryLocked` while another process backs up into it; `Io`. The backups that were there stay as they were.
 pub fn back_up(data: &Path, into: &Path, keep: usize, now: Micros) -> Result<BackedUp, Error> {
     // Of a stopped server nothing changes meanwhile.
     let (directory, hold) = match DataDirectory::open_existing(data) {
@@ -106,8 +108,7 @@ pub fn back_up(data: &Path, into: &Path, keep: usize, now: Micros) -> Result<Bac
         bytes: run_files + log_files,
     };
     backups.push(backup);
-    let gone = backups.len().saturating_sub(keep.max(1));
-    folder.remove_all_but(&backups[gone..])?;
+    folder.keep_newest(backups, keep.max(1))?;
     Ok(done)
 }
 

@@ -47,7 +47,7 @@ pub struct Restored {
 /// before its begin; `ForeignBackup` when `from` has no backup; `Io`.
 pub fn restore(from: &Path, into: &Path, to: RestoreTo, archive: Option<&Path>) -> Result<Restored, Error> {
     let folder = Folder::existing(from)?;
-    let backups = folder.backups()?;
+    let (backups, _held) = folder.held_backups()?;
     let Some(newest) = backups.last() else {
         return Err(Error::ForeignBackup {
             path: from.to_owned(),
