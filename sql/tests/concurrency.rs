@@ -399,3 +399,25 @@ fn a_damaged_part_of_the_mirror_is_named_and_then_there_again() {
         assert_eq!(mirror.status().repaired, 1);
     });
 }
+
+#[test]
+fn an_insert_does_not_read_the_rows_that_it_has_inserted() {
+    run(async {
+        let fixture = Fixture::new();
+        let mut session = fixture.session();
+        let made = "create table t (id int primary key, v int); insert into t select g, g from generate_series(1, 1500) g";
+        assert_eq!(sql(&mut session, made).await, ["CREATE TABLE", "INSERT 0 1500"]);
+        // More keys than are inserted at a time, and the later ones are those of the first rows.
+        let keys: Vec<String> = (1..=3000).map(|key| key.to_string()).collect();
+        let keys = keys.join(", ");
+        let insert = format!("insert into t select id + 1500, v from t where id in ({keys})");
+        assert_eq!(sql(&mut session, &insert).await, ["INSERT 0 1500"]);
+        // Nor one that it has changed.
+        let change = format!(
+            "insert into t select id + 1000, v + 1 from t where id in ({keys}) on conflict (id) do update set v = excluded.v"
+        );
+        assert_eq!(sql(&mut session, &change).await, ["INSERT 0 3000"]);
+        let sums = "select count(*), sum(v - (id - 1000 - case when id > 2500 then 1500 else 0 end)) from t where id > 1000";
+        assert_eq!(sql(&mut session, sums).await, ["3000|3000", "SELECT 1"]);
+    });
+}

@@ -25,6 +25,8 @@ enum From {
     /// One row without table.
     Single,
     Keys(std::vec::IntoIter<Key>),
+    /// Rows that were read when it was opened.
+    Found(std::vec::IntoIter<Version>),
     Index(Box<IndexRows>),
     Scan {
         cursor: ScanCursor,
@@ -117,18 +119,19 @@ pub fn point(exec: &mut Exec<'_>, plan: &SelectPlan, out: &mut BytesMut) -> Resu
     Ok(Some(1))
 }
 
-/// Opens a SELECT that neither locks nor sorts. `writes`: it is part of a statement that writes beside.
+/// Opens a SELECT that neither locks nor sorts. `writes`: it is part of a statement that writes beside, and whose rows it is not to meet.
 pub fn open(exec: &mut Exec<'_>, plan: &SelectPlan, writes: bool) -> Result<Running, Error> {
     let (skip, left) = limits(plan, exec)?;
     let from = match (&plan.table, &plan.access) {
         (None, _) | (_, Access::None) => From::Single,
-        (Some(_), Access::Point(parts)) => From::Keys(
-            access::point(parts, &exec.env())?
-                .into_iter()
-                .collect::<Vec<_>>()
-                .into_iter(),
-        ),
-        (Some(_), Access::Points(columns)) => From::Keys(access::points(columns, &exec.env())?.into_iter()),
+        (Some(table), Access::Point(parts)) => {
+            let key = access::point(parts, &exec.env())?;
+            by_keys(exec, table, key.into_iter().collect(), writes)?
+        }
+        (Some(table), Access::Points(columns)) => {
+            let keys = access::points(columns, &exec.env())?;
+            by_keys(exec, table, keys, writes)?
+        }
         (Some(table), Access::Range { prefix, lower, upper }) => {
             match access::range(prefix, lower.as_ref(), upper.as_ref(), &exec.env())? {
                 Some(range) => scan(exec, table, range)?,
@@ -142,6 +145,18 @@ pub fn open(exec: &mut Exec<'_>, plan: &SelectPlan, writes: bool) -> Result<Runn
         (Some(table), Access::Full) => scan(exec, table, KeyRange::all())?,
     };
     Ok(Running { from, skip, left })
+}
+
+/// Rows by their keys, each of which is looked up when it is reached; or now.
+fn by_keys(exec: &mut Exec<'_>, table: &Table, keys: Vec<Key>, now: bool) -> Result<From, Error> {
+    if !now {
+        return Ok(From::Keys(keys.into_iter()));
+    }
+    let mut found = Vec::new();
+    for key in keys {
+        found.extend(exec.txn.get(table, key.as_ref())?);
+    }
+    Ok(From::Found(found.into_iter()))
 }
 
 fn scan(exec: &mut Exec<'_>, table: &Table, range: KeyRange) -> Result<From, Error> {
@@ -173,6 +188,10 @@ impl Running {
                         None => continue,
                     },
                     _ => return Ok(false),
+                },
+                From::Found(rows) => match rows.next() {
+                    Some(version) => Some(version),
+                    None => return Ok(false),
                 },
                 From::Index(rows) => {
                     let Some(table) = &plan.table else {
