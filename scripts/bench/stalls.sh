@@ -5,7 +5,7 @@
 #                                     SCRY_NO_BUILD=1 SCRY=path of a program that is built already
 #
 # Fails when a transaction took longer than the bound. For the longest it says what else there was in that second: how long the log's own writes
-# took, checkpoints, and the processor time that the machine did not get. The audit trail is let go of behind checkpoints, so that the disk does not fill.
+# took, what was written to the disks and how much of it by the server, checkpoints, and the processor time that the machine did not get. The audit trail is let go of behind checkpoints, so that the disk does not fill.
 export SCRY_PROFILE=${SCRY_PROFILE:-release}
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
@@ -33,6 +33,9 @@ pgbench -i -q -s "$SCALE" >/dev/null 2>&1 || die "pgbench -i failed"
 sample() {
   while sleep 1; do
     echo "at $(date +%s.%N) $(grep '^cpu ' /proc/stat)"
+    # Of whole disks, which are those with a folder of their own here.
+    cat /sys/block/*/stat | awk '{ sectors += $7 } END { printf "disks %d\n", sectors * 512 }'
+    [ "$target" != scry ] || awk '$1 == "write_bytes:" { print "server", $2 }' "/proc/$SCRY_PID/io"
     [ "$target" != scry ] || curl -s "http://$http/metrics" | grep '^scry_\(log_write\|checkpoints_total\|admission\)'
   done
 }
@@ -83,6 +86,9 @@ def beside(second):
     within = [bound for bound, count in classes if count >= classes[-1][1]]
     if within:
         said.append(f"the log's writes took at most {within[0] * 1000:g} ms")
+    for who in ("disks", "server"):
+        if who in grown:
+            said.append(f"{grown[who] / 1e6:.0f} MB {'written' if who == 'disks' else 'of it by the server'}")
     if grown.get("scry_checkpoints_total"):
         said.append("a checkpoint ended")
     if after.get("scry_admission_delay_us"):
