@@ -34,7 +34,7 @@ sample() {
   while sleep 1; do
     echo "at $(date +%s.%N) $(grep '^cpu ' /proc/stat)"
     # Of whole disks, which are those with a folder of their own here.
-    cat /sys/block/*/stat | awk '{ sectors += $7 } END { printf "disks %d\n", sectors * 512 }'
+    cat /sys/block/*/stat | awk '{ sectors += $7 } END { printf "disks %.0f\n", sectors * 512 }'
     [ "$target" != scry ] || awk '$1 == "write_bytes:" { print "server", $2 }' "/proc/$SCRY_PID/io"
     [ "$target" != scry ] || curl -s "http://$http/metrics" | grep '^scry_\(log_write\|checkpoints_total\|admission\)'
   done
