@@ -168,14 +168,14 @@ fn steps(
         txn.statement();
         match *step {
             Step::Append(key, value) => {
-                ops.push(Op::Append(key, value));
+                ops.extend(step.written());
                 upsert(txn, &store.lists, key, |before| match before {
                     Some(before) => format!("{before},{value}"),
                     None => value.to_string(),
                 })?;
             }
             Step::Write(key, value) => {
-                ops.push(Op::Write(key, value));
+                ops.extend(step.written());
                 upsert(txn, &store.registers, key, |_| value.to_string())?;
             }
             Step::Update {
@@ -189,10 +189,7 @@ fn steps(
                     false => value.to_string(),
                 })?;
                 if !found.is_empty() {
-                    ops.push(match list {
-                        true => Op::Append(key, value),
-                        false => Op::Write(key, value),
-                    });
+                    ops.extend(step.written());
                 }
                 ops.push(read(list, key, &found).unwrap());
             }

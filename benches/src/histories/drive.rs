@@ -152,15 +152,9 @@ impl Run {
         let mut savepoint = 0;
         for step in &plan.steps {
             // Written down before it is done: whatever becomes of it, it was tried.
-            match step {
-                Step::Append(key, value) => ops.push(Op::Append(*key, *value)),
-                Step::Write(key, value) => ops.push(Op::Write(*key, *value)),
-                Step::Update { list, key, value, .. } => ops.push(match list {
-                    true => Op::Append(*key, *value),
-                    false => Op::Write(*key, *value),
-                }),
-                Step::Savepoint => savepoint = ops.len(),
-                Step::Read { .. } | Step::EndSavepoint { .. } => {}
+            ops.extend(step.written());
+            if let Step::Savepoint = step {
+                savepoint = ops.len();
             }
             let sql = sql(step);
             let found = rows(client, &sql).await?;

@@ -53,6 +53,29 @@ pub enum Step {
     },
 }
 
+impl Step {
+    /// What it writes; an update only where there is a row.
+    pub fn written(&self) -> Option<Op> {
+        match *self {
+            Step::Append(key, value)
+            | Step::Update {
+                list: true,
+                key,
+                value,
+                ..
+            } => Some(Op::Append(key, value)),
+            Step::Write(key, value)
+            | Step::Update {
+                list: false,
+                key,
+                value,
+                ..
+            } => Some(Op::Write(key, value)),
+            Step::Read { .. } | Step::Savepoint | Step::EndSavepoint { .. } => None,
+        }
+    }
+}
+
 /// A transaction to be run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
