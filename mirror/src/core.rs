@@ -179,7 +179,9 @@ impl Core {
             return Err(Error::HalfApplied { applied });
         }
         applying.half = true;
-        let horizon = self.present().horizon.advance(newest(applied), applying.waiting);
+        // None others come while it is applied.
+        let stores = self.present();
+        let horizon = stores.horizon.advance(newest(applied), applying.waiting);
         let mut touched = Vec::with_capacity(set.stores.len());
         for event in &set.events {
             match &event.kind {
@@ -190,16 +192,16 @@ impl Core {
                         event.at,
                         self.piece_rows,
                     ));
-                    if self.present().cells.write().insert(event.store, cell).is_some() {
+                    if stores.cells.write().insert(event.store, cell).is_some() {
                         return Err(broken(event.at, event.store, "store created twice"));
                     }
                 }
-                StoreEventKind::Widened(schema) => match self.store(event.store) {
+                StoreEventKind::Widened(schema) => match stores.get(event.store) {
                     Some(cell) => cell.widen(event.at, schema.clone()),
                     None => return Err(broken(event.at, event.store, "unknown store widened")),
                 },
                 StoreEventKind::Dropped => {
-                    let Some(cell) = self.store(event.store) else {
+                    let Some(cell) = stores.get(event.store) else {
                         return Err(broken(event.at, event.store, "unknown store dropped"));
                     };
                     cell.drop_at(event.at);
@@ -211,12 +213,12 @@ impl Core {
         let (adopting, others): (Vec<_>, Vec<_>) =
             set.stores.iter().partition(|changes| !changes.adopted.is_empty());
         for changes in others.into_iter().chain(adopting) {
-            let Some(cell) = self.store(changes.store) else {
+            let Some(cell) = stores.get(changes.store) else {
                 return Err(broken(set.from, changes.store, "change of an unknown store"));
             };
             let mut branches = Vec::with_capacity(changes.adopted.len());
             for adopted in &changes.adopted {
-                let branch = self.store(adopted.branch);
+                let branch = stores.get(adopted.branch);
                 branches
                     .push(branch.ok_or_else(|| {
                         broken(adopted.at, adopted.branch, "adoption of an unknown branch")
