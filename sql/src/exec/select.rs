@@ -153,7 +153,10 @@ fn by_keys(exec: &mut Exec<'_>, table: &Table, keys: Vec<Key>, now: bool) -> Res
         return Ok(From::Keys(keys.into_iter()));
     }
     let mut found = Vec::new();
-    for key in keys {
+    for (number, key) in keys.iter().enumerate() {
+        if number.is_multiple_of(CHECK_EVERY as usize) {
+            exec.interrupt.check()?;
+        }
         found.extend(exec.txn.get(table, key.as_ref())?);
     }
     Ok(From::Found(found.into_iter()))
