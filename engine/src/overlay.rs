@@ -181,7 +181,7 @@ impl Pending {
 
     /// Has another content, and answers the one before. Those who mean to insert the key wait while the transaction means to delete the row, and
     /// only then.
-    pub(crate) fn turn(&mut self, now: Now) -> Now {
+    pub(crate) fn set_now(&mut self, now: Now) -> Now {
         let before = std::mem::replace(&mut self.now, now);
         let is_ending = matches!(self.now, Now::Gone);
         if let Some(entry) = &self.entry
@@ -365,7 +365,7 @@ impl Overlay {
         };
         self.writes += 1;
         self.total_bytes += bytes(&now);
-        let before = self.changes[slot as usize].turn(now);
+        let before = self.changes[slot as usize].set_now(now);
         if slot < undo_below {
             self.undo.push(Undo::Now { slot, now: before });
         } else {

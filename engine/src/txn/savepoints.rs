@@ -66,7 +66,7 @@ impl Txn {
         while self.overlay.undo.len() > undo {
             match self.overlay.undo.pop() {
                 Some(Undo::Now { slot, now }) => {
-                    self.overlay.changes[slot as usize].turn(now);
+                    self.overlay.changes[slot as usize].set_now(now);
                     self.overlay.mark(slot);
                 }
                 Some(Undo::Rekeyed {
@@ -86,11 +86,11 @@ impl Txn {
             if let Some(moved) = &pending.moved {
                 // It was brought back since.
                 let moved = moved.clone().map_or(Now::Gone, Now::Row);
-                pending.turn(moved);
+                pending.set_now(moved);
                 self.overlay.mark(slot);
                 continue;
             }
-            pending.turn(Now::Untouched);
+            pending.set_now(Now::Untouched);
             if !matches!(pending.logged, Logged::Nothing) {
                 self.overlay.mark(slot);
                 continue;
