@@ -4,8 +4,9 @@
 #   stalls.sh [scry|postgres]         MINUTES=60 SCRIPT=tpcb-like CLIENTS=16 SCALE=10 BOUND_MS=100
 #                                     SCRY_NO_BUILD=1 SCRY=path of a program that is built already
 #
-# Fails when a transaction took longer than the bound. For the longest it says what else there was in that second: how long the log's own writes
-# took, what was written to the disks and how much of it by the server, checkpoints, and the processor time that the machine did not get. The audit trail is let go of behind checkpoints, so that the disk does not fill.
+# Fails when a transaction took longer than the bound. For the longest it says what else there was between the samples around that second: how long the
+# log's own writes took, what was written to the disks and how much of it by the server, checkpoints, and the processor time that the machine did not
+# get. The audit trail is let go of behind checkpoints, so that the disk does not fill.
 export SCRY_PROFILE=${SCRY_PROFILE:-release}
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
@@ -36,7 +37,7 @@ sample() {
     # Of whole disks, which are those with a folder of their own here.
     cat /sys/block/*/stat | awk '{ sectors += $7 } END { printf "disks %.0f\n", sectors * 512 }'
     [ "$target" != scry ] || awk '$1 == "write_bytes:" { print "server", $2 }' "/proc/$SCRY_PID/io"
-    [ "$target" != scry ] || curl -s "http://$http/metrics" | grep '^scry_\(log_write\|checkpoints_total\|admission\)'
+    [ "$target" != scry ] || curl -s "http://$http/metrics" | grep '^scry_\(log_write\|checkpoints_total\|admission\)' || true
   done
 }
 sample >"$WORK/samples" &
@@ -80,7 +81,7 @@ def beside(second):
     if not earlier or not later:
         return ""
     before, after = earlier[-1], later[0]
-    grown = {name: value - before.get(name, 0) for name, value in after.items()}
+    grown = {name: value - before[name] for name, value in after.items() if name in before}
     said = [f"{100 * grown['steal'] / max(1, grown['all']):.0f} % of the processors' time stolen"]
     classes = sorted((float(found[1]), grown[name]) for name in grown if (found := re.search(r'seconds_bucket\{le="(.*)"\}', name)))
     within = [bound for bound, count in classes if count >= classes[-1][1]]
