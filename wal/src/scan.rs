@@ -79,9 +79,10 @@ impl Reader {
         self.limit = limit;
     }
 
-    /// Forgets what was read ahead.
+    /// Forgets what was read ahead, and the file: what has its name now may be another one.
     pub(crate) fn forget(&mut self) {
         self.chunk_bytes = 0;
+        self.file = None;
     }
 
     /// Makes `[lsn, lsn + len)` part of the chunk. All within one segment and before the limit.

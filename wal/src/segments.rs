@@ -56,6 +56,15 @@ pub(crate) struct Segments {
     pub(crate) end: u64,
 }
 
+/// Whether the log begins behind `position`: one in use by another process lets go of what nobody needs any more.
+pub(crate) fn begins_behind(storage: &dyn Storage, position: u64) -> Result<bool, Error> {
+    match Segments::find(storage) {
+        Ok(segments) => Ok(segments.is_some_and(|segments| segments.begin > position)),
+        Err(Error::Damaged { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// A segment file: its base by its name, and its size.
 pub(crate) type Found = (u64, u64);
 

@@ -12,7 +12,7 @@ use crate::format::Geometry;
 use crate::ids::Lsn;
 use crate::recover::{Torn, judge};
 use crate::scan::{Reader, Step, Walk};
-use crate::segments::{Segments, place};
+use crate::segments::{Segments, begins_behind, place};
 use crate::storage::{Access, Storage};
 use crate::sys::buffer::Pool;
 
@@ -80,7 +80,7 @@ pub fn verify_on(storage: &Arc<dyn Storage>) -> Result<Report, Error> {
             Err(error) => error,
         };
         // A log in use may have let go what was being read: then it begins later by now.
-        if begins_behind(storage, report.end)? {
+        if begins_behind(storage.as_ref(), report.end.get())? {
             continue;
         }
         return match error {
@@ -90,14 +90,6 @@ pub fn verify_on(storage: &Arc<dyn Storage>) -> Result<Report, Error> {
             }
             error => Err(error),
         };
-    }
-}
-
-fn begins_behind(storage: &Arc<dyn Storage>, position: Lsn) -> Result<bool, Error> {
-    match Segments::find(storage.as_ref()) {
-        Ok(segments) => Ok(segments.is_some_and(|segments| segments.begin > position.get())),
-        Err(Error::Damaged { .. }) => Ok(false),
-        Err(error) => Err(error),
     }
 }
 

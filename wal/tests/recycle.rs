@@ -5,6 +5,7 @@
 mod common;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::harm::{change, storage};
@@ -14,6 +15,7 @@ use scry_wal::sim::{Fault, SimStorage};
 use scry_wal::verify::verify_on;
 use scry_wal::{
     Backend, Commit, Error, Flaw, Log, LogOptions, Lsn, Micros, NodeId, Retention, StoreRanges, TxnId,
+    inspect,
 };
 
 const NOW: Duration = Duration::ZERO;
@@ -500,4 +502,54 @@ fn files_on_a_disk_are_recycled_as_well() {
         let (log, found) = open(dir.path(), with(written[80].0)).unwrap();
         assert_eq!(found, from(&written, log.begin()));
     }
+}
+
+/// Who looks at a log that another process writes and lets go of, sees what is still there when it is read.
+#[test]
+fn a_log_that_goes_while_it_is_looked_at_is_read_from_where_it_begins_then() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = open(dir.path(), frugal(Lsn::ZERO)).unwrap();
+    let mut written = fill_wide(&log, 0..60);
+    let mut frames = inspect::frames(dir.path(), Lsn::ZERO).unwrap();
+    let first = frames.by_ref().flat_map(|frame| numbers(&frame.unwrap())).next();
+    assert_eq!(first, Some(written[0]));
+    // The file that is open becomes a spare, then another segment; those behind it are gone.
+    log.recycle(written[59].0, TIME).unwrap();
+    written.extend(fill_wide(&log, 60..200));
+    let read: Vec<_> = frames
+        .by_ref()
+        .flat_map(|frame| numbers(&frame.unwrap()))
+        .collect();
+    assert_eq!(frames.begin(), log.begin());
+    // What was read ahead comes, too.
+    let left = from(&read, log.begin());
+    assert!(
+        !left.is_empty() && from(&written, log.begin()).starts_with(&left),
+        "{read:?}"
+    );
+    assert!(
+        read.is_sorted() && read.iter().all(|one| written.contains(one)),
+        "{read:?}"
+    );
+
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut rounds = 0;
+            while !over.load(Ordering::Relaxed) {
+                let frames = inspect::frames(dir.path(), Lsn::ZERO).unwrap();
+                let read: Vec<_> = frames.flat_map(|frame| numbers(&frame.unwrap())).collect();
+                assert!(read.is_sorted(), "{read:?}");
+                assert_eq!(scry_wal::verify(dir.path()).unwrap().problem, None);
+                rounds += 1;
+            }
+            rounds
+        });
+        for round in 0..60 {
+            let written = fill_wide(&log, 200 + round * 20..220 + round * 20);
+            log.recycle(written[19].0, TIME).unwrap();
+        }
+        over.store(true, Ordering::Relaxed);
+        assert!(reader.join().unwrap() > 0);
+    });
 }

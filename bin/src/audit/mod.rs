@@ -134,9 +134,7 @@ pub fn run(args: &Args) -> Result<(), AuditError> {
 /// Prints the trail to `out`.
 pub fn print(args: &Args, out: impl Write) -> Result<(), AuditError> {
     let dir = DataDir::find(&args.dir).map_err(AuditError::DataDir)?;
-    let style = if args.json { Style::Json } else { Style::Columns };
-    let archive = args.archive.as_deref();
-    let Gathered { names, begin, end } = gather(&dir, archive)?;
+    let Gathered { names, begin, end } = gather(&dir, args.archive.as_deref())?;
     if let Some(table) = args.table.as_deref()
         && !names.ever_known(table)
     {
@@ -149,9 +147,21 @@ pub fn print(args: &Args, out: impl Write) -> Result<(), AuditError> {
         // Not among the lines, which programs read.
         eprintln!("scry: the trail begins at LSN {begin} here; --archive FOLDER adds what was before");
     }
-    if let (true, Some(table)) = (args.audit, args.table.as_deref()) {
-        return audit(args, &dir, &names, end, table, out);
+    let begins = match (args.audit, args.table.as_deref()) {
+        (true, Some(table)) => audit(args, &dir, &names, end, table, out)?,
+        _ => lines(args, &dir, names, end, out)?,
+    };
+    if begins > begin.max(args.from) {
+        eprintln!(
+            "scry: the trail begins at LSN {begins} by now: what was before and is not printed was let go of"
+        );
     }
+    Ok(())
+}
+
+/// Prints the trail line by line; returns where it began in the end.
+fn lines(args: &Args, dir: &DataDir, names: Names, end: Lsn, out: impl Write) -> Result<Lsn, AuditError> {
+    let style = if args.json { Style::Json } else { Style::Columns };
     let mut printer = Printer {
         names,
         out,
@@ -161,17 +171,19 @@ pub fn print(args: &Args, out: impl Write) -> Result<(), AuditError> {
         left: args.limit.unwrap_or(u64::MAX),
     };
     style.header(&mut printer.out).map_err(AuditError::Output)?;
-    for frame in inspect::frames_with(&dir.wal, archive, args.from)? {
+    let mut frames = inspect::frames_with(&dir.wal, args.archive.as_deref(), args.from)?;
+    for frame in frames.by_ref() {
         let frame = frame?;
         if printer.left == 0 || frame.end() > end {
             break;
         }
         printer.frame(&frame)?;
     }
-    printer.out.flush().map_err(AuditError::Output)
+    printer.out.flush().map_err(AuditError::Output)?;
+    Ok(frames.begin())
 }
 
-/// Prints the story of one row. What a candidate did to it, or a transaction wrote ahead, may stand long before the commit
+/// Prints the story of one row; returns where the trail began in the end. What a candidate did to it, or a transaction wrote ahead, may stand long before the commit
 /// that counts, so the trail is read from its beginning wherever the lines begin.
 fn audit(
     args: &Args,
@@ -180,7 +192,7 @@ fn audit(
     end: Lsn,
     table: &str,
     out: impl Write,
-) -> Result<(), AuditError> {
+) -> Result<Lsn, AuditError> {
     let columns = names.key_columns(table);
     if args.key.len() != columns.len().max(1) {
         return Err(AuditError::Key {
@@ -193,7 +205,8 @@ fn audit(
     story.from = args.from;
     story.left = args.limit.unwrap_or(u64::MAX);
     style.header(&mut story.out).map_err(AuditError::Output)?;
-    for frame in inspect::frames_with(&dir.wal, args.archive.as_deref(), Lsn::ZERO)? {
+    let mut frames = inspect::frames_with(&dir.wal, args.archive.as_deref(), Lsn::ZERO)?;
+    for frame in frames.by_ref() {
         let frame = frame?;
         if story.left == 0 || frame.end() > end {
             break;
@@ -203,7 +216,8 @@ fn audit(
     if story.printed == 0 {
         eprintln!("scry: no change of this row stands in the trail");
     }
-    story.out.flush().map_err(AuditError::Output)
+    story.out.flush().map_err(AuditError::Output)?;
+    Ok(frames.begin())
 }
 
 /// What a first pass over the trail finds.
@@ -215,9 +229,20 @@ struct Gathered {
     end: Lsn,
 }
 
+/// Reads the trail for its names. When a server lets go of a part meanwhile, again: names from there are in a newer checkpoint.
 fn gather(dir: &DataDir, archive: Option<&Path>) -> Result<Gathered, AuditError> {
+    loop {
+        let (gathered, begin) = gather_once(dir, archive)?;
+        if gathered.begin == begin {
+            return Ok(gathered);
+        }
+    }
+}
+
+/// What was gathered, and where the trail began when all was.
+fn gather_once(dir: &DataDir, archive: Option<&Path>) -> Result<(Gathered, Lsn), AuditError> {
     let (mut names, mut end) = (Names::default(), Lsn::ZERO);
-    let frames = inspect::frames_with(&dir.wal, archive, Lsn::ZERO)?;
+    let mut frames = inspect::frames_with(&dir.wal, archive, Lsn::ZERO)?;
     let begin = frames.begin();
     if begin > Lsn::ZERO {
         match CheckpointSummary::read(&dir.runs) {
@@ -231,7 +256,7 @@ fn gather(dir: &DataDir, archive: Option<&Path>) -> Result<Gathered, AuditError>
             Err(error) => eprintln!("scry: names of before LSN {begin} are not known: {error}"),
         }
     }
-    for frame in frames {
+    for frame in frames.by_ref() {
         let frame = frame?;
         end = frame.end();
         if !frame.has_catalog() {
@@ -244,7 +269,7 @@ fn gather(dir: &DataDir, archive: Option<&Path>) -> Result<Gathered, AuditError>
             }
         }
     }
-    Ok(Gathered { names, begin, end })
+    Ok((Gathered { names, begin, end }, frames.begin()))
 }
 
 fn record_error(frame: &Frame, source: scry_wal::RecordError) -> AuditError {
