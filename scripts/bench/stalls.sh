@@ -5,8 +5,9 @@
 #                                     SCRY_NO_BUILD=1 SCRY=path of a program that is built already
 #
 # Fails when a transaction took longer than the bound. For the longest it says what else there was between the samples around that second: how long the
-# log's own writes took, what was written to the disks and how much of it by the server, checkpoints, and the processor time that the machine did not
-# get. The audit trail is let go of behind checkpoints, so that the disk does not fill.
+# log's own writes took, for how long a disk stood still (something was under way the whole time, and nothing was finished), what was written to the disks
+# and how much of it by the server, checkpoints, and the processor time that the machine did not get. The audit trail is let go of behind checkpoints, so
+# that the disk does not fill.
 export SCRY_PROFILE=${SCRY_PROFILE:-release}
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
@@ -42,15 +43,38 @@ sample() {
 }
 sample >"$WORK/samples" &
 STARTED+=($!)
+# Fifty times a second: who asks once a second does not see that a disk stands still.
+python3 - >"$WORK/still" <<'PYTHON' &
+import glob, time
+AGAIN, LEAST = 0.02, 0.04
+disks = [(path.split("/")[3], open(path)) for path in glob.glob("/sys/block/*/stat")]
+since = {}
+while True:
+    now = time.time()
+    for name, file in disks:
+        file.seek(0)
+        fields = [int(field) for field in file.read().split()]
+        # Finished reads, writes, discards and flushes, as far as this kernel counts them.
+        finished, under_way = sum(fields[at] for at in (0, 4, 11, 15) if at < len(fields)), fields[8]
+        known, begin, most = since.get(name, (None, now, 0))
+        if finished == known and under_way:
+            since[name] = known, begin, max(most, under_way)
+            continue
+        if most and now - begin >= LEAST:
+            print(name, begin, now, most, flush=True)
+        since[name] = finished, now, 0
+    time.sleep(AGAIN)
+PYTHON
+STARTED+=($!)
 pgbench -n -b "$SCRIPT" -M prepared -c "$CLIENTS" -j "$((CLIENTS < 4 ? CLIENTS : 4))" -T "$((MINUTES * 60))" \
   -l --aggregate-interval=1 >"$WORK/pgbench.out" 2>&1 || { tail "$WORK/pgbench.out" >&2; die "pgbench failed"; }
 
 # Each thread of pgbench writes a line a second: its beginning, transactions, of their latencies in µs the sum, the sum of squares, the least, the greatest.
-python3 - "$BOUND_MS" "$WORK/samples" "$WORK"/pgbench_log.* <<'PYTHON'
+python3 - "$BOUND_MS" "$WORK/samples" "$WORK/still" "$WORK"/pgbench_log.* <<'PYTHON'
 import collections, re, sys
 bound = float(sys.argv[1])
 counts, longest = collections.Counter(), collections.Counter()
-for path in sys.argv[3:]:
+for path in sys.argv[4:]:
     for line in open(path):
         fields = line.split()
         second = int(fields[0])
@@ -75,6 +99,14 @@ for line in open(sys.argv[2]):
         name, value = line.rsplit(" ", 1)
         samples[-1][1][name] = float(value)
 
+# A disk, from when to when it stood still, and the most that was under way at once.
+stills = [(name, float(begin), float(end), int(most)) for name, begin, end, most in map(str.split, open(sys.argv[3]))]
+
+def still(second):
+    """The longest time for which a disk stood still within a transaction that ended in this second, ms."""
+    beside = [(1000 * (end - begin), most, name) for name, begin, end, most in stills if begin < second + 1 and end > second - longest[second] / 1000]
+    return max(beside, default=(0, 0, ""))
+
 def beside(second):
     earlier = [figures for time, figures in samples if time <= second]
     later = [figures for time, figures in samples if time >= second + 1]
@@ -87,6 +119,9 @@ def beside(second):
     within = [bound for bound, count in classes if count >= classes[-1][1]]
     if within:
         said.append(f"the log's writes took at most {within[0] * 1000:g} ms")
+    stood, most, name = still(second)
+    if stood:
+        said.append(f"{name} stood still for {stood:.0f} ms with {most} under way")
     for who in ("disks", "server"):
         if who in grown:
             said.append(f"{grown[who] / 1e6:.0f} MB {'written' if who == 'disks' else 'of it by the server'}")
@@ -98,7 +133,8 @@ def beside(second):
 
 for second in sorted(seconds, key=lambda second: -longest[second])[:8]:
     print(f"  second {second - seconds[0]}: {longest[second]:.1f} ms{beside(second)}")
-over = sum(longest[second] > bound for second in seconds)
-print(f"seconds with one over {bound:.0f} ms: {over}")
+over = [second for second in seconds if longest[second] > bound]
+beside_still = sum(still(second)[0] > longest[second] / 2 for second in over)
+print(f"seconds with one over {bound:.0f} ms: {len(over)}, of these with a disk that stood still for more than half of it: {beside_still}")
 sys.exit(bool(over))
 PYTHON
