@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Does anybody wait long under full load? pgbench for a while, and the longest transaction of each second.
 #
-#   stalls.sh [scry|postgres]         MINUTES=60 SCRIPT=tpcb-like CLIENTS=16 SCALE=10 BOUND_MS=100
+#   stalls.sh [scry|postgres|disk]    MINUTES=60 SCRIPT=tpcb-like CLIENTS=16 SCALE=10 BOUND_MS=100
 #                                     SCRY_NO_BUILD=1 SCRY=path of a program that is built already
 #
 # Fails when a transaction took longer than the bound. For the longest it says what else there was between the samples around that second: how long the
 # log's own writes took, for how long a disk stood still (something was under way the whole time, and nothing was finished), what was written to the disks
 # and how much of it by the server, checkpoints, and the processor time that the machine did not get. The audit trail is let go of behind checkpoints, so
-# that the disk does not fill.
+# that the disk does not fill. With `disk` there is no server: one program writes 4 KiB durably 200 times a second, and each is a transaction: what the disk itself is like.
 export SCRY_PROFILE=${SCRY_PROFILE:-release}
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
@@ -28,10 +28,11 @@ case $target in
     http=127.0.0.1:$(free_port)
     start_scry "$WORK/scry" --config "$WORK/scry.toml" --http "$http"
     ;;
+  disk) ;;
   *) start_target "$target" ;;
 esac
 cd "$WORK"
-pgbench -i -q -s "$SCALE" >/dev/null 2>&1 || die "pgbench -i failed"
+[ "$target" = disk ] || pgbench -i -q -s "$SCALE" >/dev/null 2>&1 || die "pgbench -i failed"
 sample() {
   while sleep 1; do
     echo "at $(date +%s.%N) $(grep '^cpu ' /proc/stat)"
@@ -66,8 +67,36 @@ while True:
     time.sleep(AGAIN)
 PYTHON
 STARTED+=($!)
-pgbench -n -b "$SCRIPT" -M prepared -c "$CLIENTS" -j "$((CLIENTS < 4 ? CLIENTS : 4))" -T "$((MINUTES * 60))" \
-  -l --aggregate-interval=1 >"$WORK/pgbench.out" 2>&1 || { tail "$WORK/pgbench.out" >&2; die "pgbench failed"; }
+if [ "$target" = disk ]; then
+  # A line for each second, as pgbench writes them.
+  python3 - "$((MINUTES * 60))" "$WORK/written" >"$WORK/pgbench_log.disk" <<'PYTHON'
+import mmap, os, sys, time
+seconds, path = float(sys.argv[1]), sys.argv[2]
+EVERY, BYTES, FILE_BYTES = 1 / 200, 4096, 64 << 20
+piece = mmap.mmap(-1, 1 << 20)
+with open(path, "wb", buffering=0) as file:
+    for _ in range(FILE_BYTES // len(piece)):
+        file.write(piece)
+    os.fsync(file)
+file = os.open(path, os.O_RDWR | os.O_DSYNC | os.O_DIRECT)
+block = mmap.mmap(-1, BYTES)
+begun = now = time.time()
+second, took, at = int(now), [], 0
+while now < begun + seconds:
+    os.pwrite(file, block, at % FILE_BYTES)
+    at += BYTES
+    done = time.time()
+    took.append(int((done - now) * 1e6))
+    if int(done) != second:
+        print(second, len(took), sum(took), sum(one * one for one in took), min(took), max(took), flush=True)
+        second, took = int(done), []
+    time.sleep(max(0, now + EVERY - done))
+    now = time.time()
+PYTHON
+else
+  pgbench -n -b "$SCRIPT" -M prepared -c "$CLIENTS" -j "$((CLIENTS < 4 ? CLIENTS : 4))" -T "$((MINUTES * 60))" \
+    -l --aggregate-interval=1 >"$WORK/pgbench.out" 2>&1 || { tail "$WORK/pgbench.out" >&2; die "pgbench failed"; }
+fi
 
 # Each thread of pgbench writes a line a second: its beginning, transactions, of their latencies in µs the sum, the sum of squares, the least, the greatest.
 python3 - "$BOUND_MS" "$WORK/samples" "$WORK/still" "$WORK"/pgbench_log.* <<'PYTHON'
