@@ -28,8 +28,8 @@ fn point(c: &mut Criterion) {
     let directory = tempfile::tempdir().unwrap();
     let engine = Engine::open(directory.path(), EngineOptions::default()).unwrap();
     let begun = std::time::Instant::now();
-    let table = load(&engine, "accounts", ROWS);
-    let branches = load(&engine, "branches", 10);
+    let table = load(&engine, "accounts", ROWS, 1);
+    let branches = load(&engine, "branches", 10, 1);
     eprintln!("loaded {ROWS} rows in {:?}", begun.elapsed());
     let mut session = engine.session(SessionInfo::default());
     let mut scatter = Scatter(42);

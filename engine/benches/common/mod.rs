@@ -36,7 +36,8 @@ pub fn row(table: &Table, id: i32, balance: i32) -> Vec<u8> {
         .unwrap()
 }
 
-pub fn load(engine: &Arc<Engine>, name: &str, rows: i32) -> Arc<Table> {
+/// A table of so many rows, whose ids are multiples of `step`.
+pub fn load(engine: &Arc<Engine>, name: &str, rows: i32, step: i32) -> Arc<Table> {
     let column = |name: &str, ty| ColumnDef::new(name, ty);
     let columns = vec![
         column("aid", DataType::Int4),
@@ -60,7 +61,7 @@ pub fn load(engine: &Arc<Engine>, name: &str, rows: i32) -> Arc<Table> {
     let mut lsn = txn.commit("CREATE TABLE").unwrap().unwrap();
     for first in (0..rows).step_by(BATCH) {
         let mut txn = session.begin(Isolation::ReadCommitted);
-        for id in first..rows.min(first + BATCH as i32) {
+        for id in (first..rows.min(first + BATCH as i32)).map(|number| number * step) {
             now(txn.insert(&table, Some(key(id)), row(&table, id, 0))).unwrap();
         }
         lsn = txn.commit("COPY").unwrap().unwrap();

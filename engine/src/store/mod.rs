@@ -108,7 +108,7 @@ impl Store {
 
     /// What the runs have of a row for a snapshot.
     pub(crate) fn read_below(&self, key: &[u8], at: Lsn) -> Result<Option<Stored>, Error> {
-        self.home.backing.runs.current().get(self.home.space, key, at)
+        self.home.backing.runs.present().get(self.home.space, key, at)
     }
 
     /// The newest committed version that the runs have of a row.
@@ -153,7 +153,7 @@ impl Store {
 
     /// Whether neither the runs nor what transactions have moved out of memory have changed.
     fn is_as_looked_up(&self, generation: u64, set: &Arc<RunSet>) -> bool {
-        generation == self.loads.generation() && Arc::ptr_eq(set, &self.home.backing.runs.current())
+        generation == self.loads.generation() && Arc::ptr_eq(set, &self.home.backing.runs.present())
     }
 
     /// The entry of a row, made from what the runs have, else the one that `make` makes. `fresh` says that the runs cannot have the row.
