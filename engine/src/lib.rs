@@ -74,5 +74,5 @@ pub use row::{MISSING_BYTES_MAX, Row, RowLayout, RowRef};
 pub use seed::{Seed, SeedStore};
 pub use sequence::{Sequence, SequenceDef, SequenceOptions, SequenceOwner, Sequences};
 pub use stats::Stats;
-pub use txn::{CHANGES_MAX, InsertOutcome, Isolation, SAVEPOINTS_MAX, SavepointId, ScanCursor, Txn};
+pub use txn::{CHANGES_MAX, InsertOutcome, Isolation, Lookups, SAVEPOINTS_MAX, SavepointId, ScanCursor, Txn};
 pub use types::{DataType, Datum, Numeric, Value};

@@ -339,3 +339,66 @@ fn a_name_is_given_to_one_index_though_two_want_it_at_once() {
         assert!(matches!(refused, Error::DuplicateTable { .. }), "{refused}");
     }
 }
+
+#[test]
+fn lookups_show_rows_as_they_were_when_they_were_begun() {
+    for before in ["in memory", "in files", "evicted"] {
+        let mut options = options();
+        if before == "evicted" {
+            options.rows_bytes_max = 1;
+        }
+        let home = Home::with(options);
+        let table = unique(&home, true);
+        for id in 1..=8 {
+            home.put(&table, id, 10 * i64::from(id));
+        }
+        if before != "in memory" {
+            home.checkpoint();
+        }
+        let mut txn = begin(&home, Isolation::ReadCommitted);
+        assert!(set(&mut txn, &table, 1, 11));
+        assert!(delete(&mut txn, &table, 2));
+        insert(&mut txn, &table, 9, 90);
+        let mut entries = txn.begin_index_scan(&table, 0, KeyRange::all()).unwrap();
+        let lookups = txn.begin_lookups(&table);
+        // Its own rows again, rows of others, and what others do; then the next statement's snapshot.
+        assert!(set(&mut txn, &table, 1, 12));
+        insert(&mut txn, &table, 2, 20);
+        assert!(delete(&mut txn, &table, 9));
+        assert!(set(&mut txn, &table, 3, 33));
+        assert!(delete(&mut txn, &table, 4));
+        let mut other = begin(&home, Isolation::ReadCommitted);
+        assert!(set(&mut other, &table, 5, 55));
+        assert!(delete(&mut other, &table, 6));
+        insert(&mut other, &table, 7 + 8, 150);
+        other.commit("UPDATE").unwrap().unwrap();
+        if before != "in memory" {
+            home.checkpoint();
+        }
+        txn.statement();
+        let entries = entries.next_batch(usize::MAX).unwrap();
+        let seen: Vec<_> = entries
+            .iter()
+            .map(|(key, entry)| {
+                let row = lookups.get_indexed(&mut txn, &table, 0, key, &entry.row).unwrap();
+                decode(&table, &row.unwrap().row)
+            })
+            .collect();
+        let expected = [
+            (1, 11),
+            (3, 30),
+            (4, 40),
+            (5, 50),
+            (6, 60),
+            (7, 70),
+            (8, 80),
+            (9, 90),
+        ];
+        assert_eq!(seen, expected, "{before}");
+        drop(lookups);
+        let now = [(1, 12), (2, 20), (3, 33), (5, 55), (7, 70), (8, 80), (15, 150)];
+        assert_eq!(rows_by_index(&mut txn, &table, 0), now, "{before}");
+        txn.commit("UPDATE").unwrap().unwrap();
+        home.check_indexes(&table);
+    }
+}

@@ -688,6 +688,19 @@ fn whoever_writes_a_row_that_moved_waits_for_the_end_of_its_transaction() {
     }
 }
 
+/// What an index's entries lead to, in the order of ids.
+fn looked_up(txn: &mut Txn, mut entries: ScanCursor, rows: &Lookups, table: &Table) -> Vec<(i32, i64)> {
+    let entries = entries.next_batch(usize::MAX).unwrap();
+    let row = |(key, entry): (Key, Version)| rows.get_indexed(txn, table, 0, &key, &entry.row).unwrap();
+    let mut rows: Vec<_> = entries
+        .into_iter()
+        .filter_map(row)
+        .map(|row| decode(table, &row.row))
+        .collect();
+    rows.sort_unstable();
+    rows
+}
+
 #[test]
 fn cursors_show_changed_rows_that_moved_as_they_were_when_they_were_opened() {
     let (home, table) = full(Before::Evicted);
@@ -697,6 +710,11 @@ fn cursors_show_changed_rows_that_moved_as_they_were_when_they_were_opened() {
     }
     let mut own = txn.begin_scan(&table, KeyRange::all()).unwrap();
     let mut others = begin(&home).begin_scan(&table, KeyRange::all()).unwrap();
+    let own_entries = txn.begin_index_scan(&table, 0, KeyRange::all()).unwrap();
+    let own_rows = txn.begin_lookups(&table);
+    let mut other = begin(&home);
+    let others_entries = other.begin_index_scan(&table, 0, KeyRange::all()).unwrap();
+    let others_rows = other.begin_lookups(&table);
     let mut firsts = [own.next_batch(10).unwrap(), others.next_batch(10).unwrap()];
     // Brought back, changed, and moved out once more.
     for round in 2..4 {
@@ -718,9 +736,15 @@ fn cursors_show_changed_rows_that_moved_as_they_were_when_they_were_opened() {
     let [first_own, first_others] = &mut firsts;
     let before: Vec<_> = (0..MANY).map(|id| (id, -1 - i64::from(id))).collect();
     assert_eq!(seen(&mut own, first_own), before);
+    assert_eq!(looked_up(&mut txn, own_entries, &own_rows, &table), before);
     txn.commit("").unwrap().unwrap();
     home.checkpoint();
     assert_eq!(seen(&mut others, first_others), loaded());
+    other.statement();
+    assert_eq!(
+        looked_up(&mut other, others_entries, &others_rows, &table),
+        loaded()
+    );
 }
 
 #[test]

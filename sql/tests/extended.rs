@@ -184,6 +184,8 @@ fn a_suspended_portal_goes_on_with_the_rows_of_its_snapshot() {
             "select id, note from t where id in (1, 2, 3, 4, 5)",
             "select id, note from t where v in (1, 2, 3, 4, 5)",
             "select id, note from t where u in (1, 2, 3, 4, 5)",
+            "select id, note from t where v between 1 and 5",
+            "select id, note from t where u < 6",
         ] {
             ok(&mut session, "begin").await;
             session.prepare("", sql, &[]).await.expect("prepares");
@@ -195,11 +197,17 @@ fn a_suspended_portal_goes_on_with_the_rows_of_its_snapshot() {
                 "update t set note = 'new' where id = 4; update t set v = 90, u = 90 where id = 5",
             )
             .await;
-            ok(&mut session, "select 1 from t where id = 1").await;
+            ok(
+                &mut session,
+                "update t set note = 'own' where id = 3; update t set v = 70, u = 70 where id = 4",
+            )
+            .await;
+            session.execute("p", 1, &mut out).await.expect("goes on");
+            ok(&mut session, "delete from t where id = 5").await;
             session.execute("p", 0, &mut out).await.expect("goes on");
             let expected: Vec<String> = (1..=5).map(|id| format!("{id}|old")).collect();
             assert_eq!(rows(&out), expected, "{sql}");
-            ok(&mut session, "commit").await;
+            ok(&mut session, "rollback").await;
             ok(&mut other, "update t set note = 'old', v = id, u = id").await;
         }
     });

@@ -198,9 +198,7 @@ impl Txn {
         own: &[u8],
     ) -> Result<Option<Version>, Error> {
         let found = self.get_plain(table, own)?;
-        let index = &table.indexes[index];
-        let is_meant = |found: &Version| index.key(&table.layout, &found.row, own).as_ref() == entry;
-        Ok(found.filter(is_meant))
+        Ok(found.filter(|found| table.is_entry_of(index, entry, own, found)))
     }
 
     /// A cursor over a range of an index, which must be ready: as [`Txn::begin_scan`], with rows that are keys of the table's.
@@ -228,6 +226,11 @@ impl Table {
     pub fn equal_in_index(&self, index: usize, a: &[u8], b: &[u8]) -> bool {
         let key = |row| self.indexes[index].unique_key(&self.layout, row);
         key(a).is_some_and(|a| key(b) == Some(a))
+    }
+
+    /// Whether the row with the key `own` has this key in the n-th index.
+    pub(crate) fn is_entry_of(&self, index: usize, entry: &[u8], own: &[u8], row: &Version) -> bool {
+        self.indexes[index].key(&self.layout, &row.row, own).as_ref() == entry
     }
 
     /// The error for a row whose key in the n-th index, a unique one, is another row's.

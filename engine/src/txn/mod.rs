@@ -19,6 +19,7 @@
 
 mod candidate;
 mod ddl;
+mod lookups;
 mod moved;
 mod reads;
 mod rows;
@@ -30,6 +31,7 @@ mod spill;
 mod turn;
 
 pub(crate) use candidate::Inside;
+pub use lookups::Lookups;
 pub use rows::InsertOutcome;
 pub use savepoints::{SAVEPOINTS_MAX, SavepointId};
 pub use scan::ScanCursor;

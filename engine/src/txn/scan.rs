@@ -96,21 +96,7 @@ impl Txn {
         self.note_scan(table.store.id, &range);
         let slot = self.engine.snapshots.register();
         self.engine.snapshots.share(&slot, self.snapshot);
-        let mut own = OwnRows::new();
-        if let Some(store) = self.overlay.store_index(&table.store) {
-            for pending in self.overlay.changes.iter() {
-                if let Some(entry) = &pending.entry
-                    && pending.store == store
-                    && !matches!(pending.now, Now::Untouched)
-                    && range.contains(pending.key.as_ref())
-                {
-                    own.insert(
-                        Arc::as_ptr(entry) as usize,
-                        (Arc::clone(entry), pending.current()),
-                    );
-                }
-            }
-        }
+        let own = self.own_rows(table, |key| range.contains(key));
         ScanCursor {
             store: Arc::clone(&table.store),
             slot,
@@ -120,6 +106,23 @@ impl Txn {
             own: (!own.is_empty()).then(|| Box::new(own)),
             inside: None,
         }
+    }
+
+    /// What the transaction has written of a table, of the keys that are wanted.
+    pub(super) fn own_rows(&self, table: &Table, is_wanted: impl Fn(&[u8]) -> bool) -> OwnRows {
+        let mut own = OwnRows::new();
+        if let Some(store) = self.overlay.store_index(&table.store) {
+            for pending in self.overlay.changes.iter() {
+                if let Some(entry) = &pending.entry
+                    && pending.store == store
+                    && !matches!(pending.now, Now::Untouched)
+                    && is_wanted(pending.key.as_ref())
+                {
+                    own.insert(Arc::as_ptr(entry).addr(), (Arc::clone(entry), pending.current()));
+                }
+            }
+        }
+        own
     }
 
     /// A cursor over what a candidate's base sees, with `laid_over`, in key order, in place of what it has.
@@ -158,7 +161,7 @@ pub struct ScanCursor {
 }
 
 /// The transaction's rows by the address of their entry, which is kept so that no other takes its address.
-type OwnRows = HashMap<usize, (Arc<RowEntry>, Option<Version>)>;
+pub(super) type OwnRows = HashMap<usize, (Arc<RowEntry>, Option<Version>)>;
 
 impl ScanCursor {
     /// Over all that is committed, of a snapshot that the caller holds until this is made.
@@ -278,7 +281,7 @@ impl ScanCursor {
 }
 
 /// What a snapshot sees of a row by its entry. With it, the LSN of the version. `None`: the runs are to be asked.
-fn seen_by(at: Lsn, store: &Store, state: &RowState) -> Option<(Lsn, Option<Version>)> {
+pub(super) fn seen_by(at: Lsn, store: &Store, state: &RowState) -> Option<(Lsn, Option<Version>)> {
     match state.read(at, store.id) {
         Some(seen) => Some((seen.lsn, seen.version())),
         None if state.is_below() => None,

@@ -2,8 +2,9 @@
 
 use crate::error::Error;
 use crate::exec::context::Exec;
+use crate::exec::interrupt::CHECK_EVERY;
 use crate::plan::access::{self, Access, IndexAccess};
-use scry_engine::{Key, KeyRange, ScanCursor, Table, Version};
+use scry_engine::{Key, KeyRange, Lookups, ScanCursor, Table, Version};
 
 /// Rows of the first batch; later ones are larger. A LIMIT reads little in vain.
 const FIRST_BATCH: usize = 32;
@@ -33,6 +34,8 @@ pub struct IndexRows {
     found: std::vec::IntoIter<(Key, Key)>,
     cursor: Option<ScanCursor>,
     size: usize,
+    /// What looks the table's rows up; else the transaction does, as it sees them when they are reached.
+    lookups: Option<Lookups>,
 }
 
 impl IndexRows {
@@ -45,31 +48,50 @@ impl IndexRows {
             found: Vec::new().into_iter(),
             cursor: None,
             size: FIRST_BATCH,
+            lookups: None,
         })
     }
 
-    /// All places are looked at now: what the statement writes meanwhile leads it to no row.
+    /// All places are looked at now: what the statement writes meanwhile leads it to no row. Rows are as they are when they are reached.
     pub fn open_for_writing(
         exec: &mut Exec<'_>,
         table: &Table,
         access: &IndexAccess,
     ) -> Result<IndexRows, Error> {
         let mut rows = Self::open(exec, access)?;
-        let places = rows.places.by_ref();
-        let looked: Result<Vec<Looked>, Error> = places
-            .map(|place| look(exec, table, access.index, place))
-            .collect();
-        rows.looked = looked?.into_iter();
+        rows.look_everywhere(exec, table)?;
         Ok(rows)
+    }
+
+    /// From now on nothing that the transaction does changes what is found.
+    pub fn hold(&mut self, exec: &mut Exec<'_>, table: &Table) -> Result<(), Error> {
+        self.look_everywhere(exec, table)?;
+        self.lookups.get_or_insert_with(|| exec.txn.begin_lookups(table));
+        Ok(())
+    }
+
+    /// Looks at all places that are left.
+    fn look_everywhere(&mut self, exec: &mut Exec<'_>, table: &Table) -> Result<(), Error> {
+        let mut looked: Vec<Looked> = self.looked.by_ref().collect();
+        for (number, place) in self.places.by_ref().enumerate() {
+            if number.is_multiple_of(CHECK_EVERY as usize) {
+                exec.interrupt.check()?;
+            }
+            looked.push(look(exec, table, self.index, place)?);
+        }
+        self.looked = looked.into_iter();
+        Ok(())
     }
 
     /// The next row.
     pub fn next(&mut self, exec: &mut Exec<'_>, table: &Table) -> Result<Option<(Key, Version)>, Error> {
         loop {
             for (key, own) in self.found.by_ref() {
-                let row = exec
-                    .txn
-                    .get_indexed(table, self.index, key.as_ref(), own.as_ref())?;
+                let (entry, index) = (key.as_ref(), self.index);
+                let row = match &self.lookups {
+                    Some(lookups) => lookups.get_indexed(exec.txn, table, index, entry, own.as_ref())?,
+                    None => exec.txn.get_indexed(table, index, entry, own.as_ref())?,
+                };
                 if let Some(row) = row {
                     return Ok(Some((own, row)));
                 }

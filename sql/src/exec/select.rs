@@ -25,7 +25,7 @@ enum From {
     /// One row without table.
     Single,
     Keys(std::vec::IntoIter<Key>),
-    /// Rows that were read when it was opened.
+    /// Rows that were read ahead.
     Found(std::vec::IntoIter<Version>),
     Index(Box<IndexRows>),
     Scan {
@@ -119,47 +119,26 @@ pub fn point(exec: &mut Exec<'_>, plan: &SelectPlan, out: &mut BytesMut) -> Resu
     Ok(Some(1))
 }
 
-/// Opens a SELECT that neither locks nor sorts. `writes`: it is part of a statement that writes beside, and whose rows it is not to meet.
-pub fn open(exec: &mut Exec<'_>, plan: &SelectPlan, writes: bool) -> Result<Running, Error> {
+/// Opens a SELECT that neither locks nor sorts.
+pub fn open(exec: &mut Exec<'_>, plan: &SelectPlan) -> Result<Running, Error> {
     let (skip, left) = limits(plan, exec)?;
     let from = match (&plan.table, &plan.access) {
         (None, _) | (_, Access::None) => From::Single,
-        (Some(table), Access::Point(parts)) => {
+        (Some(_), Access::Point(parts)) => {
             let key = access::point(parts, &exec.env())?;
-            by_keys(exec, table, key.into_iter().collect(), writes)?
+            From::Keys(Vec::from_iter(key).into_iter())
         }
-        (Some(table), Access::Points(columns)) => {
-            let keys = access::points(columns, &exec.env())?;
-            by_keys(exec, table, keys, writes)?
-        }
+        (Some(_), Access::Points(columns)) => From::Keys(access::points(columns, &exec.env())?.into_iter()),
         (Some(table), Access::Range { prefix, lower, upper }) => {
             match access::range(prefix, lower.as_ref(), upper.as_ref(), &exec.env())? {
                 Some(range) => scan(exec, table, range)?,
                 None => From::Nothing,
             }
         }
-        (Some(table), Access::Index(access)) => From::Index(Box::new(match writes {
-            true => IndexRows::open_for_writing(exec, table, access)?,
-            false => IndexRows::open(exec, access)?,
-        })),
+        (Some(_), Access::Index(access)) => From::Index(Box::new(IndexRows::open(exec, access)?)),
         (Some(table), Access::Full) => scan(exec, table, KeyRange::all())?,
     };
     Ok(Running { from, skip, left })
-}
-
-/// Rows by their keys, each of which is looked up when it is reached; or now.
-fn by_keys(exec: &mut Exec<'_>, table: &Table, keys: Vec<Key>, now: bool) -> Result<From, Error> {
-    if !now {
-        return Ok(From::Keys(keys.into_iter()));
-    }
-    let mut found = Vec::new();
-    for (number, key) in keys.iter().enumerate() {
-        if number.is_multiple_of(CHECK_EVERY as usize) {
-            exec.interrupt.check()?;
-        }
-        found.extend(exec.txn.get(table, key.as_ref())?);
-    }
-    Ok(From::Found(found.into_iter()))
 }
 
 fn scan(exec: &mut Exec<'_>, table: &Table, range: KeyRange) -> Result<From, Error> {
@@ -171,6 +150,26 @@ fn scan(exec: &mut Exec<'_>, table: &Table, range: KeyRange) -> Result<From, Err
 }
 
 impl Running {
+    /// From now on nothing that the transaction does changes what is found: for a portal that goes on later, and for a statement that writes beside.
+    pub fn hold(&mut self, exec: &mut Exec<'_>, plan: &SelectPlan) -> Result<(), Error> {
+        let Some(table) = &plan.table else { return Ok(()) };
+        match &mut self.from {
+            From::Keys(keys) => {
+                let mut found = Vec::new();
+                for (number, key) in keys.enumerate() {
+                    if number.is_multiple_of(CHECK_EVERY as usize) {
+                        exec.interrupt.check()?;
+                    }
+                    found.extend(exec.txn.get(table, key.as_ref())?);
+                }
+                self.from = From::Found(found.into_iter());
+            }
+            From::Index(rows) => rows.hold(exec, table)?,
+            From::Single | From::Found(_) | From::Scan { .. } | From::Nothing => {}
+        }
+        Ok(())
+    }
+
     /// Calls `visit` with each row until it says stop; false when there are no more rows.
     fn rows(&mut self, exec: &mut Exec<'_>, plan: &SelectPlan, visit: Visit<'_>) -> Result<bool, Error> {
         let mut seen = 0u32;
@@ -332,7 +331,7 @@ pub async fn collect(exec: &mut Exec<'_>, plan: &SelectPlan, out: &mut BytesMut)
             }
         }
     } else {
-        let mut running = open(exec, plan, false)?;
+        let mut running = open(exec, plan)?;
         (running.skip, running.left) = (0, u64::MAX);
         running.rows(exec, plan, &mut |exec, version| {
             if let Some(version) = version {

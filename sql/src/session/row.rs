@@ -57,25 +57,11 @@ impl Session {
             {
                 return Ok(Advance::Rows(Step { rows, done: true }));
             }
-            let mut running = select::open(&mut exec, plan, false)?;
-            // Key lookups read at the transaction's present snapshot, so a portal must not leave any for later.
-            if limit != 0 && plan.access.is_lookup() {
-                let mut bytes = BytesMut::new();
-                let mut rows = 0;
-                loop {
-                    let mut piece = BytesMut::new();
-                    let step = running.step(&mut exec, plan, &mut piece, 0)?;
-                    bytes.unsplit(piece);
-                    rows += step.rows;
-                    if step.done {
-                        break;
-                    }
-                }
-                return self
-                    .wrote(portal, CommandTag::Select(rows), true, bytes, limit, out)
-                    .await;
-            }
+            let mut running = select::open(&mut exec, plan)?;
             let step = running.step(&mut exec, plan, out, limit)?;
+            if limit != 0 && !step.done {
+                running.hold(&mut exec, plan)?;
+            }
             let read = exec.read;
             self.transaction.note_read(read);
             portal.state = State::Rows(running);
@@ -180,7 +166,8 @@ impl Session {
             (Kind::Row(RowPlan::Select(select)), _)
                 if select.locking.is_none() && select.order.is_empty() =>
             {
-                let mut running = select::open(&mut exec, select, true)?;
+                let mut running = select::open(&mut exec, select)?;
+                running.hold(&mut exec, select)?;
                 loop {
                     let (rows, more) = running.values(&mut exec, select, INSERT_BATCH)?;
                     inserter.rows(&mut exec, rows, types, casts, sink).await?;
