@@ -71,22 +71,19 @@ pub(crate) type Found = (u64, u64);
 impl Segments {
     /// All that is there, read from the oldest one on. `None` when there is no segment at all.
     pub(crate) fn find(storage: &dyn Storage) -> Result<Option<Self>, Error> {
-        let mut gone = None;
         loop {
             let found = list(storage)?;
             let Some(&(oldest, _)) = found.first() else {
                 return Ok(None);
             };
-            return match Self::from_oldest(storage, oldest, &found) {
-                // A log in use has let it go since it was listed.
-                Err(Error::Io { source, .. })
-                    if source.kind() == io::ErrorKind::NotFound && gone < Some(oldest) =>
-                {
-                    gone = Some(oldest);
-                    continue;
-                }
-                segments => segments.map(Some),
+            let error = match Self::from_oldest(storage, oldest, &found) {
+                Ok(segments) => return Ok(Some(segments)),
+                Err(error) => error,
             };
+            // A log in use may have let it go since it was listed: then it is not listed any more.
+            if list(storage)?.first().is_none_or(|(first, _)| *first == oldest) {
+                return Err(error);
+            }
         }
     }
 

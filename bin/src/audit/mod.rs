@@ -147,11 +147,12 @@ pub fn print(args: &Args, out: impl Write) -> Result<(), AuditError> {
         // Not among the lines, which programs read.
         eprintln!("scry: the trail begins at LSN {begin} here; --archive FOLDER adds what was before");
     }
-    let begins = match (args.audit, args.table.as_deref()) {
-        (true, Some(table)) => audit(args, &dir, &names, end, table, out)?,
-        _ => lines(args, &dir, names, end, out)?,
+    // The story of a row is read from the beginning.
+    let (begins, wanted) = match (args.audit, args.table.as_deref()) {
+        (true, Some(table)) => (audit(args, &dir, &names, end, table, out)?, begin),
+        _ => (lines(args, &dir, names, end, out)?, begin.max(args.from)),
     };
-    if begins > begin.max(args.from) {
+    if begins > wanted {
         eprintln!(
             "scry: the trail begins at LSN {begins} by now: what was before and is not printed was let go of"
         );
