@@ -186,6 +186,8 @@ fn a_suspended_portal_goes_on_with_the_rows_of_its_snapshot() {
             "select id, note from t where u in (1, 2, 3, 4, 5)",
             "select id, note from t where v between 1 and 5",
             "select id, note from t where u < 6",
+            "select id, note from t where id in (1, 2, 3, 4, 5, 6) limit 5",
+            "select id, note from t where v in (0, 1, 2, 3, 4, 5, 6) and id < 6 limit 5",
         ] {
             ok(&mut session, "begin").await;
             session.prepare("", sql, &[]).await.expect("prepares");

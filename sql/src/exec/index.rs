@@ -2,7 +2,6 @@
 
 use crate::error::Error;
 use crate::exec::context::Exec;
-use crate::exec::interrupt::CHECK_EVERY;
 use crate::plan::access::{self, Access, IndexAccess};
 use scry_engine::{Key, KeyRange, Lookups, ScanCursor, Table, Version};
 
@@ -59,27 +58,30 @@ impl IndexRows {
         access: &IndexAccess,
     ) -> Result<IndexRows, Error> {
         let mut rows = Self::open(exec, access)?;
-        rows.look_everywhere(exec, table)?;
+        let places = rows.places.by_ref();
+        let looked: Result<Vec<Looked>, Error> = places
+            .map(|place| look(exec, table, access.index, place))
+            .collect();
+        rows.looked = looked?.into_iter();
         Ok(rows)
     }
 
-    /// From now on nothing that the transaction does changes what is found.
-    pub fn hold(&mut self, exec: &mut Exec<'_>, table: &Table) -> Result<(), Error> {
-        self.look_everywhere(exec, table)?;
-        self.lookups.get_or_insert_with(|| exec.txn.begin_lookups(table));
-        Ok(())
+    /// Whether all that is left is in one range of the index.
+    pub fn is_a_range(&self) -> bool {
+        match self.places.as_slice() {
+            _ if !self.looked.as_slice().is_empty() => false,
+            [] => self.cursor.is_some(),
+            [Place::Range(_)] => self.cursor.is_none() && self.found.as_slice().is_empty(),
+            _ => false,
+        }
     }
 
-    /// Looks at all places that are left.
-    fn look_everywhere(&mut self, exec: &mut Exec<'_>, table: &Table) -> Result<(), Error> {
-        let mut looked: Vec<Looked> = self.looked.by_ref().collect();
-        for (number, place) in self.places.by_ref().enumerate() {
-            if number.is_multiple_of(CHECK_EVERY as usize) {
-                exec.interrupt.check()?;
-            }
-            looked.push(look(exec, table, self.index, place)?);
+    /// From now on nothing that the transaction does changes what is found in the range that is left.
+    pub fn hold(&mut self, exec: &mut Exec<'_>, table: &Table) -> Result<(), Error> {
+        if let (None, Some(Place::Range(range))) = (&self.cursor, self.places.next()) {
+            self.cursor = Some(exec.txn.begin_index_scan(table, self.index, range)?);
         }
-        self.looked = looked.into_iter();
+        self.lookups.get_or_insert_with(|| exec.txn.begin_lookups(table));
         Ok(())
     }
 

@@ -25,7 +25,7 @@ enum From {
     /// One row without table.
     Single,
     Keys(std::vec::IntoIter<Key>),
-    /// Rows that were read ahead.
+    /// Rows that were read ahead: those that are wanted, after OFFSET.
     Found(std::vec::IntoIter<Version>),
     Index(Box<IndexRows>),
     Scan {
@@ -151,22 +151,23 @@ fn scan(exec: &mut Exec<'_>, table: &Table, range: KeyRange) -> Result<From, Err
 
 impl Running {
     /// From now on nothing that the transaction does changes what is found: for a portal that goes on later, and for a statement that writes beside.
+    /// A range goes on as it is being read; rows of listed keys are read now.
     pub fn hold(&mut self, exec: &mut Exec<'_>, plan: &SelectPlan) -> Result<(), Error> {
-        let Some(table) = &plan.table else { return Ok(()) };
-        match &mut self.from {
-            From::Keys(keys) => {
-                let mut found = Vec::new();
-                for (number, key) in keys.enumerate() {
-                    if number.is_multiple_of(CHECK_EVERY as usize) {
-                        exec.interrupt.check()?;
-                    }
-                    found.extend(exec.txn.get(table, key.as_ref())?);
-                }
-                self.from = From::Found(found.into_iter());
+        match (&mut self.from, &plan.table) {
+            (From::Index(rows), Some(table)) if rows.is_a_range() => {
+                rows.hold(exec, table)?;
+                return Ok(());
             }
-            From::Index(rows) => rows.hold(exec, table)?,
-            From::Single | From::Found(_) | From::Scan { .. } | From::Nothing => {}
+            (From::Keys(_) | From::Index(_), _) => {}
+            (From::Single | From::Found(_) | From::Scan { .. } | From::Nothing, _) => return Ok(()),
         }
+        let mut found = Vec::new();
+        self.rows(exec, plan, &mut |_, version| {
+            found.extend(version.cloned());
+            Ok(true)
+        })?;
+        self.left = found.len() as u64;
+        self.from = From::Found(found.into_iter());
         Ok(())
     }
 
@@ -218,7 +219,7 @@ impl Running {
                     }
                 },
             };
-            if !plan.filter.is_empty() {
+            if !plan.filter.is_empty() && !matches!(self.from, From::Found(_)) {
                 let env = match (&plan.table, &version) {
                     (Some(table), Some(version)) => exec.env().with_row(table.layout.row(&version.row)),
                     _ => exec.env(),

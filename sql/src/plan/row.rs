@@ -132,6 +132,14 @@ pub struct InsertPlan {
     pub returning: Option<Projection>,
 }
 
+impl InsertPlan {
+    /// Whether it can change rows of this table: its own, or those that foreign keys lead to from a row that it updates.
+    pub fn may_change(&self, table: Option<&Table>) -> bool {
+        let cascades = matches!(&self.conflict, OnConflict::Update { touches, .. } if touches.references);
+        table.is_some_and(|table| cascades || table.def.oid == self.table.def.oid)
+    }
+}
+
 pub struct Assignment {
     pub column: usize,
     pub value: Scalar,

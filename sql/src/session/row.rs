@@ -167,7 +167,9 @@ impl Session {
                 if select.locking.is_none() && select.order.is_empty() =>
             {
                 let mut running = select::open(&mut exec, select)?;
-                running.hold(&mut exec, select)?;
+                if plan.may_change(select.table.as_deref()) {
+                    running.hold(&mut exec, select)?;
+                }
                 loop {
                     let (rows, more) = running.values(&mut exec, select, INSERT_BATCH)?;
                     inserter.rows(&mut exec, rows, types, casts, sink).await?;
