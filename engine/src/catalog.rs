@@ -460,10 +460,10 @@ impl Catalog {
         })
     }
 
-    /// Two catalogs of one process have the same tables when their versions are the same: what was planned against one
-    /// holds for the other.
+    /// Two catalogs of one process have the same tables, and find rows by the same means, when their versions are the same: what was planned
+    /// against one holds for the other.
     pub fn version(&self) -> u64 {
-        self.tables.version
+        (self.tables.version << 1) | u64::from(self.has_indexes)
     }
 
     /// This catalog with `changes` made by the commit at `at`.
