@@ -39,7 +39,7 @@ fn open(c: &mut Criterion) {
     for rows in [1_000, 100_000].into_iter().chain(more) {
         let directory = tempfile::tempdir().unwrap();
         let engine = Engine::open(directory.path(), EngineOptions::default()).unwrap();
-        let table = load(&engine, "accounts", rows, 1);
+        let table = load(&engine, "accounts", rows);
         create_election(&engine, "e");
         for (what, changed, durable) in [
             ("visible", 0, false),
@@ -68,7 +68,7 @@ fn resident_bytes() -> usize {
 fn many(c: &mut Criterion) {
     let directory = tempfile::tempdir().unwrap();
     let engine = Engine::open(directory.path(), EngineOptions::default()).unwrap();
-    let table = load(&engine, "accounts", 2 * CANDIDATES * CHANGED_BY_EACH, 1);
+    let table = load(&engine, "accounts", 2 * CANDIDATES * CHANGED_BY_EACH);
     create_election(&engine, "e");
     let before = resident_bytes();
     let begun = Instant::now();

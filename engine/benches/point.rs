@@ -5,31 +5,18 @@
 
 mod common;
 
-use common::{key, load, now, row};
+use common::{Scatter, key, load, now, row};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use scry_engine::*;
 
 const ROWS: i32 = 1_000_000;
 
-/// A cheap sequence of scattered ids.
-struct Scatter(u64);
-
-impl Scatter {
-    fn next(&mut self, below: i32) -> i32 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        ((self.0 >> 33) % below as u64) as i32
-    }
-}
-
 fn point(c: &mut Criterion) {
     let directory = tempfile::tempdir().unwrap();
     let engine = Engine::open(directory.path(), EngineOptions::default()).unwrap();
     let begun = std::time::Instant::now();
-    let table = load(&engine, "accounts", ROWS, 1);
-    let branches = load(&engine, "branches", 10, 1);
+    let table = load(&engine, "accounts", ROWS);
+    let branches = load(&engine, "branches", 10);
     eprintln!("loaded {ROWS} rows in {:?}", begun.elapsed());
     let mut session = engine.session(SessionInfo::default());
     let mut scatter = Scatter(42);
@@ -43,7 +30,7 @@ fn point(c: &mut Criterion) {
     });
     c.bench_function("get", |b| {
         b.iter_batched(
-            || key(scatter.next(ROWS)),
+            || key(scatter.below(ROWS)),
             |key| {
                 let mut txn = session.begin(Isolation::ReadCommitted);
                 txn.statement();
@@ -67,8 +54,8 @@ fn point(c: &mut Criterion) {
         c.bench_function(name, |b| {
             b.iter_batched(
                 || {
-                    let id = scatter.next(below);
-                    (key(id), row(table, id, scatter.next(1000)))
+                    let id = scatter.below(below);
+                    (key(id), row(table, id, scatter.below(1000)))
                 },
                 |(key, row)| {
                     // The disk is not measured here; memory must not grow behind it either.

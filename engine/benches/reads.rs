@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{key, load};
+use common::{Scatter, key, load_every};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use scry_engine::*;
 use std::sync::Arc;
@@ -17,19 +17,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const ROWS: i32 = 1_000_000;
 const THREADS: u64 = 2;
-
-/// A cheap sequence of scattered ids.
-struct Scatter(u64);
-
-impl Scatter {
-    fn next(&mut self) -> i32 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        ((self.0 >> 33) % ROWS as u64) as i32
-    }
-}
 
 /// The rows' ids are even: odd ones are absent.
 fn read(engine: &Arc<Engine>, table: &Arc<Table>, odd: i32, iterations: u64) -> Duration {
@@ -45,7 +32,7 @@ fn read(engine: &Arc<Engine>, table: &Arc<Table>, odd: i32, iterations: u64) -> 
                     for _ in 0..iterations {
                         let mut txn = session.begin(Isolation::ReadCommitted);
                         txn.statement();
-                        let found = txn.get(table, &key(scatter.next() * 2 + odd)).unwrap();
+                        let found = txn.get(table, &key(scatter.below(ROWS) * 2 + odd)).unwrap();
                         assert_eq!(found.is_some(), odd == 0);
                     }
                 })
@@ -65,7 +52,7 @@ fn reads(c: &mut Criterion) {
         ..EngineOptions::default()
     };
     let engine = Engine::open(directory.path(), options).unwrap();
-    let table = load(&engine, "accounts", ROWS, 2);
+    let table = load_every(&engine, "accounts", ROWS, 2);
     engine.checkpoint().unwrap();
     read(&engine, &table, 0, 2 * ROWS as u64);
     let mut group = c.benchmark_group("files_in_cache");

@@ -32,7 +32,7 @@ fn open(folder: &Path) -> Arc<Engine> {
 /// A table, and then transactions that each update so many of its rows; where the next one begins moves through the table in steps.
 fn write(folder: &Path, transactions: i32, rows_each: i32) -> u64 {
     let engine = open(folder);
-    let table = load(&engine, "accounts", ROWS, 1);
+    let table = load(&engine, "accounts", ROWS);
     let mut session = engine.session(SessionInfo::default());
     for number in 0..transactions {
         now(engine.log().room()).unwrap();

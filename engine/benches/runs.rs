@@ -3,6 +3,9 @@
 //! The files are in the system's page cache: what is measured is the work of the processor.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod common;
+
+use common::Scatter;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use scry_engine::runs::{Compacted, Keep, RunSet, Runs, RunsOptions, SpaceId, Stored};
 use scry_engine::{Key, KeyRange, Row};
@@ -15,19 +18,6 @@ use std::time::{Duration, Instant};
 
 const ROWS: u64 = 1_000_000;
 const SPACE: SpaceId = SpaceId::new(7);
-
-/// A cheap sequence of scattered numbers.
-struct Scatter(u64);
-
-impl Scatter {
-    fn next(&mut self) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        self.0 >> 33
-    }
-}
 
 /// Half of a row compresses well.
 fn row(number: u64) -> Row {

@@ -82,7 +82,7 @@ fn elections(c: &mut Criterion) {
     let options = MirrorOptions::new(Arc::new(horizon));
     let folder = directory.path().join("mirror");
     let mirror = Mirror::open(&folder, Arc::clone(engine.log()), options).unwrap();
-    let table = load(&engine, "accounts", ROWS, 1);
+    let table = load(&engine, "accounts", ROWS);
     let mut group = c.benchmark_group(format!("elect {CHANGED} changed rows"));
     group
         .sample_size(10)

@@ -36,8 +36,30 @@ pub fn row(table: &Table, id: i32, balance: i32) -> Vec<u8> {
         .unwrap()
 }
 
+/// A cheap sequence of scattered numbers, of 31 bits.
+pub struct Scatter(pub u64);
+
+impl Scatter {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+
+    pub fn below(&mut self, bound: i32) -> i32 {
+        (self.next() % bound as u64) as i32
+    }
+}
+
+/// A table of so many rows.
+pub fn load(engine: &Arc<Engine>, name: &str, rows: i32) -> Arc<Table> {
+    load_every(engine, name, rows, 1)
+}
+
 /// A table of so many rows, whose ids are multiples of `step`.
-pub fn load(engine: &Arc<Engine>, name: &str, rows: i32, step: i32) -> Arc<Table> {
+pub fn load_every(engine: &Arc<Engine>, name: &str, rows: i32, step: i32) -> Arc<Table> {
     let column = |name: &str, ty| ColumnDef::new(name, ty);
     let columns = vec![
         column("aid", DataType::Int4),
