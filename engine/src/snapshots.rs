@@ -83,6 +83,13 @@ impl Snapshots {
         slot
     }
 
+    /// A slot of its own for a snapshot that somebody else holds until this returns.
+    pub(crate) fn register_at(&self, at: Lsn) -> Arc<Slot> {
+        let slot = self.register();
+        self.share(&slot, at);
+        slot
+    }
+
     /// Takes a snapshot of what is visible now.
     pub(crate) fn take(&self, slot: &Slot) -> Lsn {
         slot.is_past.store(false, Ordering::SeqCst);

@@ -6,7 +6,7 @@ use super::scan::{OwnRows, seen_by};
 use crate::catalog::Table;
 use crate::error::Error;
 use crate::overlay::Version;
-use crate::runs::{RunSet, Stored};
+use crate::runs::RunSet;
 use crate::snapshots::Slot;
 use crate::store::Store;
 use crate::store::memtable::Found;
@@ -42,11 +42,9 @@ impl Txn {
             self.inside.is_none(),
             "inside of a candidate indexes lead to no row"
         );
-        let slot = self.engine.snapshots.register();
-        self.engine.snapshots.share(&slot, self.snapshot);
         Lookups {
             store: Arc::clone(&table.store),
-            slot,
+            slot: self.engine.snapshots.register_at(self.snapshot),
             at: self.snapshot,
             own: self.own_rows(table, |_| true),
             moved: self.moved_rows(),
@@ -93,7 +91,7 @@ impl Lookups {
             Found::Row(Met::Seen(Some(seen))) => seen,
             Found::Nothing => (Lsn::ZERO, None),
             _ => match store.read_below(key, self.at)? {
-                Some(stored) => (stored.lsn, Stored::version(stored)),
+                Some(stored) => (stored.lsn, stored.version()),
                 None => (Lsn::ZERO, None),
             },
         })

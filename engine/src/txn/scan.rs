@@ -94,12 +94,10 @@ impl Txn {
 
     pub(crate) fn begin_scan_plain(&mut self, table: &Table, range: KeyRange) -> ScanCursor {
         self.note_scan(table.store.id, &range);
-        let slot = self.engine.snapshots.register();
-        self.engine.snapshots.share(&slot, self.snapshot);
         let own = self.own_rows(table, |key| range.contains(key));
         ScanCursor {
             store: Arc::clone(&table.store),
-            slot,
+            slot: self.engine.snapshots.register_at(self.snapshot),
             rows: StoreScan::new(range, self.snapshot).with_own(self.moved_rows()),
             done: false,
             depends_on: Lsn::ZERO,
@@ -166,11 +164,9 @@ pub(super) type OwnRows = HashMap<usize, (Arc<RowEntry>, Option<Version>)>;
 impl ScanCursor {
     /// Over all that is committed, of a snapshot that the caller holds until this is made.
     pub(crate) fn of_committed(store: Arc<Store>, snapshots: &Snapshots, at: Lsn) -> ScanCursor {
-        let slot = snapshots.register();
-        snapshots.share(&slot, at);
         ScanCursor {
             store,
-            slot,
+            slot: snapshots.register_at(at),
             rows: StoreScan::new(KeyRange::all(), at),
             done: false,
             depends_on: Lsn::ZERO,
