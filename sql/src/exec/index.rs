@@ -58,12 +58,17 @@ impl IndexRows {
         access: &IndexAccess,
     ) -> Result<IndexRows, Error> {
         let mut rows = Self::open(exec, access)?;
-        let places = rows.places.by_ref();
-        let looked: Result<Vec<Looked>, Error> = places
-            .map(|place| look(exec, table, access.index, place))
-            .collect();
-        rows.looked = looked?.into_iter();
+        rows.look_ahead(exec, table)?;
         Ok(rows)
+    }
+
+    /// Looks at all places that are left.
+    fn look_ahead(&mut self, exec: &mut Exec<'_>, table: &Table) -> Result<(), Error> {
+        let (index, places) = (self.index, self.places.by_ref());
+        let looked: Result<Vec<Looked>, Error> =
+            places.map(|place| look(exec, table, index, place)).collect();
+        self.looked = looked?.into_iter();
+        Ok(())
     }
 
     /// Whether all that is left is in one range of the index.
@@ -78,10 +83,8 @@ impl IndexRows {
 
     /// From now on nothing that the transaction does changes what is found in the range that is left.
     pub fn hold(&mut self, exec: &mut Exec<'_>, table: &Table) -> Result<(), Error> {
-        if let (None, Some(Place::Range(range))) = (&self.cursor, self.places.next()) {
-            self.cursor = Some(exec.txn.begin_index_scan(table, self.index, range)?);
-        }
-        self.lookups.get_or_insert_with(|| exec.txn.begin_lookups(table));
+        self.look_ahead(exec, table)?;
+        self.lookups = Some(exec.txn.begin_lookups(table));
         Ok(())
     }
 

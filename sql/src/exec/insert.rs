@@ -94,8 +94,7 @@ impl<'p> Inserter<'p> {
 
     /// Before the first row.
     pub async fn enter(&self, exec: &mut Exec<'_>) -> Result<(), Error> {
-        let ends = matches!(&self.plan.conflict, OnConflict::Update { touches, .. } if touches.references);
-        foreign_keys::enter(exec, &self.plan.table, ends).await
+        foreign_keys::enter(exec, &self.plan.table, self.plan.updates_references()).await
     }
 
     /// Inserts one row of given values (in the order of the plan's targets).

@@ -154,10 +154,7 @@ impl Running {
     /// A range goes on as it is being read; rows of listed keys are read now.
     pub fn hold(&mut self, exec: &mut Exec<'_>, plan: &SelectPlan) -> Result<(), Error> {
         match (&mut self.from, &plan.table) {
-            (From::Index(rows), Some(table)) if rows.is_a_range() => {
-                rows.hold(exec, table)?;
-                return Ok(());
-            }
+            (From::Index(rows), Some(table)) if rows.is_a_range() => return rows.hold(exec, table),
             (From::Keys(_) | From::Index(_), _) => {}
             (From::Single | From::Found(_) | From::Scan { .. } | From::Nothing, _) => return Ok(()),
         }

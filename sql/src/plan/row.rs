@@ -133,10 +133,14 @@ pub struct InsertPlan {
 }
 
 impl InsertPlan {
+    /// Whether a conflict has it change foreign keys, or keys that some refer to.
+    pub fn updates_references(&self) -> bool {
+        matches!(&self.conflict, OnConflict::Update { touches, .. } if touches.references)
+    }
+
     /// Whether it can change rows of this table: its own, or those that foreign keys lead to from a row that it updates.
     pub fn may_change(&self, table: Option<&Table>) -> bool {
-        let cascades = matches!(&self.conflict, OnConflict::Update { touches, .. } if touches.references);
-        table.is_some_and(|table| cascades || table.def.oid == self.table.def.oid)
+        table.is_some_and(|table| self.updates_references() || table.def.oid == self.table.def.oid)
     }
 }
 
