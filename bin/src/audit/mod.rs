@@ -51,6 +51,15 @@ pub struct Args {
     pub json: bool,
 }
 
+impl Args {
+    fn style(&self) -> Style {
+        match self.json {
+            true => Style::Json,
+            false => Style::Columns,
+        }
+    }
+}
+
 /// Why the trail could not be printed to its end.
 #[derive(Debug)]
 pub enum AuditError {
@@ -162,7 +171,7 @@ pub fn print(args: &Args, out: impl Write) -> Result<(), AuditError> {
 
 /// Prints the trail line by line; returns where it began in the end.
 fn lines(args: &Args, dir: &DataDir, names: Names, end: Lsn, out: impl Write) -> Result<Lsn, AuditError> {
-    let style = if args.json { Style::Json } else { Style::Columns };
+    let style = args.style();
     let mut printer = Printer {
         names,
         out,
@@ -184,8 +193,8 @@ fn lines(args: &Args, dir: &DataDir, names: Names, end: Lsn, out: impl Write) ->
     Ok(frames.begin())
 }
 
-/// Prints the story of one row; returns where the trail began in the end. What a candidate did to it, or a transaction wrote ahead, may stand long before the commit
-/// that counts, so the trail is read from its beginning wherever the lines begin.
+/// Prints the story of one row; returns where the trail began in the end. What a candidate did to it, or a transaction wrote ahead, may
+/// stand long before the commit that counts, so the trail is read from its beginning wherever the lines begin.
 fn audit(
     args: &Args,
     dir: &DataDir,
@@ -201,7 +210,7 @@ fn audit(
             columns,
         });
     }
-    let style = if args.json { Style::Json } else { Style::Columns };
+    let style = args.style();
     let mut story = RowAudit::new(names, out, style, table, &args.key);
     story.from = args.from;
     story.left = args.limit.unwrap_or(u64::MAX);
