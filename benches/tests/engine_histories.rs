@@ -202,7 +202,7 @@ fn steps(
             Step::EndSavepoint { back } => {
                 let (id, length) = savepoint.take().unwrap();
                 if back {
-                    txn.rollback_to(id)?;
+                    block_on(txn.rollback_to(id))?;
                     let after = ops.split_off(length);
                     undone.extend(
                         after

@@ -210,7 +210,7 @@ impl Txn {
             let Some(entry) = &pending.entry else { continue };
             let (row, local) = match &pending.logged {
                 Logged::Row { row, local } => (Some(Arc::clone(row)), *local),
-                Logged::Gone if pending.base.is_some() || pending.moved.is_some() => (None, 0),
+                Logged::Gone if pending.base.is_some() || pending.moved => (None, 0),
                 Logged::Gone | Logged::Nothing => continue,
             };
             let row_bytes = row.as_ref().map_or(0, |row| row.len());

@@ -28,7 +28,7 @@ use std::sync::Arc;
 /// What a change costs in memory beside its key and row: its slot, its entry, its version.
 const CHANGE_OVERHEAD_BYTES: usize = 256;
 
-/// What is left of a change that was moved out of memory, until all of its chunk were.
+/// What is left of a change that was moved out of memory, or given up, until all of its chunk were.
 const EMPTY_BYTES: u64 = size_of::<Pending>() as u64;
 
 /// What a record has beside key and rows, about.
@@ -51,6 +51,15 @@ pub(crate) enum Now {
     Untouched,
     Row(Row),
     Gone,
+}
+
+impl Now {
+    fn row_bytes(&self) -> usize {
+        match self {
+            Now::Row(row) => row.len(),
+            Now::Gone | Now::Untouched => 0,
+        }
+    }
 }
 
 /// What the log has of a change, written ahead of the commit.
@@ -77,8 +86,8 @@ pub(crate) struct Pending {
     counted_bytes: usize,
     /// Its version is on the chain, pending.
     pub(crate) installed: bool,
-    /// What the transaction's own runs have of the row, if anything: `Some(None)` that it was deleted. See `crate::txn::moved`.
-    pub(crate) moved: Option<Option<Row>>,
+    /// The transaction's own runs have something of the row: see `crate::txn::moved`.
+    pub(crate) moved: bool,
 }
 
 /// A store in which the transaction locked rows.
@@ -110,6 +119,22 @@ pub(crate) enum Undo {
     },
 }
 
+impl Undo {
+    fn memory_bytes(&self) -> u64 {
+        let held = match self {
+            Undo::Now { now, .. } => now.row_bytes(),
+            Undo::Rekeyed { key, .. } => key.len(),
+        };
+        (size_of::<Undo>() + held) as u64
+    }
+
+    pub(crate) fn slot(&self) -> u32 {
+        match self {
+            Undo::Now { slot, .. } | Undo::Rekeyed { slot, .. } => *slot,
+        }
+    }
+}
+
 /// Rows that a transaction changed in one store, to be laid over a columnar snapshot.
 #[derive(Clone, Debug, Default)]
 pub struct OwnWrites {
@@ -125,8 +150,11 @@ pub(crate) struct Overlay {
     pub(crate) stores: SmallVec<[WrittenStore; 2]>,
     pub(crate) appended: SmallVec<[Appended; 4]>,
     pub(crate) undo: Vec<Undo>,
+    /// Whether a change was ever in another store.
+    pub(crate) was_rekeyed: bool,
     dirty: Vec<u32>,
     unlogged_bytes: usize,
+    /// What `Pending::memory_bytes` says of each change, and `Undo::memory_bytes` of each step.
     total_bytes: u64,
     writes: u64,
 }
@@ -166,17 +194,16 @@ impl Pending {
             dirty: false,
             counted_bytes: 0,
             installed: false,
-            moved: None,
+            moved: false,
         }
     }
 
     /// What the change takes in memory, about.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        let row = match &self.now {
-            Now::Row(row) => row.len(),
-            Now::Gone | Now::Untouched => 0,
-        };
-        (CHANGE_OVERHEAD_BYTES + self.key.len() + row) as u64
+        match self.is_void() {
+            true => EMPTY_BYTES,
+            false => (CHANGE_OVERHEAD_BYTES + self.key.len() + self.now.row_bytes()) as u64,
+        }
     }
 
     /// Has another content, and answers the one before. Those who mean to insert the key wait while the transaction means to delete the row, and
@@ -192,10 +219,14 @@ impl Pending {
         before
     }
 
-    /// Whether nothing is left of it, here or in the log's count.
+    /// Whether it says nothing of any row.
+    fn is_void(&self) -> bool {
+        self.entry.is_none() && matches!((&self.now, &self.logged), (Now::Untouched, Logged::Nothing))
+    }
+
+    /// Whether nothing is left of it, here or on the list of what the log lacks.
     fn is_gone(&self) -> bool {
-        let is_untouched = matches!((&self.now, &self.logged), (Now::Untouched, Logged::Nothing));
-        is_untouched && self.entry.is_none() && !self.dirty
+        self.is_void() && !self.dirty
     }
 
     /// The row as the transaction sees it.
@@ -299,15 +330,8 @@ impl Overlay {
     /// Adds a row that was just locked, at `next_slot`.
     pub(crate) fn push(&mut self, pending: Pending) {
         let slot = self.next_slot();
-        let written = match &pending.now {
-            Now::Row(row) => {
-                self.total_bytes += row.len() as u64;
-                true
-            }
-            Now::Gone => true,
-            Now::Untouched => false,
-        };
-        self.total_bytes += (CHANGE_OVERHEAD_BYTES + pending.key.len()) as u64;
+        let written = !matches!(pending.now, Now::Untouched);
+        self.total_bytes += pending.memory_bytes();
         self.changes.push(pending);
         if written {
             self.writes += 1;
@@ -333,7 +357,7 @@ impl Overlay {
             },
             None => Logged::Gone,
         };
-        pending.moved = Some(row);
+        pending.moved = true;
         self.total_bytes += pending.memory_bytes();
         self.changes.push(pending);
     }
@@ -341,37 +365,117 @@ impl Overlay {
     /// A change was moved out of memory: only its number is left.
     pub(crate) fn empty(&mut self, slot: u32) {
         let pending = &mut self.changes[slot as usize];
-        self.total_bytes = (self.total_bytes + EMPTY_BYTES).saturating_sub(pending.memory_bytes());
+        let before = pending.memory_bytes();
         (pending.entry, pending.base) = (None, None);
         pending.key = Key::new();
-        (pending.now, pending.logged, pending.moved) = (Now::Untouched, Logged::Nothing, None);
+        (pending.now, pending.logged, pending.moved) = (Now::Untouched, Logged::Nothing, false);
+        self.count(before, EMPTY_BYTES);
+    }
+
+    /// Gives up a change of which the log has nothing. Answers whose lock is to be given back: the number of the store, the key and the entry.
+    pub(crate) fn give_up(&mut self, slot: u32) -> Option<(u32, Key, Arc<RowEntry>)> {
+        let pending = &mut self.changes[slot as usize];
+        let before = pending.memory_bytes();
+        pending.set_now(Now::Untouched);
+        pending.base = None;
+        let (store, key) = (pending.store, std::mem::take(&mut pending.key));
+        let entry = pending.entry.take();
+        if slot + 1 == self.next_slot() {
+            self.changes.pop();
+            self.count(before, 0);
+        } else {
+            self.count(before, EMPTY_BYTES);
+        }
+        Some((store, key, entry?))
+    }
+
+    /// What took so many bytes takes so many now.
+    fn count(&mut self, before: u64, after: u64) {
+        debug_assert!(self.total_bytes >= before, "more is taken away than was counted");
+        self.total_bytes = (self.total_bytes + after).saturating_sub(before);
     }
 
     /// Lets go of numbers below one, as far as nothing is left of their changes.
     pub(crate) fn let_go(&mut self, below: usize) {
         let count = self.changes.let_go(below, Pending::is_gone);
-        self.total_bytes = self.total_bytes.saturating_sub(count as u64 * EMPTY_BYTES);
+        self.count(count as u64 * EMPTY_BYTES, 0);
+    }
+
+    /// Has a change say something else of its row; answers what it said before.
+    fn change(&mut self, slot: u32, now: Now) -> Now {
+        let pending = &mut self.changes[slot as usize];
+        let before = pending.memory_bytes();
+        let said = pending.set_now(now);
+        let after = pending.memory_bytes();
+        self.count(before, after);
+        said
+    }
+
+    /// Makes of a row what it was before, with no step that leads back.
+    pub(crate) fn restore(&mut self, slot: u32, now: Now) {
+        self.change(slot, now);
+        self.mark(slot);
+    }
+
+    /// Undoes the last step, if there is one.
+    pub(crate) fn undo_last(&mut self) {
+        let Some(undo) = self.undo.pop() else { return };
+        self.count(undo.memory_bytes(), 0);
+        match undo {
+            Undo::Now { slot, now } => self.restore(slot, now),
+            Undo::Rekeyed {
+                slot,
+                store,
+                key,
+                entry,
+            } => {
+                let pending = &mut self.changes[slot as usize];
+                let before = pending.memory_bytes();
+                (pending.store, pending.key, pending.entry) = (store, key, entry);
+                let after = pending.memory_bytes();
+                self.count(before, after);
+            }
+        }
+    }
+
+    /// There is nothing left that could be rolled back to: only which locks the transaction has is kept.
+    pub(crate) fn forget_undo(&mut self) {
+        let forgotten: u64 = self.undo.iter().map(Undo::memory_bytes).sum();
+        self.undo.retain(|undo| matches!(undo, Undo::Rekeyed { .. }));
+        let kept = self.undo.iter().map(Undo::memory_bytes).sum();
+        self.count(forgotten, kept);
     }
 
     /// Changes what the transaction makes of a row. Rows at or beyond slot `undo_below` are younger than the
     /// innermost savepoint and need no undo.
     pub(crate) fn write(&mut self, slot: u32, now: Now, undo_below: u32) {
-        let bytes = |now: &Now| {
-            if let Now::Row(row) = now {
-                row.len() as u64
-            } else {
-                0
-            }
-        };
         self.writes += 1;
-        self.total_bytes += bytes(&now);
-        let before = self.changes[slot as usize].set_now(now);
+        let before = self.change(slot, now);
         if slot < undo_below {
-            self.undo.push(Undo::Now { slot, now: before });
-        } else {
-            self.total_bytes -= bytes(&before);
+            self.push_undo(Undo::Now { slot, now: before });
         }
         self.mark(slot);
+    }
+
+    fn push_undo(&mut self, undo: Undo) {
+        self.count(0, undo.memory_bytes());
+        self.undo.push(undo);
+    }
+
+    /// A change is of another store from here on, under another key and entry.
+    pub(crate) fn rekey(&mut self, slot: u32, (store, key, entry): (u32, Key, Arc<RowEntry>)) {
+        let pending = &mut self.changes[slot as usize];
+        let before = pending.memory_bytes();
+        let undo = Undo::Rekeyed {
+            slot,
+            store: std::mem::replace(&mut pending.store, store),
+            key: std::mem::replace(&mut pending.key, key),
+            entry: pending.entry.replace(entry),
+        };
+        let after = pending.memory_bytes();
+        self.count(before, after);
+        self.push_undo(undo);
+        self.was_rekeyed = true;
     }
 
     /// Notes that a change may differ from what the log has.

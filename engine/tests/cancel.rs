@@ -112,7 +112,7 @@ impl Session {
         match result {
             Some(Ok(())) => self.idle = Some((txn, savepoint)),
             Some(Err(Error::Deadlock { .. } | Error::TableChanged { .. })) | None => {
-                txn.rollback_to(savepoint).unwrap();
+                block_on(txn.rollback_to(savepoint)).unwrap();
                 self.idle = Some((txn, savepoint));
             }
             Some(Err(Error::SerializationFailure { .. })) => txn.rollback(),

@@ -252,7 +252,7 @@ impl World {
             }
             Step::RollbackTo => {
                 if let Some((id, state)) = self.savepoints.last().cloned() {
-                    self.txn().rollback_to(id).unwrap();
+                    block_on(self.txn().rollback_to(id)).unwrap();
                     self.now = state;
                 }
             }

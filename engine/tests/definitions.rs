@@ -232,7 +232,7 @@ fn a_primary_key_over_duplicates_or_nulls_is_refused_and_changes_nothing() {
         Err(Error::NotNullViolation { column, .. }) => assert_eq!(column, "id"),
         other => panic!("{other:?}"),
     }
-    txn.rollback_to(savepoint).unwrap();
+    block_on(txn.rollback_to(savepoint)).unwrap();
     let keyed = block_on(txn.add_primary_key(&table, primary_key("t"))).unwrap();
     assert_eq!(rows(&mut txn, &keyed), [(1, 10)]);
     let again = block_on(txn.add_primary_key(&keyed, primary_key("t")));
@@ -259,12 +259,15 @@ fn savepoints_restore_rows_locks_and_definitions() {
     block_on(txn.create_table(new_table("u", true))).unwrap();
     assert_eq!(rows(&mut txn, &table), [(2, 22)]);
 
-    txn.rollback_to(inner).unwrap();
+    block_on(txn.rollback_to(inner)).unwrap();
     assert_eq!(rows(&mut txn, &table), [(1, 12), (2, 22), (3, 30)]);
     assert!(txn.catalog().table("u").is_none());
-    txn.rollback_to(outer).unwrap();
+    block_on(txn.rollback_to(outer)).unwrap();
     assert_eq!(rows(&mut txn, &table), [(1, 11), (2, 20)]);
-    assert!(matches!(txn.rollback_to(inner), Err(Error::UnknownSavepoint)));
+    assert!(matches!(
+        block_on(txn.rollback_to(inner)),
+        Err(Error::UnknownSavepoint)
+    ));
     // What was first touched after the savepoint is free for others.
     let mut other = home.session().begin(Isolation::ReadCommitted);
     assert!(set(&mut other, &table, 2, 29));
@@ -275,7 +278,7 @@ fn savepoints_restore_rows_locks_and_definitions() {
     insert(&mut txn, &table, 4, 40);
     txn.release(third).unwrap();
     assert!(matches!(txn.release(third), Err(Error::UnknownSavepoint)));
-    txn.rollback_to(outer).unwrap();
+    block_on(txn.rollback_to(outer)).unwrap();
     insert(&mut txn, &table, 5, 50);
     txn.commit("").unwrap();
     assert_eq!(home.rows(&table), [(1, 11), (2, 29), (3, 39), (5, 50)]);
@@ -407,7 +410,7 @@ fn savepoints_work_across_what_was_written_ahead() {
     for id in 20..30 {
         block_on(txn.insert(&table, Some(key(id)), wide(&table, id, 2))).unwrap();
     }
-    txn.rollback_to(savepoint).unwrap();
+    block_on(txn.rollback_to(savepoint)).unwrap();
     block_on(txn.insert(&table, Some(key(15)), wide(&table, 15, 3))).unwrap();
     let own = txn.own_writes(table.def.store).unwrap();
     assert_eq!((own.hidden.len(), own.rows.len()), (0, 2));

@@ -271,7 +271,7 @@ fn a_key_stays_held_when_the_row_that_refers_is_rolled_back_to_a_savepoint() {
     let mut a = begin(&home, Isolation::ReadCommitted);
     let savepoint = a.savepoint().unwrap();
     block_on(refer(&mut a, &child, 1, 1)).unwrap();
-    a.rollback_to(savepoint).unwrap();
+    block_on(a.rollback_to(savepoint)).unwrap();
     removes_behind(&home, &parent, a, 1);
 }
 
@@ -324,7 +324,7 @@ fn net_changes_are_what_a_transaction_is_checked_for_at_its_end() {
     // What is rolled back was never there.
     let savepoint = txn.savepoint().unwrap();
     insert(&mut txn, &child, 9, 9);
-    txn.rollback_to(savepoint).unwrap();
+    block_on(txn.rollback_to(savepoint)).unwrap();
     block_on(txn.check_changes(all)).unwrap();
     txn.commit("").unwrap();
     check_whole(&home);

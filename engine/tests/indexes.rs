@@ -206,7 +206,7 @@ fn savepoints_rollbacks_and_snapshots_are_for_an_index_what_they_are_for_its_tab
         assert!(delete(&mut txn, &table, 2));
         insert(&mut txn, &table, 3, 20);
         assert_eq!(rows_by_index(&mut txn, &table, 0), [(1, 12), (3, 20)]);
-        txn.rollback_to(savepoint).unwrap();
+        block_on(txn.rollback_to(savepoint)).unwrap();
         assert_eq!(rows_by_index(&mut txn, &table, 0), [(1, 11), (2, 20)]);
         insert(&mut txn, &table, 3, 10);
         txn.commit("UPDATE").unwrap().unwrap();

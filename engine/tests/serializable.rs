@@ -110,7 +110,7 @@ fn rows_that_were_rolled_back_to_a_savepoint_were_read_all_the_same() {
     let read = |txn: &mut Txn, table: &Arc<Table>| {
         let savepoint = txn.savepoint().unwrap();
         assert!(set(txn, table, 2, 22));
-        txn.rollback_to(savepoint).unwrap();
+        block_on(txn.rollback_to(savepoint)).unwrap();
     };
     assert!(meets(read, |txn, table| assert!(set(txn, table, 2, 21))));
 }

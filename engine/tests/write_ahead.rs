@@ -62,7 +62,7 @@ fn rows_of_a_table_truncated_and_brought_back_by_a_savepoint_are_committed() {
     for id in 100..140 {
         insert(&mut txn, &fresh, id, 0);
     }
-    txn.rollback_to(savepoint).unwrap();
+    block_on(txn.rollback_to(savepoint)).unwrap();
     let expected = [(1, 11), (3, 0), (4, 44)];
     assert_eq!(rows(&mut txn, &table), expected);
     txn.commit("").unwrap().unwrap();
@@ -91,6 +91,14 @@ enum Step {
     Full(bool),
     Checkpoint,
     Restart,
+}
+
+impl Step {
+    /// Whether it is nothing that a transaction would do which is half rolled back.
+    fn is_for_all(&self) -> bool {
+        use Step::{Checkpoint, Full, Restart, Rollback, RollbackTo};
+        matches!(self, RollbackTo(_) | Rollback | Full(_) | Checkpoint | Restart)
+    }
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -129,6 +137,8 @@ struct Open {
     txn: Txn,
     now: State,
     savepoints: Vec<(SavepointId, State)>,
+    /// A rollback to a savepoint was refused half done: only another one may follow, or the end.
+    is_failed: bool,
 }
 
 fn open_on(path: &Path, disk: &Arc<SimStorage>, options: &EngineOptions) -> Arc<Engine> {
@@ -137,6 +147,20 @@ fn open_on(path: &Path, disk: &Arc<SimStorage>, options: &EngineOptions) -> Arc<
 }
 
 impl Open {
+    /// Rolls back to the n-th savepoint, if there is one; for rows that moved the log may have no room.
+    fn rollback_to(&mut self, which: usize) {
+        let Some((id, saved)) = self.savepoints.get(which).cloned() else {
+            return;
+        };
+        self.savepoints.truncate(which + 1);
+        self.is_failed = match block_on(self.txn.rollback_to(id)) {
+            Ok(()) => false,
+            Err(Error::Log(scry_wal::Error::DiskFull { .. })) => true,
+            Err(error) => panic!("{error}"),
+        };
+        self.now = saved;
+    }
+
     fn change(&mut self, step: &Step) -> Result<(), Error> {
         let (txn, now) = (&mut self.txn, &mut self.now);
         txn.statement();
@@ -212,6 +236,7 @@ impl World {
             txn: begin(engine),
             now: committed.clone(),
             savepoints: Vec::new(),
+            is_failed: false,
         })
     }
 
@@ -220,9 +245,8 @@ impl World {
         let full = matches!(error, Error::Log(scry_wal::Error::DiskFull { .. }));
         assert!(full, "{error}");
         let Some(mut open) = self.open.take() else { return };
-        if let Some((id, saved)) = open.savepoints.last() {
-            open.txn.rollback_to(*id).unwrap();
-            open.now = saved.clone();
+        if let Some(last) = open.savepoints.len().checked_sub(1) {
+            open.rollback_to(last);
             self.open = Some(open);
         }
     }
@@ -238,21 +262,17 @@ impl World {
     }
 
     fn run(&mut self, step: &Step) {
+        let is_failed = self.open.as_ref().is_some_and(|open| open.is_failed);
         match step {
+            Step::Commit if is_failed => self.open = None,
+            step if is_failed && !step.is_for_all() => {}
             Step::Savepoint => {
                 let open = self.open();
                 let id = open.txn.savepoint().unwrap();
                 let now = open.now.clone();
                 open.savepoints.push((id, now));
             }
-            Step::RollbackTo(which) => {
-                let open = self.open();
-                if let Some((id, saved)) = open.savepoints.get(*which).cloned() {
-                    open.txn.rollback_to(id).unwrap();
-                    open.savepoints.truncate(which + 1);
-                    open.now = saved;
-                }
-            }
+            Step::RollbackTo(which) => self.open().rollback_to(*which),
             Step::Release(which) => {
                 let open = self.open();
                 if let Some((id, _)) = open.savepoints.get(*which) {
@@ -288,7 +308,7 @@ impl World {
                 }
             }
         }
-        if let Some(open) = &mut self.open {
+        if let Some(open) = self.open.as_mut().filter(|open| !open.is_failed) {
             assert_eq!(state(&mut open.txn), open.now, "after {step:?}");
         }
         assert_eq!(self.seen_by_others(), self.committed, "after {step:?}");

@@ -221,7 +221,7 @@ impl Primary {
                 match end {
                     End::Commit => {}
                     End::Rollback => return txn.rollback(),
-                    End::Savepoint => txn.rollback_to(savepoint).expect("rolled back"),
+                    End::Savepoint => block_on(txn.rollback_to(savepoint)).expect("rolled back"),
                 }
                 self.insert(&mut txn, &table, 0);
             }
@@ -254,7 +254,7 @@ impl Primary {
                     End::Commit => {}
                     End::Rollback => return txn.rollback(),
                     End::Savepoint => {
-                        txn.rollback_to(savepoint).expect("rolled back");
+                        block_on(txn.rollback_to(savepoint)).expect("rolled back");
                         self.insert(&mut txn, &narrow, kib);
                     }
                 }

@@ -271,7 +271,14 @@ impl Worker {
         if self.random.one_in(2) {
             // With other keys in the index in between.
             let turn = format!("UPDATE entry SET batch = -batch WHERE worker = {}", self.id);
-            return run(client, &format!("BEGIN; {turn}; {turn}; COMMIT")).await;
+            let undone = match self.random.one_in(2) {
+                true => format!(
+                    "SAVEPOINT s; {turn}; DELETE FROM entry WHERE worker = {} AND number % 2 = 0; ROLLBACK TO SAVEPOINT s;",
+                    self.id
+                ),
+                false => String::new(),
+            };
+            return run(client, &format!("BEGIN; {turn}; {undone} {turn}; COMMIT")).await;
         }
         let sql = "UPDATE entry SET payload = payload WHERE worker = $1";
         let written = client

@@ -106,7 +106,7 @@ impl Txn {
         let mut left = KeyRange::all();
         while let Some(rows) = self.next_moved(table, &left)? {
             for (key, stored) in rows {
-                if !self.is_own(table, &key) {
+                if !self.is_own(&table.store, &key) {
                     let old = table.store.newest_below(&key)?.map(|base| base.row);
                     let new = stored.row;
                     self.check_change(table, &Change { old, new }, against).await?;

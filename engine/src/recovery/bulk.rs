@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::index::{Index, entry};
 use crate::key::Key;
 use crate::row::{RowError, RowLayout};
-use crate::runs::private::PrivateRuns;
+use crate::runs::private::{Needed, PrivateRuns};
 use crate::runs::{Runs, SpaceId, Stored};
 use crate::store::Growth;
 use crate::store::memtable::Found;
@@ -153,7 +153,7 @@ fn space_of(store: StoreId) -> SpaceId {
 
 /// Keeps the number of layers small.
 fn merge(runs: &mut PrivateRuns) -> Result<(), Error> {
-    while let Some(mut merge) = runs.begin_merge()? {
+    while let Some(mut merge) = runs.begin_merge(Needed::All)? {
         while merge.step(usize::MAX)? {}
         runs.end_merge(merge)?;
     }

@@ -4,7 +4,8 @@
 //! the log has all that is in them. A transaction reads its own by a set that is made of them alone. For its commit they are put in front of everybody's set,
 //! under a stamp. The next checkpoint copies them, with LSN and ordinals as they are by now, into one layer of durable runs.
 //!
-//! Of a key, a later layer of the transaction has what is in force; its runs may have the key again.
+//! Of a key, a later layer of the transaction has what is in force; its runs may have the key again. Where an LSN stands, the entries of a
+//! transaction have their *age*, which rises with each savepoint: see `crate::txn::moved`.
 //!
 //! The replay of the log uses them, too, for transactions of which it keeps little in memory (`crate::recovery`); it knows where their versions stand.
 
@@ -29,8 +30,18 @@ pub(crate) struct PrivateRuns {
     runs: Arc<Runs>,
     /// Oldest first, each with how often it was merged.
     layers: Vec<(u32, Arc<Layer>)>,
+    /// For the commit.
     stamp: Arc<Stamp>,
+    /// For reads before it.
+    own: Arc<Stamp>,
     handed_over: bool,
+}
+
+/// Which versions of a key are needed of layers that become one.
+pub(crate) enum Needed {
+    All,
+    /// The newest at each of these, ascending, and the newest of all.
+    At(Vec<Lsn>),
 }
 
 /// Layers that are being merged into one.
@@ -39,9 +50,10 @@ pub(crate) struct PrivateMerge {
     out: FlushWriter,
     count: usize,
     last: Last,
+    needed: Needed,
 }
 
-/// The version that was copied last.
+/// The version that was looked at last.
 #[derive(Default)]
 struct Last {
     key: Vec<u8>,
@@ -54,6 +66,7 @@ impl PrivateRuns {
             runs: Arc::clone(runs),
             layers: Vec::new(),
             stamp: Arc::default(),
+            own: Arc::new(Stamp::own()),
             handed_over: false,
         }
     }
@@ -68,14 +81,23 @@ impl PrivateRuns {
     /// All of it as the transaction itself sees it.
     pub(crate) fn set(&self) -> RunSet {
         let newest_first = self.layers.iter().rev();
-        RunSet::new(
-            newest_first.map(|(_, layer)| Arc::clone(layer)).collect(),
-            Vec::new(),
-        )
+        let own = newest_first.map(|(_, layer)| Arc::new(layer.stamped(&self.own)));
+        RunSet::new(own.collect(), Vec::new())
+    }
+
+    /// All of it, with ages where LSNs stand; or only the layers that have something younger.
+    pub(crate) fn by_age(&self, younger_than: Option<Lsn>) -> RunSet {
+        let is_younger = |layer: &Layer| {
+            let mut youngest = layer.runs().iter().map(|run| run.meta.lsn_max);
+            younger_than.is_none_or(|age| youngest.any(|youngest| youngest > age))
+        };
+        let newest_first = self.layers.iter().rev().map(|(_, layer)| layer);
+        let younger = newest_first.filter(|layer| is_younger(layer)).map(Arc::clone);
+        RunSet::new(younger.collect(), Vec::new())
     }
 
     /// Begins to merge the last layers, when there are enough that are alike.
-    pub(crate) fn begin_merge(&self) -> Result<Option<PrivateMerge>, Error> {
+    pub(crate) fn begin_merge(&self, needed: Needed) -> Result<Option<PrivateMerge>, Error> {
         let Some((merged, _)) = self.layers.last() else {
             return Ok(None);
         };
@@ -89,6 +111,7 @@ impl PrivateRuns {
             merge: Merge::seek(alike, Reading::Bulk, &[])?,
             out: self.runs.begin_private(),
             last: Last::default(),
+            needed,
         }))
     }
 
@@ -179,20 +202,37 @@ impl PrivateMerge {
             if self.merge.is_over() {
                 return Ok(false);
             }
-            copy(&mut self.merge, &mut self.out, &mut self.last)?;
+            copy(&mut self.merge, &mut self.out, &mut self.last, &self.needed)?;
         }
         Ok(true)
     }
 }
 
-/// Copies the version that a merge is at, unless an earlier layer had the same, and goes on.
-fn copy(merge: &mut Merge, out: &mut FlushWriter, last: &mut Last) -> Result<(), Error> {
-    if last.lsn != Some(merge.lsn()) || last.key != merge.key() {
+impl Needed {
+    /// Whether a version is, behind a newer one of the same key.
+    fn is_needed(&self, lsn: Lsn, newer: Lsn) -> bool {
+        match self {
+            // An earlier layer may have had the same.
+            Needed::All => lsn != newer,
+            Needed::At(those) => {
+                let before = |lsn| those.partition_point(|at| *at < lsn);
+                before(lsn) < before(newer)
+            }
+        }
+    }
+}
+
+/// Copies the version that a merge is at, if it is needed, and goes on.
+fn copy(merge: &mut Merge, out: &mut FlushWriter, last: &mut Last, needed: &Needed) -> Result<(), Error> {
+    let newer = last.lsn.filter(|_| last.key == merge.key());
+    if newer.is_none() {
         last.key.clear();
         last.key.extend_from_slice(merge.key());
-        last.lsn = Some(merge.lsn());
+    }
+    if newer.is_none_or(|newer| needed.is_needed(merge.lsn(), newer)) {
         out.put(merge.key(), merge.lsn(), merge.ordinal(), merge.row())?;
     }
+    last.lsn = Some(merge.lsn());
     merge.advance()
 }
 
@@ -228,7 +268,7 @@ impl Runs {
                 space = Some((found, is_live(found)));
             }
             match space {
-                Some((_, true)) => copy(&mut merge, &mut copied, &mut last)?,
+                Some((_, true)) => copy(&mut merge, &mut copied, &mut last, &Needed::All)?,
                 _ => merge.advance()?,
             }
             entries += 1;

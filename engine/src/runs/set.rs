@@ -168,10 +168,11 @@ impl RunSet {
         let hashed = OnceCell::new();
         for layer in self.layers() {
             let Some(run) = layer.run_of(&key) else { continue };
-            let place = match layer.stamp() {
-                None => None,
+            // What entries under a stamp have for an LSN counts among themselves alone.
+            let (place, at) = match layer.stamp() {
+                None => (None, at),
                 Some(_) if !layer.is_known(at) => continue,
-                Some(stamp) => stamp.place(space),
+                Some(stamp) => (stamp.place(space), Lsn::MAX),
             };
             let target = Target {
                 key: &key,

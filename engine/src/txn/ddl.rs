@@ -17,7 +17,7 @@ use crate::foreign::{noted, parents};
 use crate::index::Stage;
 use crate::key::{Key, KeyRange};
 use crate::locks::Mode;
-use crate::overlay::{Undo, Version};
+use crate::overlay::Version;
 use crate::store::entry::RowEntry;
 use crate::store::scan::Met;
 use crate::store::{Placed, Store};
@@ -164,13 +164,7 @@ impl Txn {
 
         let new_store = self.overlay.add_store(&store, &table.layout);
         for (slot, new_key, entry) in moved {
-            let pending = &mut self.overlay.changes[slot as usize];
-            self.overlay.undo.push(Undo::Rekeyed {
-                slot,
-                store: std::mem::replace(&mut pending.store, new_store),
-                key: std::mem::replace(&mut pending.key, new_key),
-                entry: pending.entry.replace(entry),
-            });
+            self.overlay.rekey(slot, (new_store, new_key, entry));
         }
         let mut def = table.def.clone();
         for column in &key.columns {

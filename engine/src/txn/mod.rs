@@ -44,7 +44,7 @@ use crate::engine::{Engine, SessionInfo};
 use crate::error::Error;
 use crate::key::Key;
 use crate::locks::{Holder, Mode, Outcome, Request, RowRef, TableLock};
-use crate::overlay::{Now, Overlay, OwnWrites, Pending, Undo};
+use crate::overlay::{Now, Overlay, OwnWrites, Pending};
 use crate::serial::Reads;
 use crate::snapshots::Slot;
 use crate::store::entry::RowEntry;
@@ -472,17 +472,9 @@ impl Txn {
         }
         self.drop_tentative();
         // Changes that a new primary key moved go back to the entries whose locks are to be given back.
-        for undo in std::mem::take(&mut self.overlay.undo).into_iter().rev() {
-            if let Undo::Rekeyed {
-                slot,
-                store,
-                key,
-                entry,
-            } = undo
-            {
-                let pending = &mut self.overlay.changes[slot as usize];
-                (pending.store, pending.key, pending.entry) = (store, key, entry);
-            }
+        self.overlay.forget_undo();
+        while !self.overlay.undo.is_empty() {
+            self.overlay.undo_last();
         }
         while let Some(pending) = self.overlay.changes.take_last() {
             self.give_back_lock(pending);
@@ -492,11 +484,9 @@ impl Txn {
         self.slot.release();
     }
 
-    /// Gives the row lock of a change back.
-    fn give_back(&mut self, slot: usize) {
-        let pending = &mut self.overlay.changes[slot];
-        if let Some(entry) = pending.entry.take() {
-            let (store, key) = (pending.store, pending.key.clone());
+    /// Gives the row lock of a change back of which the log has nothing.
+    fn give_back(&mut self, slot: u32) {
+        if let Some((store, key, entry)) = self.overlay.give_up(slot) {
             self.release_row(store, key, entry);
         }
     }

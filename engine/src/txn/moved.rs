@@ -12,15 +12,21 @@
 //!    depends on how many rows moved. The next checkpoint copies them. Until then a crash loses them as it loses memory, and they are replayed from
 //!    the log.
 //!
+//! *Savepoints* are snapshots of what moved. An entry of the runs has an *age* where committed ones have an LSN: a number that rises with each savepoint
+//! (`Txn::age`), so that the runs as of a savepoint's mark are what the transaction had there. Who rolls back to one
+//! brings every row back that is younger in the runs, has it be what it was at the mark, and lets it move again: the log has it as it was, too, for what is
+//! in the log cannot be taken back. Merging leaves out what no savepoint needs.
+//!
 //! What stays in memory: rows that it has replaced or deleted of which no checkpoint has written the committed version (it asks for one); rows that
-//! it has locked and not written; rows that others wait for; and
-//! while savepoints are open, what was written since the first of them, and all that has to be undone for one. `transactions.memory_mib_max` ends a transaction
-//! of which too much stays. A transaction that works in a candidate, or elects one, moves nothing.
+//! it has locked and not written; rows that others wait for; rows that it has written before an open savepoint and after it, with what they were. What is
+//! written behind a savepoint and a new column stays as well. `transactions.memory_mib_max` ends a transaction
+//! of which too much stays. A transaction that works in a candidate, elects one, or has given a table another primary key moves nothing.
 //!
 //! Invariants:
 //! - a row is in the transaction's runs before it leaves memory, and they are on its store's list before that;
 //! - the committed version of a row that moved is in everybody's runs, and no other comes before the transaction ends;
-//! - what moved was written before every savepoint that is open: rolling back to one undoes nothing that moved;
+//! - the ages of a key rise from layer to layer, or stay the same: what is found first, asking the latest layer first, is the newest;
+//! - the runs have of every key, as of the mark of each open savepoint, what the transaction had moved of it there;
 //! - a change that was brought back, or could not leave, is newer than what the runs have, also when it is a deletion.
 
 use super::{Txn, turn};
@@ -29,8 +35,8 @@ use crate::catalog::Table;
 use crate::error::Error;
 use crate::key::{Key, KeyRange};
 use crate::locks::{Holder, Mode};
-use crate::overlay::{Logged, Now, OwnWrites, Version};
-use crate::runs::private::PrivateRuns;
+use crate::overlay::{Logged, Now, OwnWrites, Undo, Version};
+use crate::runs::private::{Needed, PrivateRuns};
 use crate::runs::stamp::Stamp;
 use crate::runs::{RunRange, RunSet, Stored};
 use crate::store::entry::RowEntry;
@@ -38,6 +44,7 @@ use crate::store::loads::Load;
 use crate::store::{Growth, NEWEST, Store};
 use scry_wal::{Lsn, Ordinal};
 use smallvec::SmallVec;
+use std::collections::HashSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -53,6 +60,8 @@ pub(crate) struct Moved {
     runs: PrivateRuns,
     /// By the number of the store in the overlay.
     counts: SmallVec<[Count; 2]>,
+    /// The highest age in the runs.
+    youngest: Lsn,
     /// Those that know of it.
     stores: SmallVec<[Arc<Store>; 2]>,
 }
@@ -87,9 +96,15 @@ impl Count {
 /// A row that is to move.
 struct Leaving {
     slot: u32,
+    age: Lsn,
     ordinal: Ordinal,
     /// `None`: it was deleted again.
     row: Option<Row>,
+}
+
+/// A row that moved as the transaction is to have it, also when that is what is committed: of one that it has not written, reads would ask its runs.
+fn as_written(row: Option<Row>) -> Now {
+    row.map_or(Now::Gone, Now::Row)
 }
 
 impl Moved {
@@ -135,30 +150,28 @@ impl Txn {
 
     fn may_move(&self) -> bool {
         let is_plain = self.inside.is_none() && self.electing.is_none() && !self.fills;
-        is_plain && self.overlay.undo.is_empty() && !self.may_lose_columns() && self.holder.is_some()
+        is_plain && !self.overlay.was_rekeyed && !self.may_lose_columns() && self.holder.is_some()
     }
 
     /// What can move, in the order of spaces and keys; what it takes in memory; and what that takes which a checkpoint would let go.
     fn leaving(&self) -> (Vec<Leaving>, u64, u64) {
         let (mut leaving, mut bytes, mut waiting) = (Vec::new(), 0, 0);
-        let end = self.movable_slots();
-        for (slot, pending) in self
-            .overlay
-            .changes
-            .numbered()
-            .take_while(|(slot, _)| *slot < end)
-        {
+        let undone: HashSet<u32> = self.overlay.undo.iter().map(Undo::slot).collect();
+        for (slot, pending) in self.overlay.changes.numbered() {
             let Some(entry) = &pending.entry else { continue };
-            if pending.dirty {
+            let slot = u32::try_from(slot).expect("bounded by CHANGES_MAX");
+            if pending.dirty || undone.contains(&slot) {
                 continue;
             }
-            let (row, local) = match (&pending.logged, &pending.now) {
-                (Logged::Row { row, local }, Now::Row(now)) if Arc::ptr_eq(row, now) => {
+            let (row, local) = match (&pending.logged, pending.current_row()) {
+                (Logged::Row { row, local }, Some(now)) if Arc::ptr_eq(row, now) => {
                     (Some(Arc::clone(row)), *local)
                 }
                 // Also where nothing is committed of the row: until the end nobody else may have the key.
-                (Logged::Gone, Now::Gone) => (None, 0),
-                (Logged::Nothing, Now::Gone) if pending.base.is_none() => (None, 0),
+                (Logged::Gone, None) => (None, 0),
+                (Logged::Nothing, None) if matches!(pending.now, Now::Gone) && pending.base.is_none() => {
+                    (None, 0)
+                }
                 _ => continue,
             };
             let state = entry.lock();
@@ -172,7 +185,8 @@ impl Txn {
             }
             bytes += pending.memory_bytes();
             leaving.push(Leaving {
-                slot: u32::try_from(slot).expect("bounded by CHANGES_MAX"),
+                slot,
+                age: self.age(slot),
                 ordinal: Ordinal::new(u64::from(local)),
                 row,
             });
@@ -196,6 +210,7 @@ impl Txn {
                 load,
                 runs: PrivateRuns::new(&self.engine.backing.runs),
                 counts: SmallVec::new(),
+                youngest: Lsn::ZERO,
                 stores: SmallVec::new(),
             }));
         }
@@ -204,13 +219,13 @@ impl Txn {
             if number > 0 {
                 turn().await;
             }
-            for Leaving { slot, ordinal, row } in batch {
-                let pending = self.overlay.get(*slot);
+            for leaving in batch {
+                let pending = self.overlay.get(leaving.slot);
                 let space = self.overlay.store_of(pending).home.space;
                 let stored = Stored {
-                    lsn: Lsn::ZERO,
-                    ordinal: *ordinal,
-                    row: row.clone(),
+                    lsn: leaving.age,
+                    ordinal: leaving.ordinal,
+                    row: leaving.row.clone(),
                 };
                 writer.add(space, &pending.key, &[stored])?;
             }
@@ -219,6 +234,10 @@ impl Txn {
             return Ok(());
         };
         moved.runs.push(writer)?;
+        moved.youngest = leaving
+            .iter()
+            .map(|leaving| leaving.age)
+            .fold(moved.youngest, Lsn::max);
         moved.load.set_rows(moved.runs.set());
         for written in &self.overlay.stores {
             if !moved
@@ -247,28 +266,105 @@ impl Txn {
             } else {
                 // It stays what it is, over what the runs have.
                 entry.lock().set_below();
-                pending.moved = Some(row);
+                pending.moved = true;
             }
         }
-        self.overlay.let_go(self.movable_slots());
-    }
-
-    /// Changes below this number are older than every savepoint.
-    fn movable_slots(&self) -> usize {
-        let first = self.first_savepoint().unwrap_or(self.overlay.next_slot());
-        first as usize
+        self.overlay.let_go(self.overlay.changes.len());
     }
 
     /// Keeps the number of layers small.
     async fn merge_moved(&mut self) -> Result<(), Error> {
+        let marks = self.marks();
         while let Some(moved) = &mut self.moved
-            && let Some(mut merge) = moved.runs.begin_merge()?
+            && let Some(mut merge) = moved.runs.begin_merge(Needed::At(marks.clone()))?
         {
             while merge.step(BATCH)? {
                 turn().await;
             }
             moved.runs.end_merge(merge)?;
             moved.load.set_rows(moved.runs.set());
+        }
+        Ok(())
+    }
+
+    /// Completes rolling back to the last savepoint, `begin_rollback_to` having undone what never moved: has what moved be what it was there. What
+    /// fails half done can be done again.
+    pub(super) async fn undo_moved(&mut self) -> Result<(), Error> {
+        let (Some(moved), Some(savepoint)) = (&self.moved, self.last_savepoint()) else {
+            return Ok(());
+        };
+        let (mark, first, youngest) = (Lsn::new(savepoint.mark), savepoint.changes(), moved.youngest);
+        let (all, younger) = (moved.runs.by_age(None), moved.runs.by_age(Some(mark)));
+        for slot in first..self.overlay.next_slot() {
+            if slot % BATCH as u32 == 0 {
+                turn().await;
+            }
+            let pending = self.overlay.changes.get(slot as usize);
+            let Some(pending) = pending.filter(|pending| pending.moved) else {
+                continue;
+            };
+            let space = self.overlay.store_of(pending).home.space;
+            let then = match all.get(space, &pending.key, mark)? {
+                Some(then) => then.row,
+                None => pending.base.as_ref().map(|base| Row::clone(&base.row)),
+            };
+            if then.as_ref() != pending.current_row() {
+                self.overlay.restore(slot, as_written(then));
+            }
+        }
+        if youngest <= mark {
+            return Ok(());
+        }
+        // What is written from here on is younger than what is undone.
+        self.begin_age();
+        // What was made since the savepoint is no table any more, and its rows are nobody's.
+        let live = self.live_stores();
+        for (number, is_live) in live.iter().enumerate() {
+            let store = Arc::clone(&self.overlay.stores[number].store);
+            if *is_live || store.is_derived() {
+                let number = u32::try_from(number).expect("one store for each table of a statement");
+                self.undo_moved_of((&store, number), mark, (&all, &younger))
+                    .await?;
+            }
+        }
+        self.renew_last_savepoint();
+        Ok(())
+    }
+
+    /// The same for the rows of one store that are not in memory: those that `younger` has something of.
+    async fn undo_moved_of(
+        &mut self,
+        (store, number): (&Arc<Store>, u32),
+        mark: Lsn,
+        (all, younger): (&RunSet, &RunSet),
+    ) -> Result<(), Error> {
+        let (space, holder) = (store.home.space, self.holder());
+        let mut range = RunRange::new(None, younger, space, &KeyRange::all(), Lsn::MAX)?;
+        let mut walked = 0;
+        while let Some((key, youngest)) = range.next()? {
+            walked += 1;
+            if walked % BATCH == 0 {
+                turn().await;
+            }
+            if youngest.lsn <= mark {
+                continue;
+            }
+            self.room().await?;
+            self.check_bounds()?;
+            if self.is_own(store, &key) {
+                continue;
+            }
+            let Some(own) = self.moved_row(store, &key)? else {
+                continue;
+            };
+            let then = match all.get(space, &key, mark)? {
+                Some(then) => then.row,
+                None => store.newest_below(&key)?.map(|base| base.row),
+            };
+            if then != own.row {
+                let slot = self.put_back(store, number, &key, own, &holder)?;
+                self.overlay.restore(slot, as_written(then));
+            }
         }
         Ok(())
     }
@@ -301,14 +397,14 @@ impl Txn {
         if own.row.is_none() {
             return Ok(Some(None));
         }
-        let slot = self.put_back(table, store, key, own, holder)?;
+        let slot = self.put_back(&table.store, store, key, own, holder)?;
         Ok(Some(self.overlay.get(slot).current()))
     }
 
     /// Before a row is written that is locked: others may move out of memory, and this one is there.
     pub(super) async fn begin_write(&mut self, table: &Table, key: &[u8]) -> Result<(), Error> {
         self.move_if_large().await?;
-        if self.moved.is_none() || self.is_own(table, key) {
+        if self.moved.is_none() || self.is_own(&table.store, key) {
             return Ok(());
         }
         let holder = self.holder();
@@ -321,19 +417,19 @@ impl Txn {
     /// Makes a change of what moved of a row, deletion or not.
     pub(super) fn put_back(
         &mut self,
-        table: &Table,
-        store: u32,
+        store: &Store,
+        number: u32,
         key: &[u8],
         stored: Stored,
         holder: &Arc<Holder>,
     ) -> Result<u32, Error> {
         let slot = self.overlay.next_slot();
         let key = Key::from_bytes(key);
-        let below = table.store.read_below(&key, NEWEST)?;
+        let below = store.read_below(&key, NEWEST)?;
         let base = below.clone().and_then(Stored::version);
-        let (entry, is_new) = table.store.rows.get_or_insert_with(&key, || match below {
+        let (entry, is_new) = store.rows.get_or_insert_with(&key, || match below {
             Some(below) => {
-                let entry = table.store.raise(&key, below);
+                let entry = store.raise(&key, below);
                 let mut state = entry.lock();
                 state.set_owner(Arc::clone(holder), slot);
                 state.ending = stored.row.is_none();
@@ -349,11 +445,11 @@ impl Txn {
         assert!(is_new, "a row that moved out of memory is in memory");
         if let Some(moved) = &mut self.moved {
             let base = base.as_ref().map(|base| &base.row[..]);
-            moved.count(store).take(Count::of(base, stored.row.as_deref()));
+            moved.count(number).take(Count::of(base, stored.row.as_deref()));
         }
         let local = u32::try_from(stored.ordinal.get()).expect("local indexes have 32 bits");
         self.overlay
-            .put_back(store, key, entry, base, (stored.row, local));
+            .put_back(number, key, entry, base, (stored.row, local));
         Ok(slot)
     }
 
@@ -367,8 +463,8 @@ impl Txn {
         while let Some(rows) = self.next_moved(table, &left)? {
             for (key, stored) in rows {
                 self.check_bounds()?;
-                if !self.is_own(table, &key) {
-                    self.put_back(table, store, &key, stored, &holder)?;
+                if !self.is_own(&table.store, &key) {
+                    self.put_back(&table.store, store, &key, stored, &holder)?;
                 }
                 left.lower = Bound::Excluded(key);
             }
@@ -397,9 +493,8 @@ impl Txn {
     }
 
     /// Whether a change in memory is about a row.
-    pub(crate) fn is_own(&self, table: &Table, key: &[u8]) -> bool {
-        let asked = table
-            .store
+    pub(crate) fn is_own(&self, store: &Store, key: &[u8]) -> bool {
+        let asked = store
             .rows
             .with(key, |entry| self.own_slot(&entry.lock()).is_some());
         asked.unwrap_or(false)
@@ -417,8 +512,7 @@ impl Txn {
         let mut bytes = 0;
         let mut range = RunRange::new(None, &set, store.home.space, &KeyRange::all(), Lsn::MAX)?;
         while let Some((key, stored)) = range.next()? {
-            let own = |entry: &Arc<RowEntry>| self.own_slot(&entry.lock()).is_some();
-            if store.rows.with(&key, own).unwrap_or(false) {
+            if self.is_own(store, &key) {
                 continue;
             }
             bytes += size_of::<Ordinal>() as u64 + stored.row.as_ref().map_or(0, |row| row.len() as u64);

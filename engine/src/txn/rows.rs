@@ -177,13 +177,12 @@ impl Txn {
 
     /// Gives back all rows that this transaction has locked. It has written none.
     pub(crate) fn unlock_all(&mut self) {
-        while let Some(slot) = self.overlay.changes.len().checked_sub(1) {
+        while let Some(slot) = self.overlay.next_slot().checked_sub(1) {
             assert!(
-                matches!(self.overlay.changes[slot].now, Now::Untouched),
+                matches!(self.overlay.get(slot).now, Now::Untouched),
                 "it has written none"
             );
             self.give_back(slot);
-            self.overlay.changes.pop();
         }
         self.overlay = Overlay::default();
     }
@@ -375,10 +374,7 @@ impl Txn {
         if written || slot < self.undo_below().max(self.statement_slots) {
             return;
         }
-        self.give_back(slot as usize);
-        if slot as usize + 1 == self.overlay.changes.len() {
-            self.overlay.changes.pop();
-        }
+        self.give_back(slot);
     }
 
     /// Inserts a row. Without a key it goes in under a new hidden row id. Waits for a concurrent transaction that
@@ -483,7 +479,7 @@ impl Txn {
             Placed::Moved(load) => {
                 return match self.moved_row(&table.store, key)? {
                     Some(own) => {
-                        let own = self.put_back(table, store, key, own, holder)?;
+                        let own = self.put_back(&table.store, store, key, own, holder)?;
                         Ok(self.insert_over(own, row))
                     }
                     None => self.try_insert_over(table, key, load),

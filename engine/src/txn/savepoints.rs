@@ -2,12 +2,14 @@
 //!
 //! A savepoint remembers how many changes, undo steps and DDL changes there were. Rolling back undoes the steps in
 //! reverse, which restores the rows touched before it, and gives back the rows first touched after it. A row that was
-//! written ahead into the log keeps its slot: the difference to what is logged is written later.
+//! written ahead into the log keeps its slot: the difference to what is logged is written later. What has moved out of memory since is
+//! written once more, as it was (`super::moved`): that takes as long as writing it has taken.
 
 use super::Txn;
 use crate::catalog::AppliedChange;
 use crate::error::Error;
-use crate::overlay::{Logged, Now, Undo};
+use crate::overlay::{Logged, Now};
+use scry_wal::Lsn;
 
 /// A savepoint of one transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,6 +23,15 @@ pub(super) struct Savepoint {
     changes: u32,
     undo: usize,
     ddl: usize,
+    /// What moved is as it was there up to this age.
+    pub(super) mark: u64,
+}
+
+impl Savepoint {
+    /// The first change that is younger.
+    pub(super) fn changes(&self) -> u32 {
+        self.changes
+    }
 }
 
 impl Txn {
@@ -41,6 +52,7 @@ impl Txn {
             changes: self.overlay.next_slot(),
             undo: self.overlay.undo.len(),
             ddl: self.ddl.len(),
+            mark: id.0,
         });
         Ok(id)
     }
@@ -48,8 +60,19 @@ impl Txn {
     /// Undoes everything since the savepoint. It stays open; those opened after it are gone.
     ///
     /// # Errors
+    /// `UnknownSavepoint`. When it has to write rows that have moved out of memory, also what writing meets: the log and its bounds, files. The
+    /// transaction can then be rolled back, to this savepoint or another, or as a whole, and nothing else.
+    pub async fn rollback_to(&mut self, id: SavepointId) -> Result<(), Error> {
+        self.begin_rollback_to(id)?;
+        self.undo_moved().await
+    }
+
+    /// What `rollback_to` does at once: gives back the locks of rows that are in memory. The transaction can then be rolled back, to this savepoint
+    /// or another, or as a whole, and nothing else.
+    ///
+    /// # Errors
     /// `UnknownSavepoint`.
-    pub fn rollback_to(&mut self, id: SavepointId) -> Result<(), Error> {
+    pub fn begin_rollback_to(&mut self, id: SavepointId) -> Result<(), Error> {
         let index = self.find(id)?;
         self.savepoints.truncate(index + 1);
         let Savepoint {
@@ -64,40 +87,16 @@ impl Txn {
             }
         }
         while self.overlay.undo.len() > undo {
-            match self.overlay.undo.pop() {
-                Some(Undo::Now { slot, now }) => {
-                    self.overlay.changes[slot as usize].set_now(now);
-                    self.overlay.mark(slot);
-                }
-                Some(Undo::Rekeyed {
-                    slot,
-                    store,
-                    key,
-                    entry,
-                }) => {
-                    let pending = &mut self.overlay.changes[slot as usize];
-                    (pending.store, pending.key, pending.entry) = (store, key, entry);
-                }
-                None => break,
-            }
+            self.overlay.undo_last();
         }
         for slot in (changes..self.overlay.next_slot()).rev() {
-            let pending = &mut self.overlay.changes[slot as usize];
-            if let Some(moved) = &pending.moved {
-                // It was brought back since.
-                let moved = moved.clone().map_or(Now::Gone, Now::Row);
-                pending.set_now(moved);
-                self.overlay.mark(slot);
-                continue;
-            }
-            pending.set_now(Now::Untouched);
-            if !matches!(pending.logged, Logged::Nothing) {
-                self.overlay.mark(slot);
-                continue;
-            }
-            self.give_back(slot as usize);
-            if slot + 1 == self.overlay.next_slot() {
-                self.overlay.changes.pop();
+            match self.overlay.changes.get(slot as usize) {
+                // It was brought back since: see `undo_moved`.
+                Some(pending) if pending.moved => {}
+                Some(pending) if matches!(pending.logged, Logged::Nothing) => self.give_back(slot),
+                Some(_) => self.overlay.restore(slot, Now::Untouched),
+                // Its numbers were let go of.
+                None => {}
             }
         }
         self.overlay.forget_dirty_beyond_end();
@@ -115,16 +114,43 @@ impl Txn {
         let index = self.find(id)?;
         self.savepoints.truncate(index);
         if self.savepoints.is_empty() {
-            self.overlay
-                .undo
-                .retain(|undo| matches!(undo, Undo::Rekeyed { .. }));
+            self.overlay.forget_undo();
         }
         Ok(())
     }
 
-    /// The first change that is younger than the outermost savepoint.
-    pub(super) fn first_savepoint(&self) -> Option<u32> {
-        self.savepoints.first().map(|savepoint| savepoint.changes)
+    /// When a change of this number got what it says now, in savepoints: no later than the first open savepoint that is younger than its number, and
+    /// later than all open ones before that. Of the same row no change with a higher number ever has a lower age.
+    pub(super) fn age(&self, slot: u32) -> Lsn {
+        let older = self
+            .savepoints
+            .partition_point(|savepoint| savepoint.changes <= slot);
+        let mark = self.savepoints.get(older).map(|savepoint| savepoint.mark);
+        Lsn::new(mark.unwrap_or(self.next_savepoint))
+    }
+
+    /// What is written from here on is younger than all that was written before.
+    pub(super) fn begin_age(&mut self) {
+        self.next_savepoint += 1;
+    }
+
+    /// It was rolled back to: what there is by now is as it was at the last savepoint.
+    pub(super) fn renew_last_savepoint(&mut self) {
+        let (mark, changes) = (self.next_savepoint, self.overlay.next_slot());
+        if let Some(last) = self.savepoints.last_mut() {
+            (last.mark, last.changes) = (mark, changes);
+        }
+        self.next_savepoint += 1;
+    }
+
+    /// The marks of the savepoints that are open, ascending.
+    pub(super) fn marks(&self) -> Vec<Lsn> {
+        let marks = self.savepoints.iter().map(|savepoint| savepoint.mark);
+        marks.map(Lsn::new).collect()
+    }
+
+    pub(super) fn last_savepoint(&self) -> Option<&Savepoint> {
+        self.savepoints.last()
     }
 
     pub(crate) fn has_savepoints(&self) -> bool {

@@ -25,6 +25,23 @@ pub fn poll_once<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
+/// Polls until there is an answer, or a lock to wait for: room in the log comes by itself.
+pub fn poll_to_lock<F: Future + ?Sized>(engine: &Engine, mut future: Pin<&mut F>) -> Poll<F::Output> {
+    let waits = engine.stats().lock_waits;
+    let give_up = Instant::now() + Duration::from_secs(60);
+    loop {
+        let polled = poll_once(future.as_mut());
+        if polled.is_ready() || engine.stats().lock_waits != waits {
+            return polled;
+        }
+        assert!(
+            Instant::now() < give_up,
+            "it waits for no lock, and for nothing that comes"
+        );
+        std::thread::sleep(Duration::from_micros(100));
+    }
+}
+
 /// Small segments: they are quickly made, and a few transactions cross from one to the next. Checkpoints are made all the time, and what
 /// is in files leaves memory at once. A restart puts rows into memory few at a time.
 pub fn options() -> EngineOptions {

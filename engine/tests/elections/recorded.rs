@@ -270,7 +270,7 @@ fn a_recording_transaction_that_goes_back_to_a_savepoint_stays_in_its_base() {
     let savepoint = txn.savepoint().unwrap();
     run(&mut txn, &table, "2 5");
     txn.record(Recorded::default()).unwrap();
-    txn.rollback_to(savepoint).unwrap();
+    block_on(txn.rollback_to(savepoint)).unwrap();
     let of_base = txn.catalog().table("t").unwrap().clone();
     assert_eq!(of_base.def.store, table.def.store);
     assert_eq!(rows(&mut txn, &of_base), [(1, 15), (2, 20), (3, 30)]);

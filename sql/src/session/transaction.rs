@@ -431,7 +431,7 @@ impl Transaction {
                 let undone = match (&mut self.txn, self.savepoints.last()) {
                     (Some(txn), Some(savepoint)) => {
                         self.outbox.back_to(savepoint.outbox);
-                        txn.rollback_to(savepoint.id).is_ok()
+                        txn.begin_rollback_to(savepoint.id).is_ok()
                     }
                     _ => false,
                 };
@@ -499,7 +499,7 @@ impl Transaction {
     }
 
     /// ROLLBACK TO: also the way out of a failed block.
-    pub fn rollback_to(&mut self, name: &str, settings: &mut Settings) -> Result<(), Error> {
+    pub async fn rollback_to(&mut self, name: &str, settings: &mut Settings) -> Result<(), Error> {
         if !self.is_explicit() {
             return Err(only_in_block("ROLLBACK TO SAVEPOINT"));
         }
@@ -507,7 +507,9 @@ impl Transaction {
         self.savepoints.truncate(index + 1);
         let savepoint = &self.savepoints[index];
         if let Some(txn) = &mut self.txn {
-            txn.rollback_to(savepoint.id)?;
+            // Half done, nothing but another rollback may follow.
+            self.block = Block::Failed;
+            txn.rollback_to(savepoint.id).await?;
         }
         self.outbox.back_to(savepoint.outbox);
         self.foreign_keys.deferred = savepoint.deferred.clone();

@@ -1,7 +1,9 @@
 //! Transactions that are several times larger than the memory that they may take.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod savepoints;
 
 use common::*;
 use scry_engine::*;
@@ -265,34 +267,6 @@ fn two_loads_that_wait_for_each_others_rows_are_a_deadlock() {
     }
     one.commit("").unwrap();
     assert_eq!(home.rows(&table).len(), MANY as usize / 2 + 1);
-}
-
-#[test]
-fn savepoints_see_and_bring_back_rows_that_moved() {
-    let home = Home::with(tight());
-    let table = indexed(&home);
-    let mut txn = begin(&home);
-    load(&mut txn, &table);
-    let savepoint = txn.savepoint().unwrap();
-    assert!(set(&mut txn, &table, 1, -1));
-    assert!(delete(&mut txn, &table, 2));
-    assert!(delete(&mut txn, &table, 3));
-    insert(&mut txn, &table, 3, -3);
-    insert(&mut txn, &table, -4, -4);
-    txn.rollback_to(savepoint).unwrap();
-    assert_eq!(rows(&mut txn, &table), loaded());
-    // What is written behind a savepoint stays in memory; there the bound is met.
-    let refused = (0..MANY).find_map(|id| try_insert(&mut txn, &table, MANY + id, -5 - i64::from(id)).err());
-    assert!(
-        matches!(refused, Some(Error::TransactionTooLarge { .. })),
-        "{refused:?}"
-    );
-    txn.rollback_to(savepoint).unwrap();
-    assert_eq!(rows(&mut txn, &table), loaded());
-    txn.commit("").unwrap().unwrap();
-    assert_eq!(home.rows(&table), loaded());
-    home.check_indexes(&table);
-    home.check_replica(&table);
 }
 
 #[test]
@@ -586,7 +560,7 @@ fn changes_of_others_rows_that_are_rolled_back_leave_them_as_they_were() {
             }
             assert!(delete(&mut txn, &table, savepoint_at + id));
         }
-        txn.rollback_to(savepoint).unwrap();
+        block_on(txn.rollback_to(savepoint)).unwrap();
         txn.release(savepoint).unwrap();
         let half = |id: i32| match id < savepoint_at {
             true => (id, -1 - i64::from(id)),
