@@ -110,6 +110,8 @@ fn check(home: &Home, state: &State) {
 fn run(spill_bytes: usize, steps: &[Step]) {
     let mut options = options();
     options.spill_bytes = spill_bytes;
+    // What an index is filled with at a start goes into files, too, where changes are written ahead early.
+    options.move_bytes = spill_bytes as u64;
     let mut home = Home::with(options);
     let mut new = new_table("t", true);
     new.indexes.push(index("t_value_key", true));
@@ -221,6 +223,8 @@ fn an_index_made_behind_the_checkpoint_is_filled_from_the_rows_at_its_commit() {
     for spill_bytes in [60, usize::MAX] {
         let mut options = options();
         options.spill_bytes = spill_bytes;
+        // What an index is filled with at a start goes into files, too, where changes are written ahead early.
+        options.move_bytes = spill_bytes as u64;
         // No checkpoint but those asked for.
         options.checkpoint_log_bytes = 0;
         options.checkpoint_dirty_bytes = 0;

@@ -28,7 +28,6 @@
 mod definition;
 mod maintain;
 mod online;
-pub(crate) mod replay;
 
 use crate::Row;
 use crate::catalog::{Table, TableDef};

@@ -14,6 +14,7 @@
 //! primary key by the same commit are read into memory, for those are known by their ordinals.
 
 use super::changes::{OwnedChange, Progress, RowChange, old_row};
+use super::layers::{Layers, merge};
 use super::rows::in_memory;
 use super::window::{Kind, Place};
 use super::{Replay, corrupt};
@@ -23,7 +24,7 @@ use crate::error::Error;
 use crate::index::{Index, entry};
 use crate::key::Key;
 use crate::row::{RowError, RowLayout};
-use crate::runs::private::{Needed, PrivateRuns};
+use crate::runs::private::PrivateRuns;
 use crate::runs::{Runs, SpaceId, Stored};
 use crate::store::Growth;
 use crate::store::memtable::Found;
@@ -76,16 +77,6 @@ impl Into {
     fn ordinal(&self, numbered: &Numbered) -> Ordinal {
         self.first.plus(self.before + numbered.local)
     }
-}
-
-/// What of the rows goes into the layers.
-struct Layers {
-    out: PrivateRuns,
-    runs: Arc<Runs>,
-    /// Entries of indexes that were not written yet.
-    entries: Vec<(SpaceId, Key, Option<Row>)>,
-    entry_bytes: usize,
-    bulk_bytes: usize,
 }
 
 impl Kept {
@@ -151,15 +142,6 @@ fn space_of(store: StoreId) -> SpaceId {
     SpaceId::new(store.get())
 }
 
-/// Keeps the number of layers small.
-fn merge(runs: &mut PrivateRuns) -> Result<(), Error> {
-    while let Some(mut merge) = runs.begin_merge(Needed::All)? {
-        while merge.step(usize::MAX)? {}
-        runs.end_merge(merge)?;
-    }
-    Ok(())
-}
-
 impl Numbered {
     fn of(stored: Stored) -> Numbered {
         Numbered {
@@ -219,13 +201,7 @@ impl Replay {
                 false => tables.push((into, HashSet::new())),
             }
         }
-        let mut layers = Layers {
-            out: PrivateRuns::new(&runs),
-            runs,
-            entries: Vec::new(),
-            entry_bytes: 0,
-            bulk_bytes: self.bulk_bytes,
-        };
+        let mut layers = Layers::new(&runs, self.bulk_bytes);
         for (into, in_window) in &mut tables {
             bulk.each(into.table.store.id, |key, changes| {
                 if !was_there(changes, lsn)? {
@@ -242,13 +218,13 @@ impl Replay {
                 Ok(())
             })?;
         }
-        layers.write_entries(lsn)?;
+        layers.write()?;
         let given_up = self.applying.ended_entries();
         for (into, in_window) in &tables {
             self.change_bulk(&bulk, (into, in_window), lsn, &given_up, &mut layers)?;
         }
-        layers.write_entries(lsn)?;
-        layers.out.publish();
+        layers.write()?;
+        layers.publish();
         Ok(())
     }
 
@@ -299,7 +275,7 @@ impl Replay {
                 continue;
             }
             if let Found::NotHere = in_memory(index.store(), &old_key) {
-                layers.entry(index, old_key, key, lsn, Becomes::Gone)?;
+                put_entry(layers, index, old_key, key, (lsn, Becomes::Gone))?;
                 continue;
             }
             let window = self.applying.window_with(|| pins.list());
@@ -330,7 +306,7 @@ impl Replay {
         let store = &table.store;
         let place = self.at(lsn);
         let pins = self.catalog.elections().pins();
-        let mut writer = layers.runs.begin_private();
+        let mut writer = layers.begin();
         let mut growth = Growth::default();
         let (mut is_written, mut last_row_id) = (false, None);
         let indexes: Vec<&Arc<Index>> = table.indexes.iter().filter(|index| index.is_ready()).collect();
@@ -369,7 +345,7 @@ impl Replay {
                 );
                 let known = (Arc::as_ptr(index.store()).addr(), entry_key);
                 if is_free && !given_up.contains(&known) {
-                    layers.entry(index, known.1, key, lsn, Becomes::Row)?;
+                    put_entry(layers, index, known.1, key, (lsn, Becomes::Row))?;
                     continue;
                 }
                 let window = self.applying.window_with(|| pins.list());
@@ -396,48 +372,28 @@ impl Replay {
             store.counters.saw_hidden_key(row_id);
         }
         if is_written {
-            layers.out.push(writer)?;
-            merge(&mut layers.out)?;
+            layers.push(writer)?;
         }
         Ok(())
     }
 }
 
-impl Layers {
-    /// Adds an entry of an index, of the table's row under `own`, or its end.
-    fn entry(&mut self, index: &Index, key: Key, own: &Key, lsn: Lsn, becomes: Becomes) -> Result<(), Error> {
-        let row = entry(own);
-        self.entry_bytes += key.len() + row.len() + CHANGE_BYTES;
-        let (growth, row) = match becomes {
-            Becomes::Row => (Growth::of(None, Some(&row)), Some(row)),
-            Becomes::Gone => (Growth::of(Some(&row), None), None),
-        };
-        index.store().counters.add_live(growth);
-        self.entries.push((index.store().home.space, key, row));
-        match self.entry_bytes > self.bulk_bytes {
-            true => self.write_entries(lsn),
-            false => Ok(()),
-        }
-    }
-
-    fn write_entries(&mut self, lsn: Lsn) -> Result<(), Error> {
-        self.entry_bytes = 0;
-        if self.entries.is_empty() {
-            return Ok(());
-        }
-        self.entries.sort_unstable();
-        let mut writer = self.runs.begin_private();
-        for (space, key, row) in self.entries.drain(..) {
-            let stored = Stored {
-                lsn,
-                ordinal: Ordinal::default(),
-                row,
-            };
-            writer.add(space, &key, &[stored])?;
-        }
-        self.out.push(writer)?;
-        merge(&mut self.out)
-    }
+/// Adds an entry of an index, of the table's row under `own`, or its end.
+fn put_entry(
+    layers: &mut Layers,
+    index: &Index,
+    key: Key,
+    own: &Key,
+    (lsn, becomes): (Lsn, Becomes),
+) -> Result<(), Error> {
+    let row = entry(own);
+    let (growth, row) = match becomes {
+        Becomes::Row => (Growth::of(None, Some(&row)), Some(row)),
+        Becomes::Gone => (Growth::of(Some(&row), None), None),
+    };
+    index.store().counters.add_live(growth);
+    let ordinal = Ordinal::default();
+    layers.put(index.store().home.space, key, Stored { lsn, ordinal, row })
 }
 
 /// Whether a version of a row was committed before the changes of one transaction.

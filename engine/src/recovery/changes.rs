@@ -311,6 +311,7 @@ impl Replay {
             if !skipped.contains(&ordinal) {
                 rows.push((key.clone(), ordinal, version.row));
             }
+            Ok(())
         })?;
         let (at, oldest) = (lsn, self.oldest);
         let place = Place { at, lsn, oldest };

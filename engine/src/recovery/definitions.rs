@@ -1,6 +1,6 @@
 //! What a commit, or the list of definitions in a checkpoint, does to the catalog.
 
-use super::rows::{each_newest, rows_by_ordinal};
+use super::rows::each_newest;
 use super::{Adoption, Replay, corrupt};
 use crate::Row;
 use crate::catalog::{AppliedChange, PrimaryKey, Table, TableDef, check_definition, key_of};
@@ -9,10 +9,9 @@ use crate::checkpoint::Definition;
 use crate::election::branch;
 use crate::election::change::ElectionChange;
 use crate::error::Error;
-use crate::index::replay;
+use crate::runs::Stored;
 use crate::store::Store;
 use crate::store::backing::Spaces;
-use crate::store::entry::RowEntry;
 use scry_wal::{Lsn, Ordinal, StoreId};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -255,30 +254,32 @@ impl Replay {
             return Ok(());
         };
         let old = Arc::clone(&known.store);
-        // In the order of their birth, which often is the order of their keys, too.
-        let rows = match rows {
-            Some(rows) => rows,
-            None => rows_by_ordinal(&old)?,
-        };
-        let mut rows: Vec<_> = rows.into_iter().collect();
-        rows.sort_unstable_by_key(|(ordinal, _)| *ordinal);
         let layout = Arc::clone(&known.layout);
         let home = self.backing.home_in(spaces.table);
         let store = Store::with_counters(home, store_id, Arc::clone(&old.counters));
-        for (ordinal, (version_lsn, row)) in rows {
-            let wrong = |what: String| corrupt(lsn, Some(store_id), what);
+        let mut filling = self.begin_filling(&store);
+        let mut put = |lsn_of_row: Lsn, ordinal: Ordinal, row: Row| {
             let new_key = key_of(&layout, &key.columns, &row).map_err(|column| {
-                wrong(format!(
-                    "row {ordinal} has NULL in column {column} of the new key"
-                ))
+                let what = format!("row {ordinal} has NULL in column {column} of the new key");
+                corrupt(lsn, Some(store_id), what)
             })?;
-            let entry = Arc::new(RowEntry::committed(version_lsn, ordinal, Some(row)));
-            let (entry, is_new) = store.rows.get_or_insert_with(&new_key, || entry);
-            store.changed(&new_key, &entry, 0);
-            if !is_new {
-                return Err(wrong(format!("row {ordinal} has the new key of another row")));
+            let stored = Stored {
+                lsn: lsn_of_row,
+                ordinal,
+                row: Some(row),
+            };
+            filling.put(0, new_key, stored)
+        };
+        match rows {
+            Some(rows) => {
+                let mut rows = rows.into_iter();
+                rows.try_for_each(|(ordinal, (lsn, row))| put(lsn, ordinal, row))?;
             }
+            None => each_newest(&old, &mut |_, version| {
+                put(version.lsn, version.ordinal.unwrap_or_default(), version.row)
+            })?,
         }
+        filling.end(lsn)?;
         let store = Arc::new(store);
         let lock = Arc::clone(&table.lock);
         let rekeyed = Table::with_indexes_of(&[], spaces, table.def.clone(), Arc::clone(&store), lock);
@@ -289,25 +290,6 @@ impl Replay {
             key: key.clone(),
         };
         self.change_catalog(lsn, change, Some(table))
-    }
-
-    /// Fills the indexes that a change of the commit at `lsn` has made, or whose table it has put under another key, from the rows as the commit
-    /// leaves them.
-    pub(super) fn fill_indexes(&self, lsn: Lsn, change: &CatalogChange) -> Result<(), Error> {
-        let oid = match change {
-            CatalogChange::Redefine(def) => def.oid,
-            CatalogChange::AddPrimaryKey { oid, .. } => *oid,
-            _ => return Ok(()),
-        };
-        // The transaction may have dropped the table after all.
-        let Some(table) = self.catalog.by_oid(oid) else {
-            return Ok(());
-        };
-        let filled = replay::fill(table, |visit| each_newest(&table.store, visit));
-        filled.map_err(|error| match error {
-            Error::KeyExists { .. } => corrupt(lsn, Some(table.def.store), error.to_string()),
-            error => error,
-        })
     }
 }
 

@@ -32,6 +32,8 @@ mod bulk;
 mod changes;
 mod definitions;
 mod entries;
+mod fill;
+mod layers;
 mod rows;
 mod sequences;
 mod window;

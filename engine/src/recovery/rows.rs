@@ -309,18 +309,23 @@ pub(super) fn newest(store: &Store, key: &[u8]) -> Result<Option<Row>, Error> {
     })
 }
 
-/// Calls `visit` with each row of a store.
-pub(super) fn each_newest(store: &Store, visit: &mut dyn FnMut(&Key, Version)) -> Result<(), Error> {
+/// Calls `visit` with each row of a store, until it fails.
+pub(super) fn each_newest(
+    store: &Store,
+    visit: &mut dyn FnMut(&Key, Version) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut visited = Ok(());
     store.scan_newest(&KeyRange::all(), |key, met| {
         let version = match met {
             Met::Entry(entry) => entry.lock().newest(store.id).version(),
             Met::Below(stored) => stored.version(),
         };
         if let Some(version) = version {
-            visit(key, version);
+            visited = visit(key, version);
         }
-        true
-    })
+        visited.is_ok()
+    })?;
+    visited
 }
 
 /// All rows of a store, each by the ordinal of its one version.
@@ -328,6 +333,7 @@ pub(super) fn rows_by_ordinal(store: &Store) -> Result<HashMap<Ordinal, (Lsn, Ro
     let mut rows = HashMap::new();
     each_newest(store, &mut |_, version| {
         rows.insert(version.ordinal.unwrap_or_default(), (version.lsn, version.row));
+        Ok(())
     })?;
     Ok(rows)
 }

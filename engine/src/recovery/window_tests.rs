@@ -46,6 +46,7 @@ fn found(table: &Table) -> State {
             other => panic!("{other:?}"),
         };
         state.insert(key.to_vec(), (value, version.ordinal.expect("committed")));
+        Ok(())
     })
     .expect("in memory");
     state

@@ -24,7 +24,7 @@ mod cache;
 mod compaction;
 mod cursor;
 mod filter;
-mod flush;
+pub(crate) mod flush;
 mod folder;
 mod format;
 mod hash;

@@ -3,6 +3,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod filled;
 mod savepoints;
 
 use common::*;
