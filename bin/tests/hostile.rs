@@ -368,11 +368,16 @@ fn what_needs_more_memory_than_allowed_ends_with_53200_and_the_session_goes_on()
     let home = Home::with_config("[transactions]\nmemory_mib_max = 1\n[analytic]\nmemory_mib = 1");
     let server = home.start();
     let mut raw = server.session();
-    raw.send(&query("CREATE TABLE t (k int PRIMARY KEY, v text)"));
-    raw.until_ready();
-    // What is behind a savepoint stays in memory.
     for sql in [
-        "BEGIN; SAVEPOINT s; INSERT INTO t SELECT g, 'a row among many rows' FROM generate_series(1, 100000) AS g(g)",
+        "CREATE TABLE t (k int PRIMARY KEY, v text)",
+        "INSERT INTO t SELECT g, 'a row among many rows' FROM generate_series(2, 100000) AS g(g)",
+    ] {
+        raw.send(&query(sql));
+        raw.until_ready();
+    }
+    // Rows that are locked and not written stay in memory.
+    for sql in [
+        "BEGIN; SELECT k FROM t FOR UPDATE",
         "SELECT g % 100000 AS h, count(*) FROM generate_series(1, 1000000) AS g(g) GROUP BY h ORDER BY h",
     ] {
         raw.send(&query(sql));
@@ -399,6 +404,8 @@ fn statements_write_many_times_as_much_as_a_transaction_may_have_in_memory() {
         "BEGIN; UPDATE t SET v = 'another text'; DELETE FROM t WHERE k % 4 = 0; ROLLBACK",
         "DELETE FROM t WHERE k % 4 = 1",
         "UPDATE t SET k = k + 1000000 WHERE k % 4 = 2",
+        "BEGIN; UPDATE t SET n = n + 1; SAVEPOINT s; DELETE FROM t WHERE k % 4 = 3; UPDATE t SET v = 'another text'; \
+         ROLLBACK TO s; UPDATE t SET n = n - 1; COMMIT",
     ] {
         raw.send(&query(sql));
         let answer = raw.until_ready();
@@ -425,6 +432,31 @@ fn statements_write_many_times_as_much_as_a_transaction_may_have_in_memory() {
         let gone = run(&mut raw, "SELECT k FROM t WHERE n = 3");
         assert_eq!(tags(&gone), "TCZ");
     }
+}
+
+#[test]
+fn rolling_back_much_to_a_savepoint_is_ended_as_any_statement_and_leaves_a_failed_transaction() {
+    let home = Home::with_config("[transactions]\nmemory_mib_max = 1");
+    let server = home.start();
+    let mut raw = server.session();
+    for sql in [
+        "CREATE TABLE t (k int PRIMARY KEY, v text)",
+        "BEGIN; SAVEPOINT s; INSERT INTO t SELECT g, 'a row among many rows' FROM generate_series(1, 40000) AS g(g)",
+        "SET LOCAL statement_timeout = '1ms'",
+    ] {
+        raw.send(&query(sql));
+        let answer = raw.until_ready();
+        assert!(answer.iter().all(|message| message.tag != b'E'), "{sql}");
+    }
+    for sql in ["ROLLBACK TO s", "SELECT 1", "ROLLBACK TO s"] {
+        raw.send(&query(sql));
+        let answer = raw.until_ready();
+        let expected = if sql == "SELECT 1" { "25P02" } else { "57014" };
+        assert_eq!(answer[0].code(), expected, "{sql}");
+    }
+    raw.send(&query("COMMIT"));
+    assert_eq!(raw.until_ready()[0].body, b"ROLLBACK\0");
+    assert_eq!(value(&mut raw, "SELECT count(*) FROM t"), "0");
 }
 
 #[test]

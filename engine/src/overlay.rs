@@ -88,6 +88,8 @@ pub(crate) struct Pending {
     pub(crate) installed: bool,
     /// The transaction's own runs have something of the row: see `crate::txn::moved`.
     pub(crate) moved: bool,
+    /// It is over a row that was deleted, which the transaction's snapshot sees without it: it stays in memory.
+    pub(crate) covers: bool,
 }
 
 /// A store in which the transaction locked rows.
@@ -150,8 +152,8 @@ pub(crate) struct Overlay {
     pub(crate) stores: SmallVec<[WrittenStore; 2]>,
     pub(crate) appended: SmallVec<[Appended; 4]>,
     pub(crate) undo: Vec<Undo>,
-    /// Whether a change was ever in another store.
-    pub(crate) was_rekeyed: bool,
+    /// How many of these steps lead back to another store.
+    rekeyed: usize,
     dirty: Vec<u32>,
     unlogged_bytes: usize,
     /// What `Pending::memory_bytes` says of each change, and `Undo::memory_bytes` of each step.
@@ -195,6 +197,7 @@ impl Pending {
             counted_bytes: 0,
             installed: false,
             moved: false,
+            covers: false,
         }
     }
 
@@ -372,12 +375,12 @@ impl Overlay {
         self.count(before, EMPTY_BYTES);
     }
 
-    /// Gives up a change of which the log has nothing. Answers whose lock is to be given back: the number of the store, the key and the entry.
+    /// Gives up a change of which the log has nothing, or of whose store it has nothing that counts. Answers whose lock is to be given back: the number of the store, the key and the entry.
     pub(crate) fn give_up(&mut self, slot: u32) -> Option<(u32, Key, Arc<RowEntry>)> {
         let pending = &mut self.changes[slot as usize];
         let before = pending.memory_bytes();
         pending.set_now(Now::Untouched);
-        pending.base = None;
+        (pending.base, pending.logged, pending.moved) = (None, Logged::Nothing, false);
         let (store, key) = (pending.store, std::mem::take(&mut pending.key));
         let entry = pending.entry.take();
         if slot + 1 == self.next_slot() {
@@ -429,6 +432,7 @@ impl Overlay {
                 key,
                 entry,
             } => {
+                self.rekeyed -= 1;
                 let pending = &mut self.changes[slot as usize];
                 let before = pending.memory_bytes();
                 (pending.store, pending.key, pending.entry) = (store, key, entry);
@@ -438,12 +442,16 @@ impl Overlay {
         }
     }
 
-    /// There is nothing left that could be rolled back to: only which locks the transaction has is kept.
-    pub(crate) fn forget_undo(&mut self) {
-        let forgotten: u64 = self.undo.iter().map(Undo::memory_bytes).sum();
-        self.undo.retain(|undo| matches!(undo, Undo::Rekeyed { .. }));
-        let kept = self.undo.iter().map(Undo::memory_bytes).sum();
-        self.count(forgotten, kept);
+    /// Forgets those of the steps from a place on that nobody can go back: of changes from a number on. Which locks the transaction has is kept.
+    pub(crate) fn forget_undo(&mut self, from: usize, slots: u32) {
+        let last = self.undo.split_off(from);
+        let forgotten: u64 = last.iter().map(Undo::memory_bytes).sum();
+        self.count(forgotten, 0);
+        for undo in last {
+            if undo.slot() < slots || matches!(undo, Undo::Rekeyed { .. }) {
+                self.push_undo(undo);
+            }
+        }
     }
 
     /// Changes what the transaction makes of a row. Rows at or beyond slot `undo_below` are younger than the
@@ -475,7 +483,12 @@ impl Overlay {
         let after = pending.memory_bytes();
         self.count(before, after);
         self.push_undo(undo);
-        self.was_rekeyed = true;
+        self.rekeyed += 1;
+    }
+
+    /// Whether a change has gone to another store, and was not undone.
+    pub(crate) fn is_rekeyed(&self) -> bool {
+        self.rekeyed > 0
     }
 
     /// Notes that a change may differ from what the log has.

@@ -269,8 +269,11 @@ impl World {
         // What moved and was rolled back since is written as it was.
         let (own_rows, as_before) = (rows.len(), |(key, value): &(i32, i64)| {
             let open = self.open[index].as_ref().unwrap();
-            let is_untouched = open.held.get(key).is_none_or(|held| held.now.is_none());
-            is_untouched && open.maybe_held.contains(key) && self.latest().get(key) == Some(value)
+            let may_be_written = match open.held.get(key) {
+                Some(held) => held.now.is_none(),
+                None => open.maybe_held.contains(key),
+            };
+            may_be_written && self.latest().get(key) == Some(value)
         });
         rows.retain(|row| !as_before(row));
         assert_eq!(rows, expected);

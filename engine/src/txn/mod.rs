@@ -14,7 +14,8 @@
 //!
 //! Invariants:
 //! - the slot holds the snapshot for as long as the transaction reads at it;
-//! - every future here can be dropped at any await: what was granted meanwhile passes on, nothing is half done;
+//! - every future here can be dropped at any await: what was granted meanwhile passes on, nothing is half done, but for a rollback to a savepoint, which
+//!   can be done again;
 //! - after commit, rollback or drop the transaction holds no lock.
 
 mod candidate;
@@ -472,7 +473,7 @@ impl Txn {
         }
         self.drop_tentative();
         // Changes that a new primary key moved go back to the entries whose locks are to be given back.
-        self.overlay.forget_undo();
+        self.overlay.forget_undo(0, 0);
         while !self.overlay.undo.is_empty() {
             self.overlay.undo_last();
         }
@@ -484,7 +485,7 @@ impl Txn {
         self.slot.release();
     }
 
-    /// Gives the row lock of a change back of which the log has nothing.
+    /// Gives a change up, and its row's lock back: see `Overlay::give_up`.
     fn give_back(&mut self, slot: u32) {
         if let Some((store, key, entry)) = self.overlay.give_up(slot) {
             self.release_row(store, key, entry);

@@ -18,7 +18,7 @@
 //! in the log cannot be taken back. Merging leaves out what no savepoint needs.
 //!
 //! What stays in memory: rows that it has replaced or deleted of which no checkpoint has written the committed version (it asks for one); rows that
-//! it has locked and not written; rows that others wait for; rows that it has written before an open savepoint and after it, with what they were. What is
+//! it has locked and not written; rows that others wait for; rows that it has inserted over ones which its snapshot still sees; rows that it has written before an open savepoint and after it, with what they were. What is
 //! written behind a savepoint and a new column stays as well. `transactions.memory_mib_max` ends a transaction
 //! of which too much stays. A transaction that works in a candidate, elects one, or has given a table another primary key moves nothing.
 //!
@@ -35,7 +35,7 @@ use crate::catalog::Table;
 use crate::error::Error;
 use crate::key::{Key, KeyRange};
 use crate::locks::{Holder, Mode};
-use crate::overlay::{Logged, Now, OwnWrites, Undo, Version};
+use crate::overlay::{Logged, Now, OwnWrites, Pending, Undo, Version};
 use crate::runs::private::{Needed, PrivateRuns};
 use crate::runs::stamp::Stamp;
 use crate::runs::{RunRange, RunSet, Stored};
@@ -60,8 +60,6 @@ pub(crate) struct Moved {
     runs: PrivateRuns,
     /// By the number of the store in the overlay.
     counts: SmallVec<[Count; 2]>,
-    /// The highest age in the runs.
-    youngest: Lsn,
     /// Those that know of it.
     stores: SmallVec<[Arc<Store>; 2]>,
 }
@@ -134,13 +132,15 @@ impl Txn {
             self.leave(leaving);
             self.merge_moved().await?;
         }
-        // Whatever stays is looked at again only when as much has come.
-        self.move_at = self.overlay.total_bytes().saturating_add(limit);
+        // Whatever stays is looked at again only when as much has come, and once more when the bound is close.
+        let bound = self.engine.options.transaction_bytes_max;
+        let (bytes, close) = (self.overlay.total_bytes(), bound - bound.min(limit / 8));
+        let again = bytes.saturating_add(limit);
+        self.move_at = if bytes < close { again.min(close) } else { again };
         if waiting >= limit / WORTH {
             self.engine.checkpoints.ask();
         }
         // Even one change that stays has the memory of its neighbours' places stay.
-        let bound = self.engine.options.transaction_bytes_max;
         let is_close = self.overlay.total_bytes() > bound / 2;
         if is_close && waiting > 0 && self.engine.checkpoints.next().await {
             self.move_at = 0;
@@ -150,7 +150,7 @@ impl Txn {
 
     fn may_move(&self) -> bool {
         let is_plain = self.inside.is_none() && self.electing.is_none() && !self.fills;
-        is_plain && !self.overlay.was_rekeyed && !self.may_lose_columns() && self.holder.is_some()
+        is_plain && !self.overlay.is_rekeyed() && !self.may_lose_columns() && self.holder.is_some()
     }
 
     /// What can move, in the order of spaces and keys; what it takes in memory; and what that takes which a checkpoint would let go.
@@ -160,7 +160,7 @@ impl Txn {
         for (slot, pending) in self.overlay.changes.numbered() {
             let Some(entry) = &pending.entry else { continue };
             let slot = u32::try_from(slot).expect("bounded by CHANGES_MAX");
-            if pending.dirty || undone.contains(&slot) {
+            if pending.dirty || pending.covers || undone.contains(&slot) {
                 continue;
             }
             let (row, local) = match (&pending.logged, pending.current_row()) {
@@ -210,7 +210,6 @@ impl Txn {
                 load,
                 runs: PrivateRuns::new(&self.engine.backing.runs),
                 counts: SmallVec::new(),
-                youngest: Lsn::ZERO,
                 stores: SmallVec::new(),
             }));
         }
@@ -234,10 +233,6 @@ impl Txn {
             return Ok(());
         };
         moved.runs.push(writer)?;
-        moved.youngest = leaving
-            .iter()
-            .map(|leaving| leaving.age)
-            .fold(moved.youngest, Lsn::max);
         moved.load.set_rows(moved.runs.set());
         for written in &self.overlay.stores {
             if !moved
@@ -293,14 +288,27 @@ impl Txn {
         let (Some(moved), Some(savepoint)) = (&self.moved, self.last_savepoint()) else {
             return Ok(());
         };
-        let (mark, first, youngest) = (Lsn::new(savepoint.mark), savepoint.changes(), moved.youngest);
-        let (all, younger) = (moved.runs.by_age(None), moved.runs.by_age(Some(mark)));
+        let (mark, first) = (Lsn::new(savepoint.mark), savepoint.changes());
+        let all = moved.runs.by_age(None);
+        // What is written from here on is younger than what is undone.
+        self.begin_age();
+        self.move_at = 0;
         for slot in first..self.overlay.next_slot() {
             if slot % BATCH as u32 == 0 {
                 turn().await;
             }
-            let pending = self.overlay.changes.get(slot as usize);
-            let Some(pending) = pending.filter(|pending| pending.moved) else {
+            let is_moved = |pending: &&Pending| pending.moved;
+            if !self
+                .overlay
+                .changes
+                .get(slot as usize)
+                .is_some_and(|pending| is_moved(&pending))
+            {
+                continue;
+            }
+            // This one may leave again as it is: then it is met below.
+            self.make_room().await?;
+            let Some(pending) = self.overlay.changes.get(slot as usize).filter(is_moved) else {
                 continue;
             };
             let space = self.overlay.store_of(pending).home.space;
@@ -312,23 +320,36 @@ impl Txn {
                 self.overlay.restore(slot, as_written(then));
             }
         }
-        if youngest <= mark {
-            return Ok(());
-        }
-        // What is written from here on is younger than what is undone.
-        self.begin_age();
-        // What was made since the savepoint is no table any more, and its rows are nobody's.
-        let live = self.live_stores();
-        for (number, is_live) in live.iter().enumerate() {
-            let store = Arc::clone(&self.overlay.stores[number].store);
-            if *is_live || store.is_derived() {
+        let younger = match &self.moved {
+            Some(moved) => moved.runs.by_age(Some(mark)),
+            None => RunSet::default(),
+        };
+        if !younger.spaces().is_empty() {
+            let stay = self.stores_that_stay();
+            for (number, _) in stay.iter().enumerate().filter(|(_, stays)| **stays) {
+                let store = Arc::clone(&self.overlay.stores[number].store);
                 let number = u32::try_from(number).expect("one store for each table of a statement");
                 self.undo_moved_of((&store, number), mark, (&all, &younger))
                     .await?;
             }
+            self.renew_last_savepoint();
         }
-        self.renew_last_savepoint();
-        Ok(())
+        self.room().await
+    }
+
+    /// For rows that are brought back one after the other.
+    async fn make_room(&mut self) -> Result<(), Error> {
+        self.room().await?;
+        self.check_bounds()
+    }
+
+    /// What is in memory takes less than before: what has stayed is looked at earlier.
+    pub(super) fn move_sooner(&mut self) {
+        let bytes = self
+            .overlay
+            .total_bytes()
+            .saturating_add(self.engine.options.move_bytes);
+        self.move_at = self.move_at.min(bytes);
     }
 
     /// The same for the rows of one store that are not in memory: those that `younger` has something of.
@@ -349,8 +370,7 @@ impl Txn {
             if youngest.lsn <= mark {
                 continue;
             }
-            self.room().await?;
-            self.check_bounds()?;
+            self.make_room().await?;
             if self.is_own(store, &key) {
                 continue;
             }

@@ -104,7 +104,10 @@ impl Txn {
     /// wait would never end, `TableChanged` when the table was replaced after the statement resolved it.
     pub async fn lock(&mut self, table: &Table, key: &[u8]) -> Result<Option<Version>, Error> {
         match self.inside {
-            None => self.lock_plain(table, key).await,
+            None => {
+                self.move_if_large().await?;
+                self.lock_plain(table, key).await
+            }
             Some(_) => self.lock_inside(table, key).await,
         }
     }
@@ -449,13 +452,9 @@ impl Txn {
                         self.check_taken(table, &existing)?;
                         return Ok(InsertOutcome::Exists(existing));
                     }
-                    self.overlay.push(Pending::locked(
-                        store,
-                        key.clone(),
-                        place.entry,
-                        None,
-                        Now::Row(row),
-                    ));
+                    let mut pending = Pending::locked(store, key.clone(), place.entry, None, Now::Row(row));
+                    pending.covers = self.may_cover(lsn);
+                    self.overlay.push(pending);
                     return Ok(InsertOutcome::Inserted(key));
                 }
             }
@@ -486,6 +485,7 @@ impl Txn {
                 };
             }
         };
+        let mut covers = false;
         if !is_new {
             let mut state = entry.lock();
             if let Some(own) = state.slot_of(holder) {
@@ -515,15 +515,18 @@ impl Txn {
             state.set_owner(Arc::clone(holder), slot);
             drop(state);
             self.depend_on(lsn);
+            covers = self.may_cover(lsn);
         }
-        self.overlay.push(Pending::locked(
-            store,
-            key.clone(),
-            entry,
-            None,
-            Now::Row(Arc::clone(row)),
-        ));
+        let now = Now::Row(Arc::clone(row));
+        let mut pending = Pending::locked(store, key.clone(), entry, None, now);
+        pending.covers = covers;
+        self.overlay.push(pending);
         Ok(Attempt::Done(None))
+    }
+
+    /// Whether the transaction's snapshot may see something of a row that was deleted at `lsn`.
+    fn may_cover(&self, lsn: Lsn) -> bool {
+        self.isolation.keeps_snapshot() && lsn > self.snapshot
     }
 
     /// Another transaction has moved a row of the key out of memory: a row that it has replaced is there, for the others one has to wait.

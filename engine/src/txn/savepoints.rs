@@ -89,8 +89,13 @@ impl Txn {
         while self.overlay.undo.len() > undo {
             self.overlay.undo_last();
         }
+        let stay = stores_return.then(|| self.stores_that_stay());
         for slot in (changes..self.overlay.next_slot()).rev() {
             match self.overlay.changes.get(slot as usize) {
+                // What was made since the savepoint never comes back.
+                Some(pending) if stay.as_ref().is_some_and(|stay| !stay[pending.store as usize]) => {
+                    self.give_back(slot);
+                }
                 // It was brought back since: see `undo_moved`.
                 Some(pending) if pending.moved => {}
                 Some(pending) if matches!(pending.logged, Logged::Nothing) => self.give_back(slot),
@@ -100,6 +105,7 @@ impl Txn {
             }
         }
         self.overlay.forget_dirty_beyond_end();
+        self.move_sooner();
         if stores_return {
             self.overlay.mark_all();
         }
@@ -112,10 +118,14 @@ impl Txn {
     /// `UnknownSavepoint`.
     pub fn release(&mut self, id: SavepointId) -> Result<(), Error> {
         let index = self.find(id)?;
+        let undo = self.savepoints[index].undo;
         self.savepoints.truncate(index);
-        if self.savepoints.is_empty() {
-            self.overlay.forget_undo();
+        // What is younger than the savepoint around it needs no steps for that one.
+        match self.savepoints.last() {
+            Some(around) => self.overlay.forget_undo(undo, around.changes),
+            None => self.overlay.forget_undo(0, 0),
         }
+        self.move_sooner();
         Ok(())
     }
 

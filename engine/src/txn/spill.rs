@@ -5,6 +5,7 @@
 //! says the same.
 
 use super::Txn;
+use crate::catalog::Table;
 use crate::commit::{keep_buffer, take_buffer};
 use crate::election::change::ElectionChange;
 use crate::election::of_catalog;
@@ -12,6 +13,7 @@ use crate::error::Error;
 use crate::overlay::Journal;
 use scry_wal::{StoreId, TentativeId};
 use smallvec::SmallVec;
+use std::sync::Arc;
 
 impl Txn {
     /// For bulk loads, between rows: writes ahead when much is unlogged, waits until the log's writer has room, and moves out of memory what takes too
@@ -88,6 +90,7 @@ impl Txn {
         };
         let live = |store| {
             !self.had_ddl
+                || self.defines(store)
                 || made(store)
                 || opened(store)
                 || self.catalog.tables.by_store(store).is_some()
@@ -98,6 +101,29 @@ impl Txn {
             .iter()
             .map(|written| live(written.store.id))
             .collect()
+    }
+
+    /// Whether the transaction's own changes of the catalog leave a table that has a store.
+    fn defines(&self, store: StoreId) -> bool {
+        let has = |table: &Option<Arc<Table>>| table.as_ref().is_some_and(|table| table.store.id == store);
+        let changes = self.ddl.iter().rev();
+        let mut last = changes.filter(|applied| has(&applied.table) || has(&applied.retires));
+        last.next().is_some_and(|applied| has(&applied.table))
+    }
+
+    /// As `live_stores`, where those of indexes are as live as their definitions.
+    pub(super) fn stores_that_stay(&self) -> SmallVec<[bool; 4]> {
+        let mut stay = self.live_stores();
+        let own = self.ddl.iter().filter_map(|applied| applied.table.as_ref());
+        let tables: Vec<&Arc<Table>> = self.catalog.all_tables().chain(own).collect();
+        for (stays, written) in stay.iter_mut().zip(&self.overlay.stores) {
+            if written.store.is_derived() {
+                let indexes = tables.iter().flat_map(|table| &table.indexes);
+                let mut stores = indexes.map(|index| index.store());
+                *stays = !self.had_ddl || stores.any(|store| Arc::ptr_eq(store, &written.store));
+            }
+        }
+        stay
     }
 
     /// Ends what was written ahead. When the log is gone, recovery does it.

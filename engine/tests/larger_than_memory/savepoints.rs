@@ -182,15 +182,24 @@ fn a_savepoint_for_each_row_lets_rows_move_and_be_rolled_back() {
 
 #[test]
 fn a_table_that_is_made_and_filled_behind_a_savepoint_is_gone_with_it() {
-    let mut home = Home::with(tight());
+    let mut home = Home::with(EngineOptions {
+        spill_bytes: 1000,
+        ..tight()
+    });
     let table = indexed(&home);
     let mut txn = begin(&home);
     insert(&mut txn, &table, 1, 1);
     let savepoint = txn.savepoint().unwrap();
-    for _ in 0..3 {
+    // What each round leaves in memory would soon be too much.
+    for round in 0..20 {
         let mut new = new_table("u", true);
         new.indexes = vec![index("u_value", true)];
         let other = block_on(txn.create_table(new)).unwrap();
+        if round > 0 {
+            (0..400).for_each(|id| insert(&mut txn, &other, id, i64::from(id)));
+            block_on(txn.rollback_to(savepoint)).unwrap();
+            continue;
+        }
         load(&mut txn, &other);
         let inner = txn.savepoint().unwrap();
         block_on(txn.truncate(&other)).unwrap();
@@ -316,4 +325,172 @@ fn what_is_rolled_back_or_let_go_of_in_memory_counts_no_longer() {
     insert(&mut txn, &table, 5, 5);
     txn.commit("").unwrap().unwrap();
     assert_eq!(home.rows(&table), [(-1, -1), (5, 5)]);
+}
+
+/// Locks rows until the transaction may have no more of them.
+fn lock_too_many(txn: &mut Txn, table: &Table) {
+    let mut ids = 0..MANY;
+    let refused = ids.find_map(|id| {
+        let locked = block_on(txn.lock(table, &key(id)));
+        locked.and_then(|_| block_on(txn.room())).err()
+    });
+    assert!(
+        matches!(refused, Some(Error::TransactionTooLarge { .. })),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn who_has_met_the_bound_can_go_back_to_any_savepoint_and_go_on() {
+    let (home, table) = full(Before::Evicted);
+    let other = home.create("other", true);
+    let mut txn = begin(&home);
+    let outer = txn.savepoint().unwrap();
+    load(&mut txn, &other);
+    let inner = txn.savepoint().unwrap();
+    lock_too_many(&mut txn, &table);
+    txn.begin_rollback_to(inner).unwrap();
+    block_on(txn.rollback_to(inner)).unwrap();
+    (0..MANY).for_each(|id| insert(&mut txn, &other, MANY + id, i64::from(id)));
+    lock_too_many(&mut txn, &table);
+    block_on(txn.rollback_to(outer)).unwrap();
+    assert_eq!(rows(&mut txn, &other), []);
+    load(&mut txn, &other);
+    txn.commit("").unwrap().unwrap();
+    assert_eq!(home.rows(&other), loaded());
+}
+
+#[test]
+fn wide_rows_that_were_deleted_come_back_within_the_same_memory() {
+    let home = Home::with(tight());
+    let mut new = new_table("wide", true);
+    new.columns[1].ty = DataType::Text;
+    let table = home.create_as(new);
+    let wide = |id: i32| {
+        let text = format!("{id:08}").repeat(1024);
+        table
+            .layout
+            .encode(&[Value::Int4(id), Value::Text(text)])
+            .unwrap()
+    };
+    let mut txn = begin(&home);
+    let many = 1200;
+    for id in 0..many {
+        block_on(txn.insert(&table, Some(key(id)), wide(id))).unwrap();
+    }
+    let savepoint = txn.savepoint().unwrap();
+    for _ in 0..2 {
+        // So few that they do not move.
+        for id in 0..240 {
+            assert!(delete(&mut txn, &table, id));
+        }
+        block_on(txn.rollback_to(savepoint)).unwrap();
+        // There is room for more.
+        assert!(block_on(txn.lock(&table, &key(many - 1))).unwrap().is_some());
+        for id in (0..many).step_by(97) {
+            assert_eq!(txn.get(&table, &key(id)).unwrap().unwrap().row[..], wide(id)[..]);
+        }
+    }
+    txn.commit("").unwrap().unwrap();
+    assert_eq!(table.live_rows(), many as u64);
+}
+
+#[test]
+fn a_primary_key_that_was_rolled_back_keeps_nothing_in_memory() {
+    let home = Home::with(tight());
+    let (table, small) = (indexed(&home), home.create("small", false));
+    let mut txn = begin(&home);
+    let savepoint = txn.savepoint().unwrap();
+    load(&mut txn, &table);
+    block_on(txn.insert(&small, None, row(&small, 1, 1))).unwrap();
+    block_on(txn.add_primary_key(&small, primary_key("small"))).unwrap();
+    block_on(txn.rollback_to(savepoint)).unwrap();
+    assert_eq!(rows(&mut txn, &table), []);
+    load(&mut txn, &table);
+    txn.commit("").unwrap().unwrap();
+    assert_eq!(home.rows(&table), loaded());
+    assert_eq!(home.rows(&small), []);
+    home.check_indexes(&table);
+    home.check_replica(&table);
+}
+
+#[test]
+fn what_a_released_savepoint_could_undo_is_not_kept_for_the_one_around_it() {
+    let home = Home::with(tight());
+    let table = indexed(&home);
+    let mut txn = begin(&home);
+    let outer = txn.savepoint().unwrap();
+    let (rounds, some) = (100, MANY / 100);
+    for round in 0..rounds {
+        let ids = round * some..(round + 1) * some;
+        ids.clone()
+            .for_each(|id| insert(&mut txn, &table, id, -1 - i64::from(id)));
+        let inner = txn.savepoint().unwrap();
+        for id in ids {
+            assert!(set(&mut txn, &table, id, i64::from(id) * 2));
+        }
+        txn.release(inner).unwrap();
+    }
+    assert_eq!(rows(&mut txn, &table), loaded());
+    let inner = txn.savepoint().unwrap();
+    assert!(set(&mut txn, &table, MANY - 1, -1));
+    block_on(txn.rollback_to(inner)).unwrap();
+    assert_eq!(rows(&mut txn, &table), loaded());
+    block_on(txn.rollback_to(outer)).unwrap();
+    assert_eq!(rows(&mut txn, &table), []);
+    insert(&mut txn, &table, 1, 1);
+    txn.commit("").unwrap().unwrap();
+    assert_eq!(home.rows(&table), [(1, 1)]);
+    home.check_indexes(&table);
+}
+
+#[test]
+fn a_new_table_whose_name_another_takes_meanwhile_is_rolled_back_as_any() {
+    let home = Home::with(tight());
+    let mut txn = begin(&home);
+    let table = block_on(txn.create_table(new_table("u", true))).unwrap();
+    load(&mut txn, &table);
+    let savepoint = txn.savepoint().unwrap();
+    for id in 0..MANY {
+        assert!(set(&mut txn, &table, id, -1));
+    }
+    drop(home.create("u", true));
+    txn.statement();
+    block_on(txn.rollback_to(savepoint)).unwrap();
+    let mut other = begin(&home);
+    let theirs = other.catalog().table("u").cloned().unwrap();
+    block_on(other.drop_table(&theirs)).unwrap();
+    other.commit("").unwrap().unwrap();
+    drop(theirs);
+    txn.statement();
+    txn.commit("").unwrap().unwrap();
+    assert_eq!(home.rows(&home.table("u")), loaded());
+    home.check_replica(&home.table("u"));
+}
+
+#[test]
+fn a_row_deleted_since_the_snapshot_is_seen_again_when_what_was_inserted_over_it_is_rolled_back() {
+    for isolation in [Isolation::RepeatableRead, Isolation::Serializable] {
+        let home = Home::with(tight());
+        let table = indexed(&home);
+        (0..3).for_each(|id| home.put(&table, id, i64::from(id) * 2));
+        let mut txn = home.session().begin(isolation);
+        txn.statement();
+        let before = [(0, 0), (1, 2), (2, 4)];
+        assert_eq!(rows(&mut txn, &table), before);
+        let mut other = begin(&home);
+        assert!(delete(&mut other, &table, 1));
+        // What it has deleted moves, too.
+        (1..MANY).for_each(|id| insert(&mut other, &table, -id, -i64::from(id)));
+        other.commit("").unwrap().unwrap();
+        let savepoint = txn.savepoint().unwrap();
+        insert(&mut txn, &table, 1, 2);
+        (3..MANY).for_each(|id| insert(&mut txn, &table, id, i64::from(id) * 2));
+        assert!(private_files(&home) > 0);
+        assert_eq!(rows(&mut txn, &table), loaded());
+        block_on(txn.rollback_to(savepoint)).unwrap();
+        assert_eq!(rows(&mut txn, &table), before, "{isolation:?}");
+        assert_eq!(rows_by_index(&mut txn, &table, 0), before, "{isolation:?}");
+        assert_eq!(get(&mut txn, &table, 1), Some(2), "{isolation:?}");
+    }
 }

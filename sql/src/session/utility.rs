@@ -115,7 +115,8 @@ impl Session {
             Statement::RollbackTo(name) => {
                 // What cursors hold of undone writes must not be seen.
                 self.close_portals();
-                self.transaction.rollback_to(name, &mut self.settings).await?;
+                let undoing = self.transaction.rollback_to(name, &mut self.settings);
+                self.interrupt.waiting(undoing).await??;
                 self.apply_settings();
                 done("ROLLBACK")
             }
