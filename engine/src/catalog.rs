@@ -336,6 +336,10 @@ pub(crate) struct AppliedChange {
 }
 
 impl AppliedChange {
+    pub(crate) fn adds_primary_key(&self) -> bool {
+        matches!(self.change, CatalogChange::AddPrimaryKey { .. })
+    }
+
     pub(crate) fn adds_columns(&self) -> bool {
         let columns = |table: &Option<Arc<Table>>| table.as_ref().map(|table| table.def.columns.len());
         let before = columns(&self.retires);

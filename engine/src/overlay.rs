@@ -152,8 +152,9 @@ pub(crate) struct Overlay {
     pub(crate) stores: SmallVec<[WrittenStore; 2]>,
     pub(crate) appended: SmallVec<[Appended; 4]>,
     pub(crate) undo: Vec<Undo>,
-    /// How many of these steps lead back to another store.
+    /// How many of these steps lead back to another store, and behind which place there are none of them.
     rekeyed: usize,
+    rekeyed_end: usize,
     dirty: Vec<u32>,
     unlogged_bytes: usize,
     /// What `Pending::memory_bytes` says of each change, and `Undo::memory_bytes` of each step.
@@ -423,6 +424,7 @@ impl Overlay {
     /// Undoes the last step, if there is one.
     pub(crate) fn undo_last(&mut self) {
         let Some(undo) = self.undo.pop() else { return };
+        self.rekeyed_end = self.rekeyed_end.min(self.undo.len());
         self.count(undo.memory_bytes(), 0);
         match undo {
             Undo::Now { slot, now } => self.restore(slot, now),
@@ -484,11 +486,17 @@ impl Overlay {
         self.count(before, after);
         self.push_undo(undo);
         self.rekeyed += 1;
+        self.rekeyed_end = self.undo.len();
     }
 
     /// Whether a change has gone to another store, and was not undone.
     pub(crate) fn is_rekeyed(&self) -> bool {
         self.rekeyed > 0
+    }
+
+    /// Whether one may have since there were so many steps.
+    pub(crate) fn is_rekeyed_since(&self, steps: usize) -> bool {
+        self.rekeyed > 0 && self.rekeyed_end > steps
     }
 
     /// Notes that a change may differ from what the log has.

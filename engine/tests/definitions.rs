@@ -594,3 +594,113 @@ fn other_definition<'h>(
         txn.redefine(table, def).await.map(drop)
     })
 }
+
+#[test]
+fn what_is_written_under_a_primary_key_that_is_rolled_back_is_not_in_the_log() {
+    for is_changed_before in [false, true] {
+        let mut home = Home::with(options_that_spill(true));
+        let table = home.create("t", false);
+        let mut txn = home.session().begin(Isolation::ReadCommitted);
+        txn.statement();
+        let keys: Vec<Key> = (0..40)
+            .map(|id| {
+                let row = row(&table, id, 0);
+                match block_on(txn.insert(&table, None, row)).unwrap() {
+                    InsertOutcome::Inserted(key) => key,
+                    other => panic!("{other:?}"),
+                }
+            })
+            .collect();
+        txn.commit("").unwrap().unwrap();
+        let mut txn = home.session().begin(Isolation::ReadCommitted);
+        txn.statement();
+        let savepoint = txn.savepoint().unwrap();
+        if is_changed_before {
+            for (id, hidden) in keys.iter().enumerate().skip(30) {
+                block_on(txn.lock(&table, hidden)).unwrap().unwrap();
+                let row = row(&table, i32::try_from(id).unwrap(), 1);
+                block_on(txn.update(&table, hidden, row)).unwrap();
+            }
+        }
+        let keyed = block_on(txn.add_primary_key(&table, primary_key("t"))).unwrap();
+        for id in 0..35 {
+            assert!(set(&mut txn, &keyed, id, 2));
+        }
+        assert!(delete(&mut txn, &keyed, 3));
+        (100..140).for_each(|id| insert(&mut txn, &keyed, id, 2));
+        block_on(txn.rollback_to(savepoint)).unwrap();
+        block_on(txn.insert(&table, None, row(&table, 50, 3))).unwrap();
+        txn.commit("").unwrap().unwrap();
+        drop((table, keyed));
+        let mut expected: Vec<_> = (0..40).map(|id| (id, 0)).collect();
+        expected.push((50, 3));
+        let check = |home: &Home| {
+            let table = home.table("t");
+            assert_eq!(home.rows(&table), expected);
+            assert_eq!(table.live_rows(), 41);
+            home.check_replica(&table);
+        };
+        check(&home);
+        home.restart_at_once();
+        check(&home);
+        home.restart();
+        check(&home);
+    }
+}
+
+#[test]
+fn a_primary_key_and_what_becomes_of_its_table_in_the_same_transaction_are_found_again() {
+    for (truncates, renames) in [(true, false), (false, true), (true, true)] {
+        let mut home = Home::with(EngineOptions {
+            checkpoint_log_bytes: 0,
+            ..options()
+        });
+        let table = home.create("t", false);
+        let mut txn = home.session().begin(Isolation::ReadCommitted);
+        txn.statement();
+        block_on(txn.insert(&table, None, row(&table, 1, 1))).unwrap();
+        txn.commit("").unwrap().unwrap();
+        let mut txn = home.session().begin(Isolation::ReadCommitted);
+        txn.statement();
+        let mut now = block_on(txn.add_primary_key(&table, primary_key("t"))).unwrap();
+        if truncates {
+            now = block_on(txn.truncate(&now)).unwrap();
+        }
+        if renames {
+            let mut def = now.def.clone();
+            def.primary_key.as_mut().unwrap().name = "renamed".to_owned();
+            now = block_on(txn.redefine(&now, def)).unwrap();
+        }
+        insert(&mut txn, &now, 2, 2);
+        txn.commit("").unwrap().unwrap();
+        let name = if renames {
+            "renamed".to_owned()
+        } else {
+            primary_key("t").name
+        };
+        let rows = if truncates {
+            vec![(2, 2)]
+        } else {
+            vec![(1, 1), (2, 2)]
+        };
+        drop((table, now));
+        for restart in 0..3 {
+            match restart {
+                0 => home.restart_at_once(),
+                _ => home.restart(),
+            }
+            let table = home.table("t");
+            let key = table.def.primary_key.as_ref().map(|key| key.name.clone());
+            assert_eq!(
+                key.as_ref(),
+                Some(&name),
+                "{truncates} {renames}, restart {restart}"
+            );
+            assert_eq!(home.rows(&table), rows);
+            let mut txn = home.session().begin(Isolation::ReadCommitted);
+            txn.statement();
+            let outcome = try_insert(&mut txn, &table, 2, 5).unwrap();
+            assert!(matches!(outcome, InsertOutcome::Exists(_)), "{outcome:?}");
+        }
+    }
+}

@@ -1,12 +1,13 @@
 //! What a commit says of rows: its ordinals, and the changes that its records name.
 
 use super::bulk::Into;
+use super::definitions::NewKey;
 use super::entries::Old;
 use super::rows::{each_newest, newest, rows_by_ordinal};
 use super::window::{Kind, Place};
 use super::{Replay, corrupt};
 use crate::Row;
-use crate::catalog::{PrimaryKey, Table};
+use crate::catalog::Table;
 use crate::election::branch;
 use crate::error::Error;
 use crate::key::Key;
@@ -181,7 +182,7 @@ impl Replay {
         &mut self,
         lsn: Lsn,
         commit: &Commit<'_>,
-        new_keys: &HashMap<StoreId, PrimaryKey>,
+        new_keys: &HashMap<StoreId, NewKey>,
     ) -> Result<Progress, Error> {
         let mut stores = SmallVec::new();
         for range in commit.stores.iter() {

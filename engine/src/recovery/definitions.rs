@@ -16,6 +16,12 @@ use scry_wal::{Lsn, Ordinal, StoreId};
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// A primary key that a table gets.
+pub(super) struct NewKey {
+    oid: u32,
+    key: PrimaryKey,
+}
+
 impl Replay {
     /// Makes a change of the catalog whose rows are in the runs.
     pub(super) fn define(&mut self, definition: &Definition) -> Result<(), Error> {
@@ -23,8 +29,8 @@ impl Replay {
         match change {
             CatalogChange::Election(change) => drop(self.elect(*lsn, change, spaces)?),
             change => {
-                if let Some((store, key)) = self.alter(*lsn, change, spaces)? {
-                    self.rekey(*lsn, store, &key, Some(HashMap::new()), spaces)?;
+                if let Some((store, new)) = self.alter(*lsn, change, spaces)? {
+                    self.rekey(*lsn, store, &new, Some(HashMap::new()), spaces)?;
                 }
             }
         }
@@ -151,7 +157,7 @@ impl Replay {
         lsn: Lsn,
         change: &CatalogChange,
         spaces: &Spaces,
-    ) -> Result<Option<(StoreId, PrimaryKey)>, Error> {
+    ) -> Result<Option<(StoreId, NewKey)>, Error> {
         if self.alter_sequence(lsn, change)? {
             return Ok(None);
         }
@@ -189,7 +195,11 @@ impl Replay {
                 for column in &key.columns {
                     def.columns[*column].not_null = true;
                 }
-                new_key = Some((def.store, key.clone()));
+                let new = NewKey {
+                    oid: *oid,
+                    key: key.clone(),
+                };
+                new_key = Some((def.store, new));
                 let new = Table::new(def, Arc::clone(&old.store), Arc::clone(&old.lock));
                 Some(new.with_rules(Arc::new(old.rules.without(&key.columns))))
             }
@@ -242,16 +252,25 @@ impl Replay {
         &mut self,
         lsn: Lsn,
         store_id: StoreId,
-        key: &PrimaryKey,
+        NewKey { oid, key }: &NewKey,
         rows: Option<HashMap<Ordinal, (Lsn, Row)>>,
         spaces: &Spaces,
     ) -> Result<(), Error> {
         // The transaction may have dropped the table after all.
-        let Some(known) = self.stores.get(&store_id) else {
+        let Some(table) = self.catalog.by_oid(*oid) else {
             return Ok(());
         };
-        let Some(table) = self.catalog.tables.by_store(store_id) else {
-            return Ok(());
+        // It may have another name by now.
+        let now = table.def.primary_key.clone();
+        let change = CatalogChange::AddPrimaryKey {
+            oid: *oid,
+            key: now.unwrap_or_else(|| key.clone()),
+        };
+        // Or have put another store in the place of this one, which has the key from the beginning.
+        let known = self.stores.get(&store_id);
+        let Some(known) = known.filter(|_| table.def.store == store_id) else {
+            let table = Arc::clone(table);
+            return self.change_catalog(lsn, change, Some(table));
         };
         let old = Arc::clone(&known.store);
         let layout = Arc::clone(&known.layout);
@@ -285,10 +304,6 @@ impl Replay {
         let rekeyed = Table::with_indexes_of(&[], spaces, table.def.clone(), Arc::clone(&store), lock);
         let table = Arc::new(rekeyed.with_rules(Arc::clone(&table.rules)));
         self.stores.insert(store_id, Arc::clone(&table));
-        let change = CatalogChange::AddPrimaryKey {
-            oid: table.def.oid,
-            key: key.clone(),
-        };
         self.change_catalog(lsn, change, Some(table))
     }
 }

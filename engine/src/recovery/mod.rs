@@ -321,9 +321,9 @@ impl Replay {
         if !catalog.is_empty() {
             self.applying.settle()?;
         }
-        for (store, key) in new_keys {
+        for (store, new) in new_keys {
             let rows = progress.take_rows(store);
-            self.rekey(lsn, store, &key, rows, &Spaces::default())?;
+            self.rekey(lsn, store, &new, rows, &Spaces::default())?;
         }
         for change in catalog {
             self.fill_indexes(lsn, change)?;

@@ -121,6 +121,8 @@ pub struct Txn {
     pub(crate) inside: Option<Inside>,
     /// The candidate that it elects.
     pub(crate) electing: Option<Electing>,
+    /// A change is being made that counts as logged: nothing is written ahead before it does.
+    pub(crate) adopting: bool,
     /// Under SERIALIZABLE, what it has read.
     reads: Option<Box<Reads>>,
     /// No commit after the snapshot and up to here wrote what was read.
@@ -196,6 +198,7 @@ impl Txn {
             finished: false,
             inside: None,
             electing: None,
+            adopting: false,
             reads: None,
             validated: Lsn::ZERO,
         }

@@ -19,7 +19,7 @@
 //!
 //! What stays in memory: rows that it has replaced or deleted of which no checkpoint has written the committed version (it asks for one); rows that
 //! it has locked and not written; rows that others wait for; rows that it has inserted over ones which its snapshot still sees; rows that it has written before an open savepoint and after it, with what they were. What is
-//! written behind a savepoint and a new column stays as well. `transactions.memory_mib_max` ends a transaction
+//! written behind a savepoint and a new column or primary key stays as well. `transactions.memory_mib_max` ends a transaction
 //! of which too much stays. A transaction that works in a candidate, elects one, or has given a table another primary key moves nothing.
 //!
 //! Invariants:
@@ -150,7 +150,7 @@ impl Txn {
 
     fn may_move(&self) -> bool {
         let is_plain = self.inside.is_none() && self.electing.is_none() && !self.fills;
-        is_plain && !self.overlay.is_rekeyed() && !self.may_lose_columns() && self.holder.is_some()
+        is_plain && !self.overlay.is_rekeyed() && !self.may_be_redefined() && self.holder.is_some()
     }
 
     /// What can move, in the order of spaces and keys; what it takes in memory; and what that takes which a checkpoint would let go.
@@ -337,10 +337,14 @@ impl Txn {
         self.room().await
     }
 
-    /// For rows that are brought back one after the other.
+    /// For rows that are brought back one after the other: as many may be in memory, beyond the bound, as move together.
     async fn make_room(&mut self) -> Result<(), Error> {
         self.room().await?;
-        self.check_bounds()
+        let limit = self.engine.options.transaction_bytes_max;
+        match self.overlay.total_bytes() > limit.saturating_add(self.engine.options.move_bytes) {
+            true => Err(Error::TransactionTooLarge { limit }),
+            false => Ok(()),
+        }
     }
 
     /// What is in memory takes less than before: what has stayed is looked at earlier.

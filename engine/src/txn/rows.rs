@@ -104,10 +104,7 @@ impl Txn {
     /// wait would never end, `TableChanged` when the table was replaced after the statement resolved it.
     pub async fn lock(&mut self, table: &Table, key: &[u8]) -> Result<Option<Version>, Error> {
         match self.inside {
-            None => {
-                self.move_if_large().await?;
-                self.lock_plain(table, key).await
-            }
+            None => self.lock_plain(table, key).await,
             Some(_) => self.lock_inside(table, key).await,
         }
     }
@@ -247,7 +244,12 @@ impl Txn {
         };
         let mut state = entry.lock();
         if let Some(slot) = state.slot_of(holder) {
-            return Ok(Attempt::Done(self.overlay.get(slot).current()));
+            let own = self.overlay.get(slot);
+            // What was inserted over a deleted row was rolled back.
+            if own.covers && matches!(own.now, Now::Untouched) && !table.store.is_derived() {
+                return Err(self.changed_since_snapshot(table));
+            }
+            return Ok(Attempt::Done(own.current()));
         }
         if state.is_dead() {
             drop(state);

@@ -167,10 +167,13 @@ impl Txn {
         !self.savepoints.is_empty()
     }
 
-    /// Whether rolling back to a savepoint takes away columns that were added since.
-    pub(super) fn may_lose_columns(&self) -> bool {
-        let first = self.savepoints.first();
-        first.is_some_and(|first| self.ddl[first.ddl..].iter().any(AppliedChange::adds_columns))
+    /// Whether rolling back to a savepoint takes away columns or a primary key that were added since: what is written to the log cannot be meant
+    /// otherwise then.
+    pub(super) fn may_be_redefined(&self) -> bool {
+        let redefines = |applied: &AppliedChange| applied.adds_columns() || applied.adds_primary_key();
+        self.savepoints.first().is_some_and(|first| {
+            self.overlay.is_rekeyed_since(first.undo) || self.ddl[first.ddl..].iter().any(redefines)
+        })
     }
 
     fn find(&self, id: SavepointId) -> Result<usize, Error> {

@@ -492,5 +492,10 @@ fn a_row_deleted_since_the_snapshot_is_seen_again_when_what_was_inserted_over_it
         assert_eq!(rows(&mut txn, &table), before, "{isolation:?}");
         assert_eq!(rows_by_index(&mut txn, &table, 0), before, "{isolation:?}");
         assert_eq!(get(&mut txn, &table, 1), Some(2), "{isolation:?}");
+        let refused = block_on(txn.lock(&table, &key(1)));
+        assert!(
+            matches!(refused, Err(Error::SerializationFailure { .. })),
+            "{refused:?}"
+        );
     }
 }

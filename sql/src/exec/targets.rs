@@ -165,6 +165,8 @@ impl Targets {
                         .await??
                 }
                 LockWait::NoWait | LockWait::Skip => {
+                    // So that there is nothing to wait for but the lock.
+                    exec.interrupt.waiting(exec.txn.room()).await??;
                     match at_once(take(exec.txn, table, key.as_ref(), locking.shared)) {
                         Some(result) => result?,
                         None if locking.wait == LockWait::Skip => {
