@@ -463,7 +463,10 @@ impl Txn {
         evaluate: &Evaluate<'_>,
     ) -> Result<Option<Conflict>, Error> {
         loop {
-            let present = match self.find_row(table, &row, adopted).await? {
+            self.adopting = adopted;
+            let found = self.find_row(table, &row, adopted).await;
+            self.adopting = false;
+            let present = match found? {
                 Found::Same => return Ok(None),
                 Found::Other(present) => present,
             };

@@ -318,3 +318,34 @@ fn a_key_that_comes_back_after_the_election_that_kept_its_row_is_there_after_a_r
     assert_eq!(home.rows(&table), [(1, 11), (2, 25), (3, 30)]);
     home.check_replica(&table);
 }
+
+#[test]
+fn a_winner_with_entries_of_an_index_that_fill_the_log_ahead_is_elected() {
+    let mut options = options();
+    options.spill_bytes = 4 << 10;
+    let mut home = Home::with(options);
+    let mut new = new_table("t", true);
+    new.indexes = vec![index("t_value", true), index("t_any", false)];
+    let table = home.create_as(new);
+    change(&home, &table, |txn, table| {
+        (0..300).for_each(|id| insert(txn, table, id, i64::from(id)))
+    });
+    create_election(&home, "e", 1);
+    create_candidate(&home, "e", "c");
+    change_in(&home, "c", &table, |txn, table| {
+        (0..100).for_each(|id| assert!(set(txn, table, id, -1 - i64::from(id))));
+        (100..200).for_each(|id| assert!(delete(txn, table, id)));
+        (300..900).for_each(|id| insert(txn, table, id, i64::from(id)));
+    });
+    elect_with(&home, "e", "c", OnConflict::Fail).unwrap();
+    let changed = (0..100).map(|id| (id, -1 - i64::from(id)));
+    let all: Vec<_> = changed.chain((200..900).map(|id| (id, i64::from(id)))).collect();
+    assert_eq!(home.rows(&table), all);
+    home.check_indexes(&table);
+    home.check_replica(&table);
+    drop(table);
+    home.restart_at_once();
+    let table = home.table("t");
+    assert_eq!(home.rows(&table), all);
+    home.check_indexes(&table);
+}
