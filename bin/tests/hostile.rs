@@ -404,6 +404,7 @@ fn statements_write_many_times_as_much_as_a_transaction_may_have_in_memory() {
         "BEGIN; UPDATE t SET v = 'another text'; DELETE FROM t WHERE k % 4 = 0; ROLLBACK",
         "DELETE FROM t WHERE k % 4 = 1",
         "UPDATE t SET k = k + 1000000 WHERE k % 4 = 2",
+        "BEGIN; UPDATE t SET n = n + 1; SELECT k FROM t FOR UPDATE; UPDATE t SET n = n - 1; COMMIT",
         "BEGIN; UPDATE t SET n = n + 1; SAVEPOINT s; DELETE FROM t WHERE k % 4 = 3; UPDATE t SET v = 'another text'; \
          ROLLBACK TO s; UPDATE t SET n = n - 1; COMMIT",
     ] {

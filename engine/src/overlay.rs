@@ -447,11 +447,16 @@ impl Overlay {
     /// Forgets those of the steps from a place on that nobody can go back: of changes from a number on. Which locks the transaction has is kept.
     pub(crate) fn forget_undo(&mut self, from: usize, slots: u32) {
         let last = self.undo.split_off(from);
+        self.rekeyed_end = self.rekeyed_end.min(from);
         let forgotten: u64 = last.iter().map(Undo::memory_bytes).sum();
         self.count(forgotten, 0);
         for undo in last {
-            if undo.slot() < slots || matches!(undo, Undo::Rekeyed { .. }) {
+            let is_rekeyed = matches!(undo, Undo::Rekeyed { .. });
+            if is_rekeyed || undo.slot() < slots {
                 self.push_undo(undo);
+            }
+            if is_rekeyed {
+                self.rekeyed_end = self.undo.len();
             }
         }
     }

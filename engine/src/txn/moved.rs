@@ -334,6 +334,7 @@ impl Txn {
             }
             self.renew_last_savepoint();
         }
+        self.move_at = 0;
         self.room().await
     }
 

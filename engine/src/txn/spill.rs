@@ -28,8 +28,8 @@ impl Txn {
 
     pub(super) async fn room_if_full(&mut self) -> Result<(), Error> {
         // What is in the log stays there: rows with columns or keys that may turn out never to have been added must not get there.
-        let may_spill = !self.adopting && !self.may_be_redefined();
-        if self.overlay.unlogged_bytes() > self.engine.limits.spill_bytes && may_spill {
+        let is_much = self.overlay.unlogged_bytes() > self.engine.limits.spill_bytes;
+        if is_much && !self.adopting && !self.may_be_redefined() {
             self.engine.log().room().await?;
             self.spill()?;
         }

@@ -158,6 +158,8 @@ impl Targets {
                     continue;
                 }
             }
+            // Rows that come back to be locked may leave again; and at once there is nothing to wait for but the lock.
+            exec.interrupt.waiting(exec.txn.room()).await??;
             let version = match locking.wait {
                 LockWait::Wait => {
                     exec.interrupt
@@ -165,8 +167,6 @@ impl Targets {
                         .await??
                 }
                 LockWait::NoWait | LockWait::Skip => {
-                    // So that there is nothing to wait for but the lock.
-                    exec.interrupt.waiting(exec.txn.room()).await??;
                     match at_once(take(exec.txn, table, key.as_ref(), locking.shared)) {
                         Some(result) => result?,
                         None if locking.wait == LockWait::Skip => {

@@ -243,6 +243,7 @@ impl Session {
             let txn = self.transaction.open_txn()?;
             let mut same = true;
             for row in &found {
+                self.interrupt.waiting(txn.room()).await??;
                 let locked = self
                     .interrupt
                     .locking(txn.lock(&plan.table, row.key.as_ref()))
