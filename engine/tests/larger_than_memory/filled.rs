@@ -50,10 +50,7 @@ fn what_a_new_index_or_primary_key_has_is_in_files_again_after_a_crash() {
             "restart {restart}: its rows are in files"
         );
         let table = home.table("t");
-        assert_eq!(home.rows(&table), expected, "restart {restart}");
-        assert_eq!(table.live_rows(), expected.len() as u64);
-        home.check_indexes(&table);
-        home.check_replica(&table);
+        check_whole(&home, &table, &expected, &format!("restart {restart}"));
         let mut txn = begin(&home);
         let taken = try_insert(&mut txn, &table, -4, 4).unwrap();
         assert!(matches!(taken, InsertOutcome::Taken { index: 0, key: taken } if taken == key(-3)));

@@ -61,6 +61,14 @@ fn begin(home: &Home) -> Txn {
     txn
 }
 
+/// That a table has these rows, counts them, and that its indexes and the log have the same.
+fn check_whole(home: &Home, table: &Table, expected: &[(i32, i64)], what: &str) {
+    assert_eq!(home.rows(table), expected, "{what}");
+    assert_eq!(table.live_rows(), expected.len() as u64, "{what}");
+    home.check_indexes(table);
+    home.check_replica(table);
+}
+
 /// Files of rows, but for those that the manifest names.
 fn private_files(home: &Home) -> usize {
     let all = std::fs::read_dir(home.directory.path().join("runs")).unwrap();
@@ -506,10 +514,7 @@ fn changes_of_others_rows_that_are_larger_than_memory_are_committed_and_found_af
         home.engine().checkpoint().unwrap();
         assert_eq!(rows(&mut txn, &table), expected, "{before:?}");
         txn.commit("UPDATE").unwrap().unwrap();
-        assert_eq!(home.rows(&table), expected, "{before:?}");
-        assert_eq!(table.live_rows(), expected.len() as u64);
-        home.check_indexes(&table);
-        home.check_replica(&table);
+        check_whole(&home, &table, &expected, &format!("{before:?}"));
         // Others write them again, in memory and by another large transaction.
         assert!(expected.iter().any(|(id, _)| *id == 4));
         let mut txn = begin(&home);
@@ -526,10 +531,12 @@ fn changes_of_others_rows_that_are_larger_than_memory_are_committed_and_found_af
             drop(table);
             home.restart_at_once();
             let table = home.table("t");
-            assert_eq!(home.rows(&table), expected, "{before:?}, restart {restart}");
-            assert_eq!(table.live_rows(), expected.len() as u64);
-            home.check_indexes(&table);
-            home.check_replica(&table);
+            check_whole(
+                &home,
+                &table,
+                &expected,
+                &format!("{before:?}, restart {restart}"),
+            );
             match restart {
                 // Else the commit has asked for a checkpoint.
                 0 if before != Before::Dirty => {

@@ -51,17 +51,11 @@ fn loads_behind_a_savepoint_are_rolled_back_again_and_again_within_the_same_memo
     insert(&mut txn, &table, 17, 34);
     txn.commit("").unwrap().unwrap();
     let expected = [(-2, -2), (-1, -1), (17, 34)];
-    assert_eq!(home.rows(&table), expected);
-    assert_eq!(table.live_rows(), 3);
-    home.check_indexes(&table);
-    home.check_replica(&table);
+    check_whole(&home, &table, &expected, "");
     drop(table);
     home.restart_at_once();
     let table = home.table("t");
-    assert_eq!(home.rows(&table), expected);
-    assert_eq!(table.live_rows(), 3);
-    home.check_indexes(&table);
-    home.check_replica(&table);
+    check_whole(&home, &table, &expected, "");
 }
 
 /// What the transaction does to every so-manieth row, scattered: it deletes some, changes others, and puts some back that were deleted.
@@ -135,17 +129,11 @@ fn savepoints_within_savepoints_have_everything_as_it_was() {
             }
         }
         let expected: Vec<(i32, i64)> = held.into_iter().collect();
-        assert_eq!(home.rows(&table), expected, "{before:?}");
-        assert_eq!(table.live_rows(), expected.len() as u64);
-        home.check_indexes(&table);
-        home.check_replica(&table);
+        check_whole(&home, &table, &expected, &format!("{before:?}"));
         drop(table);
         home.restart_at_once();
         let table = home.table("t");
-        assert_eq!(home.rows(&table), expected, "{before:?}, after a crash");
-        assert_eq!(table.live_rows(), expected.len() as u64);
-        home.check_indexes(&table);
-        home.check_replica(&table);
+        check_whole(&home, &table, &expected, &format!("{before:?}, after a crash"));
     }
 }
 
@@ -248,10 +236,7 @@ fn others_wait_for_rows_that_were_rolled_back_until_the_transaction_ends() {
         b.commit("").unwrap().unwrap();
         let mut expected = loaded();
         expected.insert(0, (-5, -5));
-        assert_eq!(home.rows(&table), expected);
-        assert_eq!(table.live_rows(), expected.len() as u64);
-        home.check_indexes(&table);
-        home.check_replica(&table);
+        check_whole(&home, &table, &expected, "");
     }
 }
 
@@ -288,10 +273,7 @@ fn a_rollback_that_is_given_up_half_done_can_be_done_again() {
         check(&mut txn, &outer.1, "the outer one");
         txn.commit("").unwrap().unwrap();
         let expected: Vec<(i32, i64)> = outer.1.into_iter().collect();
-        assert_eq!(home.rows(&table), expected);
-        assert_eq!(table.live_rows(), expected.len() as u64);
-        home.check_indexes(&table);
-        home.check_replica(&table);
+        check_whole(&home, &table, &expected, "");
         drop(table);
         home.restart_at_once();
         assert_eq!(home.rows(&home.table("t")), expected);
