@@ -152,9 +152,8 @@ pub(crate) struct Overlay {
     pub(crate) stores: SmallVec<[WrittenStore; 2]>,
     pub(crate) appended: SmallVec<[Appended; 4]>,
     pub(crate) undo: Vec<Undo>,
-    /// How many of these steps lead back to another store, and behind which place there are none of them.
-    rekeyed: usize,
-    rekeyed_end: usize,
+    /// The places of those steps that lead back to another store, ascending.
+    rekeyed: Vec<usize>,
     dirty: Vec<u32>,
     unlogged_bytes: usize,
     /// What `Pending::memory_bytes` says of each change, and `Undo::memory_bytes` of each step.
@@ -200,6 +199,21 @@ impl Pending {
             moved: false,
             covers: false,
         }
+    }
+
+    /// A row that is inserted; it `covers` one that the snapshot may see.
+    pub(crate) fn inserted(store: u32, key: Key, entry: Arc<RowEntry>, row: Row, covers: bool) -> Pending {
+        Pending {
+            covers,
+            ..Pending::locked(store, key, entry, None, Now::Row(row))
+        }
+    }
+
+    /// Has it say nothing of any row; answers of which it was.
+    fn clear(&mut self) -> (Key, Option<Arc<RowEntry>>) {
+        (self.now, self.logged, self.base) = (Now::Untouched, Logged::Nothing, None);
+        (self.moved, self.covers) = (false, false);
+        (std::mem::take(&mut self.key), self.entry.take())
     }
 
     /// What the change takes in memory, about.
@@ -368,29 +382,32 @@ impl Overlay {
 
     /// A change was moved out of memory: only its number is left.
     pub(crate) fn empty(&mut self, slot: u32) {
-        let pending = &mut self.changes[slot as usize];
-        let before = pending.memory_bytes();
-        (pending.entry, pending.base) = (None, None);
-        pending.key = Key::new();
-        (pending.now, pending.logged, pending.moved) = (Now::Untouched, Logged::Nothing, false);
-        self.count(before, EMPTY_BYTES);
+        self.with(slot, |pending| drop(pending.clear()));
     }
 
-    /// Gives up a change of which the log has nothing, or of whose store it has nothing that counts. Answers whose lock is to be given back: the number of the store, the key and the entry.
+    /// Gives up a change of which the log has nothing, or of whose store it has nothing that counts. Answers whose lock is to be given back: the
+    /// number of the store, the key and the entry.
     pub(crate) fn give_up(&mut self, slot: u32) -> Option<(u32, Key, Arc<RowEntry>)> {
-        let pending = &mut self.changes[slot as usize];
-        let before = pending.memory_bytes();
-        pending.set_now(Now::Untouched);
-        (pending.base, pending.logged, pending.moved) = (None, Logged::Nothing, false);
-        let (store, key) = (pending.store, std::mem::take(&mut pending.key));
-        let entry = pending.entry.take();
+        let (store, key, entry) = self.with(slot, |pending| {
+            pending.set_now(Now::Untouched);
+            let (key, entry) = pending.clear();
+            (pending.store, key, entry)
+        });
         if slot + 1 == self.next_slot() {
             self.changes.pop();
-            self.count(before, 0);
-        } else {
-            self.count(before, EMPTY_BYTES);
+            self.count(EMPTY_BYTES, 0);
         }
         Some((store, key, entry?))
+    }
+
+    /// Does something to a change, and counts what it takes then.
+    fn with<T>(&mut self, slot: u32, make: impl FnOnce(&mut Pending) -> T) -> T {
+        let pending = &mut self.changes[slot as usize];
+        let before = pending.memory_bytes();
+        let made = make(pending);
+        let after = pending.memory_bytes();
+        self.count(before, after);
+        made
     }
 
     /// What took so many bytes takes so many now.
@@ -405,26 +422,15 @@ impl Overlay {
         self.count(count as u64 * EMPTY_BYTES, 0);
     }
 
-    /// Has a change say something else of its row; answers what it said before.
-    fn change(&mut self, slot: u32, now: Now) -> Now {
-        let pending = &mut self.changes[slot as usize];
-        let before = pending.memory_bytes();
-        let said = pending.set_now(now);
-        let after = pending.memory_bytes();
-        self.count(before, after);
-        said
-    }
-
     /// Makes of a row what it was before, with no step that leads back.
     pub(crate) fn restore(&mut self, slot: u32, now: Now) {
-        self.change(slot, now);
+        self.with(slot, |pending| pending.set_now(now));
         self.mark(slot);
     }
 
     /// Undoes the last step, if there is one.
     pub(crate) fn undo_last(&mut self) {
         let Some(undo) = self.undo.pop() else { return };
-        self.rekeyed_end = self.rekeyed_end.min(self.undo.len());
         self.count(undo.memory_bytes(), 0);
         match undo {
             Undo::Now { slot, now } => self.restore(slot, now),
@@ -434,12 +440,10 @@ impl Overlay {
                 key,
                 entry,
             } => {
-                self.rekeyed -= 1;
-                let pending = &mut self.changes[slot as usize];
-                let before = pending.memory_bytes();
-                (pending.store, pending.key, pending.entry) = (store, key, entry);
-                let after = pending.memory_bytes();
-                self.count(before, after);
+                self.rekeyed.pop();
+                self.with(slot, |pending| {
+                    (pending.store, pending.key, pending.entry) = (store, key, entry);
+                });
             }
         }
     }
@@ -447,16 +451,13 @@ impl Overlay {
     /// Forgets those of the steps from a place on that nobody can go back: of changes from a number on. Which locks the transaction has is kept.
     pub(crate) fn forget_undo(&mut self, from: usize, slots: u32) {
         let last = self.undo.split_off(from);
-        self.rekeyed_end = self.rekeyed_end.min(from);
+        self.rekeyed
+            .truncate(self.rekeyed.partition_point(|place| *place < from));
         let forgotten: u64 = last.iter().map(Undo::memory_bytes).sum();
         self.count(forgotten, 0);
         for undo in last {
-            let is_rekeyed = matches!(undo, Undo::Rekeyed { .. });
-            if is_rekeyed || undo.slot() < slots {
+            if undo.slot() < slots || matches!(undo, Undo::Rekeyed { .. }) {
                 self.push_undo(undo);
-            }
-            if is_rekeyed {
-                self.rekeyed_end = self.undo.len();
             }
         }
     }
@@ -465,7 +466,7 @@ impl Overlay {
     /// innermost savepoint and need no undo.
     pub(crate) fn write(&mut self, slot: u32, now: Now, undo_below: u32) {
         self.writes += 1;
-        let before = self.change(slot, now);
+        let before = self.with(slot, |pending| pending.set_now(now));
         if slot < undo_below {
             self.push_undo(Undo::Now { slot, now: before });
         }
@@ -474,34 +475,31 @@ impl Overlay {
 
     fn push_undo(&mut self, undo: Undo) {
         self.count(0, undo.memory_bytes());
+        if let Undo::Rekeyed { .. } = undo {
+            self.rekeyed.push(self.undo.len());
+        }
         self.undo.push(undo);
     }
 
     /// A change is of another store from here on, under another key and entry.
     pub(crate) fn rekey(&mut self, slot: u32, (store, key, entry): (u32, Key, Arc<RowEntry>)) {
-        let pending = &mut self.changes[slot as usize];
-        let before = pending.memory_bytes();
-        let undo = Undo::Rekeyed {
+        let undo = self.with(slot, |pending| Undo::Rekeyed {
             slot,
             store: std::mem::replace(&mut pending.store, store),
             key: std::mem::replace(&mut pending.key, key),
             entry: pending.entry.replace(entry),
-        };
-        let after = pending.memory_bytes();
-        self.count(before, after);
+        });
         self.push_undo(undo);
-        self.rekeyed += 1;
-        self.rekeyed_end = self.undo.len();
     }
 
     /// Whether a change has gone to another store, and was not undone.
     pub(crate) fn is_rekeyed(&self) -> bool {
-        self.rekeyed > 0
+        !self.rekeyed.is_empty()
     }
 
-    /// Whether one may have since there were so many steps.
+    /// Whether one has since there were so many steps.
     pub(crate) fn is_rekeyed_since(&self, steps: usize) -> bool {
-        self.rekeyed > 0 && self.rekeyed_end > steps
+        self.rekeyed.last().is_some_and(|place| *place >= steps)
     }
 
     /// Notes that a change may differ from what the log has.

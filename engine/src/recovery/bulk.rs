@@ -14,7 +14,7 @@
 //! primary key by the same commit are read into memory, for those are known by their ordinals.
 
 use super::changes::{OwnedChange, Progress, RowChange, old_row};
-use super::layers::{Layers, merge};
+use super::layers::{Layers, VERSION_BYTES, merge};
 use super::rows::in_memory;
 use super::window::{Kind, Place};
 use super::{Replay, corrupt};
@@ -31,9 +31,6 @@ use crate::store::memtable::Found;
 use scry_wal::{Change, Ended, Lsn, Op, Ordinal, Record, StoreId};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-
-/// What a change takes in memory beside its key and rows, about.
-const CHANGE_BYTES: usize = 128;
 
 /// Tentative changes of one transaction.
 #[derive(Default)]
@@ -86,7 +83,7 @@ impl Kept {
         runs: &Arc<Runs>,
         bulk_bytes: usize,
     ) -> Result<(), Error> {
-        self.bytes += change.bytes() + CHANGE_BYTES;
+        self.bytes += change.bytes() + VERSION_BYTES;
         self.changes.push(change);
         match self.bytes > bulk_bytes {
             true => self.spill(runs),

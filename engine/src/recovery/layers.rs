@@ -10,8 +10,8 @@ use crate::runs::private::{Needed, PrivateRuns};
 use crate::runs::{Runs, SpaceId, Stored};
 use std::sync::Arc;
 
-/// What a version takes in memory beside its key and row, about.
-const VERSION_BYTES: usize = 128;
+/// What a version, or a change, takes in memory beside its key and rows, about.
+pub(super) const VERSION_BYTES: usize = 128;
 
 /// A version, and where it belongs.
 pub(super) type Placed = (SpaceId, Key, Stored);

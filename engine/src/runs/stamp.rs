@@ -1,8 +1,8 @@
 //! What makes the runs of a transaction everybody's, all at once.
 //!
 //! The runs of a transaction that is larger than memory (`crate::txn::moved`) are written before it commits: their entries have an age in the transaction
-//! for an LSN, and for ordinals the numbers of its versions. For its own reads all of them stand at LSN 0. Before the commit they are put in front of the set, in layers that bear the
-//! transaction's stamp. Until the stamp is set nobody reads these layers. Then each of their versions has the commit's LSN, and its number is counted from
+//! for an LSN, and for ordinals the numbers of its versions. For its own reads all of them stand at LSN 0. Before the commit they are put in front of the
+//! set, in layers that bear the transaction's stamp. Until the stamp is set nobody reads these layers. Then each of their versions has the commit's LSN, and its number is counted from
 //! the first ordinal that the commit took for its store.
 
 use crate::runs::SpaceId;

@@ -18,9 +18,9 @@
 //! in the log cannot be taken back. Merging leaves out what no savepoint needs.
 //!
 //! What stays in memory: rows that it has replaced or deleted of which no checkpoint has written the committed version (it asks for one); rows that
-//! it has locked and not written; rows that others wait for; rows that it has inserted over ones which its snapshot still sees; rows that it has written before an open savepoint and after it, with what they were. What is
-//! written behind a savepoint and a new column or primary key stays as well. `transactions.memory_mib_max` ends a transaction
-//! of which too much stays. A transaction that works in a candidate, elects one, or has given a table another primary key moves nothing.
+//! it has locked and not written; rows that others wait for; rows that it has inserted over ones which its snapshot still sees; rows that it has written
+//! before an open savepoint and after it, with what they were. What is written behind a savepoint and a new column or primary key stays as
+//! well. `transactions.memory_mib_max` ends a transaction of which too much stays. A transaction that works in a candidate, elects one, or has given a table another primary key moves nothing.
 //!
 //! Invariants:
 //! - a row is in the transaction's runs before it leaves memory, and they are on its store's list before that;
@@ -134,7 +134,7 @@ impl Txn {
         }
         // Whatever stays is looked at again only when as much has come, and once more when the bound is close.
         let bound = self.engine.options.transaction_bytes_max;
-        let (bytes, close) = (self.overlay.total_bytes(), bound - bound.min(limit / 8));
+        let (bytes, close) = (self.overlay.total_bytes(), bound.saturating_sub(limit / 8));
         let again = bytes.saturating_add(limit);
         self.move_at = if bytes < close { again.min(close) } else { again };
         if waiting >= limit / WORTH {
@@ -288,7 +288,7 @@ impl Txn {
         let (Some(moved), Some(savepoint)) = (&self.moved, self.last_savepoint()) else {
             return Ok(());
         };
-        let (mark, first) = (Lsn::new(savepoint.mark), savepoint.changes());
+        let (mark, first) = (Lsn::new(savepoint.mark), savepoint.changes);
         let all = moved.runs.by_age(None);
         // What is written from here on is younger than what is undone.
         self.begin_age();
@@ -297,18 +297,12 @@ impl Txn {
             if slot % BATCH as u32 == 0 {
                 turn().await;
             }
-            let is_moved = |pending: &&Pending| pending.moved;
-            if !self
-                .overlay
-                .changes
-                .get(slot as usize)
-                .is_some_and(|pending| is_moved(&pending))
-            {
+            if self.brought_back(slot).is_none() {
                 continue;
             }
             // This one may leave again as it is: then it is met below.
             self.make_room().await?;
-            let Some(pending) = self.overlay.changes.get(slot as usize).filter(is_moved) else {
+            let Some(pending) = self.brought_back(slot) else {
                 continue;
             };
             let space = self.overlay.store_of(pending).home.space;
@@ -320,10 +314,8 @@ impl Txn {
                 self.overlay.restore(slot, as_written(then));
             }
         }
-        let younger = match &self.moved {
-            Some(moved) => moved.runs.by_age(Some(mark)),
-            None => RunSet::default(),
-        };
+        let Some(moved) = &self.moved else { return Ok(()) };
+        let younger = moved.runs.by_age(Some(mark));
         if !younger.spaces().is_empty() {
             let stay = self.stores_that_stay();
             for (number, _) in stay.iter().enumerate().filter(|(_, stays)| **stays) {
@@ -336,6 +328,12 @@ impl Txn {
         }
         self.move_at = 0;
         self.room().await
+    }
+
+    /// A change in memory of which the runs have something, too.
+    fn brought_back(&self, slot: u32) -> Option<&Pending> {
+        let pending = self.overlay.changes.get(slot as usize);
+        pending.filter(|pending| pending.moved)
     }
 
     /// For rows that are brought back one after the other: as many may be in memory, beyond the bound, as move together.

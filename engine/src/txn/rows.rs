@@ -454,9 +454,9 @@ impl Txn {
                         self.check_taken(table, &existing)?;
                         return Ok(InsertOutcome::Exists(existing));
                     }
-                    let mut pending = Pending::locked(store, key.clone(), place.entry, None, Now::Row(row));
-                    pending.covers = self.may_cover(lsn);
-                    self.overlay.push(pending);
+                    let covers = self.may_cover(lsn);
+                    self.overlay
+                        .push(Pending::inserted(store, key.clone(), place.entry, row, covers));
                     return Ok(InsertOutcome::Inserted(key));
                 }
             }
@@ -519,10 +519,13 @@ impl Txn {
             self.depend_on(lsn);
             covers = self.may_cover(lsn);
         }
-        let now = Now::Row(Arc::clone(row));
-        let mut pending = Pending::locked(store, key.clone(), entry, None, now);
-        pending.covers = covers;
-        self.overlay.push(pending);
+        self.overlay.push(Pending::inserted(
+            store,
+            key.clone(),
+            entry,
+            Arc::clone(row),
+            covers,
+        ));
         Ok(Attempt::Done(None))
     }
 

@@ -3,7 +3,7 @@
 //! A savepoint remembers how many changes, undo steps and DDL changes there were. Rolling back undoes the steps in
 //! reverse, which restores the rows touched before it, and gives back the rows first touched after it. A row that was
 //! written ahead into the log keeps its slot: the difference to what is logged is written later. What has moved out of memory since is
-//! written once more, as it was (`super::moved`): that takes as long as writing it has taken.
+//! written once more, as it was (`super::moved`): that takes longer the more it is.
 
 use super::Txn;
 use crate::catalog::AppliedChange;
@@ -20,18 +20,12 @@ pub const SAVEPOINTS_MAX: usize = 65_536;
 
 pub(super) struct Savepoint {
     id: SavepointId,
-    changes: u32,
+    /// The first change that is younger.
+    pub(super) changes: u32,
     undo: usize,
     ddl: usize,
     /// What moved is as it was there up to this age.
     pub(super) mark: u64,
-}
-
-impl Savepoint {
-    /// The first change that is younger.
-    pub(super) fn changes(&self) -> u32 {
-        self.changes
-    }
 }
 
 impl Txn {
