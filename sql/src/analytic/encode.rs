@@ -7,6 +7,8 @@ use super::format;
 use super::types::oid;
 use crate::error::{Error, SqlState};
 use crate::session::ColumnDescription;
+use crate::types::TimeZone;
+use crate::types::datetime::write_timestamptz;
 use bytes::{BufMut, BytesMut};
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Decimal256Array,
@@ -28,12 +30,13 @@ use std::ops::Range;
 const FREE_SCALE: i8 = 17;
 
 /// Appends one DataRow message for each row of `rows`, until the range ends or `out` holds `limit` bytes.
-/// Returns the next row's index. `formats` as in Bind: empty is all text, one counts for all columns.
+/// Returns the next row's index. `formats` as in Bind: empty is all text, one counts for all columns. Instants are written as in `zone`.
 pub fn encode(
     columns: &[ColumnDescription],
     batch: &RecordBatch,
     rows: Range<usize>,
     formats: &[i16],
+    zone: &TimeZone,
     out: &mut BytesMut,
     limit: usize,
 ) -> Result<usize, Error> {
@@ -53,7 +56,7 @@ pub fn encode(
             many => many.get(index) == Some(&1),
         };
         encoders.push(Encoder {
-            cells: Cells::new(array, description)?,
+            cells: Cells::new(array, description, zone)?,
             binary,
             nulls: array.logical_nulls(),
         });
@@ -173,10 +176,11 @@ enum Cells<'a> {
     Bytea(&'a BinaryArray),
     Date(&'a Date32Array),
     Time(&'a Time64MicrosecondArray),
-    Timestamp(&'a TimestampMicrosecondArray, bool),
+    Timestamp(&'a TimestampMicrosecondArray),
+    Instant(&'a TimestampMicrosecondArray, &'a TimeZone),
     Interval(&'a IntervalMonthDayNanoArray),
     Duration(&'a DurationMicrosecondArray),
-    List(&'a ListArray, ListKind),
+    List(&'a ListArray, ListKind, &'a TimeZone),
 }
 
 #[derive(Clone, Copy)]
@@ -187,7 +191,7 @@ struct ListKind {
 }
 
 impl<'a> Cells<'a> {
-    fn new(array: &'a ArrayRef, description: &ColumnDescription) -> Result<Self, Error> {
+    fn new(array: &'a ArrayRef, description: &ColumnDescription, zone: &'a TimeZone) -> Result<Self, Error> {
         let text_kind = match description.type_oid {
             oid::BPCHAR if description.type_mod > 4 => TextKind::Padded((description.type_mod - 4) as usize),
             oid::UUID => TextKind::Uuid,
@@ -216,8 +220,11 @@ impl<'a> Cells<'a> {
             DataType::Time64(TimeUnit::Microsecond) => {
                 Cells::Time(array.as_primitive::<Time64MicrosecondType>())
             }
-            DataType::Timestamp(TimeUnit::Microsecond, zone) => {
-                Cells::Timestamp(array.as_primitive::<TimestampMicrosecondType>(), zone.is_some())
+            DataType::Timestamp(TimeUnit::Microsecond, None) => {
+                Cells::Timestamp(array.as_primitive::<TimestampMicrosecondType>())
+            }
+            DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => {
+                Cells::Instant(array.as_primitive::<TimestampMicrosecondType>(), zone)
             }
             DataType::Interval(IntervalUnit::MonthDayNano) => {
                 Cells::Interval(array.as_primitive::<IntervalMonthDayNanoType>())
@@ -231,6 +238,7 @@ impl<'a> Cells<'a> {
                     element: super::types::element_oid(description.type_oid).unwrap_or(oid::TEXT),
                     vector: matches!(description.type_oid, oid::INT2VECTOR | oid::OIDVECTOR),
                 },
+                zone,
             ),
             other => {
                 let message = format!("a result of type {other} cannot be sent");
@@ -272,7 +280,8 @@ impl<'a> Cells<'a> {
             Cells::Bytea(a) => format::bytea(a.value(row), out),
             Cells::Date(a) => format::date(a.value(row), out),
             Cells::Time(a) => format::time(a.value(row), out),
-            Cells::Timestamp(a, zoned) => format::timestamp(a.value(row), *zoned, out),
+            Cells::Timestamp(a) => format::timestamp(a.value(row), out),
+            Cells::Instant(a, zone) => write_timestamptz(a.value(row), zone, out),
             Cells::Interval(a) => {
                 let value = a.value(row);
                 format::interval(value.months, value.days, value.nanoseconds / 1_000, out);
@@ -281,7 +290,7 @@ impl<'a> Cells<'a> {
                 let (days, micros) = split_duration(a.value(row));
                 format::interval(0, days, micros, out);
             }
-            Cells::List(a, kind) => return list_text(&a.value(row), *kind, out, scratch),
+            Cells::List(a, kind, zone) => return list_text(&a.value(row), *kind, zone, out, scratch),
         }
         Ok(())
     }
@@ -308,7 +317,9 @@ impl<'a> Cells<'a> {
             Cells::Bytea(a) => out.put_slice(a.value(row)),
             Cells::Date(a) => out.put_i32(a.value(row).saturating_sub(format::EPOCH_DAYS)),
             Cells::Time(a) => out.put_i64(a.value(row)),
-            Cells::Timestamp(a, _) => out.put_i64(a.value(row).saturating_sub(format::EPOCH_MICROS)),
+            Cells::Timestamp(a) | Cells::Instant(a, _) => {
+                out.put_i64(a.value(row).saturating_sub(format::EPOCH_MICROS))
+            }
             Cells::Interval(a) => {
                 let value = a.value(row);
                 out.put_i64(value.nanoseconds / 1_000);
@@ -321,7 +332,7 @@ impl<'a> Cells<'a> {
                 out.put_i32(days);
                 out.put_i32(0);
             }
-            Cells::List(a, kind) => return list_binary(&a.value(row), *kind, out, scratch),
+            Cells::List(a, kind, zone) => return list_binary(&a.value(row), *kind, zone, out, scratch),
         }
         Ok(())
     }
@@ -365,11 +376,12 @@ fn element_description(kind: ListKind) -> ColumnDescription {
 fn list_text(
     items: &ArrayRef,
     kind: ListKind,
+    zone: &TimeZone,
     out: &mut BytesMut,
     scratch: &mut BytesMut,
 ) -> Result<(), Error> {
     let items = canonical(items)?;
-    let cells = Cells::new(&items, &element_description(kind))?;
+    let cells = Cells::new(&items, &element_description(kind), zone)?;
     if !kind.vector {
         out.put_u8(b'{');
     }
@@ -397,11 +409,12 @@ fn list_text(
 fn list_binary(
     items: &ArrayRef,
     kind: ListKind,
+    zone: &TimeZone,
     out: &mut BytesMut,
     scratch: &mut BytesMut,
 ) -> Result<(), Error> {
     let items = canonical(items)?;
-    let cells = Cells::new(&items, &element_description(kind))?;
+    let cells = Cells::new(&items, &element_description(kind), zone)?;
     let length = i32::try_from(items.len()).map_err(|_| internal("an array is too long"))?;
     out.put_i32(i32::from(length > 0));
     out.put_i32(i32::from(items.null_count() > 0));

@@ -279,14 +279,11 @@ fn fraction(micros: i64, out: &mut BytesMut) {
     let _ = write!(out, ".{rest:0digits$}");
 }
 
-/// `micros` since 1970; `zoned` appends the zone, always UTC.
-pub fn timestamp(micros: i64, zoned: bool, out: &mut BytesMut) {
+/// `micros` since 1970.
+pub fn timestamp(micros: i64, out: &mut BytesMut) {
     let before_christ = date_digits(micros.div_euclid(MICROS_A_DAY), out);
     out.put_u8(b' ');
     time(micros.rem_euclid(MICROS_A_DAY), out);
-    if zoned {
-        out.put_slice(b"+00");
-    }
     if before_christ {
         out.put_slice(b" BC");
     }
@@ -439,11 +436,8 @@ mod tests {
         // 0001-01-01 is day -719162 and follows 0001-12-31 BC, the last day of a leap year.
         assert_eq!(text(|o| date(-719_163, o)), "0001-12-31 BC");
         assert_eq!(text(|o| date(-719_529, o)), "0002-12-31 BC");
-        assert_eq!(text(|o| timestamp(-1, false, o)), "1969-12-31 23:59:59.999999");
-        assert_eq!(
-            text(|o| timestamp(1_500_000, true, o)),
-            "1970-01-01 00:00:01.5+00"
-        );
+        assert_eq!(text(|o| timestamp(-1, o)), "1969-12-31 23:59:59.999999");
+        assert_eq!(text(|o| timestamp(1_500_000, o)), "1970-01-01 00:00:01.5");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::exec::select;
 use crate::plan::planner::{Kind, Planned};
 use crate::session::prepared::Prepared;
 use crate::tags::CommandTag;
-use crate::types::{self, Format, InputContext};
+use crate::types::{self, Format, InputContext, TimeZone};
 use bytes::BytesMut;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::ScalarValue;
@@ -127,14 +127,17 @@ fn of_parameter(error: Error, portal: &str, index: usize, format: i16) -> Error 
 pub struct Stream {
     plan: AnalyticPlan,
     rows: RowStream,
+    /// In which instants are written.
+    zone: Arc<TimeZone>,
     batch: Option<(RecordBatch, usize)>,
 }
 
 impl Stream {
-    pub fn new(plan: AnalyticPlan, rows: RowStream) -> Self {
+    pub fn new(plan: AnalyticPlan, rows: RowStream, zone: Arc<TimeZone>) -> Self {
         Stream {
             plan,
             rows,
+            zone,
             batch: None,
         }
     }
@@ -176,6 +179,7 @@ impl Stream {
                 &batch,
                 at..until,
                 formats.as_codes(),
+                &self.zone,
                 out,
                 limit,
             )?;

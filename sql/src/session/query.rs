@@ -74,7 +74,7 @@ impl Session {
         let catalog = self.catalog();
         let scope = self.scope(&catalog);
         let rows = self.database.analytic().execute(plan, source, &scope, params);
-        Ok(Stream::new(plan.clone(), rows))
+        Ok(Stream::new(plan.clone(), rows, self.settings.zone().clone()))
     }
 
     /// The types and the rows that a query of the session itself answers. `accept` may refuse the types before anything is read.
@@ -271,7 +271,7 @@ impl Session {
             .database
             .analytic()
             .execute(&plan.query, source, &scope, params);
-        let mut stream = Stream::new(plan.query.clone(), rows);
+        let mut stream = Stream::new(plan.query.clone(), rows, self.settings.zone().clone());
         let facts = facts(&self.identity, &self.settings, self.times);
         // Identity → new values. The first match of a join counts.
         let mut wanted: HashMap<Vec<u8>, Vec<Value>> = HashMap::new();

@@ -224,6 +224,7 @@ impl Harness {
                 &batch,
                 0..batch.num_rows(),
                 &[],
+                &scry_sql::types::TimeZone::utc(),
                 &mut out,
                 usize::MAX,
             )?;
