@@ -273,6 +273,12 @@ impl<'s> Binder<'s> {
                 pattern,
                 escape_char,
             } => self.like(expr, pattern, escape_char.as_ref(), true, *negated)?,
+            Ast::SimilarTo {
+                negated,
+                expr,
+                pattern,
+                escape_char,
+            } => self.similar_to(expr, pattern, escape_char.as_ref(), *negated)?,
             other => return self.function_like(other),
         };
         Ok(Operand::Typed(typed))
@@ -396,6 +402,10 @@ impl<'s> Binder<'s> {
             BinaryOperator::StringConcat => {
                 let (left, right) = bound(self)?;
                 self.concat(left, right)?
+            BinaryOperator::PGRegexMatch => self.regex_match(left, right, false, false)?,
+            BinaryOperator::PGRegexIMatch => self.regex_match(left, right, true, false)?,
+            BinaryOperator::PGRegexNotMatch => self.regex_match(left, right, false, true)?,
+            BinaryOperator::PGRegexNotIMatch => self.regex_match(left, right, true, true)?,
             }
             BinaryOperator::PGLikeMatch => self.like(left, right, None, false, false)?,
             BinaryOperator::PGNotLikeMatch => self.like(left, right, None, false, true)?,
@@ -483,6 +493,7 @@ fn placed(mut error: Error, ast: &Ast) -> Error {
         Ast::BinaryOp { op, right, .. } => Place::before(op.to_string(), right.span().start),
         Ast::UnaryOp { op, expr } => Place::before(op.to_string(), expr.span().start),
         Ast::InList { list, expr, .. } => {
+        Ast::SimilarTo { pattern, .. } => Place::before("similar", pattern.span().start),
             let first = list.first().unwrap_or(expr);
             Place::before("in", first.span().start)
         }

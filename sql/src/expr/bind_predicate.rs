@@ -5,7 +5,7 @@ use super::coerce::{Operand, common_type, plain_name, undefined_operator};
 use super::{BindError, Binder, CompareOp, Expr, Function, Pattern, eval, like};
 use crate::error::{Error, SqlState};
 use scry_engine::types::{DataType, Value};
-use sqlparser::ast::{CaseWhen, Expr as Ast, ValueWithSpan};
+use sqlparser::ast::{CaseWhen, Expr as Ast, Value as AstValue, ValueWithSpan};
 
 impl Binder<'_> {
     pub(super) fn is_null(&mut self, operand: &Ast, negated: bool) -> Result<Expr, BindError> {
@@ -155,23 +155,7 @@ impl Binder<'_> {
                 ));
             }
         }
-        let width = match operand.ty() {
-            Some(DataType::Char(width)) => Some(width),
-            _ => None,
-        };
-        let mut operand = self.coerce(operand, DataType::Text)?;
-        if let Some(width) = width {
-            // char(n) is matched with its blanks.
-            let width = Expr::Constant {
-                value: Value::Int4(width as i32),
-                ty: DataType::Int4,
-            };
-            operand = Expr::Function {
-                function: Function::PadBlanks,
-                arguments: vec![operand, width],
-                ty: DataType::Text,
-            };
-        }
+        let operand = self.padded_text(operand)?;
         let mut pattern = self.coerce(pattern, DataType::Text)?;
         if let Some(escape) = escape {
             pattern = with_escape(pattern, escape)?;
@@ -184,6 +168,89 @@ impl Binder<'_> {
             negated,
             compiled,
         })
+    }
+
+    /// An operand as text, of char(n) with its blanks.
+    pub(super) fn padded_text(&mut self, operand: Operand) -> Result<Expr, BindError> {
+        let Some(DataType::Char(width)) = operand.ty() else {
+            return self.coerce(operand, DataType::Text);
+        };
+        let width = Expr::Constant {
+            value: Value::Int4(width as i32),
+            ty: DataType::Int4,
+        };
+        Ok(Expr::Function {
+            function: Function::PadBlanks,
+            arguments: vec![self.coerce(operand, DataType::Text)?, width],
+            ty: DataType::Text,
+        })
+    }
+
+    pub(super) fn similar_to(
+        &mut self,
+        operand: &Ast,
+        pattern: &Ast,
+        escape: Option<&ValueWithSpan>,
+        negated: bool,
+    ) -> Result<Expr, BindError> {
+        let (operand, pattern) = (self.operand(operand)?, self.operand(pattern)?);
+        if let Some(ty) = pattern.ty().filter(|ty| !ty.is_text()) {
+            return Err(BindError::Error(
+                Error::new(
+                    SqlState::UNDEFINED_FUNCTION,
+                    format!("function pg_catalog.similar_to_escape({}) does not exist", plain_name(&ty)),
+                )
+                .with_hint(
+                    "No function matches the given name and argument types. You might need to add explicit type casts.",
+                ),
+            ));
+        }
+        if let Some(ty) = operand.ty().filter(|ty| !ty.is_text()) {
+            let operator = if negated { "!~" } else { "~" };
+            return Err(undefined_operator(operator, &plain_name(&ty), "text"));
+        }
+        let operand = self.padded_text(operand)?;
+        let pattern = self.coerce(pattern, DataType::Text)?;
+        let found = similar_to(operand, pattern, escape)?;
+        Ok(negated_if(negated, self.fold(found)))
+    }
+
+    /// `~`, `~*` and their negations.
+    pub(super) fn regex_match(
+        &mut self,
+        operand: &Ast,
+        pattern: &Ast,
+        fold_case: bool,
+        negated: bool,
+    ) -> Result<Expr, BindError> {
+        let (operand, pattern) = (self.operand(operand)?, self.operand(pattern)?);
+        if [&operand, &pattern]
+            .iter()
+            .any(|side| side.ty().is_some_and(|ty| !ty.is_text()))
+        {
+            let operator = match (fold_case, negated) {
+                (false, false) => "~",
+                (false, true) => "!~",
+                (true, false) => "~*",
+                (true, true) => "!~*",
+            };
+            return Err(undefined_operator(
+                operator,
+                &operand.type_name(),
+                &pattern.type_name(),
+            ));
+        }
+        let arguments = vec![self.padded_text(operand)?, self.coerce(pattern, DataType::Text)?];
+        let function = match fold_case {
+            true => Function::RegexMatchFolded,
+            false => Function::RegexMatch,
+        };
+        let found = self.fold(Expr::Function {
+            function,
+            arguments,
+            ty: DataType::Bool,
+        });
+        Ok(negated_if(negated, found))
     }
 
     pub(super) fn case(
@@ -214,6 +281,37 @@ impl Binder<'_> {
             ty,
         })
     }
+}
+
+fn negated_if(negated: bool, found: Expr) -> Expr {
+    match negated {
+        true => Expr::Not(Box::new(found)),
+        false => found,
+    }
+}
+
+/// SIMILAR TO of two texts.
+///
+/// # Errors
+/// An escape that is no literal is not supported.
+pub fn similar_to(operand: Expr, pattern: Expr, escape: Option<&ValueWithSpan>) -> Result<Expr, BindError> {
+    let escape = match escape.map(|escape| &escape.value) {
+        None => Value::Text("\\".to_owned()),
+        Some(AstValue::Null) => Value::Null,
+        Some(escape) => match string_of(escape) {
+            Some(text) => Value::Text(text.to_owned()),
+            None => return Err(BindError::unsupported("ESCAPE")),
+        },
+    };
+    let escape = Expr::Constant {
+        value: escape,
+        ty: DataType::Text,
+    };
+    Ok(Expr::Function {
+        function: Function::SimilarTo,
+        arguments: vec![operand, pattern, escape],
+        ty: DataType::Bool,
+    })
 }
 
 fn with_escape(pattern: Expr, escape: &ValueWithSpan) -> Result<Expr, BindError> {

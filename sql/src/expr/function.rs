@@ -2,6 +2,7 @@
 
 use super::arithmetic::{check_float, division_by_zero, narrow, out_of_range};
 use super::extract::{self, Field};
+use super::pattern::{self, Syntax};
 use super::{ArithmeticOp, EvalContext, Evaluated, Expr, arithmetic, cast};
 use crate::error::{Error, SqlState};
 use crate::notify::Message;
@@ -66,6 +67,10 @@ pub enum Function {
     Position,
     Power,
     Random,
+    /// `~`.
+    RegexMatch,
+    /// `~*`.
+    RegexMatchFolded,
     Repeat,
     Replace,
     Reverse,
@@ -78,6 +83,8 @@ pub enum Function {
     /// `setval`.
     SetValue,
     Sign,
+    /// Text, pattern and escape character; an empty text stands for none.
+    SimilarTo,
     SplitPart,
     Sqrt,
     StartsWith,
@@ -383,6 +390,14 @@ fn of_text(
             text(padded)?
         }
         Function::Md5 => text(super::md5::hex_digest(subject.as_bytes()))?,
+        Function::SimilarTo => {
+            let syntax = Syntax::Similar(pattern::escape_character(third)?);
+            Value::Bool(pattern::matches(subject, second, syntax)?)
+        }
+        Function::RegexMatch | Function::RegexMatchFolded => {
+            let fold_case = function == Function::RegexMatchFolded;
+            Value::Bool(pattern::matches(subject, second, Syntax::Advanced { fold_case })?)
+        }
         Function::AtTimeZone => at_time_zone(subject, b)?,
         Function::Extract | Function::DatePart | Function::DateTrunc => {
             of_field(function, subject, b, context)?

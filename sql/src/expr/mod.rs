@@ -26,10 +26,12 @@ mod function;
 mod interval;
 mod like;
 mod md5;
+mod pattern;
 mod scope;
 
 pub use bind::{Binder, Leaf, bind, bind_as, bind_assignment, bind_predicate, folded};
 pub use bind_function::{is_known as is_function, takes_sequence, without_regclass};
+pub use bind_predicate::similar_to;
 pub use cast::key_datum;
 pub use coerce::{Operand, common_type, plain_name};
 pub use data_type::data_type;

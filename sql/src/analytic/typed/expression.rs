@@ -177,6 +177,7 @@ impl Typer<'_> {
         let types = self.known_children(ast, &parts, context)?;
         match ast {
             Ast::Function(function) => self.check_function(function, &types),
+            Ast::SimilarTo { .. } => self.similar_of_foreign(ast),
             Ast::Identifier(name) => self.check_column(None, name, context),
             Ast::CompoundIdentifier(names) => match names.as_slice() {
                 [relation, name] | [_, relation, name] => self.check_column(Some(relation), name, context),
@@ -342,6 +343,42 @@ impl Typer<'_> {
             || matches!((from, to), (DataType::Numeric(_), DataType::Numeric(_)));
         if same {
             return Ok(written);
+    /// SIMILAR TO whose parts, already written, have types that expressions do not know: both are matched as texts. DataFusion takes the pattern
+    /// for a regular expression.
+    fn similar_of_foreign(&mut self, ast: &mut Ast) -> Result<(), Error> {
+        let Ast::SimilarTo {
+            negated,
+            expr,
+            pattern,
+            escape_char,
+        } = &mut *ast
+        else {
+            return Ok(());
+        };
+        let ty = DataType::Text;
+        let mut scope = expr::Scope::empty();
+        scope.add("", [("", ty), ("", ty)]);
+        for (column, part) in scope.columns_mut().iter_mut().zip([&**expr, &**pattern]) {
+            column.stands_for = Some(std::rc::Rc::new(build::cast(part.clone(), &ty)));
+        }
+        let (text, pattern) = (Expr::Column { index: 0, ty }, Expr::Column { index: 1, ty });
+        let found = expr::similar_to(text, pattern, escape_char.as_ref()).map_err(BindError::into_error)?;
+        let found = match *negated {
+            true => Expr::Not(Box::new(found)),
+            false => found,
+        };
+        let scope = std::rc::Rc::new(scope);
+        *ast = Lowering {
+            context: &Context::new(&scope, Clause::Select),
+            leaves: &[],
+            uses: &[],
+            made: &mut self.made,
+            circumstances: &self.circumstances,
+        }
+        .lower(&found)?;
+        Ok(())
+    }
+
         }
         let mut scope = expr::Scope::empty();
         scope.add("", [("", from)]);
