@@ -206,7 +206,11 @@ impl Binder<'_> {
             ("length" | "char_length" | "character_length", 1) => (Function::CharLength, &[TEXT], INT),
             ("octet_length", 1) if is_bytes => (Function::OctetLength, &[DataType::Bytea], INT),
             ("octet_length", 1) if matches!(first, Some(DataType::Char(_))) => {
-                return Err(BindError::unsupported("octet_length of char(n)"));
+                let padded = arguments.into_iter().map(|argument| self.padded_text(argument));
+                let padded = padded
+                    .map(|text| text.map(Operand::Typed))
+                    .collect::<Result<_, _>>()?;
+                return self.call_bound(name, padded);
             }
             ("octet_length", 1) => (Function::OctetLength, &[TEXT], INT),
             ("substring" | "substr", 2 | 3) if is_bytes || second.is_some_and(|ty| ty.is_text()) => {
@@ -395,15 +399,16 @@ impl Binder<'_> {
     }
 
     fn concat_all(&mut self, function: Function, arguments: Vec<Operand>) -> Result<Operand, BindError> {
-        if arguments
-            .iter()
-            .any(|argument| matches!(argument.ty(), Some(DataType::Char(_))))
-        {
-            return Err(BindError::unsupported("concat of char(n)"));
-        }
         let arguments = arguments
             .into_iter()
-            .map(|argument| self.settle(argument))
+            .enumerate()
+            .map(|(index, argument)| match argument.ty() {
+                // A separator is cast to text, which takes its blanks; the others are written as they are shown.
+                Some(DataType::Char(_)) if function == Function::Concat || index > 0 => {
+                    self.padded_text(argument)
+                }
+                _ => self.settle(argument),
+            })
             .collect::<Result<Vec<_>, _>>()?;
         if function == Function::ConcatWs && !arguments[0].ty().is_text() {
             return Err(BindError::unsupported(
