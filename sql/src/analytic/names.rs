@@ -288,7 +288,10 @@ impl<'a> Names<'a> {
             || self.registry.windows.contains_key(name)
             || self.registry.higher_order.contains_key(name)
             || catalog_views::function(name, self.scope).is_some()
-            || matches!(name, "unnest" | "grouping" | "array" | "_pg_expandarray" | "mod")
+            || matches!(
+                name,
+                "unnest" | "grouping" | "array" | "_pg_expandarray" | "mod" | "to_char"
+            )
     }
 
     pub fn into_tables(self) -> Vec<Arc<Table>> {
@@ -389,6 +392,10 @@ impl ContextProvider for Names<'_> {
         self.made
             .get(name)
             .or_else(|| catalog_views::function(name, self.scope))
+            .or_else(|| match name {
+                "to_char" => Some(text::to_char(Arc::new(self.scope.circumstances()))),
+                _ => None,
+            })
             .or_else(|| self.registry.scalars.get(name).cloned())
     }
 

@@ -1,6 +1,11 @@
 //! Scalar functions written as closures over columns, and the PostgreSQL ones that need no catalog.
 
+use super::bridge::Circumstances;
 use super::to_char;
+use crate::analytic::error::external;
+use crate::analytic::types::utc_timestamp;
+use crate::error::Error;
+use crate::types::TimeZone;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray, TimestampMicrosecondArray};
 use datafusion::arrow::datatypes::{DataType, FieldRef, TimeUnit, TimestampMicrosecondType};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
@@ -107,7 +112,21 @@ impl ScalarUDFImpl for ClosureFunction {
         if types.len() < self.arity.required || types.len() > self.arity.types.len() {
             return plan_err!("Invalid function '{}' with {} arguments", self.name, types.len());
         }
-        Ok(self.arity.types[..types.len()].to_vec())
+        let wanted = self.arity.types.iter().zip(types);
+        let coerced = wanted.map(|(wanted, given)| match (wanted, given) {
+            // Which local time an instant is, is for the session's zone to say.
+            (DataType::Timestamp(_, None), DataType::Timestamp(_, Some(_))) => Ok(utc_timestamp()),
+            (DataType::Timestamp(..), given)
+                if given.is_numeric() || matches!(given, DataType::Interval(_) | DataType::Duration(_)) =>
+            {
+                Err(external(Error::unsupported(format!(
+                    "{} of anything but dates and timestamps",
+                    self.name
+                ))))
+            }
+            _ => Ok(wanted.clone()),
+        });
+        coerced.collect()
     }
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
@@ -228,6 +247,35 @@ fn moment(name: &'static str, volatility: Volatility) -> Arc<ScalarUDF> {
     })
 }
 
+/// The timestamps of an argument, instants by the clock of the session's zone.
+pub(super) fn local_times(argument: &ArrayRef, zone: &TimeZone) -> TimestampMicrosecondArray {
+    let times = argument.as_primitive::<TimestampMicrosecondType>();
+    match argument.data_type() {
+        DataType::Timestamp(_, Some(_)) => times.unary(|instant| zone.to_local(instant)),
+        _ => times.clone(),
+    }
+}
+
+/// `to_char` of dates and timestamps.
+pub fn to_char(circumstances: Arc<Circumstances>) -> Arc<ScalarUDF> {
+    let arity = Arity::exact(&[DataType::Timestamp(TimeUnit::Microsecond, None), DataType::Utf8]);
+    ClosureFunction::function("to_char", arity, text(), Volatility::Stable, move |args, _| {
+        let times = local_times(&args[0], &circumstances.zone);
+        let templates = args[1].as_string::<i32>();
+        let written: Result<StringArray> = times
+            .iter()
+            .zip(templates)
+            .map(|(time, template)| match (time, template) {
+                (Some(time), Some(template)) => {
+                    to_char::timestamp(time, template).map(Some).map_err(external)
+                }
+                _ => Ok(None),
+            })
+            .collect();
+        Ok(Arc::new(written?))
+    })
+}
+
 /// The functions that are the same for all sessions.
 pub fn all() -> Vec<Arc<ScalarUDF>> {
     vec![
@@ -246,24 +294,6 @@ pub fn all() -> Vec<Arc<ScalarUDF>> {
             text(),
             Volatility::Stable,
             |_, _| Ok(Arc::new(StringArray::from(vec![VERSION]))),
-        ),
-        ClosureFunction::function(
-            "to_char",
-            Arity::exact(&[DataType::Timestamp(TimeUnit::Microsecond, None), DataType::Utf8]),
-            text(),
-            Volatility::Immutable,
-            |args, rows| {
-                let times = args[0].as_primitive::<TimestampMicrosecondType>();
-                let formats = args[1].as_string::<i32>();
-                Ok(Arc::new(
-                    (0..rows)
-                        .map(|row| {
-                            let known = times.is_valid(row) && formats.is_valid(row);
-                            known.then(|| to_char::timestamp(times.value(row), formats.value(row)))
-                        })
-                        .collect::<StringArray>(),
-                ))
-            },
         ),
     ]
 }
