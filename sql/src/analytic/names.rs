@@ -2,7 +2,7 @@
 
 use super::error::external;
 use super::functions::bridge::Circumstances;
-use super::functions::{aggregates, text};
+use super::functions::{aggregates, intervals, text};
 use super::future::FutureName;
 use super::made::{self, Columns, MadeRelation};
 use super::operators::PostgresOperators;
@@ -290,7 +290,7 @@ impl<'a> Names<'a> {
             || catalog_views::function(name, self.scope).is_some()
             || matches!(
                 name,
-                "unnest" | "grouping" | "array" | "_pg_expandarray" | "mod" | "to_char"
+                "unnest" | "grouping" | "array" | "_pg_expandarray" | "mod" | "age" | "to_char"
             )
     }
 
@@ -393,6 +393,7 @@ impl ContextProvider for Names<'_> {
             .get(name)
             .or_else(|| catalog_views::function(name, self.scope))
             .or_else(|| match name {
+                "age" => Some(intervals::age(Arc::new(self.scope.circumstances()))),
                 "to_char" => Some(text::to_char(Arc::new(self.scope.circumstances()))),
                 _ => None,
             })

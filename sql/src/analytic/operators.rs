@@ -6,12 +6,14 @@
 //! - A small integer literal beside an int2 or int4 operand does not widen it, as PostgreSQL's literals are int4.
 //! - Division of numerics keeps 16 fractional digits. Floats that overflow are an error (22003), so is their division by
 //!   zero (22012).
-//! - `date ± integer` counts days. `^` is power.
+//! - `date ± integer` counts days, `date ± interval` is a timestamp. `^` is power.
+//! - Intervals are multiplied and divided by numbers.
 
 use super::error::{external, invalid_input};
-use super::functions::{arithmetic, numeric};
+use super::functions::intervals::INTERVAL;
+use super::functions::{arithmetic, intervals, numeric};
 use super::types::TYPE_KEY;
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::{Cast, Placeholder, ScalarFunction};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
@@ -34,6 +36,9 @@ pub struct PostgresOperators {
     float_multiply: Arc<ScalarUDF>,
     float_divide: Arc<ScalarUDF>,
     power: Arc<ScalarUDF>,
+    interval_times: Arc<ScalarUDF>,
+    interval_divided_by: Arc<ScalarUDF>,
+    interval_of: Arc<ScalarUDF>,
 }
 
 impl PostgresOperators {
@@ -50,6 +55,9 @@ impl PostgresOperators {
             float_multiply: float(arithmetic::FloatOperator::Multiply),
             float_divide: float(arithmetic::FloatOperator::Divide),
             power: datafusion::functions::math::power(),
+            interval_times: intervals::times(),
+            interval_divided_by: intervals::divided_by(),
+            interval_of: intervals::of_duration(),
         }
     }
 
@@ -68,6 +76,9 @@ impl PostgresOperators {
         }
         if let Some(planned) = self.days(op, &left, &right, &left_type, &right_type) {
             return Ok(Planned::Done(planned));
+        }
+        if is_interval(&left_type) || is_interval(&right_type) {
+            return Ok(self.of_intervals(op, left, right, &left_type, &right_type));
         }
         let decimals = is_exact(&left_type) && is_exact(&right_type);
         let floats = left_type.is_floating() || right_type.is_floating();
@@ -92,6 +103,50 @@ impl PostgresOperators {
             BinaryOperator::PGExp if numbers => Planned::Done(call(&self.power, left, right)),
             _ => Planned::Not(left, right),
         })
+    }
+
+    /// Operators with an interval on a side.
+    fn of_intervals(
+        &self,
+        op: &BinaryOperator,
+        left: Expr,
+        right: Expr,
+        left_type: &DataType,
+        right_type: &DataType,
+    ) -> Planned {
+        let whole = |expr: Expr, arrow: &DataType| match arrow {
+            DataType::Duration(_) => {
+                Expr::ScalarFunction(ScalarFunction::new_udf(self.interval_of.clone(), vec![expr]))
+            }
+            _ => expr,
+        };
+        let timestamp = |expr: Expr, arrow: &DataType| match arrow {
+            DataType::Date32 => {
+                let local = DataType::Timestamp(TimeUnit::Microsecond, None);
+                Expr::Cast(Cast::new(Box::new(expr), local))
+            }
+            _ => expr,
+        };
+        match op {
+            BinaryOperator::Multiply if right_type.is_numeric() => {
+                Planned::Done(call(&self.interval_times, whole(left, left_type), right))
+            }
+            BinaryOperator::Multiply if left_type.is_numeric() => {
+                Planned::Done(call(&self.interval_times, whole(right, right_type), left))
+            }
+            BinaryOperator::Divide if right_type.is_numeric() => {
+                Planned::Done(call(&self.interval_divided_by, whole(left, left_type), right))
+            }
+            BinaryOperator::Plus | BinaryOperator::Minus
+                if is_interval(left_type) && is_interval(right_type) =>
+            {
+                Planned::Not(whole(left, left_type), whole(right, right_type))
+            }
+            BinaryOperator::Plus | BinaryOperator::Minus => {
+                Planned::Not(timestamp(left, left_type), timestamp(right, right_type))
+            }
+            _ => Planned::Not(left, right),
+        }
     }
 
     /// `date + n`, `n + date`, `date - n`.
@@ -132,6 +187,10 @@ enum Planned {
 
 fn call(function: &Arc<ScalarUDF>, left: Expr, right: Expr) -> Expr {
     Expr::ScalarFunction(ScalarFunction::new_udf(function.clone(), vec![left, right]))
+}
+
+fn is_interval(arrow: &DataType) -> bool {
+    *arrow == INTERVAL || matches!(arrow, DataType::Duration(_))
 }
 
 fn is_integer(arrow: &DataType) -> bool {
@@ -212,7 +271,12 @@ fn adapted(expr: Expr, other: &Expr, op: &BinaryOperator, schema: &DFSchema) -> 
             if matches!(field.data_type(), DataType::Null) || matches!(other, Expr::Placeholder(_)) {
                 return Ok(expr);
             }
-            let field = parameter_like(&field);
+            let field = match op {
+                BinaryOperator::Multiply | BinaryOperator::Divide if is_interval(field.data_type()) => {
+                    super::types::named_field(DataType::Float64, "double precision")
+                }
+                _ => parameter_like(&field),
+            };
             Ok(Expr::Placeholder(Placeholder::new_with_field(
                 id.clone(),
                 Some(field),
@@ -281,6 +345,9 @@ fn read_literal(text: &str, field: &Field, op: &BinaryOperator) -> Result<Option
                 number.clone()
             };
             cast_literal(text.trim(), &exact, sql_name(name, number)).map(Some)
+        }
+        DataType::Interval(_) if matches!(op, BinaryOperator::Multiply | BinaryOperator::Divide) => {
+            cast_literal(text.trim(), &DataType::Float64, "double precision").map(Some)
         }
         DataType::List(item) if is_comparison(op) => {
             let element = super::types::arrow_wire_type(item.data_type()).oid;

@@ -2,6 +2,7 @@
 
 use super::error::from_datafusion;
 use super::future::{FutureName, FutureRead, Listing};
+use super::intervals;
 use super::literals;
 use super::names::{Names, Registry, Scope};
 use super::rewrite;
@@ -173,9 +174,10 @@ pub(super) fn logical(
     let mut query = query.clone();
     let mut names = Names::new(registry, template, scope, inner);
     let typed = typed::apply(
+    let circumstances = Arc::new(scope.circumstances());
         &mut query,
         &names,
-        Arc::new(scope.circumstances()),
+        circumstances.clone(),
         Parameters::from_oids(param_types),
     )?;
     let hints = rewrite::rewrite(&mut query);
@@ -193,7 +195,7 @@ pub(super) fn logical(
         .execute_and_check(logical, template.config_options(), |_, _| {})
         .map_err(from_datafusion)?;
     Ok(Planned {
-        logical: literals::read(logical, scope)?,
+        logical: intervals::settle(literals::read(logical, scope)?, circumstances)?,
         parameters,
         outputs: typed.outputs,
         lasting: !names.fleeting.get(),

@@ -374,27 +374,22 @@ impl<'s> Binder<'s> {
             return self.compare_asts(left, op, right).map(Operand::Typed);
         }
         let bound = |binder: &mut Self| Ok::<_, BindError>((binder.operand(left)?, binder.operand(right)?));
+        let arithmetic = match op {
+            BinaryOperator::Plus => Some(ArithmeticOp::Add),
+            BinaryOperator::Minus => Some(ArithmeticOp::Subtract),
+            BinaryOperator::Multiply => Some(ArithmeticOp::Multiply),
+            BinaryOperator::Divide => Some(ArithmeticOp::Divide),
+            BinaryOperator::Modulo => Some(ArithmeticOp::Modulo),
+            _ => None,
+        };
+        if let Some(op) = arithmetic {
+            let (left, right) = bound(self)?;
+            return match self.interval_arithmetic(op, &left, &right)? {
+                Some(interval) => Ok(Operand::Interval(interval)),
+                None => self.arithmetic(op, left, right).map(Operand::Typed),
+            };
+        }
         let expr = match op {
-            BinaryOperator::Plus => {
-                let (left, right) = bound(self)?;
-                self.arithmetic(ArithmeticOp::Add, left, right)?
-            }
-            BinaryOperator::Minus => {
-                let (left, right) = bound(self)?;
-                self.arithmetic(ArithmeticOp::Subtract, left, right)?
-            }
-            BinaryOperator::Multiply => {
-                let (left, right) = bound(self)?;
-                self.arithmetic(ArithmeticOp::Multiply, left, right)?
-            }
-            BinaryOperator::Divide => {
-                let (left, right) = bound(self)?;
-                self.arithmetic(ArithmeticOp::Divide, left, right)?
-            }
-            BinaryOperator::Modulo => {
-                let (left, right) = bound(self)?;
-                self.arithmetic(ArithmeticOp::Modulo, left, right)?
-            }
             BinaryOperator::PGExp => {
                 let (left, right) = bound(self)?;
                 return self.call_bound("power", vec![left, right]);
@@ -402,15 +397,15 @@ impl<'s> Binder<'s> {
             BinaryOperator::StringConcat => {
                 let (left, right) = bound(self)?;
                 self.concat(left, right)?
-            BinaryOperator::PGRegexMatch => self.regex_match(left, right, false, false)?,
-            BinaryOperator::PGRegexIMatch => self.regex_match(left, right, true, false)?,
-            BinaryOperator::PGRegexNotMatch => self.regex_match(left, right, false, true)?,
-            BinaryOperator::PGRegexNotIMatch => self.regex_match(left, right, true, true)?,
             }
             BinaryOperator::PGLikeMatch => self.like(left, right, None, false, false)?,
             BinaryOperator::PGNotLikeMatch => self.like(left, right, None, false, true)?,
             BinaryOperator::PGILikeMatch => self.like(left, right, None, true, false)?,
             BinaryOperator::PGNotILikeMatch => self.like(left, right, None, true, true)?,
+            BinaryOperator::PGRegexMatch => self.regex_match(left, right, false, false)?,
+            BinaryOperator::PGRegexIMatch => self.regex_match(left, right, true, false)?,
+            BinaryOperator::PGRegexNotMatch => self.regex_match(left, right, false, true)?,
+            BinaryOperator::PGRegexNotIMatch => self.regex_match(left, right, true, true)?,
             other => return Err(BindError::unsupported(format!("operator {other}"))),
         };
         Ok(Operand::Typed(expr))
@@ -493,12 +488,12 @@ fn placed(mut error: Error, ast: &Ast) -> Error {
         Ast::BinaryOp { op, right, .. } => Place::before(op.to_string(), right.span().start),
         Ast::UnaryOp { op, expr } => Place::before(op.to_string(), expr.span().start),
         Ast::InList { list, expr, .. } => {
-        Ast::SimilarTo { pattern, .. } => Place::before("similar", pattern.span().start),
             let first = list.first().unwrap_or(expr);
             Place::before("in", first.span().start)
         }
         Ast::Like { pattern, .. } => Place::before("like", pattern.span().start),
         Ast::ILike { pattern, .. } => Place::before("ilike", pattern.span().start),
+        Ast::SimilarTo { pattern, .. } => Place::before("similar", pattern.span().start),
         Ast::Between { low, .. } => Place::before("between", low.span().start),
         Ast::IsDistinctFrom(_, right) | Ast::IsNotDistinctFrom(_, right) => {
             Place::before("is", right.span().start)

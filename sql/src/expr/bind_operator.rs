@@ -3,7 +3,7 @@
 use super::coerce::{Operand, common_type, number_type, plain_name, undefined_operator};
 use super::{ArithmeticOp, BindError, Binder, CompareOp, Expr, Function, Interval};
 use crate::error::{Error, SqlState};
-use scry_engine::types::DataType;
+use scry_engine::types::{DataType, Datum, Value};
 use sqlparser::ast::Expr as Ast;
 
 impl Binder<'_> {
@@ -104,6 +104,39 @@ impl Binder<'_> {
             right: Box::new(right),
             ty,
         }))
+    }
+
+    /// What two constants make, of which one is an interval. `None`: there is none, or it is not constant.
+    pub(super) fn interval_arithmetic(
+        &self,
+        op: ArithmeticOp,
+        left: &Operand,
+        right: &Operand,
+    ) -> Result<Option<Interval>, BindError> {
+        let number = |operand: &Operand| match operand {
+            Operand::Typed(Expr::Constant { value, .. }) => float(&value.as_datum()),
+            _ => None,
+        };
+        let made = match (op, left, right) {
+            (ArithmeticOp::Add, Operand::Interval(left), Operand::Interval(right)) => left.plus(*right),
+            (ArithmeticOp::Subtract, Operand::Interval(left), Operand::Interval(right)) => {
+                let negated = right
+                    .negate()
+                    .ok_or_else(|| Error::new(SqlState::DATETIME_FIELD_OVERFLOW, "interval out of range"))?;
+                left.plus(negated)
+            }
+            (ArithmeticOp::Multiply, Operand::Interval(interval), other)
+            | (ArithmeticOp::Multiply, other, Operand::Interval(interval)) => match number(other) {
+                Some(factor) => interval.times(factor),
+                None => return Ok(None),
+            },
+            (ArithmeticOp::Divide, Operand::Interval(interval), other) => match number(other) {
+                Some(divisor) => interval.divided_by(divisor),
+                None => return Ok(None),
+            },
+            _ => return Ok(None),
+        };
+        Ok(Some(made?))
     }
 
     /// Integers of any width may meet as they are; everything else becomes the type of the operator.
@@ -208,6 +241,12 @@ impl Binder<'_> {
         left: Operand,
         right: Operand,
     ) -> Result<Expr, BindError> {
+        if let (Operand::Interval(left), Operand::Interval(right)) = (&left, &right) {
+            return Ok(Expr::Constant {
+                value: Value::Bool(op.holds(left.span().cmp(&right.span()))),
+                ty: DataType::Bool,
+            });
+        }
         let (left, right) = self.comparable(left, right, compare_symbol(op))?;
         let ordered = !matches!(op, CompareOp::Equal | CompareOp::NotEqual);
         if ordered && left.ty() == DataType::Jsonb {
@@ -255,6 +294,17 @@ impl Binder<'_> {
             }
         };
         Ok((self.coerce(left, ty)?, self.coerce(right, ty)?))
+    }
+}
+
+/// A number as the factor of an interval.
+fn float(datum: &Datum<'_>) -> Option<f64> {
+    match datum {
+        Datum::Int2(_) | Datum::Int4(_) | Datum::Int8(_) => datum.integer().map(|value| value as f64),
+        Datum::Float4(value) => Some((*value).into()),
+        Datum::Float8(value) => Some(*value),
+        Datum::Numeric(value) => value.to_string().parse().ok(),
+        _ => None,
     }
 }
 

@@ -18,7 +18,101 @@ pub struct Interval {
 
 const DAYS_PER_MONTH: f64 = 30.0;
 
+const SECONDS_PER_DAY: f64 = 86_400.0;
+
+fn out_of_range() -> Error {
+    Error::new(SqlState::DATETIME_FIELD_OVERFLOW, "interval out of range")
+}
+
+/// To whole microseconds, of a number of days or seconds.
+fn rounded(value: f64) -> f64 {
+    (value * 1e6).round_ties_even() / 1e6
+}
+
 impl Interval {
+    /// Both, part by part.
+    ///
+    /// # Errors
+    /// 22008 when a part is out of range; so do the operations below.
+    pub fn plus(self, other: Interval) -> Result<Interval, Error> {
+        let sum = || {
+            Some(Interval {
+                months: self.months.checked_add(other.months)?,
+                days: self.days.checked_add(other.days)?,
+                micros: self.micros.checked_add(other.micros)?,
+            })
+        };
+        sum().ok_or_else(out_of_range)
+    }
+
+    /// Fractions of months become days, fractions of days time, as PostgreSQL's `interval_mul` has it.
+    pub fn times(self, factor: f64) -> Result<Interval, Error> {
+        self.scaled(|part| part * factor)
+    }
+
+    /// As [`Interval::times`].
+    ///
+    /// # Errors
+    /// 22012 for a divisor of zero.
+    pub fn divided_by(self, divisor: f64) -> Result<Interval, Error> {
+        if divisor == 0.0 {
+            return Err(super::arithmetic::division_by_zero());
+        }
+        self.scaled(|part| part / divisor)
+    }
+
+    fn scaled(self, scale: impl Fn(f64) -> f64) -> Result<Interval, Error> {
+        let (exact_months, exact_days) = (scale(self.months.into()), scale(self.days.into()));
+        let months = checked_i32(exact_months).ok_or_else(out_of_range)?;
+        let mut days = checked_i32(exact_days).ok_or_else(out_of_range)?;
+        let days_of_months = rounded((exact_months - f64::from(months)) * DAYS_PER_MONTH);
+        let days_left = exact_days - f64::from(days) + days_of_months - days_of_months.trunc();
+        let mut seconds = rounded(days_left * SECONDS_PER_DAY);
+        let mut more_days = 0;
+        if seconds.abs() >= SECONDS_PER_DAY {
+            more_days = (seconds / SECONDS_PER_DAY) as i32;
+            seconds -= f64::from(more_days) * SECONDS_PER_DAY;
+        }
+        for more in [more_days, days_of_months as i32] {
+            days = days.checked_add(more).ok_or_else(out_of_range)?;
+        }
+        let micros = (scale(self.micros as f64) + seconds * MICROS_PER_SECOND as f64).round_ties_even();
+        let micros = checked_i64(micros).ok_or_else(out_of_range)?;
+        Ok(Interval { months, days, micros })
+    }
+
+    /// What intervals are compared by: microseconds, of 30 days to the month and 24 hours to the day.
+    pub fn span(self) -> i128 {
+        let days = i128::from(self.months) * 30 + i128::from(self.days);
+        days * i128::from(MICROS_PER_DAY) + i128::from(self.micros)
+    }
+
+    /// `age` of two local timestamps: years, months and days by the calendar, then time.
+    pub fn age(of: i64, since: i64) -> Interval {
+        let (later, earlier) = if of < since { (since, of) } else { (of, since) };
+        let (later_days, later_time) = split_timestamp(later);
+        let (earlier_days, earlier_time) = split_timestamp(earlier);
+        let (year, month, day) = civil_from_days(later_days);
+        let (earlier_year, earlier_month, earlier_day) = civil_from_days(earlier_days);
+        let mut micros = later_time - earlier_time;
+        let mut days = day as i32 - earlier_day as i32;
+        let mut months = (year - earlier_year) * 12 + month as i32 - earlier_month as i32;
+        if micros < 0 {
+            micros += MICROS_PER_DAY;
+            days -= 1;
+        }
+        while days < 0 {
+            days += days_in_month(earlier_year, earlier_month) as i32;
+            months -= 1;
+        }
+        let sign = if of < since { -1 } else { 1 };
+        Interval {
+            months: months * sign,
+            days: days * sign,
+            micros: micros * i64::from(sign),
+        }
+    }
+
     pub fn negate(self) -> Option<Interval> {
         Some(Interval {
             months: self.months.checked_neg()?,
@@ -166,7 +260,7 @@ fn add_calendar(micros: i64, interval: Interval) -> Option<i64> {
 }
 
 /// An instant and an interval: months and days by the clock of the session's zone.
-pub(super) fn add_to_instant(instant: i64, interval: Interval, zone: &TimeZone) -> Result<i64, Error> {
+pub fn add_to_instant(instant: i64, interval: Interval, zone: &TimeZone) -> Result<i64, Error> {
     if interval.months == 0 && interval.days == 0 {
         return check_instant(instant.checked_add(interval.micros));
     }
@@ -207,6 +301,48 @@ mod tests {
         for text in ["", "abc", "1 fortnight", "1:2:3:4", "99999999999 years"] {
             assert!(Interval::parse(text, None).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_part_of_a_month_is_days_and_a_part_of_a_day_is_time() {
+        let hour = MICROS_PER_HOUR;
+        let interval = |months, days, micros| Interval { months, days, micros };
+        for (of, factor, expected) in [
+            (interval(0, 1, 0), 2.0, interval(0, 2, 0)),
+            (interval(1, 1, 0), 1.5, interval(1, 16, 12 * hour)),
+            (interval(-1, 0, 0), 0.3, interval(0, -9, 0)),
+            (interval(0, 1, hour), -2.5, interval(0, -2, -14 * hour - hour / 2)),
+            (interval(1, 0, 0), 1.1, interval(1, 3, 0)),
+        ] {
+            assert_eq!(of.times(factor), Ok(expected), "{of:?} * {factor}");
+        }
+        assert_eq!(interval(14, 0, 0).divided_by(5.0), Ok(interval(2, 24, 0)));
+        assert_eq!(
+            interval(120, 0, 0).divided_by(7.0),
+            Ok(interval(17, 4, 24_685_689_600))
+        );
+        let refused = |result: Result<Interval, Error>| result.map_err(|error| error.code);
+        let day = interval(0, 1, 0);
+        assert_eq!(refused(day.divided_by(0.0)), Err(SqlState::DIVISION_BY_ZERO));
+        assert_eq!(
+            refused(day.times(f64::NAN)),
+            Err(SqlState::DATETIME_FIELD_OVERFLOW)
+        );
+        assert_eq!(refused(day.times(1e10)), Err(SqlState::DATETIME_FIELD_OVERFLOW));
+    }
+
+    #[test]
+    fn an_age_is_counted_by_the_calendar() {
+        let day = |year, month, day| i64::from(days_from_civil(year, month, day)) * MICROS_PER_DAY;
+        let interval = |months, days, micros| Interval { months, days, micros };
+        let (march, february) = (day(2024, 3, 31), day(2024, 2, 29));
+        assert_eq!(Interval::age(march, february), interval(1, 2, 0));
+        assert_eq!(Interval::age(february, march), interval(-1, -2, 0));
+        let (of, since) = (
+            day(2024, 3, 1) + MICROS_PER_HOUR,
+            day(2024, 1, 31) + 2 * MICROS_PER_HOUR,
+        );
+        assert_eq!(Interval::age(of, since), interval(1, 0, 23 * MICROS_PER_HOUR));
     }
 
     #[test]

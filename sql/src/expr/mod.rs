@@ -36,7 +36,7 @@ pub use cast::key_datum;
 pub use coerce::{Operand, common_type, plain_name};
 pub use data_type::data_type;
 pub use function::Function;
-pub use interval::Interval;
+pub use interval::{Interval, add_to_instant};
 pub use like::Pattern;
 pub use scope::{Parameters, Scope, ScopeColumn};
 

@@ -4,6 +4,7 @@ pub mod aggregates;
 pub mod arithmetic;
 pub mod arrays;
 pub mod bridge;
+pub mod intervals;
 pub mod numeric;
 pub mod text;
 mod to_char;
