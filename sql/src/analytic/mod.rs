@@ -15,7 +15,7 @@
 //! differ from PostgreSQL all the same, `docs/reference.md` says so.
 //!
 //! In reading order: [`types`], `typed` (names, types and meaning), `rewrite` (syntax), `operators` and `functions` (semantics), `names` (what a query can
-//! refer to), `made`, `plan`, `literals`, `intervals`, `runtime`, `guard`, `execute`, `scan`, `units`, `prefilter`, `future` and `primary` (where rows come from), `encode` and `format` (rows out),
+//! refer to), `made`, `plan`, `literals`, `intervals`, `windows`, `runtime`, `guard`, `execute`, `scan`, `units`, `prefilter`, `future` and `primary` (where rows come from), `encode` and `format` (rows out),
 //! `parameter` (values in), `freshness`, `error`.
 
 mod encode;
@@ -42,6 +42,7 @@ mod scan;
 mod typed;
 pub mod types;
 mod units;
+mod windows;
 mod yielding;
 
 pub use encode::encode;

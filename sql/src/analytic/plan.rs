@@ -10,6 +10,7 @@ use super::runtime::Analytic;
 use super::scan::UserTable;
 use super::typed::{self, Output, Typed};
 use super::types::{self, oid};
+use super::windows;
 use crate::error::{Error, SqlState};
 use crate::expr::Parameters;
 use crate::session::ColumnDescription;
@@ -173,8 +174,8 @@ pub(super) fn logical(
 ) -> Result<Planned, Error> {
     let mut query = query.clone();
     let mut names = Names::new(registry, template, scope, inner);
-    let typed = typed::apply(
     let circumstances = Arc::new(scope.circumstances());
+    let typed = typed::apply(
         &mut query,
         &names,
         circumstances.clone(),
@@ -194,6 +195,7 @@ pub(super) fn logical(
         .analyzer()
         .execute_and_check(logical, template.config_options(), |_, _| {})
         .map_err(from_datafusion)?;
+    windows::check(&logical)?;
     Ok(Planned {
         logical: intervals::settle(literals::read(logical, scope)?, circumstances)?,
         parameters,

@@ -6,6 +6,7 @@ use super::lower::Lowering;
 use super::{Clause, Context, Meaning, Open, Typer};
 use crate::error::{Error, SqlState};
 use crate::expr::{self, BindError, Binder, Expr, Interval, Leaf, Operand, plain_name};
+use crate::place::Place;
 use scry_engine::DataType;
 use sqlparser::ast::{self, Expr as Ast, Function, FunctionArguments, Spanned};
 
@@ -176,8 +177,9 @@ impl Typer<'_> {
         }
         let types = self.known_children(ast, &parts, context)?;
         match ast {
-            Ast::Function(function) => self.check_function(function, &types),
             Ast::SimilarTo { .. } => self.similar_of_foreign(ast),
+            Ast::Function(function) => self.check_function(function, &types),
+            Ast::Collate { collation, .. } => check_collation(collation),
             Ast::Identifier(name) => self.check_column(None, name, context),
             Ast::CompoundIdentifier(names) => match names.as_slice() {
                 [relation, name] | [_, relation, name] => self.check_column(Some(relation), name, context),
@@ -234,6 +236,11 @@ impl Typer<'_> {
         let Some(name) = name else {
             return Ok(());
         };
+        if name == "generate_series" {
+            return Err(
+                Error::unsupported("a set-returning function outside of FROM").at(function.name.span().start)
+            );
+        }
         if self.names.has_function(&name) {
             return Ok(());
         }
@@ -336,13 +343,6 @@ impl Typer<'_> {
         Ok(())
     }
 
-    /// The expression, already written, in another type: by the cast that a common type asks for.
-    pub(super) fn converted(&mut self, written: Ast, from: DataType, to: DataType) -> Result<Ast, Error> {
-        let same = from == to
-            || from.is_text() && to.is_text()
-            || matches!((from, to), (DataType::Numeric(_), DataType::Numeric(_)));
-        if same {
-            return Ok(written);
     /// SIMILAR TO whose parts, already written, have types that expressions do not know: both are matched as texts. DataFusion takes the pattern
     /// for a regular expression.
     fn similar_of_foreign(&mut self, ast: &mut Ast) -> Result<(), Error> {
@@ -379,6 +379,13 @@ impl Typer<'_> {
         Ok(())
     }
 
+    /// The expression, already written, in another type: by the cast that a common type asks for.
+    pub(super) fn converted(&mut self, written: Ast, from: DataType, to: DataType) -> Result<Ast, Error> {
+        let same = from == to
+            || from.is_text() && to.is_text()
+            || matches!((from, to), (DataType::Numeric(_), DataType::Numeric(_)));
+        if same {
+            return Ok(written);
         }
         let mut scope = expr::Scope::empty();
         scope.add("", [("", from)]);
@@ -399,6 +406,24 @@ impl Typer<'_> {
             explicit: true,
         })
     }
+}
+
+/// Texts compare by their bytes; any other collation would order them otherwise.
+fn check_collation(collation: &ast::ObjectName) -> Result<(), Error> {
+    let name = collation
+        .0
+        .last()
+        .and_then(|name| name.as_ident())
+        .map(expr::folded);
+    let name = name.unwrap_or_default();
+    if matches!(name.as_str(), "C" | "POSIX" | "ucs_basic" | "default" | "C.UTF-8") {
+        return Ok(());
+    }
+    let error = Error::new(
+        SqlState::UNDEFINED_OBJECT,
+        format!("collation \"{name}\" for encoding \"UTF8\" does not exist"),
+    );
+    Err(error.at(Place::before("collate", collation.span().start)))
 }
 
 /// Where in the tree the parts are.
