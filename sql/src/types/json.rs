@@ -21,10 +21,16 @@ pub(super) fn normalize(text: &str) -> Result<String, Error> {
     parser.value(0)?;
     parser.skip_blanks();
     if parser.at != text.len() {
-        return Err(parser.unexpected());
+        return Err(parser.unexpected("end of input"));
     }
     Ok(parser.out)
 }
+
+/// The bytes of a line that an error shows before its token's end, as in PostgreSQL.
+const CONTEXT_BYTES: usize = 50;
+
+/// What may stand where a value may.
+const VALUE: &str = "JSON value";
 
 struct Parser<'a> {
     text: &'a str,
@@ -49,28 +55,89 @@ impl Parser<'_> {
         }
     }
 
-    fn invalid(&self, detail: String) -> Error {
-        Error::new(
+    /// `end` is behind the token that is wrong.
+    fn invalid(&self, detail: String, end: usize) -> Error {
+        let error = Error::new(
             SqlState::INVALID_TEXT_REPRESENTATION,
             "invalid input syntax for type json",
-        )
-        .with_detail(detail)
+        );
+        error.with_detail(detail).with_context(self.context(end))
     }
 
-    fn unexpected(&self) -> Error {
-        let rest = &self.text[self.at..];
-        if rest.is_empty() {
-            return self.invalid("The input string ended unexpectedly.".to_owned());
+    /// The line of the token that is wrong, up to the token's end.
+    fn context(&self, end: usize) -> String {
+        let before = &self.text[..self.at.min(self.text.len())];
+        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let mut start = line_start;
+        let mut shown = self.text[line_start..end].chars();
+        while end - start >= CONTEXT_BYTES {
+            start += shown.next().map_or(1, char::len_utf8);
         }
-        let word = rest
-            .find(|c: char| !(c.is_alphanumeric() || c == '_'))
-            .unwrap_or(rest.len());
-        let length = if word == 0 {
-            rest.chars().next().map_or(0, char::len_utf8)
-        } else {
-            word
+        // The dots would be longer than what they stand for.
+        if start - line_start <= 3 {
+            start = line_start;
+        }
+        let prefix = if start > line_start { "..." } else { "" };
+        let more = self.text[end..].starts_with(|next| !matches!(next, '\n' | '\r'));
+        let suffix = if more { "..." } else { "" };
+        format!(
+            "JSON data, line {line}: {prefix}{}{suffix}",
+            &self.text[start..end]
+        )
+    }
+
+    /// The end of what stands here, a string, a number, a word or a single character, and whether JSON has such a thing.
+    fn token(&self) -> (usize, bool) {
+        let rest = &self.text[self.at..];
+        let is_word = |c: char| c.is_alphanumeric() || c == '_' || !c.is_ascii();
+        let word = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
+        let mut probe = Parser {
+            text: self.text,
+            at: self.at,
+            out: String::new(),
         };
-        self.invalid(format!("Token \"{}\" is invalid.", &rest[..length]))
+        let valid = match self.peek() {
+            Some(b'{' | b'}' | b'[' | b']' | b',' | b':') => return (self.at + 1, true),
+            Some(b'"') => probe.string().is_ok(),
+            Some(b'-' | b'0'..=b'9') => probe.number().is_ok(),
+            _ if matches!(&rest[..word], "true" | "false" | "null") => return (self.at + word, true),
+            _ => false,
+        };
+        let length = match word {
+            0 => rest.chars().next().map_or(0, char::len_utf8),
+            word => word,
+        };
+        if valid {
+            (probe.at, true)
+        } else {
+            (self.at + length, false)
+        }
+    }
+
+    /// Something else than `expected` stands here.
+    fn unexpected(&self, expected: &str) -> Error {
+        if self.at >= self.text.len() {
+            return self.invalid("The input string ended unexpectedly.".to_owned(), self.text.len());
+        }
+        // Mistakes inside of a string or a number have a message of their own.
+        if matches!(self.peek(), Some(b'"' | b'-' | b'0'..=b'9')) {
+            let mut probe = Parser {
+                text: self.text,
+                at: self.at,
+                out: String::new(),
+            };
+            if let Err(error) = probe.value(0) {
+                return error;
+            }
+        }
+        let (end, valid) = self.token();
+        let token = &self.text[self.at..end];
+        let detail = match valid {
+            true => format!("Expected {expected}, but found \"{token}\"."),
+            false => format!("Token \"{token}\" is invalid."),
+        };
+        self.invalid(detail, end)
     }
 
     fn value(&mut self, depth: usize) -> Result<(), Error> {
@@ -95,7 +162,7 @@ impl Parser<'_> {
                         return Ok(());
                     }
                 }
-                Err(self.unexpected())
+                Err(self.unexpected(VALUE))
             }
         }
     }
@@ -116,7 +183,7 @@ impl Parser<'_> {
             match self.peek() {
                 Some(b',') => self.out.push_str(", "),
                 Some(b']') => break,
-                _ => return Err(self.unexpected()),
+                _ => return Err(self.unexpected("\",\" or \"]\"")),
             }
             self.at += 1;
         }
@@ -139,7 +206,8 @@ impl Parser<'_> {
         loop {
             self.skip_blanks();
             if self.peek() != Some(b'"') {
-                return Err(self.unexpected());
+                let first = members.is_empty();
+                return Err(self.unexpected(if first { "string or \"}\"" } else { "string" }));
             }
             if !members.is_empty() {
                 self.out.push_str(", ");
@@ -148,7 +216,7 @@ impl Parser<'_> {
             let key = self.string()?;
             self.skip_blanks();
             if self.peek() != Some(b':') {
-                return Err(self.unexpected());
+                return Err(self.unexpected("\":\""));
             }
             self.at += 1;
             self.out.push_str(": ");
@@ -162,7 +230,7 @@ impl Parser<'_> {
             match self.peek() {
                 Some(b',') => self.at += 1,
                 Some(b'}') => break,
-                _ => return Err(self.unexpected()),
+                _ => return Err(self.unexpected("\",\" or \"}\"")),
             }
         }
         self.at += 1;
@@ -205,6 +273,7 @@ impl Parser<'_> {
 
     /// Copies a string; gives where its content, between the quotes, stands in the output.
     fn string(&mut self) -> Result<Range<usize>, Error> {
+        let quote = self.at;
         self.at += 1;
         self.out.push('"');
         let begin = self.out.len();
@@ -213,7 +282,10 @@ impl Parser<'_> {
             let plain = rest
                 .bytes()
                 .position(|byte| byte == b'"' || byte == b'\\' || byte < 0x20)
-                .ok_or_else(|| self.invalid("Token \"\"\" is invalid.".to_owned()))?;
+                .ok_or_else(|| {
+                    let token = &self.text[quote..];
+                    self.invalid(format!("Token \"{token}\" is invalid."), self.text.len())
+                })?;
             self.out.push_str(&rest[..plain]);
             self.at += plain;
             match self.peek() {
@@ -221,7 +293,8 @@ impl Parser<'_> {
                 Some(b'\\') => self.escape()?,
                 other => {
                     let code = other.unwrap_or(0);
-                    return Err(self.invalid(format!("Character with value 0x{code:02x} must be escaped.")));
+                    let detail = format!("Character with value 0x{code:02x} must be escaped.");
+                    return Err(self.invalid(detail, self.at));
                 }
             }
         }
@@ -245,7 +318,8 @@ impl Parser<'_> {
             Some(b'u') => return self.unicode_escape(),
             _ => {
                 let shown: String = self.text[self.at..].chars().take(2).collect();
-                return Err(self.invalid(format!("Escape sequence \"{shown}\" is invalid.")));
+                let detail = format!("Escape sequence \"{shown}\" is invalid.");
+                return Err(self.invalid(detail, self.at + shown.len()));
             }
         };
         self.at += 2;
@@ -263,29 +337,40 @@ impl Parser<'_> {
                     0
                 };
                 if !(0xdc00..=0xdfff).contains(&second) {
-                    return Err(
-                        self.invalid("Unicode low surrogate must follow a high surrogate.".to_owned())
-                    );
+                    return Err(self.lone_surrogate());
                 }
                 0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00)
             }
             0xdc00..=0xdfff => {
-                return Err(self.invalid("Unicode low surrogate must follow a high surrogate.".to_owned()));
+                return Err(self.lone_surrogate());
             }
             0 => {
                 return Err(Error::new(
                     SqlState::UNTRANSLATABLE_CHARACTER,
                     "unsupported Unicode escape sequence",
                 )
-                .with_detail("\\u0000 cannot be converted to text."));
+                .with_detail("\\u0000 cannot be converted to text.")
+                .with_context(self.context(self.at)));
             }
             code => code,
         };
         match char::from_u32(code) {
             Some(character) => push_escaped(character, &mut self.out),
-            None => return Err(self.invalid("Invalid Unicode escape.".to_owned())),
+            None => return Err(self.invalid("Invalid Unicode escape.".to_owned(), self.at)),
         }
         Ok(())
+    }
+
+    /// What stands behind a surrogate that is alone is a part of what is wrong.
+    fn lone_surrogate(&self) -> Error {
+        let end = match self.text[self.at..].chars().next() {
+            Some('"') | None => self.at,
+            Some(next) => self.at + next.len_utf8(),
+        };
+        self.invalid(
+            "Unicode low surrogate must follow a high surrogate.".to_owned(),
+            end,
+        )
     }
 
     /// The four hex digits of a `\u` escape.
@@ -297,7 +382,13 @@ impl Parser<'_> {
             .filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))
             .and_then(|digits| std::str::from_utf8(digits).ok())
             .and_then(|digits| u32::from_str_radix(digits, 16).ok())
-            .ok_or_else(|| self.invalid("\"\\u\" must be followed by four hexadecimal digits.".to_owned()))?;
+            .ok_or_else(|| {
+                let rest = &self.text[self.at + 2..];
+                let digits = rest.bytes().take_while(u8::is_ascii_hexdigit).count();
+                let wrong = rest[digits..].chars().next().map_or(0, char::len_utf8);
+                let detail = "\"\\u\" must be followed by four hexadecimal digits.".to_owned();
+                self.invalid(detail, self.at + 2 + digits + wrong)
+            })?;
         self.at += 6;
         Ok(digits)
     }
@@ -327,10 +418,15 @@ impl Parser<'_> {
             exponent = true;
             end += 1 + sign + count;
         }
-        let follows = self.text[self.at + end..].starts_with(|c: char| c.is_alphanumeric() || c == '_');
+        let rest = &self.text[self.at + end..];
+        let follows = rest
+            .find(|c: char| !(c.is_alphanumeric() || c == '_'))
+            .unwrap_or(rest.len());
         let token = &self.text[self.at..self.at + end];
-        if !valid || follows {
-            return Err(self.invalid(format!("Token \"{token}\" is invalid.")));
+        if !valid || follows > 0 {
+            let end = self.at + end + follows;
+            let token = &self.text[self.at..end];
+            return Err(self.invalid(format!("Token \"{token}\" is invalid."), end));
         }
         match Numeric::parse(token) {
             Ok(number) if exponent || number.is_zero() => {
@@ -449,6 +545,30 @@ mod tests {
         ] {
             let error = normalize(input).expect_err(input);
             assert_eq!(error.code, SqlState::INVALID_TEXT_REPRESENTATION, "{input}");
+        }
+        for (input, detail, context) in [
+            ("{\"a\":}", "Expected JSON value, but found \"}\".", "1: {\"a\":}"),
+            ("{\"a\" 1}", "Expected \":\", but found \"1\".", "1: {\"a\" 1..."),
+            ("{a:1}", "Token \"a\" is invalid.", "1: {a..."),
+            ("{1:1}", "Expected string or \"}\", but found \"1\".", "1: {1..."),
+            ("{\"a\":1,}", "Expected string, but found \"}\".", "1: {\"a\":1,}"),
+            ("[1 2]", "Expected \",\" or \"]\", but found \"2\".", "1: [1 2..."),
+            ("1 2", "Expected end of input, but found \"2\".", "1: 1 2"),
+            ("[1", "The input string ended unexpectedly.", "1: [1"),
+            (
+                "[1,\n\"long text that goes on and on and on and on and on\", oops]",
+                "Token \"oops\" is invalid.",
+                "2: ...t that goes on and on and on and on and on\", oops...",
+            ),
+            ("\"abc", "Token \"\"abc\" is invalid.", "1: \"abc"),
+            ("\"a\\x\"", "Escape sequence \"\\x\" is invalid.", "1: \"a\\x..."),
+            ("1abc", "Token \"1abc\" is invalid.", "1: 1abc"),
+            ("[é]", "Token \"é\" is invalid.", "1: [é..."),
+        ] {
+            let error = normalize(input).expect_err(input);
+            assert_eq!(error.detail.as_deref(), Some(detail), "{input}");
+            let context = format!("JSON data, line {context}");
+            assert_eq!(error.context.as_deref(), Some(context.as_str()), "{input}");
         }
         assert_eq!(
             normalize(r#""\u0000""#).map_err(|e| e.code),
