@@ -18,7 +18,8 @@ What PostgreSQL cannot answer is passed over, and counted: scripts that create a
 of EXPLAIN or of something in schema `scry` or named `scry_…`. These blocks are run all the same, for what they change or set.
 
 `# differs: NAME` before a block, or as a line before an expression, says that its answers differ on purpose. NAME is explained in FILE, in
-a line that begins with `- **NAME**`. It is a failure when they do not differ any more.
+a line that begins with `- **NAME**`. It is a failure when they do not differ any more. Behind NAME may stand `undone`: what the block does is rolled back in both
+servers, since only one does it; `ends`: the rest of the script is passed over; `mirror`: of an expression, only of a table.
 
 Columns are compared by name, type and modifier; queries are asked again by the extended protocol for binary values; errors by
 SQLSTATE, message, detail, hint, position, context and the objects they name.
@@ -59,16 +60,17 @@ class Block:
         self.sql = ""
         self.data = None
         self.parameters = []
-        self.differs = None
+        self.differs = self.way = None
 
 
 def differs_of(comment):
-    found = re.match(r"#\s*differs:\s*(\S+)", comment)
-    return found.group(1) if found else None
+    """The name of a difference and what stands behind it."""
+    found = re.match(r"#\s*differs:\s*(\S+)(?:\s+(undone|ends|mirror))?$", comment)
+    return found.groups() if found else None
 
 
 def read_blocks(lines):
-    blocks, differs, block, skipping = [], None, None, False
+    blocks, differs, block, skipping = [], (None, None), None, False
     for number, line in enumerate(lines, 1):
         if not line:
             block, skipping = None, False
@@ -80,7 +82,7 @@ def read_blocks(lines):
                 differs = differs_of(line) or differs
                 continue
             block = Block(number)
-            block.differs, differs = differs, None
+            (block.differs, block.way), differs = differs, (None, None)
             blocks.append(block)
         if line == "----":
             skipping = True
@@ -100,7 +102,7 @@ def read_blocks(lines):
 
 
 def read_expressions(lines):
-    blocks, differs = [], None
+    blocks, differs = [], (None, None)
     for number, line in enumerate(lines, 1):
         if not line:
             continue
@@ -110,14 +112,16 @@ def read_expressions(lines):
         expression = line.split("\t")[0].removeprefix("~")
         for sql in (f"select {expression}", f"select {expression} from (values (1)) as one (unit)"):
             block = Block(number)
-            block.sql, block.differs = sql, differs
+            block.sql, (block.differs, block.way) = sql, differs
             blocks.append(block)
-        differs = None
+        if differs[1] == "mirror":
+            blocks[-2].differs = None
+        differs = (None, None)
     return blocks
 
 
 def read_types(lines):
-    blocks, differs = [], None
+    blocks, differs = [], (None, None)
     for number, line in enumerate(lines, 1):
         if not line:
             continue
@@ -127,7 +131,7 @@ def read_types(lines):
         name, text = line.split("\t")[:2]
         block = Block(number)
         block.sql = "select '" + text.replace("'", "''") + f"'::{name}"
-        block.differs, differs = differs, None
+        (block.differs, block.way), differs = differs, (None, None)
         blocks.append(block)
     return blocks
 
@@ -406,7 +410,8 @@ def main():
             passed_over.setdefault(why, []).append(name)
             continue
         counts = {"same": 0, "expected": 0, "different": 0, "own": 0}
-        for block in read(path):
+        blocks, left = read(path), 0
+        for at, block in enumerate(blocks):
             where = f"{name}:{block.line}"
             if block.differs and block.differs not in known:
                 print(f"FAIL - {where}: the difference {block.differs} is not explained")
@@ -416,9 +421,19 @@ def main():
                     server.simple(block)
                 counts["own"] += 1
                 continue
+            undone = block.way == "undone"
+            if undone:
+                for server in (scry, postgres):
+                    server.session(block.session).query("begin")
             found = compare(block, scry, postgres)
+            if undone:
+                for server in (scry, postgres):
+                    server.session(block.session).query("rollback")
             if bool(found) == bool(block.differs):
                 counts["expected" if found else "same"] += 1
+                if block.way == "ends":
+                    left = len(blocks) - at - 1
+                    break
                 continue
             counts["different"] += 1
             failed = True
@@ -431,7 +446,7 @@ def main():
         for server in (scry, postgres):
             server.end_file()
         state = "not ok" if counts["different"] else "ok"
-        print(f"{state} - {name}: {counts['same']} the same, {counts['expected']} differ as expected, {counts['different']} differ" + (f", {counts['own']} of scry's own" if counts["own"] else ""))
+        print(f"{state} - {name}: {counts['same']} the same, {counts['expected']} differ as expected, {counts['different']} differ" + (f", {counts['own']} of scry's own" if counts["own"] else "") + (f", {left} passed over" if left else ""))
         sys.stdout.flush()
     for why, names in passed_over.items():
         print(f"passed over - {len(names)} scripts, each of which {why}: {' '.join(names)}")

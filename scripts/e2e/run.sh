@@ -8,7 +8,7 @@ here=$(dirname "${BASH_SOURCE[0]}")
 size=${1:-small}
 target=${2:-scry}
 [ $# -le 2 ] || chosen=("${@:3}")
-: "${chosen:=psql_check clients pgbench tpch hostile crash histories}"
+: "${chosen:=psql_check clients differential pgbench tpch hostile crash histories}"
 
 case $size in
   small)
