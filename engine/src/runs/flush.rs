@@ -1,6 +1,7 @@
 //! Writes a layer of new runs.
 
 use crate::error::Error;
+use crate::runs::format::Compression;
 use crate::runs::run::Run;
 use crate::runs::set::Layer;
 use crate::runs::writer::{RunWriter, Shape};
@@ -95,10 +96,11 @@ impl FlushWriter {
         FlushWriter::shaped(runs, shape)
     }
 
-    /// A layer of a transaction: nothing of it is needed after a crash.
+    /// A layer of a transaction: nothing of it is needed after a crash. It is written again soon, so that packing it costs more than it saves.
     pub(crate) fn private(runs: Arc<Runs>) -> FlushWriter {
         let shape = Shape {
             durable: false,
+            compression: Compression::None,
             ..runs.options.shape(0)
         };
         FlushWriter::shaped(runs, shape)
@@ -108,6 +110,11 @@ impl FlushWriter {
         FlushWriter {
             layer: LayerWriter::new(runs, shape),
         }
+    }
+
+    /// Ends the run that is being written, so that the next key begins another.
+    pub(crate) fn end_run(&mut self) -> Result<(), Error> {
+        self.layer.end_run()
     }
 
     /// Adds a version under an internal key, as `add` does.

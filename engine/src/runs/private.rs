@@ -16,10 +16,12 @@ use crate::runs::cursor::Reading;
 use crate::runs::flush::FlushWriter;
 use crate::runs::format::SPACE_BYTES;
 use crate::runs::merge::Merge;
+use crate::runs::run::Run;
 use crate::runs::set::{Layer, RunSet};
 use crate::runs::stamp::Stamp;
 use crate::runs::{InternalKey, Runs, SpaceId, Stored, internal_key};
 use scry_wal::Lsn;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// So many layers that were merged equally often are merged into one: a lookup asks the filter of each.
@@ -51,6 +53,10 @@ pub(crate) struct PrivateMerge {
     count: usize,
     last: Last,
     needed: Needed,
+    /// Those that overlap no others, by key: they become part of the outcome as they are.
+    apart: Vec<Arc<Run>>,
+    /// How many of these begin before the key that the merge is at.
+    passed: usize,
 }
 
 /// The version that was looked at last.
@@ -74,7 +80,15 @@ impl PrivateRuns {
     /// Adds what was written by a `Runs::begin_private`.
     pub(crate) fn push(&mut self, writer: FlushWriter) -> Result<(), Error> {
         let layer = writer.finish()?;
-        self.layers.push((0, Arc::new(layer)));
+        match self.layers.last_mut() {
+            // Keys that rise, as in loads.
+            Some((_, last))
+                if last.is_before(&layer) && layer.runs().iter().all(|run| self.runs.is_long(run)) =>
+            {
+                *last = Arc::new(last.with(layer.runs()));
+            }
+            _ => self.layers.push((0, Arc::new(layer))),
+        }
         Ok(())
     }
 
@@ -85,14 +99,11 @@ impl PrivateRuns {
         RunSet::new(own.collect(), Vec::new())
     }
 
-    /// All of it, with ages where LSNs stand; or only the layers that have something younger.
+    /// All of it, with ages where LSNs stand; or only the runs that have something younger.
     pub(crate) fn by_age(&self, younger_than: Option<Lsn>) -> RunSet {
-        let is_younger = |layer: &Layer| {
-            let mut youngest = layer.runs().iter().map(|run| run.meta.lsn_max);
-            younger_than.is_none_or(|age| youngest.any(|youngest| youngest > age))
-        };
-        let newest_first = self.layers.iter().rev().map(|(_, layer)| layer);
-        let younger = newest_first.filter(|layer| is_younger(layer)).map(Arc::clone);
+        let is_older = |run: &Arc<Run>| younger_than.is_some_and(|age| run.meta.lsn_max <= age);
+        let newest_first = self.layers.iter().rev().map(|(_, layer)| layer.without(is_older));
+        let younger = newest_first.filter(|layer| !layer.is_empty()).map(Arc::new);
         RunSet::new(younger.collect(), Vec::new())
     }
 
@@ -106,21 +117,32 @@ impl PrivateRuns {
         if alike.len() < FAN {
             return Ok(None);
         }
+        let mut apart = apart(&alike);
+        apart.retain(|run| self.runs.is_long(run));
+        let numbers: HashSet<u64> = apart.iter().map(|run| run.name.number).collect();
+        let is_apart = |run: &Arc<Run>| numbers.contains(&run.name.number);
+        let others = alike.iter().map(|layer| Arc::new(layer.without(is_apart)));
         Ok(Some(PrivateMerge {
             count: alike.len(),
-            merge: Merge::seek(alike, Reading::Bulk, &[])?,
+            merge: Merge::seek(others, Reading::Bulk, &[])?,
             out: self.runs.begin_private(),
             last: Last::default(),
             needed,
+            apart,
+            passed: 0,
         }))
     }
 
     /// Puts the outcome of a merge that is done in the place of what was merged.
     pub(crate) fn end_merge(&mut self, merge: PrivateMerge) -> Result<(), Error> {
-        let layer = merge.out.finish()?;
+        let apart = merge.apart;
+        let layer = merge.out.finish()?.with(&apart);
         let gone = self.layers.split_off(self.layers.len() - merge.count);
         let merged = gone.iter().map(|(merged, _)| *merged).max().unwrap_or_default();
-        doom(gone.iter().map(|(_, layer)| layer));
+        let gone = gone.iter().flat_map(|(_, layer)| layer.runs());
+        let stays: HashSet<u64> = apart.iter().map(|run| run.name.number).collect();
+        let merged_runs = gone.filter(|run| !stays.contains(&run.name.number));
+        merged_runs.for_each(|run| run.doom());
         self.layers.push((merged + 1, Arc::new(layer)));
         Ok(())
     }
@@ -191,6 +213,23 @@ impl Versions {
     }
 }
 
+/// The runs of several layers that overlap no run of the others, by key: where keys rise from layer to layer, as in a load, all of them.
+fn apart(layers: &[Arc<Layer>]) -> Vec<Arc<Run>> {
+    let mut runs: Vec<&Arc<Run>> = layers.iter().flat_map(|layer| layer.runs()).collect();
+    runs.sort_unstable_by(|one, other| one.meta.first.cmp(&other.meta.first));
+    let mut apart = Vec::new();
+    let mut reached: Option<&[u8]> = None;
+    for (place, run) in runs.iter().enumerate() {
+        let after_others = reached.is_none_or(|reached| reached < run.meta.first.as_slice());
+        let next = runs.get(place + 1);
+        if after_others && next.is_none_or(|next| run.meta.last < next.meta.first) {
+            apart.push(Arc::clone(run));
+        }
+        reached = reached.max(Some(&run.meta.last));
+    }
+    apart
+}
+
 fn doom<'l>(layers: impl Iterator<Item = &'l Arc<Layer>>) {
     layers.flat_map(|layer| layer.runs()).for_each(|run| run.doom());
 }
@@ -201,6 +240,12 @@ impl PrivateMerge {
         for _ in 0..entries {
             if self.merge.is_over() {
                 return Ok(false);
+            }
+            let apart = &self.apart[self.passed..];
+            let passed = apart.partition_point(|run| run.meta.first.as_slice() < self.merge.key());
+            if passed > 0 {
+                self.passed += passed;
+                self.out.end_run()?;
             }
             copy(&mut self.merge, &mut self.out, &mut self.last, &self.needed)?;
         }
@@ -242,7 +287,14 @@ pub(crate) struct TakenOver {
     pub(crate) copy: FlushWriter,
 }
 
+/// Runs of less than this part of what one may have are merged into longer ones, even if they do not overlap: each is a file that is open.
+const LONG: u64 = 8;
+
 impl Runs {
+    fn is_long(&self, run: &Run) -> bool {
+        run.name.bytes >= self.options.file_bytes / LONG
+    }
+
     /// Begins a layer of a transaction.
     pub(crate) fn begin_private(self: &Arc<Self>) -> FlushWriter {
         FlushWriter::private(Arc::clone(self))
@@ -282,3 +334,121 @@ impl Runs {
 
 /// Entries between two looks.
 const LOOK_ENTRIES: u64 = 16_384;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runs::RunsOptions;
+    use scry_wal::Ordinal;
+    use std::ops::Range;
+
+    const SPACE: SpaceId = SpaceId::new(1);
+
+    fn options() -> RunsOptions {
+        RunsOptions {
+            file_bytes: 4 << 10,
+            block_bytes: 150,
+            ..RunsOptions::default()
+        }
+    }
+
+    /// Adds a layer of some keys, of this age.
+    fn push(private: &mut PrivateRuns, keys: Range<u32>, age: u64) {
+        let mut writer = private.runs.begin_private();
+        for key in keys {
+            let stored = Stored {
+                lsn: Lsn::new(age),
+                ordinal: Ordinal::new(age),
+                row: Some(Row::from(key.to_be_bytes().repeat(5))),
+            };
+            writer.add(SPACE, &key.to_be_bytes(), &[stored]).unwrap();
+        }
+        private.push(writer).unwrap();
+    }
+
+    fn merge(private: &mut PrivateRuns, needed: Needed) -> bool {
+        let Some(mut merge) = private.begin_merge(needed).unwrap() else {
+            return false;
+        };
+        while merge.step(3).unwrap() {}
+        private.end_merge(merge).unwrap();
+        true
+    }
+
+    fn numbers(private: &PrivateRuns) -> HashSet<u64> {
+        private.set().runs().map(|run| run.name.number).collect()
+    }
+
+    #[test]
+    fn layers_whose_keys_rise_are_one_without_being_written_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (runs, _) = Runs::open(folder.path(), options()).unwrap();
+        let mut private = PrivateRuns::new(&runs);
+        for layer in 0..20 {
+            push(&mut private, layer * 100..layer * 100 + 90, 1);
+            assert_eq!(private.set().layers().count(), 1);
+        }
+        assert!(!merge(&mut private, Needed::All));
+        let set = private.set();
+        for key in 0..2000_u32 {
+            let found = set.get(SPACE, &key.to_be_bytes(), Lsn::MAX).unwrap();
+            assert_eq!(found.is_some(), key % 100 < 90, "{key}");
+        }
+        // Short ones are merged: each is a file.
+        for key in 0..8 {
+            push(&mut private, 3000 + key..3001 + key, 1);
+        }
+        assert_eq!(private.set().layers().count(), 9);
+        let before = numbers(&private);
+        assert!(merge(&mut private, Needed::All));
+        assert_eq!(private.set().layers().count(), 1);
+        let after = numbers(&private);
+        assert_eq!(
+            (before.len() - after.len(), after.difference(&before).count()),
+            (7, 1)
+        );
+    }
+
+    #[test]
+    fn what_overlaps_nothing_is_not_merged_and_the_rest_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let (runs, _) = Runs::open(folder.path(), options()).unwrap();
+        let mut private = PrivateRuns::new(&runs);
+        // The first layer is below all others but for the end of it, which each of them writes again.
+        push(&mut private, 0..1000, 1);
+        for age in 2..9 {
+            push(&mut private, 990..1100, age);
+        }
+        let before = numbers(&private);
+        assert!(merge(&mut private, Needed::At(vec![Lsn::new(3)])));
+        let after = numbers(&private);
+        assert!(
+            after.intersection(&before).count() > 5,
+            "{before:?} became {after:?}"
+        );
+        assert!(!after.is_subset(&before));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), after.len());
+        let all = private.by_age(None);
+        for (key, newest, at_mark) in [(0, 1, 1), (989, 1, 1), (990, 8, 3), (1099, 8, 3)] {
+            let key = u32::to_be_bytes(key);
+            let get = |at| all.get(SPACE, &key, at).unwrap().map(|found| found.lsn.get());
+            assert_eq!(
+                (get(Lsn::MAX), get(Lsn::new(3))),
+                (Some(newest), Some(at_mark)),
+                "{key:?}"
+            );
+        }
+        // Only those runs that have something younger.
+        let younger = private.by_age(Some(Lsn::new(3)));
+        assert!(younger.runs().count() < all.runs().count());
+        assert!(
+            younger
+                .get(SPACE, &u32::to_be_bytes(1050), Lsn::MAX)
+                .unwrap()
+                .is_some()
+        );
+        drop((all, younger));
+        drop(private);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}

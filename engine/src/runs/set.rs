@@ -52,6 +52,39 @@ impl Layer {
         }
     }
 
+    /// The same without some of its runs.
+    pub(crate) fn without(&self, goes: impl Fn(&Arc<Run>) -> bool) -> Layer {
+        Layer {
+            runs: self
+                .runs
+                .iter()
+                .filter(|run| !goes(run))
+                .map(Arc::clone)
+                .collect(),
+            stamp: self.stamp.clone(),
+        }
+    }
+
+    /// The same with others between its runs.
+    ///
+    /// # Panics
+    /// When they overlap.
+    pub(crate) fn with(&self, others: &[Arc<Run>]) -> Layer {
+        let mut runs: Vec<Arc<Run>> = self.runs.iter().chain(others).map(Arc::clone).collect();
+        runs.sort_by(|one, other| one.meta.first.cmp(&other.meta.first));
+        Layer {
+            stamp: self.stamp.clone(),
+            ..Layer::new(runs)
+        }
+    }
+
+    /// Whether all of its keys are less than those of another one.
+    pub(crate) fn is_before(&self, other: &Layer) -> bool {
+        let (last, first) = (self.runs.last(), other.runs.first());
+        last.zip(first)
+            .is_some_and(|(last, first)| last.meta.last < first.meta.first)
+    }
+
     #[inline]
     pub(crate) fn stamp(&self) -> Option<&Arc<Stamp>> {
         self.stamp.as_ref()
