@@ -88,6 +88,7 @@ impl Txn {
             return Ok(None);
         }
         self.forget_touched();
+        self.end_tail()?;
         if self.overlay.unlogged_bytes() > self.engine.limits.spill_bytes {
             self.spill()?;
         }

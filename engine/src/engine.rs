@@ -38,6 +38,9 @@ pub struct EngineOptions {
     /// Changes of a transaction that take more than this move out of memory, as far as they can; see `txn::moved`. What cannot counts for
     /// `transaction_bytes_max`.
     pub move_bytes: u64,
+    /// A transaction of which something has moved, and that has inserted so many rows into a table by rising keys, is taken for a load: see
+    /// `txn::rising`.
+    pub load_rows: u32,
     /// Memory that the rows of one candidate may take, beyond which it takes no more; see `transaction_bytes_max` for what one
     /// commit may add.
     pub candidate_bytes_max: u64,
@@ -68,6 +71,7 @@ impl Default for EngineOptions {
             log: LogOptions::default(),
             transaction_bytes_max: 8 << 30,
             move_bytes: 64 << 20,
+            load_rows: 16_384,
             candidate_bytes_max: 8 << 30,
             lock_waiters_max: 65_536,
             spill_bytes: SPILL_BYTES,

@@ -304,6 +304,16 @@ impl Pending {
     }
 }
 
+/// What the log has of a store.
+fn appended_of(all: &mut SmallVec<[Appended; 4]>, store: StoreId) -> &mut Appended {
+    let known = all.iter().position(|appended| appended.store == store);
+    let index = known.unwrap_or(all.len());
+    if known.is_none() {
+        all.push(Appended { store, count: 0 });
+    }
+    &mut all[index]
+}
+
 impl Overlay {
     pub(crate) fn next_slot(&self) -> u32 {
         u32::try_from(self.changes.len()).expect("bounded by CHANGES_MAX")
@@ -552,6 +562,16 @@ impl Overlay {
         self.writes
     }
 
+    /// A row was written that is not among the changes.
+    pub(crate) fn count_write(&mut self) {
+        self.writes += 1;
+    }
+
+    /// The number that the next version of a store has in the log, of all that the transaction logs.
+    pub(crate) fn next_local(&mut self, store: StoreId) -> &mut u32 {
+        &mut appended_of(&mut self.appended, store).count
+    }
+
     pub(crate) fn is_clean(&self) -> bool {
         self.dirty.is_empty()
     }
@@ -626,20 +646,7 @@ impl Overlay {
             if !live[pending.store as usize] {
                 continue;
             }
-            let appended = match self
-                .appended
-                .iter()
-                .position(|appended| appended.store == store.id)
-            {
-                Some(index) => index,
-                None => {
-                    self.appended.push(Appended {
-                        store: store.id,
-                        count: 0,
-                    });
-                    self.appended.len() - 1
-                }
-            };
+            let appended = appended_of(&mut self.appended, store.id);
             let changed;
             let before: &[u8] = match (delta.old, delta.new) {
                 (Some(old), Some(new)) => {
@@ -670,8 +677,8 @@ impl Overlay {
             records += 1;
             let logged = match delta.new {
                 Some(row) => {
-                    let local = self.appended[appended].count;
-                    self.appended[appended].count += 1;
+                    let local = appended.count;
+                    appended.count += 1;
                     Logged::Row {
                         row: Arc::clone(row),
                         local,

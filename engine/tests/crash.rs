@@ -28,6 +28,7 @@ fn small() -> EngineOptions {
     // Transactions of more than a few rows write ahead.
     options.spill_bytes = 400;
     options.move_bytes = 2000;
+    options.load_rows = 2;
     options
 }
 

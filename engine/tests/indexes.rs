@@ -360,7 +360,7 @@ fn lookups_show_rows_as_they_were_when_they_were_begun() {
         assert!(delete(&mut txn, &table, 2));
         insert(&mut txn, &table, 9, 90);
         let mut entries = txn.begin_index_scan(&table, 0, KeyRange::all()).unwrap();
-        let lookups = txn.begin_lookups(&table);
+        let lookups = txn.begin_lookups(&table).unwrap();
         // Its own rows again, rows of others, and what others do; then the next statement's snapshot.
         assert!(set(&mut txn, &table, 1, 12));
         insert(&mut txn, &table, 2, 20);

@@ -26,6 +26,7 @@ fn eager(spill_bytes: usize) -> EngineOptions {
     options.spill_bytes = spill_bytes;
     // What is in the log leaves memory, ten rows at a time or so.
     options.move_bytes = 4000;
+    options.load_rows = 4;
     options
 }
 

@@ -104,7 +104,7 @@ impl Txn {
         } else {
             self.lock_table(table, Mode::Shared).await?;
             let at = self.engine.visible_lsn();
-            let own = self.moved_rows();
+            let own = self.moved_rows()?;
             let mut rows = Rows::Newest(StoreScan::new(range, at).with_own(own.clone()));
             let readable = table.indexes.iter().enumerate();
             for (number, index) in readable.filter(|(_, index)| index.is_ready()) {

@@ -126,7 +126,7 @@ impl Txn {
     async fn check_references(&mut self, table: &Table, number: usize) -> Result<(), Error> {
         let parent = self.parent(table, number)?;
         self.lock_table(&parent, Mode::Exclusive).await?;
-        let mut cursor = self.begin_scan_newest(table, KeyRange::all());
+        let mut cursor = self.begin_scan_newest(table, KeyRange::all())?;
         loop {
             let batch = cursor.next_batch(BATCH)?;
             if batch.is_empty() {

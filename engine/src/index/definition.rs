@@ -65,7 +65,7 @@ impl Txn {
     pub(crate) async fn fill_index(&mut self, table: &Table, index: &Index) -> Result<(), Error> {
         self.begin_filling(index.store());
         let mut own = Vec::new();
-        let mut cursor = self.begin_scan_newest(table, KeyRange::all());
+        let mut cursor = self.begin_scan_newest(table, KeyRange::all())?;
         loop {
             let batch = cursor.next_batch(FILL_BATCH)?;
             if batch.is_empty() {

@@ -29,6 +29,7 @@ impl Txn {
                 for (_, index) in maintained(table).take_while(|(other, _)| *other < number) {
                     self.delete_entry(index, table, &key, &row).await?;
                 }
+                self.begin_write(table, &key).await?;
                 self.delete_plain(table, &key)?;
                 return Ok(InsertOutcome::Taken {
                     index: number,
@@ -211,7 +212,7 @@ impl Txn {
         index: usize,
         range: KeyRange,
     ) -> Result<ScanCursor, Error> {
-        Ok(self.begin_scan_plain(table.indexes[index].rows(), range))
+        self.begin_scan_plain(table.indexes[index].rows(), range)
     }
 }
 

@@ -134,7 +134,8 @@ impl EngineSession {
         left: &KeyRange,
     ) -> Result<Ended, Error> {
         guard.renew_snapshot();
-        let rows = guard.begin_scan_plain(table, left.clone()).next_batch(BATCH_ROWS);
+        let scan = guard.begin_scan_plain(table, left.clone());
+        let rows = scan.and_then(|mut scan| scan.next_batch(BATCH_ROWS));
         guard.rest();
         let rows = rows?;
         let mut ended = match rows.last() {

@@ -136,6 +136,22 @@ impl Memtable {
         }
     }
 
+    /// Has whoever looks for `key` look elsewhere, too. False: there is a row here, dead or alive, and nothing was changed.
+    pub(crate) fn leave_gap(&self, key: &[u8]) -> bool {
+        let index = self.index.read();
+        let leaf = leaf_of(&index, key);
+        {
+            let rows = leaf.read();
+            if rows.has_gaps || rows.sorted.search(key).is_ok() {
+                return rows.sorted.search(key).is_err();
+            }
+        }
+        let mut rows = leaf.write();
+        let is_free = rows.sorted.search(key).is_err();
+        rows.has_gaps |= is_free;
+        is_free
+    }
+
     /// The row of `key`; when there is none, the one that `make` makes. With it, whether it was made.
     pub(crate) fn get_or_insert_with(
         &self,

@@ -20,7 +20,7 @@ use crate::overlay::Version;
 use crate::runs::{RunSet, Stored};
 use backing::Home;
 use entry::RowEntry;
-use loads::{Load, Loads};
+use loads::{Load, Loads, Rising};
 use memtable::{Found, Memtable};
 use parking_lot::Mutex;
 use scan::{Met, Next, StoreScan};
@@ -156,6 +156,29 @@ impl Store {
         generation == self.loads.generation() && Arc::ptr_eq(set, &self.home.backing.runs.present())
     }
 
+    /// Adds a row to the tail of a load, unless there is anything of its key, committed or not; answers whether. `fresh` says that there cannot be.
+    pub(crate) fn raise_tail(
+        &self,
+        load: &Arc<Load>,
+        rising: &Rising<'_>,
+        fresh: bool,
+    ) -> Result<bool, Error> {
+        let (space, key) = (self.home.space, rising.key);
+        let generation = self.loads.generation();
+        let set = self.home.backing.runs.present();
+        if !fresh && (self.loads.of(space, key)?.is_some() || set.get(space, key, Lsn::MAX)?.is_some()) {
+            return Ok(false);
+        }
+        load.push(space, rising);
+        // Whoever has made an entry since is found there; who makes one from here on finds the key in the tail.
+        let is_alone = self.rows.leave_gap(key)
+            && (fresh || !self.loads.rises(space, key, Some(load)) && self.is_as_looked_up(generation, &set));
+        if !is_alone {
+            load.pop();
+        }
+        Ok(is_alone)
+    }
+
     /// The entry of a row, made from what the runs have, else the one that `make` makes. `fresh` says that the runs cannot have the row.
     pub(crate) fn place(
         &self,
@@ -178,7 +201,10 @@ impl Store {
             let below = set.get(self.home.space, key.as_ref(), Lsn::MAX)?;
             let is_below = below.is_some();
             let placed = self.rows.get_or_insert_if(key, |_| {
-                self.is_as_looked_up(generation, &set).then(|| match below {
+                // In this order: a tail that has become a run has another generation by then.
+                let rises = self.loads.rises(self.home.space, key.as_ref(), None);
+                let is_free = !rises && self.is_as_looked_up(generation, &set);
+                is_free.then(|| match below {
                     Some(stored) => self.raise(key, stored),
                     None => make(),
                 })

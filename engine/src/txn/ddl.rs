@@ -222,7 +222,7 @@ impl Txn {
         check: &mut (dyn FnMut(&[u8]) -> Result<(), E> + Send),
     ) -> Result<(), E> {
         self.lock_table(table, Mode::Exclusive).await?;
-        let mut cursor = self.begin_scan_newest(table, KeyRange::all());
+        let mut cursor = self.begin_scan_newest(table, KeyRange::all())?;
         loop {
             let batch = cursor.next_batch(REKEY_BATCH)?;
             if batch.is_empty() {

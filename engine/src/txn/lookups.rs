@@ -35,20 +35,24 @@ impl Txn {
     /// Lookups at the present snapshot, with a copy of the transaction's own writes as they are now. As a cursor they outlive the
     /// statement, and rolling back to a savepoint does not reach them. Not for a transaction inside of a candidate.
     ///
+    /// # Errors
+    /// When what it has moved out of memory cannot be written.
+    ///
     /// # Panics
     /// Inside of a candidate.
-    pub fn begin_lookups(&mut self, table: &Table) -> Lookups {
+    pub fn begin_lookups(&mut self, table: &Table) -> Result<Lookups, Error> {
         assert!(
             self.inside.is_none(),
             "inside of a candidate indexes lead to no row"
         );
-        Lookups {
+        let moved = self.moved_rows()?;
+        Ok(Lookups {
             store: Arc::clone(&table.store),
             slot: self.engine.snapshots.register_at(self.snapshot),
             at: self.snapshot,
             own: self.own_rows(table, |_| true),
-            moved: self.moved_rows(),
-        }
+            moved,
+        })
     }
 }
 

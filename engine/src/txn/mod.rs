@@ -23,6 +23,7 @@ mod ddl;
 mod lookups;
 mod moved;
 mod reads;
+mod rising;
 mod rows;
 mod savepoints;
 mod scan;
@@ -311,10 +312,11 @@ impl Txn {
     ///
     /// # Errors
     /// `TransactionTooLarge` when it is more than memory may have; and when a file cannot be read.
-    pub fn own_writes(&self, store: StoreId) -> Result<OwnWrites, Error> {
+    pub fn own_writes(&mut self, store: StoreId) -> Result<OwnWrites, Error> {
         let mut own = self.overlay.own_writes(store);
-        for moved in self.moved_stores().filter(|moved| moved.id == store) {
-            self.add_moved(moved, &mut own)?;
+        let moved = self.moved_stores().filter(|moved| moved.id == store);
+        for moved in moved.map(Arc::clone).collect::<Vec<_>>() {
+            self.add_moved(&moved, &mut own)?;
         }
         Ok(own)
     }

@@ -29,6 +29,7 @@
 //! - the runs have of every key, as of the mark of each open savepoint, what the transaction had moved of it there;
 //! - a change that was brought back, or could not leave, is newer than what the runs have, also when it is a deletion.
 
+use super::rising::Rise;
 use super::{Txn, turn};
 use crate::Row;
 use crate::catalog::Table;
@@ -49,19 +50,21 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 /// Rows that are written, or merged, before other tasks of the thread get their turn.
-const BATCH: usize = 2048;
+pub(super) const BATCH: usize = 2048;
 
 /// Less than this part of what would be worth it is not moved: each run costs a lookup a filter.
-const WORTH: u64 = 4;
+pub(super) const WORTH: u64 = 4;
 
 /// What a transaction has moved out of memory.
 pub(crate) struct Moved {
-    load: Arc<Load>,
-    runs: PrivateRuns,
+    pub(super) load: Arc<Load>,
+    pub(super) runs: PrivateRuns,
     /// By the number of the store in the overlay.
     counts: SmallVec<[Count; 2]>,
     /// Those that know of it.
     stores: SmallVec<[Arc<Store>; 2]>,
+    /// What it inserts by rising keys.
+    pub(super) rise: Rise,
 }
 
 /// Of one store, what is in the runs alone.
@@ -113,6 +116,25 @@ impl Moved {
         }
         &mut self.counts[index]
     }
+
+    /// A row was inserted that is nowhere else.
+    pub(super) fn count_inserted(&mut self, store: u32, row: &[u8]) {
+        self.count(store).add(Count::of(None, Some(row)));
+    }
+
+    /// Has a store know of it.
+    pub(super) fn enter(&mut self, store: &Arc<Store>) {
+        self.enlist(store);
+        store.loads.add(&self.load);
+    }
+
+    /// The same, once.
+    pub(super) fn enlist(&mut self, store: &Arc<Store>) {
+        if !self.stores.iter().any(|known| Arc::ptr_eq(known, store)) {
+            self.stores.push(Arc::clone(store));
+            store.loads.add(&self.load);
+        }
+    }
 }
 
 impl Txn {
@@ -148,7 +170,7 @@ impl Txn {
         Ok(())
     }
 
-    fn may_move(&self) -> bool {
+    pub(super) fn may_move(&self) -> bool {
         let is_plain = self.inside.is_none() && self.electing.is_none() && !self.fills;
         is_plain && !self.overlay.is_rekeyed() && !self.may_be_redefined() && self.holder.is_some()
     }
@@ -201,6 +223,7 @@ impl Txn {
 
     /// Writes a layer, and lets it be known.
     async fn write_moved(&mut self, leaving: &[Leaving]) -> Result<(), Error> {
+        self.end_tail()?;
         if self.moved.is_none() {
             let load = Arc::new(Load::default());
             let lock = Arc::clone(&load.lock);
@@ -211,6 +234,7 @@ impl Txn {
                 runs: PrivateRuns::new(&self.engine.backing.runs),
                 counts: SmallVec::new(),
                 stores: SmallVec::new(),
+                rise: Rise::default(),
             }));
         }
         let mut writer = self.engine.backing.runs.begin_private();
@@ -233,16 +257,9 @@ impl Txn {
             return Ok(());
         };
         moved.runs.push(writer)?;
-        moved.load.set_rows(moved.runs.set());
+        moved.load.set_runs(moved.runs.set());
         for written in &self.overlay.stores {
-            if !moved
-                .stores
-                .iter()
-                .any(|store| Arc::ptr_eq(store, &written.store))
-            {
-                moved.stores.push(Arc::clone(&written.store));
-            }
-            written.store.loads.add(&moved.load);
+            moved.enter(&written.store);
         }
         Ok(())
     }
@@ -268,7 +285,7 @@ impl Txn {
     }
 
     /// Keeps the number of layers small.
-    async fn merge_moved(&mut self) -> Result<(), Error> {
+    pub(super) async fn merge_moved(&mut self) -> Result<(), Error> {
         let marks = self.marks();
         while let Some(moved) = &mut self.moved
             && let Some(mut merge) = moved.runs.begin_merge(Needed::At(marks.clone()))?
@@ -277,7 +294,7 @@ impl Txn {
                 turn().await;
             }
             moved.runs.end_merge(merge)?;
-            moved.load.set_rows(moved.runs.set());
+            moved.load.set_runs(moved.runs.set());
         }
         Ok(())
     }
@@ -285,6 +302,7 @@ impl Txn {
     /// Completes rolling back to the last savepoint, `begin_rollback_to` having undone what never moved: has what moved be what it was there. What
     /// fails half done can be done again.
     pub(super) async fn undo_moved(&mut self) -> Result<(), Error> {
+        self.end_tail()?;
         let (Some(moved), Some(savepoint)) = (&self.moved, self.last_savepoint()) else {
             return Ok(());
         };
@@ -393,8 +411,9 @@ impl Txn {
     }
 
     /// What it has moved, for its own reads.
-    pub(crate) fn moved_rows(&self) -> Option<Arc<RunSet>> {
-        self.moved.as_ref().map(|moved| moved.load.rows())
+    pub(crate) fn moved_rows(&mut self) -> Result<Option<Arc<RunSet>>, Error> {
+        self.end_tail()?;
+        Ok(self.moved.as_ref().map(|moved| moved.load.runs()))
     }
 
     /// What it has moved of a row. To be asked only for what is not in the overlay.
@@ -425,7 +444,7 @@ impl Txn {
     }
 
     /// Before a row is written that is locked: others may move out of memory, and this one is there.
-    pub(super) async fn begin_write(&mut self, table: &Table, key: &[u8]) -> Result<(), Error> {
+    pub(crate) async fn begin_write(&mut self, table: &Table, key: &[u8]) -> Result<(), Error> {
         self.move_if_large().await?;
         if self.moved.is_none() || self.is_own(&table.store, key) {
             return Ok(());
@@ -498,11 +517,11 @@ impl Txn {
 
     /// The next rows of a table that moved, those that were brought back among them; `None`: there are no more.
     pub(crate) fn next_moved(
-        &self,
+        &mut self,
         table: &Table,
         left: &KeyRange,
     ) -> Result<Option<Vec<(Key, Stored)>>, Error> {
-        let Some(set) = self.moved_rows() else {
+        let Some(set) = self.moved_rows()? else {
             return Ok(None);
         };
         let mut range = RunRange::new(None, &set, table.store.home.space, left, Lsn::MAX)?;
@@ -527,8 +546,8 @@ impl Txn {
     ///
     /// # Errors
     /// `TransactionTooLarge` when they are more than memory may have.
-    pub(super) fn add_moved(&self, store: &Arc<Store>, writes: &mut OwnWrites) -> Result<(), Error> {
-        let Some(set) = self.moved_rows() else {
+    pub(super) fn add_moved(&mut self, store: &Arc<Store>, writes: &mut OwnWrites) -> Result<(), Error> {
+        let Some(set) = self.moved_rows()? else {
             return Ok(());
         };
         let limit = self.engine.options.transaction_bytes_max;

@@ -424,10 +424,16 @@ impl Txn {
             None => table.store.counters.hidden_key(),
         };
         self.check_key(table, &key)?;
+        if self.moved.is_some() && self.insert_rising(table, store, (&key, is_fresh), &row).await? {
+            return Ok(InsertOutcome::Inserted(key));
+        }
         let holder = self.holder();
         loop {
             match self.try_insert(table, store, (&key, is_fresh), &row, &holder)? {
-                Attempt::Done(None) => return Ok(InsertOutcome::Inserted(key)),
+                Attempt::Done(None) => {
+                    self.note_inserted(&table.store, store, &key)?;
+                    return Ok(InsertOutcome::Inserted(key));
+                }
                 Attempt::Done(Some(existing)) => {
                     self.check_taken(table, &existing)?;
                     return Ok(InsertOutcome::Exists(existing));
@@ -541,8 +547,11 @@ impl Txn {
         key: &Key,
         load: Arc<Load>,
     ) -> Result<Attempt<Option<Version>>, Error> {
-        let moved = load.get(table.store.home.space, key)?;
-        if moved.is_some_and(|moved| moved.row.is_some())
+        let Some(moved) = load.get(table.store.home.space, key)? else {
+            // It had come to a tail, and was taken back.
+            return Ok(Attempt::Again);
+        };
+        if moved.row.is_some()
             && let Some(existing) = table.store.newest_below(key)?
         {
             self.depend_on(existing.lsn);
@@ -665,13 +674,13 @@ impl Txn {
     }
 
     pub(crate) fn check_bounds(&self) -> Result<(), Error> {
-        if self.overlay.changes.len() >= CHANGES_MAX as usize {
+        if self.overlay.changes.len() as u64 + self.risen() >= u64::from(CHANGES_MAX) {
             return Err(Error::TooManyChanges {
                 limit: u64::from(CHANGES_MAX),
             });
         }
         let limit = self.engine.options.transaction_bytes_max;
-        if self.overlay.total_bytes() + self.kept_bytes() > limit {
+        if self.overlay.total_bytes() + self.kept_bytes() + self.rising_bytes() > limit {
             return Err(Error::TransactionTooLarge { limit });
         }
         Ok(())

@@ -41,7 +41,7 @@ impl Txn {
         let store = &table.store;
         self.note_scan(store.id, range);
         let mut depends_on = Lsn::ZERO;
-        let mut rows = StoreScan::new(range.clone(), self.snapshot).with_own(self.moved_rows());
+        let mut rows = StoreScan::new(range.clone(), self.snapshot).with_own(self.moved_rows()?);
         rows.run(store, |key, met| {
             let Some((lsn, found)) = self.sees(self.snapshot, store, met) else {
                 return Next::Below;
@@ -81,29 +81,30 @@ impl Txn {
         if self.inside.is_some() {
             return self.begin_scan_inside(table, range);
         }
-        Ok(self.begin_scan_plain(table, range))
+        self.begin_scan_plain(table, range)
     }
 
     /// A cursor over what is committed by now and the transaction's own writes, of a table that it has locked exclusively.
-    pub(crate) fn begin_scan_newest(&mut self, table: &Table, range: KeyRange) -> ScanCursor {
+    pub(crate) fn begin_scan_newest(&mut self, table: &Table, range: KeyRange) -> Result<ScanCursor, Error> {
         let snapshot = std::mem::replace(&mut self.snapshot, self.engine.visible_lsn());
         let cursor = self.begin_scan_plain(table, range);
         self.snapshot = snapshot;
         cursor
     }
 
-    pub(crate) fn begin_scan_plain(&mut self, table: &Table, range: KeyRange) -> ScanCursor {
+    pub(crate) fn begin_scan_plain(&mut self, table: &Table, range: KeyRange) -> Result<ScanCursor, Error> {
         self.note_scan(table.store.id, &range);
         let own = self.own_rows(table, |key| range.contains(key));
-        ScanCursor {
+        let moved = self.moved_rows()?;
+        Ok(ScanCursor {
             store: Arc::clone(&table.store),
             slot: self.engine.snapshots.register_at(self.snapshot),
-            rows: StoreScan::new(range, self.snapshot).with_own(self.moved_rows()),
+            rows: StoreScan::new(range, self.snapshot).with_own(moved),
             done: false,
             depends_on: Lsn::ZERO,
             own: (!own.is_empty()).then(|| Box::new(own)),
             inside: None,
-        }
+        })
     }
 
     /// What the transaction has written of a table, of the keys that are wanted.

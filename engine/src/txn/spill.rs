@@ -38,6 +38,7 @@ impl Txn {
 
     /// Puts everything unlogged into the log as tentative records.
     pub(crate) fn spill(&mut self) -> Result<(), Error> {
+        self.write_risen()?;
         let Some(id) = self.id() else { return Ok(()) };
         let id = TentativeId::new(id.get());
         let live = self.live_stores();
@@ -61,7 +62,7 @@ impl Txn {
         Ok(())
     }
 
-    fn write_ahead(&mut self, id: TentativeId, records: &[u8], count: u32) -> Result<(), Error> {
+    pub(super) fn write_ahead(&mut self, id: TentativeId, records: &[u8], count: u32) -> Result<(), Error> {
         if count == 0 {
             return Ok(());
         }

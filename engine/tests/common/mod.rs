@@ -63,6 +63,7 @@ pub fn options_that_spill(spills: bool) -> EngineOptions {
         options.spill_bytes = 60;
         // What is logged leaves memory a few rows at a time.
         options.move_bytes = 900;
+        options.load_rows = 2;
     }
     options
 }

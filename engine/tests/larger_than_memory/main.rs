@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod filled;
+mod rising;
 mod savepoints;
 
 use common::*;
@@ -21,6 +22,7 @@ fn tight() -> EngineOptions {
     options.log.segment_bytes = 1 << 20;
     options.transaction_bytes_max = MEMORY;
     options.move_bytes = MEMORY / 8;
+    options.load_rows = 64;
     options
 }
 
@@ -39,9 +41,12 @@ fn indexed(home: &Home) -> Arc<Table> {
     home.create_as(new)
 }
 
-/// Scattered, so that nothing comes in the order of keys.
+/// The first half comes scattered, so that nothing is in the order of keys; the second one rises, as loads do (`txn::rising`).
 fn nth(number: i32) -> i32 {
-    (number * 7919) % MANY
+    match number < MANY / 2 {
+        true => (number * 7919) % (MANY / 2),
+        false => number,
+    }
 }
 
 fn load(txn: &mut Txn, table: &Table) {
@@ -693,10 +698,10 @@ fn cursors_show_changed_rows_that_moved_as_they_were_when_they_were_opened() {
     let mut own = txn.begin_scan(&table, KeyRange::all()).unwrap();
     let mut others = begin(&home).begin_scan(&table, KeyRange::all()).unwrap();
     let own_entries = txn.begin_index_scan(&table, 0, KeyRange::all()).unwrap();
-    let own_rows = txn.begin_lookups(&table);
+    let own_rows = txn.begin_lookups(&table).unwrap();
     let mut other = begin(&home);
     let others_entries = other.begin_index_scan(&table, 0, KeyRange::all()).unwrap();
-    let others_rows = other.begin_lookups(&table);
+    let others_rows = other.begin_lookups(&table).unwrap();
     let mut firsts = [own.next_batch(10).unwrap(), others.next_batch(10).unwrap()];
     // Brought back, changed, and moved out once more.
     for round in 2..4 {

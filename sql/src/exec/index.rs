@@ -84,7 +84,7 @@ impl IndexRows {
     /// From now on nothing that the transaction does changes what is found in the range that is left.
     pub fn hold(&mut self, exec: &mut Exec<'_>, table: &Table) -> Result<(), Error> {
         self.look_ahead(exec, table)?;
-        self.lookups = Some(exec.txn.begin_lookups(table));
+        self.lookups = Some(exec.txn.begin_lookups(table)?);
         Ok(())
     }
 
