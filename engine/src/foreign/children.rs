@@ -104,8 +104,7 @@ impl Txn {
         } else {
             self.lock_table(table, Mode::Shared).await?;
             let at = self.engine.visible_lsn();
-            let own = self.moved_rows()?;
-            let mut rows = Rows::Newest(StoreScan::new(range, at).with_own(own.clone()));
+            let mut rows = Rows::Newest(StoreScan::new(range, at));
             let readable = table.indexes.iter().enumerate();
             for (number, index) in readable.filter(|(_, index)| index.is_ready()) {
                 let (count, range) = prefix(&index.def.columns, columns, &values, |key, value| {
@@ -113,7 +112,7 @@ impl Txn {
                 });
                 if count > best {
                     best = count;
-                    rows = Rows::Indexed(number, StoreScan::new(range, at).with_own(own.clone()));
+                    rows = Rows::Indexed(number, StoreScan::new(range, at));
                 }
             }
             rows
@@ -169,6 +168,8 @@ impl Txn {
 
     /// The next rows as they are now: the transaction's own, else those committed up to the scan's LSN.
     fn next_newest(&mut self, rows: &Table, scan: &mut StoreScan) -> Result<Vec<(Key, Version)>, Error> {
+        // What the caller does with some rows may have others move out of memory.
+        scan.set_own(self.moved_rows()?);
         let (store, at) = (&rows.store, scan.at());
         let mut batch = Vec::new();
         let mut depends_on = Lsn::ZERO;

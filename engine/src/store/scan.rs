@@ -70,6 +70,17 @@ impl StoreScan {
         self
     }
 
+    /// The same for a walk that is under way: by now it has moved more.
+    pub(crate) fn set_own(&mut self, own: Option<Arc<RunSet>>) {
+        let is_same = match (&self.own, &own) {
+            (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+            (before, now) => before.is_none() && now.is_none(),
+        };
+        if !is_same {
+            (self.own, self.below) = (own, None);
+        }
+    }
+
     /// Those rows.
     pub(crate) fn own(&self) -> Option<&Arc<RunSet>> {
         self.own.as_ref()
