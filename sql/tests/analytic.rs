@@ -464,7 +464,7 @@ fn explain_shows_the_scan_and_the_units_ruled_out() {
             &[],
         )
         .unwrap();
-    let source = h.mirror_source(&txn, &plan).unwrap();
+    let source = h.mirror_source(&mut txn, &plan).unwrap();
     let lines = h
         .block(h.analytic.explain(&plan, source, &scope, Vec::new()))
         .unwrap();

@@ -167,7 +167,7 @@ impl Harness {
         self.run(&plan, source, &scope, params)
     }
 
-    pub fn mirror_source(&self, txn: &Txn, plan: &AnalyticPlan) -> Result<Source, Error> {
+    pub fn mirror_source(&self, txn: &mut Txn, plan: &AnalyticPlan) -> Result<Source, Error> {
         if plan.catalog_only() {
             return Ok(Source::None);
         }
