@@ -2,7 +2,7 @@
 //! does not have.
 //!
 //! - [`buffer`]: page-aligned blocks and the pool that reuses them;
-//! - [`call`]: allocation of file space, event descriptors;
+//! - [`call`]: allocation of file space, advice on what is read, event descriptors;
 //! - [`uring`]: submission of writes to io_uring.
 //!
 //! Invariant: a block handed to the kernel stays alive and unchanged until the kernel has given it back.

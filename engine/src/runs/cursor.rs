@@ -25,7 +25,7 @@ const SINGLE_BLOCKS: usize = 8;
 
 /// What is read at once: after single blocks, and at most.
 const AHEAD_BYTES_MIN: u64 = 64 << 10;
-const AHEAD_BYTES_MAX: u64 = 1 << 20;
+pub(crate) const AHEAD_BYTES_MAX: u64 = 1 << 20;
 
 /// A stretch of the file.
 #[derive(Default)]
@@ -60,6 +60,8 @@ pub(crate) struct RunCursor {
     entry: Option<Entry>,
     ahead: Ahead,
     ahead_bytes: u64,
+    /// Up to where the system was told what will be read.
+    advised: u64,
     blocks: usize,
 }
 
@@ -79,6 +81,7 @@ impl RunCursor {
                 Reading::Scan => AHEAD_BYTES_MIN,
                 Reading::Bulk => AHEAD_BYTES_MAX,
             },
+            advised: 0,
             blocks: 0,
         };
         let top_place = cursor.run.top_place();
@@ -212,6 +215,10 @@ impl RunCursor {
                 offset: place.offset,
                 bytes: bytes.max(place.bytes),
             };
+            // The disk has the next ones ready while these are walked.
+            let begin = self.advised.max(stretch.offset);
+            self.advised = stretch.offset.saturating_add(2 * self.ahead_bytes);
+            self.run.will_read(begin, self.advised.saturating_sub(begin));
             self.ahead = Ahead {
                 offset: stretch.offset,
                 bytes: self.run.read(stretch)?,

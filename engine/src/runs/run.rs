@@ -223,6 +223,14 @@ impl Run {
         read_place(self.file.as_ref(), place, || self.path())
     }
 
+    /// What lies from `offset` on will be read soon.
+    pub(crate) fn will_read(&self, offset: u64, bytes: u64) {
+        let bytes = bytes.min(self.top_place.offset.saturating_sub(offset));
+        if bytes > 0 {
+            self.file.will_read(offset, bytes);
+        }
+    }
+
     /// The newest version of a key at or below `at`.
     pub(crate) fn get(&self, target: &Target<'_>, at: Lsn) -> Result<Option<Stored>, Error> {
         let top = self.top()?;

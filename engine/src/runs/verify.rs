@@ -4,6 +4,7 @@ use crate::error::Error;
 use crate::runs::Runs;
 use crate::runs::block::DataBlock;
 use crate::runs::cache::Block;
+use crate::runs::cursor::AHEAD_BYTES_MAX;
 use crate::runs::filter;
 use crate::runs::format::{BlockKind, BlockPlace, HEADER_BYTES};
 use crate::runs::hash::hash;
@@ -100,6 +101,7 @@ impl Walk<'_> {
     /// Checks a group, and answers how many data blocks it has.
     fn group(&mut self, place: BlockPlace, last_separator: &[u8]) -> Result<u64, Error> {
         let no_sense = || self.run.no_sense(place);
+        self.run.will_read(self.next_offset, AHEAD_BYTES_MAX);
         let bytes = self.run.read_block(place, BlockKind::Index)?;
         let index = IndexBlock::parse(&bytes).ok_or_else(no_sense)?;
         for number in 0..index.len() {

@@ -56,6 +56,16 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
+/// Tells the system that a file is read here and there: it reads nothing beside what is asked for.
+pub fn reads_at_random(file: &File) {
+    call::reads_at_random(file.as_fd());
+}
+
+/// Has the system read a part of a file ahead. Advice: that it is not taken changes nothing but the time.
+pub fn will_read(file: &File, offset: u64, bytes: u64) {
+    call::will_read(file.as_fd(), offset, bytes);
+}
+
 /// A folder.
 pub struct DiskStorage {
     folder: PathBuf,

@@ -18,13 +18,28 @@ pub(crate) fn allocate(file: BorrowedFd<'_>, bytes: u64) -> io::Result<()> {
     }
 }
 
+/// The kernel takes no more of an advice than the device reads ahead, which is this much where nobody has changed it.
+const ADVICE_BYTES: u64 = 128 << 10;
+
 /// Has the kernel read ahead. Advice: that it is not taken changes nothing but the time.
 pub(crate) fn will_read(file: BorrowedFd<'_>, offset: u64, bytes: u64) {
-    let (Ok(offset), Ok(bytes)) = (libc::off_t::try_from(offset), libc::off_t::try_from(bytes)) else {
-        return;
-    };
+    let end = offset.saturating_add(bytes);
+    let mut begin = offset;
+    while begin < end {
+        let piece = ADVICE_BYTES.min(end - begin);
+        let (Ok(at), Ok(length)) = (libc::off_t::try_from(begin), libc::off_t::try_from(piece)) else {
+            return;
+        };
+        // SAFETY: plain numbers and a descriptor that the borrow keeps open.
+        let _ = unsafe { libc::posix_fadvise(file.as_raw_fd(), at, length, libc::POSIX_FADV_WILLNEED) };
+        begin += piece;
+    }
+}
+
+/// Tells the kernel that a file is read here and there: it reads nothing beside what is asked for. Advice, as above.
+pub(crate) fn reads_at_random(file: BorrowedFd<'_>) {
     // SAFETY: plain numbers and a descriptor that the borrow keeps open.
-    let _ = unsafe { libc::posix_fadvise(file.as_raw_fd(), offset, bytes, libc::POSIX_FADV_WILLNEED) };
+    let _ = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_RANDOM) };
 }
 
 /// A counter in the kernel that io_uring can wait for.

@@ -1,9 +1,13 @@
 //! A folder on the disk.
 //!
 //! Of many files only some are open at once: what was not read for the longest is closed, and opened again when it is read.
+//!
+//! Files are read a block here and a block there. The system is told so: else it reads more than it is asked for, and beyond memory that
+//! is time of the disk and room in the page cache that other blocks need. Walks say themselves what they will read.
 
 use super::{FileReader, FileWriter, Folder};
 use parking_lot::{Mutex, RwLock};
+use scry_wal::storage::disk::{reads_at_random, will_read};
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -151,6 +155,7 @@ impl DiskReader {
             return Ok(Arc::clone(file));
         }
         let opened = Arc::new(File::open(&self.slot.path)?);
+        reads_at_random(&opened);
         let mut file = self.slot.file.write();
         if let Some(file) = &*file {
             return Ok(Arc::clone(file));
@@ -169,6 +174,13 @@ impl FileReader for DiskReader {
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         self.file()?.read_exact_at(buffer, offset)
+    }
+
+    fn will_read(&self, offset: u64, bytes: u64) {
+        // Whoever reads them meets the error.
+        if let Ok(file) = self.file() {
+            will_read(&file, offset, bytes);
+        }
     }
 }
 
@@ -201,6 +213,7 @@ mod tests {
         for round in 0..3 {
             for (name, reader) in &readers {
                 let mut found = [0; 7];
+                reader.will_read(0, 7);
                 reader.read_at(0, &mut found).unwrap();
                 assert_eq!(found, name.as_bytes(), "round {round}");
                 assert_eq!(open(), 5);

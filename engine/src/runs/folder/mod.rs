@@ -44,4 +44,7 @@ pub(crate) trait FileReader: Send + Sync {
 
     /// Fills the buffer from `offset` on; a file that ends before is `UnexpectedEof`.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+
+    /// These bytes will be asked for soon. Advice, which may have no effect.
+    fn will_read(&self, _offset: u64, _bytes: u64) {}
 }

@@ -241,4 +241,13 @@ impl FileReader for SimHandle {
         buffer.copy_from_slice(found);
         Ok(())
     }
+
+    fn will_read(&self, offset: u64, bytes: u64) {
+        let end = offset.checked_add(bytes);
+        let length = self.disk.lock().files[self.file].bytes.len() as u64;
+        assert!(
+            bytes > 0 && end.is_some_and(|end| end <= length),
+            "what lies outside of a file is said to be read soon"
+        );
+    }
 }
