@@ -1,5 +1,6 @@
 //! Data blocks: entries with the beginning of their keys left out where the entry before has it (`format`).
 
+use crate::runs::directory::Start;
 use crate::runs::format::{put_varint, take_bytes, take_length, take_varint, u32_at};
 use scry_wal::{Lsn, Ordinal};
 use std::cmp::Ordering;
@@ -133,6 +134,11 @@ impl<'b> DataBlock<'b> {
         self.end
     }
 
+    /// Where the last entry that shares nothing is.
+    pub(crate) fn last_restart(&self) -> Option<usize> {
+        self.restart(self.restarts - 1)
+    }
+
     pub(crate) fn restarts(&self) -> usize {
         self.restarts
     }
@@ -168,24 +174,40 @@ impl<'b> DataBlock<'b> {
         self.restart(below)
     }
 
-    /// The newest version of a key at or below `at`.
+    /// The newest version of a key at or below `at`; the block's directory, if it has one, has said where to `start`.
     ///
     /// The key of no entry is put together: it is enough to know how many bytes the last one has in common with the
     /// target, as long as it is below.
-    pub(crate) fn find(&self, target: &[u8], at: Lsn) -> Option<Found> {
+    pub(crate) fn find(&self, target: &[u8], at: Lsn, start: Option<Start>) -> Option<Found> {
         let bytes = &self.bytes[..self.end];
-        let mut position = self.restart_before(target)?;
-        let mut matched = 0;
-        let mut length_before = 0;
+        let (mut position, mut matched, mut length_before) = match start {
+            None => (self.restart_before(target)?, 0, 0),
+            Some(Start::Before) => return Some(Found::Nothing),
+            Some(Start::Behind) => return Some(Found::Beyond),
+            Some(Start::At(place, matched)) => (place, matched, usize::MAX),
+            Some(Start::After(place, matched)) => {
+                let parts = Parts::take(bytes, place)?;
+                (parts.end, matched, parts.shared + parts.rest.len())
+            }
+        };
+        let mut is_known = matches!(start, Some(Start::At(..)));
         while position < self.end {
             let parts = Parts::take(bytes, position)?;
-            let Parts { shared, rest, .. } = parts;
+            let Parts {
+                mut shared, mut rest, ..
+            } = parts;
             if shared > length_before {
                 return None;
             }
             length_before = shared + rest.len();
             position = parts.end;
-            if shared == 0 {
+            if std::mem::take(&mut is_known) {
+                let Some(known) = matched.checked_sub(shared) else {
+                    // More of its key lies in entries before it than the directory has.
+                    return self.find(target, at, None);
+                };
+                (shared, rest) = (matched, rest.get(known..)?);
+            } else if shared == 0 {
                 matched = 0;
             }
             let order = match shared.cmp(&matched) {
@@ -312,7 +334,7 @@ mod tests {
         for (number, key) in keys.iter().enumerate() {
             let newest = if number % 2 == 0 { number as u64 % 23 } else { 0 };
             for at in 0..50 {
-                let found = block.find(key, Lsn::new(at)).unwrap();
+                let found = block.find(key, Lsn::new(at), None).unwrap();
                 let lsn = (at / 2).min(newest);
                 if lsn == 0 {
                     assert!(matches!(found, Found::Nothing | Found::Beyond), "{key:?} at {at}");

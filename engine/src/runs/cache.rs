@@ -5,14 +5,15 @@
 //! another turn. What leaves the small queue is remembered by its hash for a while, and comes to the main queue at once
 //! when it returns. So one long scan does not drive out what is asked for often, and a hit changes no queue.
 
+use crate::runs::directory::Content;
 use crate::runs::hash::remix;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
-/// A block's content.
-pub(crate) type Block = Arc<[u8]>;
+/// A block in memory.
+pub(crate) type Block = Arc<Content>;
 
 /// Which block: the run's number and the offset in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -89,7 +90,7 @@ pub(crate) struct Cache {
 }
 
 fn cost(block: &Block) -> usize {
-    block.len() + OVERHEAD_BYTES
+    block.memory_bytes() + OVERHEAD_BYTES
 }
 
 impl Cache {
@@ -217,7 +218,7 @@ mod tests {
     }
 
     fn block() -> Block {
-        Arc::from([0; 1000].as_slice())
+        Arc::new(Content::plain(vec![0; 1000]))
     }
 
     #[test]
@@ -274,7 +275,7 @@ mod tests {
     #[test]
     fn a_block_that_is_too_large_is_not_kept() {
         let cache = Cache::new(1 << 20);
-        cache.insert(id(1), &Arc::from(vec![0; 1 << 20]));
+        cache.insert(id(1), &Arc::new(Content::plain(vec![0; 1 << 20])));
         assert_eq!(cache.get(id(1)), None);
     }
 }

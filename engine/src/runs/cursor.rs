@@ -203,9 +203,7 @@ impl RunCursor {
             }
             self.blocks += 1;
             if self.blocks <= SINGLE_BLOCKS {
-                let block = self.run.read_block(place, BlockKind::Data)?;
-                self.run.keep(place, &block);
-                return Ok(block);
+                return self.run.read_to_keep(place, BlockKind::Data);
             }
         }
         if self.ahead.slice(place).is_none() {

@@ -77,7 +77,6 @@
 
 use crate::error::Error;
 use std::path::Path;
-use std::sync::Arc;
 
 /// The version of runs and of manifests that is written, and the newest that is read.
 pub(crate) const VERSION: u8 = 1;
@@ -300,7 +299,7 @@ pub(crate) fn open_block(
     kind: BlockKind,
     number: u64,
     offset: u64,
-) -> Result<Arc<[u8]>, &'static str> {
+) -> Result<Vec<u8>, &'static str> {
     let Some(at) = stored.len().checked_sub(TRAILER_BYTES) else {
         return Err("a block is too short");
     };
@@ -313,7 +312,7 @@ pub(crate) fn open_block(
         return Err("a block is not of its kind");
     }
     if tag & COMPRESSED == 0 {
-        return Ok(content.into());
+        return Ok(content.to_vec());
     }
     let length = u32_at(content, 0).ok_or("a compressed block is too short")? as usize;
     let packed = &content[4..];
@@ -321,8 +320,8 @@ pub(crate) fn open_block(
     if length > BLOCK_BYTES_MAX || length / 255 > packed.len() {
         return Err("a compressed block has an impossible length");
     }
-    let mut content: Arc<[u8]> = std::iter::repeat_n(0, length).collect();
-    match lz4_flex::block::decompress_into(packed, Arc::make_mut(&mut content)) {
+    let mut content = vec![0; length];
+    match lz4_flex::block::decompress_into(packed, &mut content) {
         Ok(written) if written == length => Ok(content),
         _ => Err("a compressed block does not decompress"),
     }

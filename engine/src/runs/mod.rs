@@ -6,7 +6,7 @@
 //! newer than what stands in a later one; so a lookup ends at the first version that its snapshot sees. `RunSet` is
 //! all of them at one moment; it is replaced as a whole, and so is the manifest on disk.
 //!
-//! In reading order: `format` (the bytes), `block`, `index`, `filter`, `meta` (parts of a run), `writer`, `run` (one run,
+//! In reading order: `format` (the bytes), `block`, `directory`, `index`, `filter`, `meta` (parts of a run), `writer`, `run` (one run,
 //! written and looked up), `cache`, `cursor`, `merge`, `range` (walks), `set` (all runs), `manifest`, `flush`,
 //! `compaction` (what is merged, and how), `stamp` and `private` (runs of transactions that are larger than memory), `stats`, `verify`, `inspect` (a
 //! folder that is not opened).
@@ -23,6 +23,7 @@ mod block;
 mod cache;
 mod compaction;
 mod cursor;
+mod directory;
 mod filter;
 pub(crate) mod flush;
 mod folder;

@@ -3,8 +3,9 @@
 use crate::Row;
 use crate::error::Error;
 use crate::runs::Stored;
-use crate::runs::block::{DataBlock, Found};
+use crate::runs::block::Found;
 use crate::runs::cache::{Block, BlockId, Cache};
+use crate::runs::directory::Content;
 use crate::runs::filter;
 use crate::runs::folder::{FileReader, Folder};
 use crate::runs::format::{
@@ -73,7 +74,8 @@ impl Ends {
         let read = |place: BlockPlace, kind| -> Result<Block, Error> {
             let stored = read_place(file, place, || path.to_owned())?;
             let block = open_block(&stored, kind, name.number, place.offset);
-            block.map_err(|what| damaged(path, place.offset, what))
+            let block = block.map_err(|what| damaged(path, place.offset, what))?;
+            Ok(Arc::new(Content::plain(block)))
         };
         let top = read(footer.top, BlockKind::TopIndex)?;
         if IndexBlock::parse(&top).is_none() {
@@ -185,31 +187,38 @@ impl Run {
     pub(crate) fn block(&self, place: BlockPlace, kind: BlockKind) -> Result<Block, Error> {
         match self.cached(place) {
             Some(block) => Ok(block),
-            None => {
-                let block = self.read_block(place, kind)?;
-                self.cache.insert(self.id(place), &block);
-                Ok(block)
-            }
+            None => self.read_to_keep(place, kind),
         }
     }
 
-    pub(crate) fn keep(&self, place: BlockPlace, block: &Block) {
-        self.cache.insert(self.id(place), block);
+    /// A block of the file, which the cache gets.
+    #[cold]
+    pub(crate) fn read_to_keep(&self, place: BlockPlace, kind: BlockKind) -> Result<Block, Error> {
+        let bytes = self.open_bytes(&self.read(place)?, place, kind)?;
+        let block = Arc::new(match kind {
+            BlockKind::Data => Content::with_directory(bytes),
+            _ => Content::plain(bytes),
+        });
+        self.cache.insert(self.id(place), &block);
+        Ok(block)
     }
 
     /// A block of the file.
-    #[cold]
     pub(crate) fn read_block(&self, place: BlockPlace, kind: BlockKind) -> Result<Block, Error> {
-        let stored = self.read(place)?;
-        self.open_block(&stored, place, kind)
+        self.open_block(&self.read(place)?, place, kind)
     }
 
+    /// A block whose bytes on disk were read.
     pub(crate) fn open_block(
         &self,
         stored: &[u8],
         place: BlockPlace,
         kind: BlockKind,
     ) -> Result<Block, Error> {
+        Ok(Arc::new(Content::plain(self.open_bytes(stored, place, kind)?)))
+    }
+
+    fn open_bytes(&self, stored: &[u8], place: BlockPlace, kind: BlockKind) -> Result<Vec<u8>, Error> {
         open_block(stored, kind, self.name.number, place.offset)
             .map_err(|what| self.damaged(place.offset, what))
     }
@@ -262,7 +271,7 @@ impl Run {
         for number in first..index.len() {
             let place = index.place(number).ok_or_else(no_sense)?;
             let block = self.block(place, BlockKind::Data)?;
-            let found = DataBlock::parse(&block).and_then(|data| data.find(target.key, at));
+            let found = block.find(target.key, at);
             match found.ok_or_else(|| self.no_sense(place))? {
                 Found::Version(entry) => {
                     return Ok(Some(Stored {
