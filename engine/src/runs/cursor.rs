@@ -84,14 +84,13 @@ impl RunCursor {
             advised: 0,
             blocks: 0,
         };
-        let top_place = cursor.run.top_place();
-        let top = cursor.run.top()?.find(target);
-        cursor.next_group = top.ok_or_else(|| cursor.run.no_sense(top_place))?;
+        cursor.next_group = cursor.run.find_group(&cursor.run.top()?, target)?;
         if !cursor.open_group()? {
             return Ok(cursor);
         }
         if let Some(group) = &mut cursor.group {
-            let first = IndexBlock::parse(&group.index).and_then(|index| index.find(target));
+            let first =
+                IndexBlock::parse(&group.index).and_then(|index| group.index.find_block(&index, target));
             group.next = first.ok_or_else(|| cursor.run.no_sense(group.place))?;
         }
         if cursor.open_data()?

@@ -11,6 +11,7 @@
 
 use crate::runs::block::{DataBlock, Found, common_prefix};
 use crate::runs::format::{take_bytes, u32_at};
+use crate::runs::index::{IndexBlock, Separators};
 use scry_wal::Lsn;
 
 /// Entries that are closer to the last slot have none: a directory takes less than a sixteenth of its block.
@@ -28,7 +29,6 @@ const FIRST: u32 = 1 << 31;
 const WHOLE: u32 = 1 << 30;
 
 /// A block's content.
-#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Content {
     bytes: Box<[u8]>,
     /// Where it ends and the directory begins.
@@ -36,6 +36,8 @@ pub(crate) struct Content {
     /// Bytes that all keys share.
     common: usize,
     slots: usize,
+    /// Of an index block that stays.
+    separators: Option<Separators>,
 }
 
 /// A directory to be read.
@@ -62,13 +64,15 @@ pub(crate) enum Start {
 impl Content {
     /// A block without directory.
     pub(crate) fn plain(bytes: Vec<u8>) -> Content {
-        let end = bytes.len();
-        Content {
-            bytes: bytes.into_boxed_slice(),
-            end,
-            common: 0,
-            slots: 0,
-        }
+        Content::new(bytes.len(), bytes, 0, 0)
+    }
+
+    /// An index block that stays in memory.
+    pub(crate) fn of_index(bytes: Vec<u8>) -> Content {
+        let separators = IndexBlock::parse(&bytes).and_then(|index| Separators::of(&index));
+        let mut content = Content::plain(bytes);
+        content.separators = separators;
+        content
     }
 
     /// A data block with its directory.
@@ -81,17 +85,32 @@ impl Content {
         bytes.extend_from_slice(&common);
         bytes.extend(slots.iter().flat_map(|slot| slot.prefix.to_le_bytes()));
         bytes.extend(slots.iter().flat_map(|slot| slot.place.to_le_bytes()));
+        Content::new(end, bytes, common.len(), slots.len())
+    }
+
+    fn new(end: usize, bytes: Vec<u8>, common: usize, slots: usize) -> Content {
         Content {
             bytes: bytes.into_boxed_slice(),
             end,
-            common: common.len(),
-            slots: slots.len(),
+            common,
+            slots,
+            separators: None,
         }
     }
 
     /// What it takes in memory.
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.bytes.len() + size_of::<Content>()
+        let separators = self.separators.as_ref().map_or(0, Separators::memory_bytes);
+        size_of::<Content>() + self.bytes.len() + separators
+    }
+
+    /// Of an index block, which this is as parsed: the first block that can have this key or a greater one.
+    #[inline]
+    pub(crate) fn find_block(&self, index: &IndexBlock<'_>, target: &[u8]) -> Option<usize> {
+        match &self.separators {
+            Some(separators) => separators.find(index, target),
+            None => index.find(target),
+        }
     }
 
     /// Of a data block: the newest version of a key at or below `at`. `None` where the bytes make no sense.

@@ -2,6 +2,9 @@
 
 use crate::runs::block::common_prefix;
 use crate::runs::format::{BlockPlace, put_varint, take_bytes, take_length, take_varint, u32_at};
+use crate::store::prefix;
+use std::cmp::Ordering;
+use std::ops::Range;
 
 /// Makes an index block.
 #[derive(Default)]
@@ -117,7 +120,13 @@ impl<'b> IndexBlock<'b> {
     /// The first block that can have this key or a greater one; the number of blocks when none can.
     #[inline]
     pub(crate) fn find(&self, target: &[u8]) -> Option<usize> {
-        let (mut first, mut end) = (0, self.count);
+        self.find_among(target, 0..self.count)
+    }
+
+    /// The same, when it is one of these or the end of them.
+    #[inline]
+    fn find_among(&self, target: &[u8], range: Range<usize>) -> Option<usize> {
+        let (mut first, mut end) = (range.start, range.end);
         while first < end {
             let middle = first + (end - first) / 2;
             if self.separator(middle)? < target {
@@ -130,9 +139,80 @@ impl<'b> IndexBlock<'b> {
     }
 }
 
+/// The separators of an index block that stays in memory, as numbers side by side: few searches look at the separators themselves.
+///
+/// The numbers are the eight bytes that follow what all separators share, zeros where there are none. Where they differ, the separators
+/// differ in the same way.
+pub(crate) struct Separators {
+    common: Box<[u8]>,
+    prefixes: Box<[u64]>,
+}
+
+impl Separators {
+    /// `None` where the bytes make no sense.
+    pub(crate) fn of(index: &IndexBlock<'_>) -> Option<Separators> {
+        let (first, last) = (index.separator(0)?, index.separator(index.count - 1)?);
+        let common = &first[..common_prefix(first, last)];
+        let mut prefixes = Vec::with_capacity(index.count);
+        for number in 0..index.count {
+            let rest = index.separator(number)?.strip_prefix(common)?;
+            prefixes.push(prefix(rest));
+        }
+        prefixes.is_sorted().then(|| Separators {
+            common: common.into(),
+            prefixes: prefixes.into(),
+        })
+    }
+
+    /// What they take in memory.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.common.len() + size_of_val(&*self.prefixes)
+    }
+
+    /// As `IndexBlock::find`, of the block that these are of.
+    #[inline]
+    pub(crate) fn find(&self, index: &IndexBlock<'_>, target: &[u8]) -> Option<usize> {
+        let Some((begin, rest)) = target.split_at_checked(self.common.len()) else {
+            return index.find(target);
+        };
+        match begin.cmp(&self.common) {
+            Ordering::Less => return Some(0),
+            Ordering::Greater => return Some(self.prefixes.len()),
+            Ordering::Equal => {}
+        }
+        let wanted = prefix(rest);
+        let first = self.prefixes.partition_point(|prefix| *prefix < wanted);
+        let equal = self.prefixes[first..].partition_point(|prefix| *prefix == wanted);
+        match equal {
+            0 => Some(first),
+            _ => index.find_among(target, first..first + equal),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn separators_are_found_as_the_block_finds_them(
+            keys in prop::collection::btree_set(prop::collection::vec(0..3_u8, 0..14), 1..60),
+            targets in prop::collection::vec(prop::collection::vec(0..4_u8, 0..15), 100),
+        ) {
+            let mut builder = IndexBuilder::default();
+            for key in &keys {
+                builder.add(key, BlockPlace { offset: 0, bytes: 1 });
+            }
+            let bytes = builder.finish(&[]);
+            let block = IndexBlock::parse(&bytes).unwrap();
+            let separators = Separators::of(&block).unwrap();
+            for target in keys.iter().chain(&targets) {
+                prop_assert_eq!(separators.find(&block, target), block.find(target), "{:?}", target);
+            }
+        }
+    }
 
     #[test]
     fn a_separator_lies_between() {

@@ -75,7 +75,10 @@ impl Ends {
             let stored = read_place(file, place, || path.to_owned())?;
             let block = open_block(&stored, kind, name.number, place.offset);
             let block = block.map_err(|what| damaged(path, place.offset, what))?;
-            Ok(Arc::new(Content::plain(block)))
+            Ok(Arc::new(match kind {
+                BlockKind::TopIndex => Content::of_index(block),
+                _ => Content::plain(block),
+            }))
         };
         let top = read(footer.top, BlockKind::TopIndex)?;
         if IndexBlock::parse(&top).is_none() {
@@ -124,7 +127,7 @@ impl Run {
     /// Reads once more what `open` has read.
     pub(crate) fn reopen(&self) -> Result<(), Error> {
         let ends = Ends::read(self.file.as_ref(), &self.path(), self.name)?;
-        if ends.top == self.top && ends.meta == self.meta {
+        if ends.top[..] == self.top[..] && ends.meta == self.meta {
             return Ok(());
         }
         Err(self.damaged(
@@ -149,7 +152,7 @@ impl Run {
     /// What is held in memory for the run beside the cache.
     pub(crate) fn pinned_bytes(&self) -> usize {
         size_of::<Run>()
-            + self.top.len()
+            + self.top.memory_bytes()
             + self.meta.first.len()
             + self.meta.last.len()
             + self.meta.spaces.len() * size_of::<crate::runs::meta::Share>()
@@ -158,6 +161,13 @@ impl Run {
     #[inline]
     pub(crate) fn top(&self) -> Result<IndexBlock<'_>, Error> {
         IndexBlock::parse(&self.top).ok_or_else(|| self.no_sense(self.top_place))
+    }
+
+    /// The first group that can have this key or a greater one.
+    #[inline]
+    pub(crate) fn find_group(&self, top: &IndexBlock<'_>, target: &[u8]) -> Result<usize, Error> {
+        let found = self.top.find_block(top, target);
+        found.ok_or_else(|| self.no_sense(self.top_place))
     }
 
     pub(crate) fn top_place(&self) -> BlockPlace {
@@ -197,6 +207,7 @@ impl Run {
         let bytes = self.open_bytes(&self.read(place)?, place, kind)?;
         let block = Arc::new(match kind {
             BlockKind::Data => Content::with_directory(bytes),
+            BlockKind::Index => Content::of_index(bytes),
             _ => Content::plain(bytes),
         });
         self.cache.insert(self.id(place), &block);
@@ -243,9 +254,7 @@ impl Run {
     /// The newest version of a key at or below `at`.
     pub(crate) fn get(&self, target: &Target<'_>, at: Lsn) -> Result<Option<Stored>, Error> {
         let top = self.top()?;
-        let group = top
-            .find(target.key)
-            .ok_or_else(|| self.no_sense(self.top_place))?;
+        let group = self.find_group(&top, target.key)?;
         if group == top.len() {
             return Ok(None);
         }
@@ -256,18 +265,18 @@ impl Run {
 
     fn get_in_group(
         &self,
-        index: &Block,
+        group: &Block,
         index_place: BlockPlace,
         target: &Target<'_>,
         at: Lsn,
     ) -> Result<Option<Stored>, Error> {
         let no_sense = || self.no_sense(index_place);
-        let index = IndexBlock::parse(index).ok_or_else(no_sense)?;
+        let index = IndexBlock::parse(group).ok_or_else(no_sense)?;
         if !filter::may_have(index.filter(), target.hash).ok_or_else(no_sense)? {
             self.filters.spared();
             return Ok(None);
         }
-        let first = index.find(target.key).ok_or_else(no_sense)?;
+        let first = group.find_block(&index, target.key).ok_or_else(no_sense)?;
         for number in first..index.len() {
             let place = index.place(number).ok_or_else(no_sense)?;
             let block = self.block(place, BlockKind::Data)?;
