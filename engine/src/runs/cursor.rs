@@ -27,6 +27,17 @@ const SINGLE_BLOCKS: usize = 8;
 const AHEAD_BYTES_MIN: u64 = 64 << 10;
 pub(crate) const AHEAD_BYTES_MAX: u64 = 1 << 20;
 
+/// The first bytes of a key, zeros where there are none: keys whose heads differ are in the same order.
+#[inline]
+fn head(key: &[u8]) -> u128 {
+    let bytes = key.first_chunk::<16>().copied();
+    u128::from_be_bytes(bytes.unwrap_or_else(|| {
+        let mut bytes = [0; 16];
+        bytes[..key.len()].copy_from_slice(key);
+        bytes
+    }))
+}
+
 /// A stretch of the file.
 #[derive(Default)]
 struct Ahead {
@@ -57,6 +68,7 @@ pub(crate) struct RunCursor {
     group: Option<Group>,
     data: Option<Data>,
     key: Vec<u8>,
+    head: u128,
     entry: Option<Entry>,
     ahead: Ahead,
     ahead_bytes: u64,
@@ -75,6 +87,7 @@ impl RunCursor {
             group: None,
             data: None,
             key: Vec::new(),
+            head: 0,
             entry: None,
             ahead: Ahead::default(),
             ahead_bytes: match reading {
@@ -134,6 +147,7 @@ impl RunCursor {
                     DataBlock::parse(&data.block).and_then(|block| block.entry(data.position, &mut self.key));
                 let (entry, position) = next.ok_or_else(|| self.run.no_sense(data.place))?;
                 data.position = position;
+                self.head = head(&self.key);
                 self.entry = Some(entry);
                 return Ok(());
             }
@@ -287,6 +301,12 @@ impl LayerCursor {
     #[inline]
     pub(crate) fn key(&self) -> &[u8] {
         self.cursor.as_ref().map_or(&[], RunCursor::key)
+    }
+
+    /// The beginning of the key: see `head`.
+    #[inline]
+    pub(crate) fn head(&self) -> u128 {
+        self.cursor.as_ref().map_or(0, |cursor| cursor.head)
     }
 
     #[inline]

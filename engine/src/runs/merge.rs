@@ -124,8 +124,9 @@ impl Merge {
 
     #[inline]
     fn before(&self, a: &Ranked, b: &Ranked) -> bool {
-        let order = a.cursor.key().cmp(b.cursor.key());
-        // Most often the keys decide.
+        // Most often the beginnings of the keys decide.
+        let order = a.cursor.head().cmp(&b.cursor.head());
+        let order = order.then_with(|| a.cursor.key().cmp(b.cursor.key()));
         let is_behind = |ranked: &Ranked| ranked.rank >= self.first;
         let order = order.then_with(|| is_behind(a).cmp(&is_behind(b)));
         let order = order.then_with(|| b.cursor.lsn().cmp(&a.cursor.lsn()));

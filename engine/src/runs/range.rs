@@ -117,7 +117,18 @@ impl RunRange {
         self.merge.row()
     }
 
-    /// The next key and its version, as values of their own.
+    /// The key that `step` came to and its version, as values of their own.
+    #[inline]
+    pub fn current(&self) -> (Key, Stored) {
+        let stored = Stored {
+            lsn: self.lsn(),
+            ordinal: self.ordinal(),
+            row: self.row().map(Row::from),
+        };
+        (Key::from_bytes(self.key()), stored)
+    }
+
+    /// The next key and its version, in the same way.
     ///
     /// # Errors
     /// When a file cannot be read, or is damaged.
@@ -126,14 +137,6 @@ impl RunRange {
         reason = "an error ends an iterator of results for good"
     )]
     pub fn next(&mut self) -> Result<Option<(Key, Stored)>, Error> {
-        if !self.step()? {
-            return Ok(None);
-        }
-        let stored = Stored {
-            lsn: self.lsn(),
-            ordinal: self.ordinal(),
-            row: self.row().map(Row::from),
-        };
-        Ok(Some((Key::from_bytes(self.key()), stored)))
+        Ok(self.step()?.then(|| self.current()))
     }
 }

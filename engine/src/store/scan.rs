@@ -49,7 +49,8 @@ pub(crate) struct StoreScan {
 struct Below {
     set: Arc<RunSet>,
     rows: RunRange,
-    next: Option<(Key, Stored)>,
+    /// `rows` is at a row; else there are no more.
+    is_at: bool,
 }
 
 impl StoreScan {
@@ -165,8 +166,8 @@ impl StoreScan {
         }
         let own = self.own.as_deref();
         let mut rows = RunRange::new(own, &set, store.home.space, &self.left, self.at)?;
-        let next = rows.next()?;
-        self.below = Some(Box::new(Below { set, rows, next }));
+        let is_at = rows.step()?;
+        self.below = Some(Box::new(Below { set, rows, is_at }));
         Ok(())
     }
 
@@ -175,18 +176,24 @@ impl StoreScan {
         let Some(below) = &mut self.below else {
             return Ok(None);
         };
-        match &below.next {
-            Some((next, _)) if key.is_none_or(|key| next < key) => below.take(),
-            _ => Ok(None),
+        if !below.is_at || key.is_some_and(|key| below.rows.key() >= key.as_ref()) {
+            return Ok(None);
         }
+        let found = below.rows.current();
+        // Where it cannot go on, it is nowhere.
+        below.is_at = false;
+        below.is_at = below.rows.step()?;
+        Ok(Some(found))
     }
 
     /// Passes over what the runs have of `key`, which is in memory.
     fn pass_below(&mut self, key: &Key) -> Result<(), Error> {
         if let Some(below) = &mut self.below
-            && below.next.as_ref().is_some_and(|(next, _)| next == key)
+            && below.is_at
+            && below.rows.key() == key.as_ref()
         {
-            below.take()?;
+            below.is_at = false;
+            below.is_at = below.rows.step()?;
         }
         Ok(())
     }
@@ -206,12 +213,5 @@ pub(crate) fn own_of(own: Option<&RunSet>, store: &Store, key: &[u8]) -> Result<
     match own {
         Some(own) => own.get(store.home.space, key, Lsn::MAX),
         None => Ok(None),
-    }
-}
-
-impl Below {
-    fn take(&mut self) -> Result<Option<(Key, Stored)>, Error> {
-        let next = self.rows.next()?;
-        Ok(std::mem::replace(&mut self.next, next))
     }
 }
