@@ -119,8 +119,8 @@ impl PrivateRuns {
         }
         let mut apart = apart(&alike);
         apart.retain(|run| self.runs.is_long(run));
-        let numbers: HashSet<u64> = apart.iter().map(|run| run.name.number).collect();
-        let is_apart = |run: &Arc<Run>| numbers.contains(&run.name.number);
+        let stays = numbers(&apart);
+        let is_apart = |run: &Arc<Run>| stays.contains(&run.name.number);
         let others = alike.iter().map(|layer| Arc::new(layer.without(is_apart)));
         Ok(Some(PrivateMerge {
             count: alike.len(),
@@ -140,7 +140,7 @@ impl PrivateRuns {
         let gone = self.layers.split_off(self.layers.len() - merge.count);
         let merged = gone.iter().map(|(merged, _)| *merged).max().unwrap_or_default();
         let gone = gone.iter().flat_map(|(_, layer)| layer.runs());
-        let stays: HashSet<u64> = apart.iter().map(|run| run.name.number).collect();
+        let stays = numbers(&apart);
         let merged_runs = gone.filter(|run| !stays.contains(&run.name.number));
         merged_runs.for_each(|run| run.doom());
         self.layers.push((merged + 1, Arc::new(layer)));
@@ -228,6 +228,10 @@ fn apart(layers: &[Arc<Layer>]) -> Vec<Arc<Run>> {
         reached = reached.max(Some(&run.meta.last));
     }
     apart
+}
+
+fn numbers(runs: &[Arc<Run>]) -> HashSet<u64> {
+    runs.iter().map(|run| run.name.number).collect()
 }
 
 fn doom<'l>(layers: impl Iterator<Item = &'l Arc<Layer>>) {
@@ -375,7 +379,7 @@ mod tests {
         true
     }
 
-    fn numbers(private: &PrivateRuns) -> HashSet<u64> {
+    fn files(private: &PrivateRuns) -> HashSet<u64> {
         private.set().runs().map(|run| run.name.number).collect()
     }
 
@@ -399,10 +403,10 @@ mod tests {
             push(&mut private, 3000 + key..3001 + key, 1);
         }
         assert_eq!(private.set().layers().count(), 9);
-        let before = numbers(&private);
+        let before = files(&private);
         assert!(merge(&mut private, Needed::All));
         assert_eq!(private.set().layers().count(), 1);
-        let after = numbers(&private);
+        let after = files(&private);
         assert_eq!(
             (before.len() - after.len(), after.difference(&before).count()),
             (7, 1)
@@ -419,9 +423,9 @@ mod tests {
         for age in 2..9 {
             push(&mut private, 990..1100, age);
         }
-        let before = numbers(&private);
+        let before = files(&private);
         assert!(merge(&mut private, Needed::At(vec![Lsn::new(3)])));
-        let after = numbers(&private);
+        let after = files(&private);
         assert!(
             after.intersection(&before).count() > 5,
             "{before:?} became {after:?}"

@@ -276,6 +276,13 @@ mod tests {
         store.raise_tail(load, &rising(key), false).unwrap()
     }
 
+    /// Whether another transaction gets the key by an entry in memory.
+    fn is_placed(store: &Store, key: &Key) -> bool {
+        let holder = Arc::new(Holder::new(TxnId::new(1)));
+        let placed = store.place(key, false, || Arc::new(RowEntry::locked(Arc::clone(&holder), 0)));
+        matches!(placed.unwrap(), Placed::Entry(_, true))
+    }
+
     /// Has two threads go for the same keys, each at the same time; how often one of them, and how often the other one got it.
     fn race(keys: i32, one: impl Fn(&Key) -> bool + Sync, other: impl Fn(&Key) -> bool + Sync) -> (i32, i32) {
         let arrived = AtomicUsize::new(0);
@@ -323,12 +330,11 @@ mod tests {
     fn a_key_that_rises_in_one_transaction_is_placed_by_no_other() {
         let load = Arc::default();
         let (_folder, store) = store_with(&[&load]);
-        let holder = Arc::new(Holder::new(TxnId::new(1)));
-        let place = |key: &Key| {
-            let placed = store.place(key, false, || Arc::new(RowEntry::locked(Arc::clone(&holder), 0)));
-            matches!(placed.unwrap(), Placed::Entry(_, true))
-        };
-        let (raised, placed) = race(4000, |key| is_raised(&store, &load, key), place);
+        let (raised, placed) = race(
+            4000,
+            |key| is_raised(&store, &load, key),
+            |key| is_placed(&store, key),
+        );
         assert!(raised + placed > 2000, "{raised} and {placed}");
     }
 
@@ -366,12 +372,11 @@ mod tests {
     fn a_key_that_has_come_to_a_run_meanwhile_is_placed_by_no_other() {
         let load = Arc::default();
         let (_folder, store) = store_with(&[&load]);
-        let holder = Arc::new(Holder::new(TxnId::new(1)));
-        let place = |key: &Key| {
-            let placed = store.place(key, false, || Arc::new(RowEntry::locked(Arc::clone(&holder), 0)));
-            matches!(placed.unwrap(), Placed::Entry(_, true))
-        };
-        race(400, |key| runs_of(&store, &load, key), place);
+        race(
+            400,
+            |key| runs_of(&store, &load, key),
+            |key| is_placed(&store, key),
+        );
         let (one, other) = (Arc::default(), Arc::default());
         let (_folder, store) = store_with(&[&one, &other]);
         race(

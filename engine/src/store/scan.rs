@@ -180,9 +180,7 @@ impl StoreScan {
             return Ok(None);
         }
         let found = below.rows.current();
-        // Where it cannot go on, it is nowhere.
-        below.is_at = false;
-        below.is_at = below.rows.step()?;
+        below.step()?;
         Ok(Some(found))
     }
 
@@ -192,8 +190,7 @@ impl StoreScan {
             && below.is_at
             && below.rows.key() == key.as_ref()
         {
-            below.is_at = false;
-            below.is_at = below.rows.step()?;
+            below.step()?;
         }
         Ok(())
     }
@@ -213,5 +210,14 @@ pub(crate) fn own_of(own: Option<&RunSet>, store: &Store, key: &[u8]) -> Result<
     match own {
         Some(own) => own.get(store.home.space, key, Lsn::MAX),
         None => Ok(None),
+    }
+}
+
+impl Below {
+    /// Goes on. Where that fails, it is nowhere.
+    fn step(&mut self) -> Result<(), Error> {
+        self.is_at = false;
+        self.is_at = self.rows.step()?;
+        Ok(())
     }
 }

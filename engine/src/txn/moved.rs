@@ -124,16 +124,21 @@ impl Moved {
 
     /// Has a store know of it.
     pub(super) fn enter(&mut self, store: &Arc<Store>) {
-        self.enlist(store);
+        if !self.is_known_to(store) {
+            self.stores.push(Arc::clone(store));
+        }
         store.loads.add(&self.load);
     }
 
     /// The same, once.
     pub(super) fn enlist(&mut self, store: &Arc<Store>) {
-        if !self.stores.iter().any(|known| Arc::ptr_eq(known, store)) {
-            self.stores.push(Arc::clone(store));
-            store.loads.add(&self.load);
+        if !self.is_known_to(store) {
+            self.enter(store);
         }
+    }
+
+    fn is_known_to(&self, store: &Arc<Store>) -> bool {
+        self.stores.iter().any(|known| Arc::ptr_eq(known, store))
     }
 }
 

@@ -21,9 +21,8 @@ use crate::key::Key;
 use crate::runs::flush::FlushWriter;
 use crate::runs::internal_key;
 use crate::store::Store;
-use crate::store::loads::{Load, PLACE_BYTES, Rising};
+use crate::store::loads::{PLACE_BYTES, Rising};
 use scry_wal::{Change, Ended, Lsn, Op, Ordinal, TentativeId};
-use std::sync::Arc;
 
 /// What the rows of a tail take; it is as much as becomes a run.
 const TAIL_BYTES_MAX: u64 = 64 << 20;
@@ -173,10 +172,7 @@ impl Txn {
         if is_long {
             let mut writer = self.engine.backing.runs.begin_private();
             let mut from = 0;
-            while let Some(moved) = &self.moved
-                && let more @ 1.. = copy_tail(&moved.load, from, &mut writer)?
-            {
-                from += more;
+            while self.copy_tail(&mut from, &mut writer)? {
                 turn().await;
             }
             self.replace_tail(writer)?;
@@ -213,16 +209,25 @@ impl Txn {
         self.write_risen()?;
         let mut writer = self.engine.backing.runs.begin_private();
         let mut from = 0;
-        while let Some(moved) = &self.moved
-            && let more @ 1.. = copy_tail(&moved.load, from, &mut writer)?
-        {
-            from += more;
-        }
+        while self.copy_tail(&mut from, &mut writer)? {}
         self.replace_tail(writer)?;
         if let Some(moved) = &mut self.moved {
             moved.rise.count = 0;
         }
         Ok(())
+    }
+
+    /// Writes the next rows of the tail, behind so many. False: there are no more.
+    fn copy_tail(&self, from: &mut usize, writer: &mut FlushWriter) -> Result<bool, Error> {
+        let Some(moved) = &self.moved else {
+            return Ok(false);
+        };
+        let copied = moved.load.visit_tail(*from..*from + BATCH, |space, rising| {
+            let key = internal_key(space, rising.key);
+            writer.put(&key, rising.age, rising.ordinal, Some(rising.row))
+        })?;
+        *from += copied;
+        Ok(copied > 0)
     }
 
     /// The tail has become a run.
@@ -239,12 +244,4 @@ impl Txn {
         (moved.rise.rows, moved.rise.bytes, moved.rise.others) = (0, 0, 0);
         Ok(())
     }
-}
-
-/// Writes the next rows of a tail, and answers how many.
-fn copy_tail(load: &Arc<Load>, from: usize, writer: &mut FlushWriter) -> Result<usize, Error> {
-    load.visit_tail(from..from + BATCH, |space, rising| {
-        let key = internal_key(space, rising.key);
-        writer.put(&key, rising.age, rising.ordinal, Some(rising.row))
-    })
 }

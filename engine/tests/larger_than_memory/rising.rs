@@ -1,6 +1,7 @@
 //! Rows that are inserted by rising keys, and have no place in memory of their own.
 
 use super::*;
+use scry_wal::sim::Random;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,18 +14,6 @@ fn rising() -> EngineOptions {
     // What becomes a run at once is long enough to stay one.
     options.runs.file_bytes = 8 << 10;
     options
-}
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: i32) -> i32 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        ((self.0 >> 33) % bound as u64) as i32
-    }
 }
 
 /// Rows whose keys rise from `first` on, in steps of `step`.
@@ -55,11 +44,11 @@ fn step(
     (random, values): (&mut Random, &mut Values),
     (held, savepoints): (&mut Held, &mut Vec<(SavepointId, Held)>),
 ) {
-    const KEYS: i32 = 3000;
-    let id = random.below(KEYS);
+    const KEYS: u64 = 3000;
+    let id = random.below(KEYS) as i32;
     match random.below(14) {
         0..=5 => {
-            let (step, count) = (1 + random.below(3), random.below(200));
+            let (step, count) = (1 + random.below(3) as i32, random.below(200) as i32);
             for id in (0..count).map(|number| id + number * step) {
                 let other = held.first_key_value().map(|(id, value)| (*id, *value));
                 let taken = other.filter(|_| !table.indexes.is_empty() && random.below(30) == 0);
@@ -99,13 +88,13 @@ fn step(
         }
         9 => savepoints.push((txn.savepoint().unwrap(), held.clone())),
         10 if !savepoints.is_empty() => {
-            let depth = random.below(savepoints.len() as i32) as usize;
+            let depth = random.below(savepoints.len() as u64) as usize;
             block_on(txn.rollback_to(savepoints[depth].0)).unwrap();
             held.clone_from(&savepoints[depth].1);
             savepoints.truncate(depth + 1);
         }
         11 if !savepoints.is_empty() => {
-            let depth = random.below(savepoints.len() as i32) as usize;
+            let depth = random.below(savepoints.len() as u64) as usize;
             txn.release(savepoints[depth].0).unwrap();
             savepoints.truncate(depth);
         }
@@ -125,7 +114,7 @@ fn step(
 #[test]
 fn loads_with_everything_else_between_are_what_a_map_says() {
     for seed in 0..12 {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let mut values = Values(0);
         let mut home = Home::with(rising());
         let mut new = new_table("t", true);
@@ -258,7 +247,7 @@ fn who_races_for_a_key_gets_it_alone() {
             for thread in 0..THREADS {
                 let (home, table, committed, refused) = (&home, &table, &committed, &refused);
                 scope.spawn(move || {
-                    let mut random = Random((i64::from(round) * THREADS + thread) as u64);
+                    let mut random = Random::new((i64::from(round) * THREADS + thread) as u64);
                     let is_load = thread != 0;
                     let mut txn = begin(home);
                     if is_load {
