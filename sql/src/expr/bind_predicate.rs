@@ -140,21 +140,7 @@ impl Binder<'_> {
         negated: bool,
     ) -> Result<Expr, BindError> {
         let (operand, pattern) = (self.operand(operand)?, self.operand(pattern)?);
-        for side in [&operand, &pattern] {
-            if side.ty().is_some_and(|ty| !ty.is_text()) {
-                let operator = match (fold_case, negated) {
-                    (false, false) => "~~",
-                    (false, true) => "!~~",
-                    (true, false) => "~~*",
-                    (true, true) => "!~~*",
-                };
-                return Err(undefined_operator(
-                    operator,
-                    &operand.type_name(),
-                    &pattern.type_name(),
-                ));
-            }
-        }
+        check_texts((&operand, &pattern), "~~", fold_case, negated)?;
         let operand = self.padded_text(operand)?;
         let mut pattern = self.coerce(pattern, DataType::Text)?;
         if let Some(escape) = escape {
@@ -224,22 +210,7 @@ impl Binder<'_> {
         negated: bool,
     ) -> Result<Expr, BindError> {
         let (operand, pattern) = (self.operand(operand)?, self.operand(pattern)?);
-        if [&operand, &pattern]
-            .iter()
-            .any(|side| side.ty().is_some_and(|ty| !ty.is_text()))
-        {
-            let operator = match (fold_case, negated) {
-                (false, false) => "~",
-                (false, true) => "!~",
-                (true, false) => "~*",
-                (true, true) => "!~*",
-            };
-            return Err(undefined_operator(
-                operator,
-                &operand.type_name(),
-                &pattern.type_name(),
-            ));
-        }
+        check_texts((&operand, &pattern), "~", fold_case, negated)?;
         let arguments = vec![self.padded_text(operand)?, self.coerce(pattern, DataType::Text)?];
         let function = match fold_case {
             true => Function::RegexMatchFolded,
@@ -281,6 +252,26 @@ impl Binder<'_> {
             ty,
         })
     }
+}
+
+/// Refuses to match what is no text.
+fn check_texts(
+    (operand, pattern): (&Operand, &Operand),
+    operator: &str,
+    fold_case: bool,
+    negated: bool,
+) -> Result<(), BindError> {
+    let is_text = |side: &Operand| side.ty().is_none_or(|ty| ty.is_text());
+    if is_text(operand) && is_text(pattern) {
+        return Ok(());
+    }
+    let negation = if negated { "!" } else { "" };
+    let folding = if fold_case { "*" } else { "" };
+    Err(undefined_operator(
+        &format!("{negation}{operator}{folding}"),
+        &operand.type_name(),
+        &pattern.type_name(),
+    ))
 }
 
 fn negated_if(negated: bool, found: Expr) -> Expr {
