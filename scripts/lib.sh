@@ -74,16 +74,23 @@ wait_ready() {
   done
 }
 
-use_scry() { export PGHOST=127.0.0.1 PGPORT=$SCRY_PORT PGDATABASE=scry PGUSER=scry; }
-use_postgres() { export PGHOST=127.0.0.1 PGPORT=$POSTGRES_PORT PGDATABASE=postgres PGUSER=scry; }
+# SCRY_SOCKETS=1: clients come by Unix-domain sockets, to both servers.
+use_scry() { export PGHOST=$SCRY_HOST PGPORT=$SCRY_PORT PGDATABASE=scry PGUSER=scry; }
+use_postgres() { export PGHOST=$POSTGRES_HOST PGPORT=$POSTGRES_PORT PGDATABASE=postgres PGUSER=scry; }
 
-# start_scry [data folder [further arguments]]: sets SCRY_PID, SCRY_PORT, SCRY_DATA and points libpq at it.
+# start_scry [data folder [further arguments]]: sets SCRY_PID, SCRY_HOST, SCRY_PORT, SCRY_DATA and points libpq at it.
 start_scry() {
   [ -x "$SCRY" ] || die "$SCRY is not there: cargo build -p scry"
   work_folder
   SCRY_DATA=${1:-$WORK/scry}
   SCRY_PORT=$(free_port)
-  "$SCRY" serve --data "$SCRY_DATA" --listen "127.0.0.1:$SCRY_PORT" "${@:2}" >"$WORK/scry.log" 2>&1 &
+  SCRY_HOST=127.0.0.1
+  local socket=()
+  if [ -n "${SCRY_SOCKETS:-}" ]; then
+    SCRY_HOST=$WORK
+    socket=(--socket "$WORK")
+  fi
+  "$SCRY" serve --data "$SCRY_DATA" --listen "127.0.0.1:$SCRY_PORT" "${socket[@]}" "${@:2}" >"$WORK/scry.log" 2>&1 &
   SCRY_PID=$!
   STARTED+=("$SCRY_PID")
   use_scry
@@ -99,12 +106,18 @@ postgres_user() {
   fi
 }
 
-# start_postgres: a private cluster; settings in SCRY_POSTGRES_SETTINGS. Sets POSTGRES_PID and POSTGRES_PORT.
+# start_postgres: a private cluster; settings in SCRY_POSTGRES_SETTINGS. Sets POSTGRES_PID, POSTGRES_HOST and POSTGRES_PORT.
 start_postgres() {
   [ -x "$PGBIN/postgres" ] || die "$PGBIN/postgres is not there: PostgreSQL 15's server package has it"
   work_folder
   POSTGRES_DATA=$WORK/postgres
   POSTGRES_PORT=$(free_port)
+  POSTGRES_HOST=127.0.0.1
+  local sockets=
+  if [ -n "${SCRY_SOCKETS:-}" ]; then
+    POSTGRES_HOST=$POSTGRES_DATA
+    sockets=$POSTGRES_DATA
+  fi
   mkdir "$POSTGRES_DATA"
   if [ "$(id -u)" = 0 ]; then chown postgres "$POSTGRES_DATA"; fi
   postgres_user
@@ -113,7 +126,7 @@ start_postgres() {
   local setting settings=()
   for setting in ${SCRY_POSTGRES_SETTINGS:-}; do settings+=(-c "$setting"); done
   "${AS_POSTGRES[@]}" "$PGBIN/postgres" -D "$POSTGRES_DATA" -p "$POSTGRES_PORT" -c listen_addresses=127.0.0.1 \
-    -c unix_socket_directories= "${settings[@]}" >>"$WORK/postgres.log" 2>&1 &
+    -c unix_socket_directories="$sockets" "${settings[@]}" >>"$WORK/postgres.log" 2>&1 &
   POSTGRES_PID=$!
   STARTED+=("$POSTGRES_PID")
   use_postgres

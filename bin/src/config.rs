@@ -32,6 +32,8 @@ pub struct Config {
 pub struct ServerConfig {
     /// Address and port; port 0 takes a free one. Loopback only until there is authentication.
     pub listen: SocketAddr,
+    /// Folder for a Unix-domain socket beside the address; empty for none.
+    pub socket: PathBuf,
     /// Address and port of the HTTP server; empty: there is none. Loopback only, too.
     #[serde(deserialize_with = "address_or_none")]
     pub http: Option<SocketAddr>,
@@ -51,6 +53,7 @@ impl Default for ServerConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 5433)),
+            socket: PathBuf::new(),
             http: None,
             connections_max: 2000,
             worker_threads: 0,
@@ -370,19 +373,20 @@ mod tests {
         let text = include_str!("../../docs/scry.toml");
         assert_eq!(parse(text).expect("valid"), Config::default());
         let keys = text.lines().filter(|line| line.split_once('=').is_some()).count();
-        assert_eq!(keys, 30, "a key was added here or there only");
+        assert_eq!(keys, 31, "a key was added here or there only");
     }
 
     #[test]
     fn keys_are_read_with_their_units() {
         let config = parse(
-            "[server]\nlisten = '127.0.0.1:0'\nhttp = '[::1]:5435'\nmessage_mib_max = 2\nstop_grace_s = 3\n[log]\nbackend = 'io-uring'\n",
+            "[server]\nlisten = '127.0.0.1:0'\nsocket = '/run/scry'\nhttp = '[::1]:5435'\nmessage_mib_max = 2\nstop_grace_s = 3\n[log]\nbackend = 'io-uring'\n",
         )
         .expect("valid");
         assert_eq!(
             config.server.http,
             Some(SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 5435)))
         );
+        assert_eq!(config.server.socket, PathBuf::from("/run/scry"));
         assert!(parse("[server]\nhttp = 'here'\n").is_err());
         let limits = config.server.limits();
         assert_eq!(limits.message_bytes_max, 2 << 20);

@@ -17,7 +17,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, ConfigError, LogBackend};
 use crate::http::{CONNECTIONS_MAX, HttpServer};
-use crate::server::{Bound, Limits, Server, Stop};
+use crate::server::{Bound, Limits, LocalName, Server, Stop};
 use crate::{sys, watch};
 
 /// The command's arguments.
@@ -29,6 +29,10 @@ pub struct Args {
     /// Address and port to listen on; port 0 takes a free one [default: 127.0.0.1:5433]
     #[arg(long, value_name = "ADDRESS", value_parser = listen_address)]
     pub listen: Option<SocketAddr>,
+    /// Folder for a Unix-domain socket to listen at, too, named for the port as libpq expects it; without it, and without
+    /// `socket` in the configuration, there is none
+    #[arg(long, value_name = "DIR")]
+    pub socket: Option<PathBuf>,
     /// Address and port of the HTTP server; without it, and without `http` in the configuration, there is none
     #[arg(long, value_name = "ADDRESS", value_parser = listen_address)]
     pub http: Option<SocketAddr>,
@@ -52,6 +56,11 @@ pub enum ServeError {
         address: SocketAddr,
         source: io::Error,
     },
+    /// A Unix-domain socket in a folder.
+    Socket {
+        folder: PathBuf,
+        source: io::Error,
+    },
     Runtime(io::Error),
     Open {
         dir: PathBuf,
@@ -72,6 +81,9 @@ impl fmt::Display for ServeError {
                 "will not listen on {address}: this version has no authentication, so it serves loopback addresses only (127.0.0.1 or [::1])"
             ),
             Self::Bind { address, source } => write!(f, "cannot listen on {address}: {source}"),
+            Self::Socket { folder, source } => {
+                write!(f, "cannot listen at a socket in {}: {source}", folder.display())
+            }
             Self::Runtime(error) => write!(f, "cannot start the serving threads: {error}"),
             // SQLSTATEs are for clients; who starts a server reads the words.
             Self::Open { dir, source } => {
@@ -100,7 +112,7 @@ impl std::error::Error for ServeError {
         match self {
             Self::Config(error) => Some(error),
             Self::NotLoopback(_) => None,
-            Self::Bind { source, .. } | Self::Runtime(source) => Some(source),
+            Self::Bind { source, .. } | Self::Socket { source, .. } | Self::Runtime(source) => Some(source),
             Self::Open { source, .. } | Self::Close { source, .. } => Some(source),
         }
     }
@@ -136,6 +148,11 @@ pub fn run(args: &Args) -> Result<(), ServeError> {
     let _entered = runtime.enter();
     // An address that is taken is said at once, not after a long recovery.
     let bound = Bound::new(listen).map_err(bind(listen))?;
+    let folder = args.socket.as_ref().unwrap_or(&config.server.socket);
+    let local = match folder.as_os_str().is_empty() {
+        true => None,
+        false => Some(local_name(folder, &bound)?),
+    };
     let http = match http {
         Some(address) => Some(Bound::new(address).map_err(bind(address))?),
         None => None,
@@ -143,7 +160,7 @@ pub fn run(args: &Args) -> Result<(), ServeError> {
     info!("opening {}", dir.display());
     let database = open(dir, &config)?;
     watch::tell_opening(&database.database);
-    let served = runtime.block_on(serve(bound, http, limits, dir, &database));
+    let served = runtime.block_on(serve(bound, local, http, limits, dir, &database));
     let closed = database.database.close().map_err(|source| ServeError::Close {
         dir: dir.into(),
         source,
@@ -174,6 +191,19 @@ fn bind(address: SocketAddr) -> impl FnOnce(io::Error) -> ServeError {
     move |source| ServeError::Bind { address, source }
 }
 
+/// A folder's socket for the port of an address.
+fn local_name(folder: &Path, bound: &Bound) -> Result<LocalName, ServeError> {
+    let port = bound.port().map_err(bind(bound.address()))?;
+    LocalName::new(folder, port).map_err(at_socket(folder))
+}
+
+fn at_socket(folder: &Path) -> impl FnOnce(io::Error) -> ServeError {
+    move |source| ServeError::Socket {
+        folder: folder.into(),
+        source,
+    }
+}
+
 /// What clients may take, as far as the limit of open files lets them.
 fn limits(config: &Config, http: bool) -> Limits {
     let limits = config.server.limits();
@@ -198,6 +228,7 @@ fn limits(config: &Config, http: bool) -> Limits {
 
 async fn serve(
     bound: Bound,
+    local: Option<LocalName>,
     http: Option<Bound>,
     limits: Limits,
     dir: &Path,
@@ -205,10 +236,15 @@ async fn serve(
 ) -> Result<(), ServeError> {
     let listen = bound.address();
     let grace = limits.stop_grace;
-    let server = Server::listen(bound, opened.database.clone(), limits).map_err(bind(listen))?;
+    let mut server = Server::listen(bound, opened.database.clone(), limits).map_err(bind(listen))?;
     let address = server.address().map_err(bind(listen))?;
     let stop = Stop::default();
     let mut line = ready_line(address, dir, opened);
+    if let Some(name) = local {
+        let folder = name.folder().to_owned();
+        let path = server.listen_at(name).map_err(at_socket(&folder))?;
+        line.push_str(&format!(", socket {}", path.display()));
+    }
     let http = match http {
         None => None,
         Some(bound) => {

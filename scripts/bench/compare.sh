@@ -7,6 +7,7 @@
 #                                     SCRIPTS="tpcb-like simple-update select-only" (also hot-row: one row, updated by all)
 #                                     BUSY= scripts whose latency is taken while others write to the same disk, e.g. simple-update
 #                                     COPY_SCALE=1 (TPC-H scale of lineitem; 0 leaves COPY out), COPY_ROUNDS=3
+#                                     SCRY_SOCKETS=1: pgbench comes by Unix-domain sockets instead of the loopback, to both
 #                                     FOLDER=where the data directories go (default: TMPDIR)
 #                                     SCRY_NO_BUILD=1 SCRY=path of a program that is built already
 export SCRY_PROFILE=${SCRY_PROFILE:-release}
@@ -37,7 +38,7 @@ start_postgres
 start_scry
 cd "$WORK"
 python3 "$REPO/scripts/bench/compare.py" \
-  --scry "$SCRY_PID:$SCRY_PORT:scry" --postgres "$POSTGRES_PID:$POSTGRES_PORT:postgres" \
+  --scry "$SCRY_PID:$SCRY_PORT:scry:$SCRY_HOST" --postgres "$POSTGRES_PID:$POSTGRES_PORT:postgres:$POSTGRES_HOST" \
   --scale "${SCALE:-10}" --rounds "${ROUNDS:-3}" --seconds "${SECONDS_EACH:-10}" \
   --clients ${CLIENTS:-1 16 64} --scripts ${SCRIPTS:-tpcb-like simple-update select-only} \
   ${BUSY:+--busy $BUSY} ${COPY_FILE:+--copy "$COPY_FILE" --copy-rounds "${COPY_ROUNDS:-3}"} \

@@ -30,10 +30,10 @@ ORDERS = (
 class Server:
     def __init__(self, name, where):
         self.name = name
-        pid, port, database = where.split(":")
+        pid, port, database, host = (where.split(":", 3) + ["127.0.0.1"])[:4]
         self.pid = int(pid)
         self.environment = {
-            **os.environ, "PGHOST": "127.0.0.1", "PGPORT": port, "PGDATABASE": database, "PGUSER": "scry",
+            **os.environ, "PGHOST": host, "PGPORT": port, "PGDATABASE": database, "PGUSER": "scry",
         }
 
     def run(self, *command, check=True):

@@ -7,7 +7,6 @@
 //! panic in the session, ends the connection; the session's drop rolls its transaction back.
 
 use std::any::Any;
-use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,19 +15,19 @@ use std::task::Waker;
 use futures::FutureExt;
 use scry_sql::error::{Severity, SqlState};
 use scry_sql::{Error, Executed, ParsedStatement, Session};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
 use super::handshakes::Handshake;
 use super::link::{End, Filled, Input, Link, Output, WRITE_BYTES_MAX, split};
 use super::registry::{Control, Place};
+use super::socket::{Peer, Stream};
 use super::{Shared, answer, handshake};
 use crate::wire::backend::{self, Report};
 use crate::wire::frontend::{self, Bind, Frame, Message, Target};
 
 /// Serves one client until it leaves, the protocol breaks, or the server stops.
-pub async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, handshake: Handshake) {
+pub async fn serve(stream: Stream, peer: Peer, shared: Arc<Shared>, handshake: Handshake) {
     let control = Arc::new(Control::default());
     let mut link = Link::new(stream, control.clone());
     let (mut input, mut output) = (Input::default(), Output::default());

@@ -1,9 +1,7 @@
 //! From an accepted socket to a session: encryption requests, cancel requests, the startup packet.
 //!
 //! Until authentication exists, any user name is accepted; that is why the server listens on
-//! loopback addresses only.
-
-use std::net::SocketAddr;
+//! loopback addresses only, and at a socket of its own user's.
 
 use bytes::BytesMut;
 use scry_sql::{Session, SessionInfo};
@@ -12,6 +10,7 @@ use super::Shared;
 use super::answer;
 use super::link::{End, Input, Link, Output};
 use super::registry::{Key, Place};
+use super::socket::Peer;
 use crate::wire::backend::{self, Report, Status};
 use crate::wire::startup::{self, Parameters, Startup};
 
@@ -32,7 +31,7 @@ pub async fn open(
     input: &mut Input,
     output: &mut Output,
     shared: &Shared,
-    peer: SocketAddr,
+    peer: Peer,
 ) -> Result<Opened, End> {
     let (mut tls_asked, mut gssapi_asked) = (false, false);
     loop {
@@ -65,7 +64,7 @@ fn enter(
     parameters: &Parameters<'_>,
     out: &mut BytesMut,
     shared: &Shared,
-    peer: SocketAddr,
+    peer: Peer,
 ) -> Result<Opened, End> {
     let setting = |wanted: &str| parameters.settings.iter().find(|(name, _)| *name == wanted);
     let database = parameters.database.unwrap_or(parameters.user);

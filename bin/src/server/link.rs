@@ -17,9 +17,9 @@ use std::task::{Poll, Waker, ready};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::registry::Control;
+use super::socket::Stream;
 use crate::sys;
 use crate::wire::WireError;
 use crate::wire::frontend::{self, Frame};
@@ -137,12 +137,12 @@ pub enum Filled {
 
 /// The socket, and who may stop waiting on it.
 pub struct Link {
-    stream: TcpStream,
+    stream: Stream,
     control: Arc<Control>,
 }
 
 impl Link {
-    pub fn new(stream: TcpStream, control: Arc<Control>) -> Self {
+    pub fn new(stream: Stream, control: Arc<Control>) -> Self {
         Self { stream, control }
     }
 
@@ -265,7 +265,7 @@ pub fn split(output: &mut Output) -> (&mut BytesMut, &mut BytesMut) {
     (&mut output.ready, &mut output.open)
 }
 
-async fn send(stream: &mut TcpStream, buffer: &mut BytesMut) -> io::Result<()> {
+async fn send(stream: &mut Stream, buffer: &mut BytesMut) -> io::Result<()> {
     stream.write_all(buffer).await?;
     match buffer.capacity() > KEEP_BYTES_MAX {
         true => *buffer = BytesMut::new(),

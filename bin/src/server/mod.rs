@@ -7,17 +7,19 @@ mod handshake;
 mod handshakes;
 mod link;
 mod registry;
+mod socket;
 #[cfg(test)]
 mod tests;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use scry_sql::Database;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
@@ -25,6 +27,8 @@ use tracing::{info, warn};
 pub use handshake::DATABASE;
 use handshakes::Handshakes;
 use registry::Registry;
+use socket::Listeners;
+pub use socket::LocalName;
 
 /// Connections that may be in their handshake, or be cancel requests, besides the sessions.
 pub const HANDSHAKES_MAX: usize = 256;
@@ -166,17 +170,25 @@ impl Bound {
     pub fn address(&self) -> SocketAddr {
         self.address
     }
+
+    /// The port in use: a real one when port 0 was asked for.
+    pub fn port(&self) -> io::Result<u16> {
+        Ok(self.socket.local_addr()?.port())
+    }
 }
 
-/// A listener in front of a database.
+/// Listeners in front of a database.
 pub struct Server {
-    listener: TcpListener,
+    listeners: Listeners,
     shared: Arc<Shared>,
 }
 
 impl Server {
     pub fn listen(bound: Bound, database: Arc<Database>, limits: Limits) -> io::Result<Self> {
-        let listener = bound.listen(BACKLOG)?;
+        let listeners = Listeners {
+            tcp: bound.listen(BACKLOG)?,
+            local: None,
+        };
         let registry = Arc::new(Registry::new(limits.sessions_max)?);
         let shared = Shared {
             database,
@@ -185,14 +197,20 @@ impl Server {
             stopping: AtomicBool::new(false),
         };
         Ok(Self {
-            listener,
+            listeners,
             shared: Arc::new(shared),
         })
     }
 
     /// The address in use: with its real port when port 0 was asked for.
     pub fn address(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        self.listeners.tcp.local_addr()
+    }
+
+    /// Listens at a Unix-domain socket, too; returns its path.
+    pub fn listen_at(&mut self, name: LocalName) -> io::Result<&Path> {
+        let local = name.listen(BACKLOG)?;
+        Ok(self.listeners.local.insert(local).path())
     }
 
     /// Serves until `stop` says otherwise. When this returns no session is left.
@@ -210,10 +228,9 @@ impl Server {
                 () = stop.asked() => break,
                 _ = round.tick() => self.shared.registry.come_round(),
                 Some(ended) = tasks.join_next(), if !tasks.is_empty() => log_panic(ended),
-                accepted = self.listener.accept(), if tasks.len() < tasks_max => match accepted {
+                accepted = self.listeners.accept(), if tasks.len() < tasks_max => match accepted {
                     Ok((stream, peer)) => {
                         refused = false;
-                        prepare(&stream);
                         let handshake = handshakes.begin();
                         let number = handshake.number();
                         let task = tasks.spawn(connection::serve(stream, peer, self.shared.clone(), handshake));
@@ -228,8 +245,8 @@ impl Server {
                 },
             }
         }
-        let Self { listener, shared } = self;
-        drop(listener);
+        let Self { listeners, shared } = self;
+        drop(listeners);
         shared.stopping.store(true, Ordering::Release);
         info!(sessions = shared.registry.sessions(), "stopping");
         shared.registry.stop_all();
@@ -249,13 +266,6 @@ impl Server {
             );
             tasks.shutdown().await;
         }
-    }
-}
-
-/// Answers are written whole, so the kernel must not hold them back.
-fn prepare(stream: &TcpStream) {
-    if let Err(error) = stream.set_nodelay(true) {
-        warn!(%error, "TCP_NODELAY could not be set");
     }
 }
 

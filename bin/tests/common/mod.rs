@@ -66,9 +66,13 @@ impl Home {
     }
 
     pub fn command(&self) -> Command {
+        self.command_at("127.0.0.1:0")
+    }
+
+    pub fn command_at(&self, address: &str) -> Command {
         let mut command = Command::new(SCRY);
         command
-            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .args(["serve", "--listen", address, "--data"])
             .arg(self.data());
         command.arg("--config").arg(self.dir.path().join("scry.toml"));
         command
@@ -81,7 +85,12 @@ impl Home {
 
     /// As `start`, with further arguments.
     pub fn start_with(&self, arguments: &[&str]) -> Server {
-        let mut command = self.command();
+        self.start_at("127.0.0.1:0", arguments)
+    }
+
+    /// As `start_with`, at a given address.
+    pub fn start_at(&self, address: &str, arguments: &[&str]) -> Server {
+        let mut command = self.command_at(address);
         command.args(arguments);
         self.launch(command)
     }
