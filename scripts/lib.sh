@@ -74,7 +74,7 @@ wait_ready() {
   done
 }
 
-# SCRY_SOCKETS=1: clients come by Unix-domain sockets, to both servers.
+# SCRY_SOCKETS=1: by Unix-domain sockets. For compare.sh: the end-to-end checks take PGHOST for an address.
 use_scry() { export PGHOST=$SCRY_HOST PGPORT=$SCRY_PORT PGDATABASE=scry PGUSER=scry; }
 use_postgres() { export PGHOST=$POSTGRES_HOST PGPORT=$POSTGRES_PORT PGDATABASE=postgres PGUSER=scry; }
 

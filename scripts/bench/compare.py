@@ -107,7 +107,7 @@ def main():
     print(f"Machine: {where}.  ")
     print(
         f"pgbench scale {arguments.scale}, prepared, median of {arguments.rounds} alternating rounds of {arguments.seconds} s; pgbench runs on "
-        f"the same cores. PostgreSQL 15: {arguments.settings}, else defaults (fsync and synchronous_commit on).  "
+        f"the same cores and comes by {scry.transport()}. PostgreSQL 15: {arguments.settings}, else defaults (fsync and synchronous_commit on).  "
     )
     print(f"Resident memory of scry at the end: {scry.resident_bytes() // 2**20:,} MB.")
     points = [(script, clients) for script in arguments.scripts for clients in arguments.clients]

@@ -30,11 +30,15 @@ ORDERS = (
 class Server:
     def __init__(self, name, where):
         self.name = name
-        pid, port, database, host = (where.split(":", 3) + ["127.0.0.1"])[:4]
+        pid, port, database, *rest = where.split(":", 3)
+        host = rest[0] if rest else "127.0.0.1"
         self.pid = int(pid)
         self.environment = {
             **os.environ, "PGHOST": host, "PGPORT": port, "PGDATABASE": database, "PGUSER": "scry",
         }
+
+    def transport(self):
+        return "Unix-domain sockets" if self.environment["PGHOST"].startswith("/") else "the loopback"
 
     def run(self, *command, check=True):
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True)
