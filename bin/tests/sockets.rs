@@ -170,6 +170,9 @@ fn the_socket_of_a_server_that_was_killed_is_replaced() {
     server.kill();
     let left = fs::symlink_metadata(&path).expect("left behind");
     assert!(left.file_type().is_socket());
+    // Kept, so that its number is no other file's.
+    let kept = self::folder();
+    fs::hard_link(&path, kept.path().join("left")).expect("kept");
     let server = home.start_at(&address, &["--socket", text(folder.path())]);
     UnixStream::connect(&path).expect("somebody listens");
     assert_ne!(fs::symlink_metadata(&path).expect("a file").ino(), left.ino());

@@ -1,12 +1,12 @@
 //! What clients connect to: an address, and beside it, where it is wanted, a Unix-domain socket.
 //!
 //! The socket is a file, and stands where libpq looks for it: `.s.PGSQL.PORT` in a folder. As long as there is no
-//! authentication only the server's own user may connect to it, which the kernel sees to. The file comes by renaming one at
-//! which the server listens already, so a name that is there and refuses is that of a server that was killed, and is
-//! replaced; a name at which somebody answers is not.
+//! authentication only the server's own user may connect to it, which the kernel sees to. A name is bound right before the
+//! server listens, so one that is there and refuses is that of a server that was killed, and is replaced; one at which
+//! somebody answers is not.
 
 use std::fmt;
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -157,31 +157,25 @@ impl LocalName {
 
     /// Begins to listen, with this many connections in the kernel's queue.
     pub fn listen(self, backlog: u32) -> io::Result<LocalListener> {
-        let Self { folder, path } = self;
-        look(&path)?;
-        // Not longer than the name that it gets: a socket's path has 107 bytes at most.
-        let new = folder.join(format!(".s.{}", std::process::id()));
-        remove(&new)?;
+        let Self { path, .. } = self;
+        if look(&path)? {
+            fs::remove_file(&path)?;
+        }
         let socket = UnixSocket::new_stream()?;
-        socket.bind(&new)?;
-        let file = fs::symlink_metadata(&new)?;
-        // In this order: nobody is answered before the permissions are right, nor refused at the last name.
-        let listener = fs::set_permissions(&new, Permissions::from_mode(0o600))
-            .and_then(|()| socket.listen(backlog))
-            .and_then(|listener| fs::rename(&new, &path).map(|()| listener))
-            .inspect_err(|_| drop(fs::remove_file(&new)))?;
-        Ok(LocalListener {
-            listener,
-            path,
-            inode: (file.dev(), file.ino()),
-        })
+        // The file is made with the mode that the socket has by then; binding refuses a name that is taken.
+        File::from(socket.as_fd().try_clone_to_owned()?).set_permissions(Permissions::from_mode(0o600))?;
+        socket.bind(&path)?;
+        let file = SocketFile::new(path)?;
+        let listener = socket.listen(backlog)?;
+        Ok(LocalListener { file, listener })
     }
 }
 
-/// An error if somebody listens at a path, or if it is something that must not be replaced.
-fn look(path: &Path) -> io::Result<()> {
+/// Whether a killed server's socket is at a path; an error if somebody listens there, or if it is something that must not be
+/// replaced.
+fn look(path: &Path) -> io::Result<bool> {
     let found = match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         found => found?,
     };
     if !found.file_type().is_socket() {
@@ -192,37 +186,47 @@ fn look(path: &Path) -> io::Result<()> {
     }
     match std::os::unix::net::UnixStream::connect(path) {
         Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
-        // Of a server that was killed; or of one that has gone since.
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
-            ) =>
-        {
-            Ok(())
-        }
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(true),
+        // It has gone since.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+/// The file of a socket, removed on drop.
+struct SocketFile {
+    path: PathBuf,
+    /// Device and number: another server may have put its own there since.
+    inode: (u64, u64),
+}
+
+impl SocketFile {
+    fn new(path: PathBuf) -> io::Result<Self> {
+        let file = fs::symlink_metadata(&path)?;
+        let inode = (file.dev(), file.ino());
+        Ok(Self { path, inode })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let ours = fs::symlink_metadata(&self.path).is_ok_and(|file| (file.dev(), file.ino()) == self.inode);
+        if ours && let Err(error) = fs::remove_file(&self.path) {
+            warn!(%error, path = %self.path.display(), "the socket's file stays behind");
+        }
     }
 }
 
 /// A Unix-domain socket at which the server listens; its file goes with it.
 pub struct LocalListener {
+    /// Dropped first: as long as the socket is open no other file gets its number.
+    file: SocketFile,
     listener: UnixListener,
-    path: PathBuf,
-    /// Device and number of its file: another server may have put its own there since.
-    inode: (u64, u64),
 }
 
 impl LocalListener {
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.file.path
     }
 
     async fn accept(&self) -> io::Result<(Stream, Peer)> {
@@ -232,14 +236,5 @@ impl LocalListener {
             pid: peer.pid(),
         });
         Ok((Stream::Unix(stream), Peer::Unix(process)))
-    }
-}
-
-impl Drop for LocalListener {
-    fn drop(&mut self) {
-        let ours = fs::symlink_metadata(&self.path).is_ok_and(|file| (file.dev(), file.ino()) == self.inode);
-        if ours && let Err(error) = fs::remove_file(&self.path) {
-            warn!(%error, path = %self.path.display(), "the socket's file stays behind");
-        }
     }
 }
