@@ -7,28 +7,32 @@
 //! bytes, so that a search stays within a few cache lines. (A skip list costs a cache miss for each of its twenty-odd
 //! steps: in `benches/point.rs`, among a million rows, its lookups took twice as long.) Branches
 //! and leaves together are the index; its lock is taken for writing only to split a leaf or to take an empty one
-//! out. Each leaf's rows have a lock of their own.
+//! out. Each leaf's rows have a lock of their own. The index's lock has several cache lines, of which a reader takes one that few others take:
+//! readers of different rows hardly touch anything together.
 //!
 //! Rows are shared (`Arc`), so that a transaction keeps hold of what it locked without holding on to the map. A row
 //! leaves the map only after it was marked dead under its own mutex; whoever meets a dead one helps to remove it and
 //! looks again.
 //!
 //! A leaf is *complete* as long as no row of its range has left it for the runs: what is not there does not exist, and nobody need
-//! ask the runs.
+//! ask the runs. It is *bare* when all have left it: those who only read are told so without its lock, that they would all share.
 //!
 //! Lock order: index, leaf, row. Visitors of ranges are called with none of the map's locks held.
 //!
 //! Invariants:
 //! - keys rise strictly within each array and from one leaf to the next;
 //! - all that is in a branch or leaf lies at or after its own key, and before the next one's;
-//! - the first branch's key and its first leaf's key are the empty key, and these two are never taken out.
+//! - the first branch's key and its first leaf's key are the empty key, and these two are never taken out;
+//! - a bare leaf has no row, and is not complete.
 
 use super::entry::RowEntry;
 use super::sorted::Sorted;
 use crate::key::{Key, KeyRange};
-use parking_lot::RwLock;
-use std::ops::Bound;
-use std::sync::Arc;
+use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard, ShardedLockWriteGuard};
+use parking_lot::{RwLock, RwLockWriteGuard};
+use std::ops::{Bound, Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 
 /// Rows of a full leaf: moving half of them aside for an insert costs about as much as finding the place.
 const LEAF_ROWS: usize = 128;
@@ -36,7 +40,11 @@ const LEAF_ROWS: usize = 128;
 /// Leaves of a full branch. With it, a hundred million rows have fewer than two thousand branches.
 const BRANCH_LEAVES: usize = 512;
 
-type Leaf = RwLock<Rows>;
+#[derive(Default)]
+struct Leaf {
+    is_bare: AtomicBool,
+    rows: RwLock<Rows>,
+}
 
 /// The rows of a leaf.
 #[derive(Default)]
@@ -44,6 +52,60 @@ struct Rows {
     sorted: Sorted<Arc<RowEntry>>,
     /// Some row of the leaf's range may be in the runs only.
     has_gaps: bool,
+}
+
+impl Leaf {
+    fn of(rows: Rows) -> Leaf {
+        Leaf {
+            is_bare: AtomicBool::new(rows.is_bare()),
+            rows: RwLock::new(rows),
+        }
+    }
+
+    fn write(&self) -> Changing<'_> {
+        Changing {
+            leaf: self,
+            rows: self.rows.write(),
+        }
+    }
+
+    fn tell(&self, is_bare: bool) {
+        if self.is_bare.load(Ordering::Relaxed) != is_bare {
+            self.is_bare.store(is_bare, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Rows {
+    fn is_bare(&self) -> bool {
+        self.has_gaps && self.sorted.len() == 0
+    }
+}
+
+/// A leaf's rows to be changed. When this goes, whether it is bare is known, and after that its lock is released.
+struct Changing<'l> {
+    leaf: &'l Leaf,
+    rows: RwLockWriteGuard<'l, Rows>,
+}
+
+impl Deref for Changing<'_> {
+    type Target = Rows;
+
+    fn deref(&self) -> &Rows {
+        &self.rows
+    }
+}
+
+impl DerefMut for Changing<'_> {
+    fn deref_mut(&mut self) -> &mut Rows {
+        &mut self.rows
+    }
+}
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        self.leaf.tell(self.rows.is_bare());
+    }
 }
 
 /// What became of a search.
@@ -67,14 +129,14 @@ impl<T> Found<T> {
 type Branch = Sorted<Box<Leaf>>;
 
 pub(crate) struct Memtable {
-    index: RwLock<Sorted<Branch>>,
+    index: ShardedLock<Sorted<Branch>>,
 }
 
 impl Default for Memtable {
     fn default() -> Memtable {
         let branch = Sorted::of(Key::new(), Box::default());
         Memtable {
-            index: RwLock::new(Sorted::of(Key::new(), branch)),
+            index: ShardedLock::new(Sorted::of(Key::new(), branch)),
         }
     }
 }
@@ -83,6 +145,14 @@ impl Default for Memtable {
 fn leaf_of<'a>(index: &'a Sorted<Branch>, key: &[u8]) -> &'a Leaf {
     let branch = index.value(index.floor(key));
     branch.value(branch.floor(key))
+}
+
+fn find_in<T>(leaf: &Leaf, key: &[u8], found: impl FnOnce(&Arc<RowEntry>) -> T) -> Found<T> {
+    let rows = leaf.rows.read();
+    match rows.sorted.search(key) {
+        Ok(place) => Found::Row(found(rows.sorted.value(place))),
+        Err(_) => Found::missing(rows.has_gaps),
+    }
 }
 
 /// The leaf into whose range the key falls, and the first key of the one behind it.
@@ -101,15 +171,30 @@ fn leaf_and_next<'a>(index: &'a Sorted<Branch>, key: &[u8]) -> (Option<&'a Key>,
 }
 
 impl Memtable {
+    /// A panic leaves each step of a change done or not begun: the index is as good as before.
+    fn read(&self) -> ShardedLockReadGuard<'_, Sorted<Branch>> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> ShardedLockWriteGuard<'_, Sorted<Branch>> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As `find`, for who reads at a snapshot that he holds: a row that somebody puts here meanwhile is none that he has to see here.
+    pub(crate) fn find_seen<T>(&self, key: &[u8], found: impl FnOnce(&Arc<RowEntry>) -> T) -> Found<T> {
+        let index = self.read();
+        let leaf = leaf_of(&index, key);
+        // Rows leave when the runs have them: who sees that they have left finds them there.
+        match leaf.is_bare.load(Ordering::SeqCst) {
+            true => Found::NotHere,
+            false => find_in(leaf, key, found),
+        }
+    }
+
     /// Calls `found` with the row of `key`, dead or alive, with locks of the map held: it must be short and take no
     /// other lock than the row's. This saves a point read the traffic on the row's reference count.
     pub(crate) fn find<T>(&self, key: &[u8], found: impl FnOnce(&Arc<RowEntry>) -> T) -> Found<T> {
-        let index = self.index.read();
-        let leaf = leaf_of(&index, key).read();
-        match leaf.sorted.search(key) {
-            Ok(place) => Found::Row(found(leaf.sorted.value(place))),
-            Err(_) => Found::missing(leaf.has_gaps),
-        }
+        find_in(leaf_of(&self.read(), key), key, found)
     }
 
     /// As `find`, for a row that is in memory if there is anything to be found of it.
@@ -128,7 +213,7 @@ impl Memtable {
 
     /// During recovery: rows are in the runs that are not here.
     pub(crate) fn set_gaps(&self) {
-        let index = self.index.read();
+        let index = self.read();
         for branch in (0..index.len()).map(|at| index.value(at)) {
             for leaf in (0..branch.len()).map(|at| branch.value(at)) {
                 leaf.write().has_gaps = true;
@@ -138,10 +223,10 @@ impl Memtable {
 
     /// Has whoever looks for `key` look elsewhere, too. False: there is a row here, dead or alive, and nothing was changed.
     pub(crate) fn leave_gap(&self, key: &[u8]) -> bool {
-        let index = self.index.read();
+        let index = self.read();
         let leaf = leaf_of(&index, key);
         {
-            let rows = leaf.read();
+            let rows = leaf.rows.read();
             if rows.has_gaps || rows.sorted.search(key).is_ok() {
                 return rows.sorted.search(key).is_err();
             }
@@ -170,7 +255,7 @@ impl Memtable {
         make: impl FnOnce(bool) -> Option<Arc<RowEntry>>,
     ) -> Option<(Arc<RowEntry>, bool)> {
         {
-            let index = self.index.read();
+            let index = self.read();
             let mut leaf = leaf_of(&index, key.as_ref()).write();
             match leaf.sorted.search(key.as_ref()) {
                 Ok(place) => return Some((Arc::clone(leaf.sorted.value(place)), false)),
@@ -182,14 +267,17 @@ impl Memtable {
                 Err(_) => {}
             }
         }
-        let mut index = self.index.write();
+        let mut index = self.write();
         let at = index.floor(key.as_ref());
         let branch = index.value_mut(at);
         let leaf_at = branch.floor(key.as_ref());
+        let changing = branch.value_mut(leaf_at);
+        // It gets a row, or keeps those that it has.
+        changing.tell(false);
         let Rows {
             sorted: leaf,
             has_gaps,
-        } = branch.value_mut(leaf_at).get_mut();
+        } = changing.rows.get_mut();
         let has_gaps = *has_gaps;
         let place = match leaf.search(key.as_ref()) {
             Ok(place) => return Some((Arc::clone(leaf.value(place)), false)),
@@ -217,7 +305,7 @@ impl Memtable {
             sorted: right,
             has_gaps,
         };
-        branch.insert(leaf_at + 1, key, Box::new(RwLock::new(right)));
+        branch.insert(leaf_at + 1, key, Box::new(Leaf::of(right)));
         if branch.len() > BRANCH_LEAVES {
             let half = if leaf_at + 2 == branch.len() {
                 branch.len() - 1
@@ -238,7 +326,7 @@ impl Memtable {
         mut leaves: impl FnMut(&Key, &Arc<RowEntry>) -> bool,
     ) -> Option<Key> {
         let (next, is_empty) = {
-            let index = self.index.read();
+            let index = self.read();
             let (next, leaf) = leaf_and_next(&index, from);
             let mut leaf = leaf.write();
             let before = leaf.sorted.len();
@@ -280,7 +368,7 @@ impl Memtable {
         leaves: impl FnOnce() -> bool,
     ) -> bool {
         let is_empty = {
-            let index = self.index.read();
+            let index = self.read();
             let mut leaf = leaf_of(&index, key).write();
             match leaf.sorted.search(key) {
                 Ok(place) if Arc::ptr_eq(leaf.sorted.value(place), row) && leaves() => {
@@ -299,22 +387,22 @@ impl Memtable {
 
     /// A branch keeps its first leaf, which bears its key, for as long as it has another.
     fn remove_empty_leaf(&self, key: &[u8]) {
-        let mut index = self.index.write();
+        let mut index = self.write();
         let at = index.floor(key);
         let branch = index.value_mut(at);
         let leaf_at = branch.floor(key);
-        if leaf_at > 0 && branch.value_mut(leaf_at).get_mut().sorted.len() == 0 {
-            let has_gaps = branch.value_mut(leaf_at).get_mut().has_gaps;
+        if leaf_at > 0 && branch.value_mut(leaf_at).rows.get_mut().sorted.len() == 0 {
+            let has_gaps = branch.value_mut(leaf_at).rows.get_mut().has_gaps;
             branch.remove(leaf_at);
             // The range falls to the leaf before it.
-            branch.value_mut(leaf_at - 1).get_mut().has_gaps |= has_gaps;
+            branch.value_mut(leaf_at - 1).rows.get_mut().has_gaps |= has_gaps;
         }
-        if at > 0 && branch.len() == 1 && branch.value_mut(0).get_mut().sorted.len() == 0 {
-            let has_gaps = branch.value_mut(0).get_mut().has_gaps;
+        if at > 0 && branch.len() == 1 && branch.value_mut(0).rows.get_mut().sorted.len() == 0 {
+            let has_gaps = branch.value_mut(0).rows.get_mut().has_gaps;
             index.remove(at);
             let before = index.value_mut(at - 1);
             let last = before.len() - 1;
-            before.value_mut(last).get_mut().has_gaps |= has_gaps;
+            before.value_mut(last).rows.get_mut().has_gaps |= has_gaps;
         }
     }
 
@@ -344,7 +432,7 @@ impl Memtable {
         upper: &Bound<Key>,
         batch: &mut Vec<(Key, Arc<RowEntry>)>,
     ) -> (Option<Key>, bool) {
-        let index = self.index.read();
+        let index = self.read();
         let from: &[u8] = match lower {
             Bound::Included(key) | Bound::Excluded(key) => key.as_ref(),
             Bound::Unbounded => &[],
@@ -355,7 +443,7 @@ impl Memtable {
             Bound::Excluded(upper) => *first < upper,
             Bound::Unbounded => true,
         });
-        let leaf = leaf.read();
+        let leaf = leaf.rows.read();
         let (leaf, has_gaps) = (&leaf.sorted, leaf.has_gaps);
         let begin = match (leaf.search(from), lower) {
             (Ok(place), Bound::Excluded(_)) => place + 1,
@@ -379,7 +467,7 @@ impl Memtable {
 
     #[cfg(test)]
     fn leaves(&self) -> usize {
-        let index = self.index.read();
+        let index = self.read();
         (0..index.len()).map(|at| index.value(at).len()).sum()
     }
 }
@@ -390,6 +478,7 @@ mod tests {
     use proptest::prelude::*;
     use scry_wal::{Lsn, Ordinal};
     use std::collections::BTreeMap;
+    use std::sync::atomic::AtomicU64;
 
     fn row(number: u64) -> Arc<RowEntry> {
         Arc::new(RowEntry::committed(
@@ -465,6 +554,86 @@ mod tests {
             }
             prop_assert_eq!(map.leaves(), 1, "empty leaves are taken out");
         }
+
+        #[test]
+        fn who_only_reads_meets_what_others_meet(
+            begins_with_gaps in any::<bool>(),
+            steps in proptest::collection::vec((0..4u8, some_key()), 1..1500),
+        ) {
+            let map = Memtable::default();
+            if begins_with_gaps {
+                map.set_gaps();
+            }
+            let mut here: BTreeMap<Key, Arc<RowEntry>> = BTreeMap::new();
+            let mut below: BTreeMap<Key, bool> = BTreeMap::new();
+            // Inserts first, then rows that leave and return.
+            let inserts = steps.len() / 2;
+            for (number, (step, bytes)) in steps.into_iter().enumerate() {
+                let key = key(&bytes);
+                // Others than this key's leave, until hardly anything is left.
+                let other = here.range(key.clone()..).next().map(|(key, row)| (key.clone(), Arc::clone(row)));
+                match (number < inserts, step, other) {
+                    (false, 1 | 2, Some((other, row))) => {
+                        prop_assert!(map.take_out(other.as_ref(), &row, || true));
+                        here.remove(&other);
+                        below.insert(other, true);
+                    }
+                    (false, 3, Some((other, row))) => {
+                        prop_assert!(map.remove(other.as_ref(), &row));
+                        here.remove(&other);
+                    }
+                    _ => {
+                        let (row, _) = map.get_or_insert_with(&key, || row(number as u64));
+                        here.insert(key.clone(), row);
+                    }
+                }
+                for key in [Some(&key), here.keys().next(), here.keys().next_back(), below.keys().next()].into_iter().flatten() {
+                    let seen = map.find_seen(key.as_ref(), Arc::clone);
+                    match (seen, map.find(key.as_ref(), Arc::clone)) {
+                        (Found::Row(seen), Found::Row(found)) => prop_assert!(Arc::ptr_eq(&seen, &found)),
+                        (Found::NotHere, Found::NotHere) => {}
+                        (Found::Nothing, Found::Nothing) => prop_assert!(!below.contains_key(key)),
+                        _ => prop_assert!(false, "{key:?}: they differ"),
+                    }
+                    prop_assert_eq!(map.get(key.as_ref()).is_some(), here.contains_key(key));
+                }
+            }
+            for row in here.keys() {
+                prop_assert!(matches!(map.find_seen(row.as_ref(), |_| ()), Found::Row(())));
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_that_comes_and_goes_is_here_or_below_for_who_only_reads() {
+        const ROWS: u64 = 100_000;
+        let map = Memtable::default();
+        map.set_gaps();
+        let (visible, below) = (AtomicU64::new(0), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for number in 1..=ROWS {
+                    let mine = key(&number.to_be_bytes());
+                    let (row, _) = map.get_or_insert_with(&mine, || row(number));
+                    visible.store(number, Ordering::Release);
+                    if number % 3 == 0 {
+                        std::thread::yield_now();
+                    }
+                    below.store(number, Ordering::Release);
+                    assert!(map.take_out(mine.as_ref(), &row, || true));
+                }
+            });
+            scope.spawn(|| {
+                let mut number = 0;
+                while number < ROWS {
+                    number = visible.load(Ordering::Acquire);
+                    if number > 0 && !matches!(map.find_seen(&number.to_be_bytes(), |_| ()), Found::Row(())) {
+                        assert!(below.load(Ordering::Acquire) >= number, "{number} is nowhere");
+                    }
+                }
+            });
+        });
+        assert!(matches!(map.find_seen(&[], |_| ()), Found::NotHere));
     }
 
     #[test]
@@ -474,7 +643,7 @@ mod tests {
             map.get_or_insert_with(&key(&number.to_be_bytes()), || row(number));
         }
         assert_eq!(map.leaves(), 100_000usize.div_ceil(LEAF_ROWS));
-        assert!(map.index.read().len() > 1, "more than one branch");
+        assert!(map.read().len() > 1, "more than one branch");
         for number in 0..100_000u64 {
             let key = number.to_be_bytes();
             let row = map.get(&key).expect("inserted");

@@ -57,7 +57,7 @@ impl Txn {
     /// The row of a key: the transaction's own write, else what a snapshot at `at` sees, which is not before the transaction's.
     pub(crate) fn read_at(&mut self, table: &Table, key: &[u8], at: Lsn) -> Result<Option<Version>, Error> {
         let store = &table.store;
-        let found = store.rows.find(key, |entry| {
+        let found = store.rows.find_seen(key, |entry| {
             let mut state = entry.lock();
             state.touch();
             if let Some(slot) = self.own_slot(&state)
