@@ -277,7 +277,7 @@ impl Txn {
             .base
             .at;
         let store = &table.store;
-        let found = store.rows.find(key, |entry| {
+        let found = store.rows.find_seen(key, |entry| {
             let mut state = entry.lock();
             state.touch();
             match state.read(at, store.id) {
